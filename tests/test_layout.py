@@ -1,0 +1,87 @@
+"""The folder rules of CONTRIBUTING.md, read from the source: which package may import which, and what may be named how."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ["kernels", "export", "training", "bench"]
+SOURCES = sorted(path for top in ["zeroseg", *FOLDERS] for path in (ROOT / top).rglob("*.py"))
+
+# A file here named like a dependency or a standard module would shadow it for whoever runs a script from its folder.
+TAKEN = {"onnx", "onnxruntime", "onnxscript", "tensorrt", "triton", "torch", "torchvision", "timm", "numpy", "PIL",
+         "click", "tqdm", "datasets", "transformers", "open_clip", "supervision", "safetensors", "cuda"}
+TAKEN |= set(sys.stdlib_module_names)
+VAGUE = {"utils", "helpers", "misc", "common"}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Every module the file imports anywhere, function bodies included, as absolute names."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add("." * node.level + (node.module or ""))
+    return found
+
+
+def inside(module: str, packages: set[str]) -> bool:
+    return any(module == package or module.startswith(package + ".") for package in packages)
+
+
+def forbidden_for(path: Path) -> set[str]:
+    """What a file must not import. kernels -> zeroseg -> {export, training, bench}; the right may import the left."""
+    top = path.relative_to(ROOT).parts[0]
+    if top == "zeroseg":  # the commands are entry points: they may start anything
+        return set() if "commands" in path.parts else {"zeroseg.training", "zeroseg.export", "zeroseg.bench"}
+    return {"kernels": {"zeroseg.training", "zeroseg.export", "zeroseg.bench"},
+            "export": {"zeroseg.training", "zeroseg.bench"},
+            "training": {"zeroseg.export", "zeroseg.bench"},
+            "bench": {"zeroseg.training"}}[top]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    modules = imported_modules(path)
+    assert not {name for name in modules if inside(name, forbidden_for(path))}
+    bare = {name for name in modules if inside(name, set(FOLDERS))}
+    assert not bare, f"write zeroseg.<folder>, not {bare}: two identities of one module register its ops twice"
+    assert not {name for name in modules if name.startswith(".")}, "write absolute imports"
+    if path.relative_to(ROOT).parts[0] == "kernels":
+        ours = {name for name in modules if inside(name, {"zeroseg"})}
+        assert not {name for name in ours if not inside(name, {"zeroseg.kernels", "zeroseg.errors"})}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_folders_have_no_init(folder):
+    assert not (ROOT / folder / "__init__.py").exists(), "it would hide other distributions of that name; see setup.py"
+
+
+def test_modules_are_not_named_like_a_dependency():
+    assert not [str(path) for path in SOURCES if path.stem in TAKEN | VAGUE and path.parent.name not in {"commands"}]
+
+
+def test_files_are_short():
+    long = {str(path.relative_to(ROOT)): n for path in SOURCES if (n := len(path.read_text().splitlines())) > 400}
+    assert not long
+
+
+def test_front_door_is_light():
+    """import zeroseg and its commands pull in none of the heavy packages."""
+    code = ("import sys, zeroseg, zeroseg.cli; "
+            "print([m for m in ('torch', 'numpy', 'onnxruntime', 'PIL') if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_base_modules_do_not_import_torch():
+    code = ("import sys, zeroseg.segmenter, zeroseg.image, zeroseg.runtime.ort_runner, zeroseg.kernels.mask_decode; "
+            "print('torch' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "False"
