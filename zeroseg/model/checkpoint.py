@@ -1,0 +1,87 @@
+"""model.pt: {"format": 1, "config": dict, "state_dict": dict of tensors, "sidecar": dict}.
+
+It is written by torch.save and loads with weights_only=True.
+"""
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from zeroseg.config import ModelConfig
+from zeroseg.errors import ZerosegError
+from zeroseg.model.zeroseg import ZeroSeg
+
+FORMAT = 1
+
+
+class Checkpoint(NamedTuple):
+    """What a model.pt holds. state is float32 whatever precision the file has."""
+
+    config: ModelConfig
+    state: dict
+    sidecar: dict
+
+
+def save_checkpoint(path, model: ZeroSeg, *, sidecar: dict | None = None, half: bool = False, inference: bool = True):
+    """Write model.pt atomically: the file appears whole or not at all.
+
+    half stores floating-point weights as float16, half the size; loading returns them to float32.
+    inference leaves out the reconstruction head, which only training needs, and notes that in the config.
+    """
+    config = model.config.to_dict()
+    state = {k: v.detach().cpu() for k, v in model.state_dict().items()}
+    if inference:
+        config["reconstruction"] = False
+        state = {k: v for k, v in state.items() if not k.startswith("reconstruction.")}
+    if half:
+        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+        bad = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
+        if bad:
+            raise ZerosegError(f"{path}: cannot be stored as float16, {bad[0]} is out of its range or not finite")
+    state = {k: v.clone() for k, v in state.items()}
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        torch.save({"format": FORMAT, "config": config, "state_dict": state, "sidecar": sidecar or {}}, partial)
+        os.replace(partial, path)
+    except OSError as error:
+        raise ZerosegError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_checkpoint(path) -> Checkpoint:
+    """Read a model.pt on the CPU. ZerosegError, in one line, for a missing file or anything that is not a model.pt."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ZerosegError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise ZerosegError(f"{path}: not a zeroseg checkpoint (expected a model.pt written by zeroseg)") from error
+    if not isinstance(content, dict) or "format" not in content or not isinstance(content.get("state_dict"), dict):
+        raise ZerosegError(f"{path}: not a zeroseg checkpoint (expected format, config, state_dict)")
+    if content["format"] != FORMAT:
+        raise ZerosegError(f"{path}: checkpoint format {content['format']}, this version reads {FORMAT}; upgrade")
+    try:
+        config = ModelConfig.from_dict(content.get("config"))
+    except ValueError as error:
+        raise ZerosegError(f"{path}: {error}") from error
+    state = {k: v.float() if v.is_floating_point() else v for k, v in content["state_dict"].items()}
+    return Checkpoint(config, state, content.get("sidecar") or {})
+
+
+def load_model(path) -> tuple[ZeroSeg, dict]:
+    """The model in evaluation mode with its weights, and its sidecar dict. ZerosegError when the weights do not fit."""
+    checkpoint = load_checkpoint(path)
+    model = ZeroSeg(checkpoint.config)
+    own = model.state_dict()
+    given = checkpoint.state
+    wrong = [k for k in own.keys() | given.keys() if k not in own or k not in given or own[k].shape != given[k].shape]
+    if wrong:
+        raise ZerosegError(f"{path}: {len(wrong)} weights do not fit the checkpoint's own config (first: {min(wrong)})")
+    model.load_state_dict(given)
+    return model.eval(), checkpoint.sidecar
