@@ -1,4 +1,4 @@
-"""The folder rules of CONTRIBUTING.md, read from the source: which package may import which, and what may be named how."""
+"""The folder rules of CONTRIBUTING.md, read from the source: who may import whom, and what may be named how."""
 
 import ast
 import subprocess

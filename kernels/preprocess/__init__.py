@@ -1,0 +1,38 @@
+"""preprocess: from a photo to the network's input in one step: antialiased resize, [0, 1], (x - mean) / std, CHW."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from zeroseg.errors import check_array
+from zeroseg.kernels._dispatch import always, choose_impl
+from zeroseg.kernels.preprocess import reference
+
+_WHY_NOT = {"reference": always}
+
+
+def preprocess(
+    image: np.ndarray, size: tuple[int, int], mean: Sequence[float], std: Sequence[float], impl: str = "auto"
+) -> np.ndarray:
+    """Resize and normalise a photo.
+
+    image     (H, W, 3) uint8 RGB, any strides, each side >= 1.
+    size      (h, w) of the result, each >= 1.
+    mean, std three values each, for RGB in [0, 1]; std positive.
+    impl      "auto" or "reference"; all return the same to within one grey level, 1 / (255 std).
+
+    Returns (3, h, w) float32, contiguous. Raises ValueError for anything else than the above.
+    """
+    check_array("image", image, ("H", "W", 3), "uint8")
+    if 0 in image.shape:
+        raise ValueError(f"image: expected no empty axis, got {image.shape}")
+    height, width = (int(side) for side in size)
+    if height < 1 or width < 1:
+        raise ValueError(f"size: expected (h, w) of at least 1 x 1, got {tuple(size)}")
+    mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+    check_array("mean", mean, (3,))
+    check_array("std", std, (3,))
+    if not (std > 0).all():
+        raise ValueError(f"std: expected positive values, got {std.tolist()}")
+    choose_impl("preprocess", impl, _WHY_NOT)
+    return reference.preprocess(image, (height, width), mean, std)
