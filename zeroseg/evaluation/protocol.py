@@ -1,0 +1,127 @@
+"""From a network's outputs to a label for every pixel, by two protocols over one interface.
+
+    predict(photo (H, W, 3) uint8 RGB, size (h, w) or None) -> {"segment_maps": (K, h', w'), "segment_scores": (K, N),
+                                                               "image_scores": (N)}, all float32
+
+`size` is the network's input size; None leaves it to the network's own rule. segment_maps is the product of the soft
+stage maps (sums to 1 over K), the scores compare segments and photo with the N names asked for. A network without
+segments may answer {"place_scores": (N, h', w')} instead, to be measured under the same threshold rule.
+
+deployment  what users run: the whole photo at once; maps upsampled to the photo's size, argmax over K; a segment takes
+            its best name if that scores >= threshold, else it is background
+groupvit    GroupViT's evaluation with sliding windows: `windows`
+
+Both give a reading, which answers label_map(threshold) -> (H, W) int16, -1 background, else index of the name, and
+oracle_map(mask, classes, rule) -> (H, W) ids: the same segments, each named after the ground truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from zeroseg.errors import ZerosegError, check_array
+from zeroseg.evaluation.oracle import label_counts, oracle_labels
+from zeroseg.evaluation.resize import bilinear
+
+Predict = Callable[[np.ndarray, "tuple[int, int] | None"], Mapping[str, np.ndarray]]
+PROTOCOLS = ("deployment", "groupvit")
+
+
+@dataclass(frozen=True)
+class ProtocolConfig:
+    """Every choice of both protocols; the defaults of the second group are GroupViT's.
+
+    protocol: "deployment" or "groupvit". threshold: score below which a pixel is background; on the scale of
+    segment_scores in deployment, of the product of two softmax probabilities in groupvit. -inf: no background.
+
+    Of groupvit only: short_side_px and max_long_side_px of the resized photo; window_px and stride_px; multiple_px that
+    the network's input sides must divide by; logit_scale s, by which scores are multiplied before each softmax (CLIP:
+    100); top_names, how many names the image-level filter keeps, None to leave it out; softmax_before_resize, whether
+    the averaged scores pass a softmax before they are resized to the photo (mmsegmentation 1.x) or not.
+    """
+
+    protocol: str = "deployment"
+    threshold: float = float("-inf")
+    short_side_px: int = 448
+    max_long_side_px: int = 2048
+    window_px: int = 448
+    stride_px: int = 224
+    multiple_px: int = 32
+    logit_scale: float = 100.0
+    top_names: int | None = 5
+    softmax_before_resize: bool = True
+
+    def __post_init__(self):
+        if self.protocol not in PROTOCOLS:
+            raise ZerosegError(f"protocol: expected one of {', '.join(PROTOCOLS)}, got {self.protocol!r}")
+        for name in ("short_side_px", "max_long_side_px", "window_px", "stride_px", "multiple_px", "logit_scale"):
+            if not getattr(self, name) > 0:
+                raise ZerosegError(f"{name}: expected a number above 0, got {getattr(self, name)}")
+        if self.top_names is not None and self.top_names < 1:
+            raise ZerosegError(f"top_names: expected at least 1 or None, got {self.top_names}")
+
+
+@dataclass(frozen=True)
+class SegmentReading:
+    """Deployment's reading of one photo. segments: (H, W) int, 0..K-1. label: (K) int best name. score: (K) of it."""
+
+    segments: np.ndarray
+    label: np.ndarray
+    score: np.ndarray
+
+    def label_map(self, threshold: float) -> np.ndarray:
+        return np.where(self.score >= threshold, self.label, -1).astype(np.int16)[self.segments]
+
+    def oracle_map(self, mask: np.ndarray, classes: int, rule: str) -> np.ndarray:
+        return oracle_labels(label_counts(self.segments, mask, len(self.label), classes), rule)[self.segments]
+
+    def score_map(self) -> np.ndarray:
+        """(H, W) float32: the best name's score at each pixel, what the threshold is held against."""
+        return self.score.astype(np.float32)[self.segments]
+
+
+@dataclass(frozen=True)
+class PlaceReading:
+    """Reading of a dense map. label: (H, W) int best name. score: (H, W) of it. Without segments there is no oracle."""
+
+    label: np.ndarray
+    score: np.ndarray
+
+    def label_map(self, threshold: float) -> np.ndarray:
+        return np.where(self.score >= threshold, self.label, -1).astype(np.int16)
+
+    def oracle_map(self, mask: np.ndarray, classes: int, rule: str) -> None:
+        return None
+
+    def score_map(self) -> np.ndarray:
+        return self.score
+
+
+def read_whole(predict: Predict, photo: np.ndarray, names: int) -> SegmentReading | PlaceReading:
+    """Deployment: the whole photo in one pass. photo: (H, W, 3) uint8 RGB; names: N, how many are asked for."""
+    outputs, size = predict(photo, None), photo.shape[:2]
+    if "place_scores" in outputs:
+        places = bilinear(checked(outputs, "place_scores", (names, "h", "w")), size)
+        return PlaceReading(places.argmax(0), places.max(0))
+    maps, scores = segment_outputs(outputs, names)
+    return SegmentReading(bilinear(maps, size).argmax(0), scores.argmax(1), scores.max(1))
+
+
+def segment_outputs(outputs: Mapping[str, np.ndarray], names: int) -> tuple[np.ndarray, np.ndarray]:
+    """(segment_maps (K, h, w), segment_scores (K, N)) of a network's answer; ValueError where it is malformed."""
+    maps = checked(outputs, "segment_maps", ("K", "h", "w"))
+    return maps, checked(outputs, "segment_scores", (len(maps), names))
+
+
+def checked(outputs: Mapping[str, np.ndarray], name: str, shape: tuple[int | str, ...]) -> np.ndarray:
+    """outputs[name] as an array of this shape with finite values."""
+    if name not in outputs:
+        raise ValueError(f"predict: expected an output {name}, got {', '.join(sorted(outputs)) or 'nothing'}")
+    array = np.asarray(outputs[name])
+    check_array(name, array, shape)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: expected finite values, got {int((~np.isfinite(array)).sum())} that are not")
+    return array
