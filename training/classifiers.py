@@ -1,0 +1,145 @@
+"""The ConSE teacher: one or more ImageNet classifiers from timm, their logits averaged, read in a text space.
+
+Each network's head is applied to every place of its last feature map, which equals its own prediction for the photo
+when averaged over places (the heads are linear after the mean). Dilating the last stage gives the map stride 16.
+"""
+
+from pathlib import Path
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from zeroseg.errors import ZerosegError
+from zeroseg.training.conse import LabelSpace, class_vectors, read_logits
+from zeroseg.training.forward import FrozenForward
+from zeroseg.training.row_cache import digest
+from zeroseg.training.teacher import Teacher, TeacherConfig, file_digest, unreachable
+
+MULTIPLE = 32  # sides of dense inputs, px: the coarsest stride of the networks
+LONGEST = 2.0  # a dense input is at most this many times longer than wide; longer photos are squeezed
+
+
+class PlaceLogits(nn.Module):
+    """A timm classifier with its head at every place: (B, 3, H, W) in [0, 1] -> (B, h, w, C) logits."""
+
+    def __init__(self, net: nn.Module, mean, std):
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x_BChw = self.net.forward_features((images - self.mean) / self.std)
+        x_BhwC = x_BChw.permute(0, 2, 3, 1)
+        logits = self.net.forward_head(x_BhwC.reshape(-1, x_BhwC.shape[3], 1, 1))
+        return logits.reshape(x_BhwC.shape[0], x_BhwC.shape[1], x_BhwC.shape[2], -1)
+
+
+class ClassifierEnsemble(Teacher):
+    """See the module; fields as in Teacher."""
+
+    has_dense = True
+
+    def __init__(self, config: TeacherConfig, labels: LabelSpace, device: str = "cpu", impl: str = "auto"):
+        self.config, self.spec, self.space = config, config.spec, labels.space
+        self.names = config.spec.partition(":")[2].split("+")
+        self.view_size = config.view_size
+        self.device, self.impl = device, impl
+        self.vectors = torch.from_numpy(class_vectors(labels, config.conse))
+        self.dim = self.vectors.shape[1]
+        self._files = {name: _weights_file(config, name) for name in self.names}
+        # built now, so that a wrong name or file is found before any work
+        self._nets = {config.dense_stride: self._build(config.dense_stride)}
+        self.fingerprint = {
+            "spec": config.spec, "space": self.space, "view_size": config.view_size,
+            "weights": [file_digest(path) if path else "hub" for path in self._files.values()],
+            "tf_weights": sorted(set(config.tf_weights) & set(self.names)),
+            "dense": [config.dense_short_side, config.dense_stride, LONGEST],
+            "vectors": digest([round(float(v), 5) for v in self.vectors.flatten()]),
+            "context": [config.conse.strength_context, config.conse.name_context],
+        }
+
+    def embed(self, crops: torch.Tensor) -> torch.Tensor:
+        """crops (B, 3, view_size, view_size) float32 in [0, 1] -> (B, D) float32."""
+        if 32 not in self._nets:
+            self._nets[32] = self._build(32)
+        logits = self._logits(crops, 32).mean((1, 2), keepdim=True)
+        return read_logits(logits, self.vectors, self.config.conse)[:, 0, 0]
+
+    def dense_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(H, W) in pixels for a photo of size (width, height): short side as configured, multiples of 32."""
+        width, height = size
+        short, long = min(size), max(size)
+        sides = [self.config.dense_short_side, self.config.dense_short_side * min(long / short, LONGEST)]
+        short, long = (max(MULTIPLE, round(side / MULTIPLE) * MULTIPLE) for side in sides)
+        return (short, long) if height <= width else (long, short)
+
+    def dense(self, images: torch.Tensor) -> torch.Tensor:
+        """images (B, 3, H, W) float32 in [0, 1], of dense_size -> (B, h, w, D) float32."""
+        return read_logits(self._logits(images, self.config.dense_stride), self.vectors, self.config.conse)
+
+    def _logits(self, images: torch.Tensor, stride: int) -> torch.Tensor:
+        """Mean logits over the networks, (B, h, w, C), on the first network's places."""
+        total = None
+        for net in self._nets[stride]:
+            (logits,) = net(images)
+            if total is None:
+                total = logits
+                continue
+            if logits.shape != total.shape:
+                logits = F.interpolate(logits.permute(0, 3, 1, 2), total.shape[1:3], mode="bilinear")
+                logits = logits.permute(0, 2, 3, 1)
+            total = total + logits
+        return total / len(self._nets[stride])
+
+    def _build(self, stride: int) -> list[FrozenForward]:
+        return [FrozenForward(_create(self.config, name, self._files[name], len(self.vectors), stride), MULTIPLE,
+                              self.impl, self.device) for name in self.names]
+
+
+def _weights_file(config: TeacherConfig, name: str) -> Path | None:
+    if config.weights is None:
+        return None
+    path = Path(config.weights) / f"{name}.safetensors"
+    if not path.is_file():
+        raise ZerosegError(f"teacher weights: {path} is missing; drop --teacher-weights to fetch {name} from the hub")
+    return path
+
+
+def _create(config: TeacherConfig, name: str, path: Path | None, classes: int, stride: int) -> PlaceLogits:
+    if not timm.is_model(name.partition(".")[0]):
+        nearest = timm.list_models(f"*{name.split('_')[0]}*")[:3]
+        hint = f"; near it: {', '.join(nearest)}" if nearest else ""
+        raise ZerosegError(f"teacher: timm has no network {name!r}{hint}")
+    from_tf = path is not None and name in config.tf_weights
+    options = {"num_classes": classes} | ({"pad_type": "same"} if from_tf else {})
+    if stride != 32:
+        options["output_stride"] = stride
+    try:
+        net = timm.create_model(name, pretrained=False, **options)
+    except (TypeError, ValueError, NotImplementedError, AssertionError) as error:
+        raise ZerosegError(f"teacher: {name} cannot be read at stride {stride}; is it convolutional?") from error
+    if path is None:
+        try:
+            net = timm.create_model(name, pretrained=True, **options)
+        except Exception as error:  # noqa: BLE001 the hub raises many kinds
+            raise unreachable(f"teacher timm:{name}", error) from error
+    else:
+        _load(net, path, name)
+    data = net.pretrained_cfg
+    mean, std = ((0.5,) * 3, (0.5,) * 3) if from_tf else (data["mean"], data["std"])
+    return PlaceLogits(net, mean, std)
+
+
+def _load(net: nn.Module, path: Path, name: str) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
+        net.load_state_dict(state)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ZerosegError(f"teacher weights: {path} does not hold timm's {name} ({reason})") from error

@@ -1,0 +1,124 @@
+"""An ImageNet classifier read in a text embedding space: ConSE (Norouzi et al., 2014, arXiv 1312.5650).
+
+v(x) = sum_c p_c(x) m_c: class probabilities mix class vectors, and the vector of a class is made from the names of
+its WordNet synset and hypernyms, m_c = unit(sum_n g^depth(c, n) (t_n - t_mean)), t_n a name's text embedding, t_mean
+the mean of all of them. It is supervised by ImageNet labels and is not CLIP.
+
+A place of a dense map sees little. Adding the photo's mean logits to its own tells it what the photo is about; how
+much to add differs for how strongly something is there and for what it is called, so a reading uses two amounts.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from zeroseg.errors import ZerosegError, check_array
+
+# ImageNet-1k class numbers under WordNet 3.0's clothing, headdress, footwear, garment and hairpiece: what people wear.
+WORN_CLASSES = (399, 400, 411, 433, 439, 445, 451, 452, 457, 459, 465, 474, 496, 502, 514, 515, 518, 529, 552, 560, 568,
+                578, 601, 608, 610, 614, 615, 617, 630, 638, 639, 643, 652, 655, 658, 667, 689, 697, 735, 770, 774, 775,
+                785, 793, 806, 808, 824, 834, 841, 842, 869, 887, 903, 906)
+
+
+@dataclass(frozen=True)
+class ConseConfig:
+    """How class probabilities become vectors."""
+
+    depth_decay: float = 0.7  # g: weight of a name per step up WordNet
+    strength_context: float = 1.0  # image-level mean logits added before a place's strength is read
+    name_context: float = 3.0  # the same, before its name (direction) is read
+    worn_weight: float = 2.0  # weight of worn_name in classes of things people wear (ImageNet has no person); 0 = off
+    worn_name: str = "person"
+    worn_classes: tuple[int, ...] = WORN_CLASSES
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """Names with their text embeddings, and the names of each class of a classifier.
+
+    names    N strings.
+    vectors  (N, D) float32 unit rows.
+    classes  per class, its (name, WordNet steps) pairs; possibly none.
+    space    name of the embedding space of vectors.
+    """
+
+    names: tuple[str, ...]
+    vectors: np.ndarray
+    classes: tuple[tuple[tuple[str, int], ...], ...]
+    space: str
+
+    def mean(self) -> np.ndarray:
+        """(D,) float32: the mean text vector, which class vectors are measured from."""
+        return self.vectors.mean(0)
+
+
+def load_label_space(names: str | Path, vectors: str | Path, classes: str | Path, space: str) -> LabelSpace:
+    """Read label names (one a line), their vectors (.npy, row for row) and class names (JSON lines).
+
+    A line of classes is {"index": class number, "names": [[name, steps], ...], ...}; names must be label names.
+    Raises ZerosegError naming the file and what is wrong.
+    """
+    label_names = tuple(line.strip() for line in _read_text(names, "label names").splitlines() if line.strip())
+    try:
+        rows = np.load(vectors, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ZerosegError(f"label vectors: {vectors} cannot be read as .npy ({error})") from error
+    if rows.ndim != 2 or len(rows) != len(label_names):
+        raise ZerosegError(f"label vectors: expected ({len(label_names)}, D) as {names} has names, got {rows.shape}")
+    rows = rows.astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    try:
+        items = [json.loads(line) for line in _read_text(classes, "class names").splitlines() if line.strip()]
+        table = {int(item["index"]): tuple((name, int(steps)) for name, steps in item["names"]) for item in items}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ZerosegError(f'class names: {classes} should hold lines {{"index": 0, "names": [["cat", 1]]}} '
+                           f"({type(error).__name__}: {error})") from error
+    if sorted(table) != list(range(len(table))):
+        raise ZerosegError(f"class names: {classes} should number its classes 0 to {len(table) - 1}, each once")
+    unknown = sorted({name for entry in table.values() for name, _ in entry} - set(label_names))
+    if unknown:
+        raise ZerosegError(f"class names: {len(unknown)} names of {classes} are not in {names}, first {unknown[0]!r}")
+    return LabelSpace(label_names, rows, tuple(table[i] for i in range(len(table))), space)
+
+
+def class_vectors(labels: LabelSpace, config: ConseConfig) -> np.ndarray:
+    """m_c: (C, D) float32, unit rows; zero rows for classes without names."""
+    row = {name: i for i, name in enumerate(labels.names)}
+    centred = labels.vectors - labels.mean()
+    result = np.zeros((len(labels.classes), labels.vectors.shape[1]), np.float32)
+    for c, entry in enumerate(labels.classes):
+        for name, steps in entry:
+            result[c] += config.depth_decay**steps * centred[row[name]]
+    if config.worn_weight:
+        if config.worn_name not in row:
+            raise ZerosegError(f"worn_name: {config.worn_name!r} is not among the label names; set worn_weight to 0")
+        for c in config.worn_classes:
+            if c < len(result):
+                result[c] += config.worn_weight * centred[row[config.worn_name]]
+    norms = np.linalg.norm(result, axis=1, keepdims=True)
+    return np.divide(result, norms, out=result, where=norms > 0)
+
+
+def read_logits(logits: torch.Tensor, vectors: torch.Tensor, config: ConseConfig) -> torch.Tensor:
+    """Embed every place of a photo: direction from the name reading, length from the strength reading.
+
+    logits   (B, h, w, C) float32 class logits per place.
+    vectors  (C, D) float32, from class_vectors.
+    Returns (B, h, w, D) float32; |v| in [0, 1] is how sure the classifier is that something with a name is there. A
+    crop is a photo of one place: h = w = 1.
+    """
+    check_array("logits", logits, ("B", "h", "w", len(vectors)), "float32")
+    context = logits.mean((1, 2), keepdim=True)
+    strength = (logits + config.strength_context * context).softmax(-1) @ vectors
+    name = (logits + config.name_context * context).softmax(-1) @ vectors
+    return strength.norm(dim=-1, keepdim=True) * torch.nn.functional.normalize(name, dim=-1)
+
+
+def _read_text(path: str | Path, what: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ZerosegError(f"{what}: {path} cannot be read ({error})") from error

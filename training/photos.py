@@ -1,0 +1,105 @@
+"""Photos on disk: find them, know when they change, decode them.
+
+Distillation needs nothing but pixels, so a photo set is a folder, walked recursively. Its fingerprint covers every
+name, size and modification time: a cache made from other photos is then never taken for this folder's.
+Frames: everything is (H, W, 3) RGB uint8 after EXIF orientation; boxes are (x0, y0, x1, y1) in fractions of the
+photo's width and height, so that they hold at every resolution.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from zeroseg.errors import ZerosegError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+
+
+class UnreadablePhoto(ZerosegError):
+    """A file that has a photo's name and cannot be decoded."""
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    """The photos under one folder, in the order of their names.
+
+    root         the folder.
+    names        paths relative to root, with forward slashes, sorted.
+    fingerprint  hex digest of all names, sizes in bytes and modification times.
+    """
+
+    root: Path
+    names: tuple[str, ...]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> Image.Image:
+        """Photo number index as an RGB PIL image; UnreadablePhoto if it cannot be decoded."""
+        return read_photo(self.root / self.names[index])
+
+
+def find_photos(root: str | Path, limit: int | None = None) -> PhotoSet:
+    """All photos under root, hidden files left out; with limit, that many of them, evenly spaced over the names.
+
+    Raises ZerosegError if root is no folder or holds no photo.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise ZerosegError(f"photos: {root} is not a folder")
+    found = []
+    for folder, children, files in os.walk(root, followlinks=True):
+        children[:] = sorted(child for child in children if not child.startswith("."))
+        for name in files:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
+                path = Path(folder, name)
+                if path.is_file():
+                    found.append((path.relative_to(root).as_posix(), path.stat()))
+    if not found:
+        raise ZerosegError(f"photos: no image in {root} or below it (looked for {' '.join(sorted(SUFFIXES))})")
+    found.sort(key=lambda item: item[0])
+    if limit is not None and limit < len(found):
+        found = [found[i * len(found) // limit] for i in range(limit)]
+    digest = hashlib.sha256()
+    for name, stat in found:
+        digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return PhotoSet(root, tuple(name for name, _ in found), digest.hexdigest())
+
+
+def read_photo(path: str | Path) -> Image.Image:
+    """The photo at path, decoded, EXIF orientation applied, RGB; UnreadablePhoto names the file and the reason."""
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise UnreadablePhoto(f"photo {path} cannot be read: {error}") from error
+
+
+def centre_square(size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The largest centred square of a photo of size (width, height), as a box in fractions of the photo."""
+    width, height = size
+    side = min(width, height)
+    x, y = (width - side) / 2, (height - side) / 2
+    return x / width, y / height, (x + side) / width, (y + side) / height
+
+
+def crop_array(image: Image.Image, box, size: tuple[int, int], flip: bool = False) -> np.ndarray:
+    """Cut box (x0, y0, x1, y1, in fractions) out of a photo and resize it to size (H, W), bicubic and antialiased.
+
+    Returns (H, W, 3) uint8, mirrored left to right if flip.
+    """
+    width, height = image.size
+    pixels = (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
+    crop = np.asarray(image.resize((size[1], size[0]), Image.Resampling.BICUBIC, box=pixels))
+    return crop[:, ::-1] if flip else crop
+
+
+def name_some(names: list[str], count: int = 5) -> str:
+    """The first few names, and how many more there are: "a.jpg, b.jpg and 7 more"."""
+    shown = ", ".join(names[:count])
+    return shown if len(names) <= count else f"{shown} and {len(names) - count} more"

@@ -1,0 +1,108 @@
+"""Teachers: frozen networks that embed crops of photos (and, where they can, places) in a text embedding space.
+
+A teacher is named by one string:
+  open_clip:ViT-L-14/openai           an open_clip image tower with a pretrained tag
+  open_clip:ViT-L-14/weights.pt       the same from a local checkpoint file
+  timm:tf_efficientnet_lite2+lcnet_100  ImageNet classifiers, logits averaged, read through label embeddings (ConSE)
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from zeroseg.errors import UnavailableError, ZerosegError
+from zeroseg.training.conse import ConseConfig, LabelSpace
+
+KINDS = ("open_clip", "timm")
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """What makes a teacher, apart from the label files."""
+
+    spec: str  # KIND:NAME as above
+    weights: str | None = None  # timm: folder with NAME.safetensors; None = the hub
+    tf_weights: tuple[str, ...] = ("mobilenetv2_100",)  # timm: local weights that came from TensorFlow, that is with
+    #                                                     "same" padding and inputs in [-1, 1] where timm's own differ
+    view_size: int = 224  # px, side of the crops a classifier embeds; a CLIP tower has its own
+    dense_short_side: int = 448  # px, short side of the photo a dense map is read from
+    dense_stride: int = 16  # px between places (the last stage is dilated)
+    conse: ConseConfig = field(default_factory=ConseConfig)
+
+
+class Teacher(ABC):
+    """Images in, embeddings out, in the space named `space`.
+
+    spec         the string it was made from.
+    space, dim   embedding space and its size D.
+    view_size    side in pixels of the square crops `embed` takes.
+    has_dense    whether `dense` works.
+    fingerprint  JSON-able; equal for teachers that give equal outputs.
+    """
+
+    spec: str
+    space: str
+    dim: int
+    view_size: int
+    has_dense: bool
+    fingerprint: dict
+
+    @abstractmethod
+    def embed(self, crops: torch.Tensor) -> torch.Tensor:
+        """crops (B, 3, view_size, view_size) float32 RGB in [0, 1] -> (B, D) float32."""
+
+    def dense_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The (H, W) in pixels that a photo of size (width, height) is resized to before `dense`."""
+        raise ZerosegError(f"teacher {self.spec} has no dense maps; use views only")
+
+    def dense(self, images: torch.Tensor) -> torch.Tensor:
+        """images (B, 3, H, W) float32 RGB in [0, 1], of dense_size -> (B, h, w, D) float32."""
+        raise ZerosegError(f"teacher {self.spec} has no dense maps; use views only")
+
+
+def build_teacher(config: TeacherConfig, labels: LabelSpace | None = None, device: str = "cpu",
+                  impl: str = "auto") -> Teacher:
+    """The teacher that config names.
+
+    labels  what a classifier is read through; timm teachers need it.
+    impl    "auto", "onnxruntime" or "torch": what runs a classifier.
+    Raises ZerosegError for a wrong name or file, UnavailableError if weights cannot be had.
+    """
+    kind, _, name = config.spec.partition(":")
+    if kind not in KINDS or not name:
+        raise ZerosegError(f"teacher: expected open_clip:ARCH/TAG_or_file or timm:NAME+NAME, got {config.spec!r}")
+    if kind == "open_clip":
+        from zeroseg.training.clip_tower import ClipTower
+
+        return ClipTower(config, device)
+    if labels is None:
+        raise ZerosegError(f"teacher {config.spec} is a classifier and is read through label embeddings: give "
+                           "--labels DIR (or --label-names, --label-vectors and --class-names)")
+    from zeroseg.training.classifiers import ClassifierEnsemble
+
+    return ClassifierEnsemble(config, labels, device, impl)
+
+
+def to_tensor(images: list[Image.Image | np.ndarray]) -> torch.Tensor:
+    """RGB images of one size, PIL or (H, W, 3) uint8 arrays -> (B, 3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).float() / 255
+
+
+def file_digest(path: str | Path) -> str:
+    """Hex SHA-256 of a file."""
+    checksum = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            checksum.update(block)
+    return checksum.hexdigest()
+
+
+def unreachable(what: str, error: Exception) -> UnavailableError:
+    """The error for pretrained weights that a hub did not give."""
+    reason = " ".join(str(error).split())
+    return UnavailableError(f"{what}: pretrained weights could not be fetched; give a local file ({reason[:160]})")

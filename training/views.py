@@ -1,0 +1,128 @@
+"""Multi-scale views and dense maps of every photo, embedded once by the teacher and kept (paper section 2.1).
+
+A grid g cuts the centre square into g x g cells, each resized to the teacher's input: 1x1 ... 4x4 make 30 views, v_1
+the whole square first, then row by row. The paper can do this once because its only augmentation is the centre crop.
+A dense map covers the whole photo, resampled to one fixed square grid in relative coordinates, so that a crop of any
+box samples it bilinearly; that is what allows other augmentations.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from tqdm import tqdm
+
+from zeroseg.errors import ZerosegError
+from zeroseg.training.photos import PhotoSet, UnreadablePhoto, centre_square, crop_array, name_some
+from zeroseg.training.row_cache import RowCache, other_versions
+from zeroseg.training.teacher import Teacher, to_tensor
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """What is cached of each photo."""
+
+    grids: tuple[int, ...] = (1, 2, 3, 4)  # [paper] cells per side; () = no views
+    dense_grid: int = 0  # places per side of the dense map; 0 = none
+
+
+@dataclass(frozen=True)
+class ViewCache:
+    """The teacher's embeddings of every photo of a set.
+
+    views   (P, V, D) float16 memory map in the order of grid_boxes, or None.
+    dense   (P, g, g, D) float16 memory map over the whole photo, rows from the top, or None.
+    rows    (n,) int64: the photos that could be read.
+    """
+
+    views: np.ndarray | None
+    dense: np.ndarray | None
+    rows: np.ndarray
+    folder: Path
+
+
+def grid_boxes(grids: tuple[int, ...]) -> np.ndarray:
+    """Cells of every grid in fractions of the square: (V, 4) float32 (x0, y0, x1, y1), grid by grid, row by row."""
+    boxes = [(x / g, y / g, (x + 1) / g, (y + 1) / g) for g in grids for y in range(g) for x in range(g)]
+    return np.array(boxes, np.float32).reshape(-1, 4)
+
+
+def cut_views(image: Image.Image, grids: tuple[int, ...], size_px: int) -> torch.Tensor:
+    """The views of a photo: (V, 3, size_px, size_px) float32 RGB in [0, 1]."""
+    x0, y0, x1, y1 = centre_square(image.size)
+    span = np.array([x1 - x0, y1 - y0] * 2)
+    boxes = np.array([x0, y0] * 2) + grid_boxes(grids) * span
+    return to_tensor([crop_array(image, box, (size_px, size_px)) for box in boxes])
+
+
+def dense_map(teacher: Teacher, image: Image.Image, grid: int) -> torch.Tensor:
+    """The teacher's dense map of a photo, resampled (area mean, or bilinear where it is coarser) to (grid, grid, D)."""
+    height, width = teacher.dense_size(image.size)
+    places = teacher.dense(to_tensor([image.resize((width, height), Image.Resampling.BICUBIC)]))
+    return F.interpolate(places.permute(0, 3, 1, 2), (grid, grid), mode="bilinear", align_corners=False,
+                         antialias=True)[0].permute(1, 2, 0)
+
+
+def cache_views(photos: PhotoSet, teacher: Teacher, config: ViewConfig, root: str | Path,
+                progress: bool = True) -> ViewCache:
+    """The view cache of (photos, teacher, config) under root; made now, or finished, where it is not there yet.
+
+    Raises ZerosegError if it is damaged, if no photo can be read, or if the teacher cannot give what is asked for.
+    """
+    if config.dense_grid and not teacher.has_dense:
+        raise ZerosegError(f"teacher {teacher.spec} has no dense maps; use a recipe without them")
+    arrays = {}
+    if config.grids:
+        arrays["views"] = ((len(grid_boxes(config.grids)), teacher.dim), "float16")
+    if config.dense_grid:
+        arrays["dense"] = ((config.dense_grid, config.dense_grid, teacher.dim), "float16")
+    key = {"photos": photos.fingerprint, "teacher": teacher.fingerprint, "grids": list(config.grids),
+           "dense_grid": config.dense_grid}
+    cache = RowCache(Path(root), "views", key, arrays, len(photos))
+
+    def embed(row: int) -> dict[str, np.ndarray]:
+        image = photos.read(row)
+        values = {}
+        if config.grids:
+            values["views"] = teacher.embed(cut_views(image, config.grids, teacher.view_size)).numpy()
+        if config.dense_grid:
+            values["dense"] = dense_map(teacher, image, config.dense_grid).numpy()
+        return values
+
+    fill(cache, embed, photos, "teacher", progress)
+    bad = cache.unreadable()
+    if len(bad):
+        tqdm.write(f"{len(bad)} of {len(photos)} photos cannot be read and are left out: "
+                   f"{name_some([photos.names[row] for row in bad])}", file=sys.stderr)
+    return ViewCache(cache.arrays.get("views"), cache.arrays.get("dense"), cache.readable(), cache.folder)
+
+
+def fill(cache: RowCache, compute, photos: PhotoSet, label: str, progress: bool = True) -> None:
+    """Compute the rows that a cache lacks and make it complete. What was done survives a kill.
+
+    compute  row number -> {array name: values}; UnreadablePhoto marks the row as such.
+    Says so when the folder holds a cache of the same kind made from other photos.
+    """
+    if cache.complete:
+        return
+    try:
+        old = other_versions(cache, "photos")
+        if old:
+            tqdm.write(f"the photos in {photos.root} are not those of {', '.join(old)}: making a new cache (the old one "
+                       "may be deleted)", file=sys.stderr)
+        pending = cache.pending()
+        for row in tqdm(pending, desc=f"{label} ({cache.nbytes / 1e9:.2f} GB)", unit="row", disable=not progress,
+                        initial=cache.rows - len(pending), total=cache.rows, smoothing=0.02):
+            try:
+                cache.write(row, compute(row))
+            except UnreadablePhoto:
+                cache.skip(row)
+        if len(cache.unreadable()) == cache.rows:
+            raise ZerosegError(f"photos: none of the {len(photos)} files in {photos.root} can be read")
+        cache.finish()
+    finally:
+        cache.close()
