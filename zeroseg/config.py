@@ -83,6 +83,8 @@ class ModelConfig:
                 raise ValueError(f"{name}: expected a multiple of 4 (2-D sin-cos positions), got {getattr(self, name)}")
         if not 0 <= self.mask_ratio < 1:
             raise ValueError(f"mask_ratio: expected 0 <= r < 1, got {self.mask_ratio}")
+        if self.positions == "none" and self.reconstruction:
+            raise ValueError("positions: reconstruction needs them, the mask tokens would all be alike; got none")
         if self.encoder == "hybrid" and self.patch_size != 16:
             raise ValueError(f"patch_size: the hybrid encoder's tokens are 16 pixels apart, got {self.patch_size}")
         if self.image_size % self.size_multiple:
