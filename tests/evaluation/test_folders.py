@@ -65,12 +65,16 @@ def test_mask_modes_read_the_same(tmp_path, mode):
     assert plain_folder(plain(tmp_path, mode=mode)).load(0)[1].tolist() == [[0, 1, 2], [2, 255, 0]]
 
 
-def test_photo_turned_by_exif_matches_its_mask(tmp_path):
-    plain(tmp_path)
+@pytest.mark.parametrize("ids,first", [(((0, 1, 2), (2, 255, 0)), 56), (((0, 1), (1, 0), (2, 0)), 0)])
+def test_photo_is_turned_by_exif_unless_the_mask_is_not(tmp_path, ids, first):
+    plain(tmp_path, ids=ids)
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees
-    Image.fromarray(np.arange(18, dtype=np.uint8).reshape(3, 2, 3) * 14).save(tmp_path / "images/a.JPG", exif=exif)
-    assert plain_folder(tmp_path).load(0)[0].shape == (2, 3, 3)
+    (tmp_path / "images/a.JPG").unlink()
+    pixels = np.arange(6, dtype=np.uint8).reshape(3, 2)[..., None].repeat(3, 2) * 14
+    Image.fromarray(pixels).save(tmp_path / "images/a.png", exif=exif)
+    photo, mask = plain_folder(tmp_path).load(0)
+    assert photo.shape[:2] == mask.shape and photo[0, 0].tolist() == [first] * 3
 
 
 @pytest.mark.parametrize(

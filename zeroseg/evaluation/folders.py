@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from zeroseg.errors import ZerosegError
 from zeroseg.evaluation.metrics import IGNORE
+from zeroseg.image import SUFFIXES, load_image
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 UNKNOWN = -1
 
 
@@ -48,19 +48,20 @@ class MaskFolder:
     def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """(photo (H, W, 3) uint8 RGB, mask (H, W) uint8 class ids or 255), both in the mask's frame.
 
-        The photo is taken as stored; its EXIF orientation is applied only where that is what makes the sizes agree.
+        The photo is turned by its EXIF orientation, unless the mask fits only the photo as stored.
         Raises ZerosegError for an unreadable file, sizes that differ, or a mask value of no class.
         """
-        photo, mask = _open(self.photos[index]), _open(self.masks[index])
-        if photo.size != mask.size:
-            turned = ImageOps.exif_transpose(photo)
-            if turned.size != mask.size:
+        photo = load_image(self.photos[index])
+        mask = class_ids(_open(self.masks[index]), self.id_table, self.masks[index])
+        if photo.shape[:2] != mask.shape:
+            stored = _open(self.photos[index])
+            if (stored.height, stored.width) != mask.shape:
                 raise ZerosegError(
-                    f"{self.masks[index]}: expected a mask of {photo.width}x{photo.height} as its photo, "
-                    f"got {mask.width}x{mask.height}; masks must not be resized"
+                    f"{self.masks[index]}: expected a mask of {photo.shape[1]}x{photo.shape[0]} as its photo, "
+                    f"got {mask.shape[1]}x{mask.shape[0]}; masks must not be resized"
                 )
-            photo = turned
-        return np.asarray(photo.convert("RGB")), class_ids(mask, self.id_table, self.masks[index])
+            photo = np.array(stored.convert("RGB"))
+        return photo, mask
 
 
 def class_ids(mask: Image.Image, id_table: np.ndarray, path: Path) -> np.ndarray:
@@ -129,7 +130,7 @@ def paired_files(
         names = sorted(p.name[: -len(mask_suffix)] for p in mask_root.iterdir() if p.name.endswith(mask_suffix))
     if not names:
         raise ZerosegError(f"{list_file or mask_root}: expected at least one photo with a mask, got none")
-    suffixes = {p.stem: p.name for p in photo_root.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES}
+    suffixes = {p.stem: p.name for p in photo_root.iterdir() if p.suffix.lower() in SUFFIXES}
     without_photo = [n for n in names if n not in suffixes]
     if without_photo:
         raise ZerosegError(

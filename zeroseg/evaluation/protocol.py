@@ -18,13 +18,14 @@ oracle_map(mask, classes, rule) -> (H, W) ids: the same segments, each named aft
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from zeroseg.errors import ZerosegError, check_array
 from zeroseg.evaluation.oracle import label_counts, oracle_labels
 from zeroseg.evaluation.resize import bilinear
+from zeroseg.kernels.mask_decode import mask_decode
 
 Predict = Callable[[np.ndarray, "tuple[int, int] | None"], Mapping[str, np.ndarray]]
 PROTOCOLS = ("deployment", "groupvit")
@@ -62,6 +63,11 @@ class ProtocolConfig:
                 raise ZerosegError(f"{name}: expected a number above 0, got {getattr(self, name)}")
         if self.top_names is not None and self.top_names < 1:
             raise ZerosegError(f"top_names: expected at least 1 or None, got {self.top_names}")
+
+    def in_use(self) -> dict:
+        """The fields that this protocol looks at, as a dict."""
+        values = asdict(self)
+        return values if self.protocol == "groupvit" else {k: values[k] for k in ("protocol", "threshold")}
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,12 @@ def read_whole(predict: Predict, photo: np.ndarray, names: int) -> SegmentReadin
         places = bilinear(checked(outputs, "place_scores", (names, "h", "w")), size)
         return PlaceReading(places.argmax(0), places.max(0))
     maps, scores = segment_outputs(outputs, names)
-    return SegmentReading(bilinear(maps, size).argmax(0), scores.argmax(1), scores.max(1))
+    return SegmentReading(segment_of_pixels(maps, size), scores.argmax(1), scores.max(1))
+
+
+def segment_of_pixels(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) int16: at each pixel the segment whose map (K, h, w), bilinearly resized to size (H, W), is largest."""
+    return mask_decode(maps.astype(np.float32, copy=False), np.arange(len(maps)), size)[0]
 
 
 def segment_outputs(outputs: Mapping[str, np.ndarray], names: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -57,7 +57,7 @@ class Report:
             "photos": len(self.predict_ms),
             "labels": self.labels.kind,
             "names": len(self.labels.names),
-            "config": asdict(self.config),
+            "config": self.config.in_use(),
             **self._means("miou", self.confusion),
             "subset": [classes[c] for c in self.subset],
             "iou": dict(zip(classes, metrics.iou_per_class(self.confusion).tolist())),

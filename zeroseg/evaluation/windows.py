@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from zeroseg.evaluation.oracle import label_counts, oracle_labels
-from zeroseg.evaluation.protocol import Predict, ProtocolConfig, checked, segment_outputs
+from zeroseg.evaluation.protocol import Predict, ProtocolConfig, checked, segment_of_pixels, segment_outputs
 from zeroseg.evaluation.resize import bilinear, fitted_size, nearest
 
 
@@ -85,7 +85,7 @@ def read_windows(predict: Predict, photo: np.ndarray, names: int, config: Protoc
         outputs = predict(np.ascontiguousarray(picture[y : y + h, x : x + w]), input_size)
         maps, scores = segment_outputs(outputs, names)
         image_scores = checked(outputs, "image_scores", (names,))
-        segments = bilinear(maps, (h, w)).argmax(0)
+        segments = segment_of_pixels(maps, (h, w))
         windows.append(Window(box, segments, group_scores(scores, image_scores, config.logit_scale, config.top_names)))
     return WindowReading(tuple(windows), resized, size, config.softmax_before_resize)
 
