@@ -5,6 +5,8 @@ import random
 import numpy as np
 import pytest
 
+from tests.color_model import write_color_model
+
 
 @pytest.fixture(autouse=True)
 def seeded():
@@ -26,3 +28,10 @@ def pytest_collection_modifyitems(items):
     if not torch.cuda.is_available():
         for item in gpu_tests:
             item.add_marker(pytest.mark.skip(reason="torch.cuda.is_available() is False"))
+
+
+@pytest.fixture(scope="session")
+def color_model(tmp_path_factory):
+    """The path of a model that finds red, green, blue and dark places; see color_model.py."""
+    pytest.importorskip("onnx")
+    return write_color_model(tmp_path_factory.mktemp("model"))

@@ -17,7 +17,7 @@ if (_root / "pyproject.toml").is_file() and (_root / "kernels" / "mask_decode").
 
 _HOME = {
     "LabelPack": "zeroseg.words",
-    "Segmentation": "zeroseg.segmenter",
+    "Segmentation": "zeroseg.segmentation",
     "Segmenter": "zeroseg.segmenter",
     "UnavailableError": "zeroseg.errors",
     "ZerosegError": "zeroseg.errors",

@@ -1,0 +1,193 @@
+"""What zeroseg-infer does once its options are parsed."""
+
+import glob
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from zeroseg import drawing
+from zeroseg.errors import ZerosegError
+from zeroseg.image import SUFFIXES
+from zeroseg.segmenter import Segmentation, Segmenter
+
+SUFFIX_OF = {"overlay": "_overlay.png", "labels": "_labels.png", "json": ".json"}
+CONTACT_NAME = "contact.png"
+CONTACT_PHOTOS = 400  # on one sheet: 20 x 20
+PNG_LEVEL = 1  # zlib's fastest: a photo's overlay takes a third of the time and a tenth more room than at 6
+
+
+@dataclass(frozen=True)
+class InferOptions:
+    """The command's options, named as there; labels is still text."""
+
+    labels: str
+    text: str
+    threshold: float | None
+    out: Path
+    save: tuple[str, ...]
+    alpha: float
+    model: str | None
+    backend: str
+    threads: int | None
+
+
+def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
+    """Segment every photo of sources; return how many could not be. started: perf_counter at the command's start."""
+    labels = parse_labels(options.labels)
+    photos, failed = find_photos(sources)
+    segmenter = Segmenter.load(options.model, options.backend, options.threads).set_labels(labels, text=options.text)
+    for line in approximate_words(segmenter.pack):
+        click.echo(line)
+    outputs = plan_outputs(photos, options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    sheet = []
+    ready_ms = 1000 * (time.perf_counter() - started)
+    with tqdm(total=len(photos), unit="photo", disable=None if len(photos) > 1 else True, leave=False) as bar:
+        for photo in photos:
+            try:
+                result = segmenter.segment(photo, options.threshold)
+                write_ms = write_results(result, photo, outputs[photo], options, sheet)
+            except (ZerosegError, ValueError, OSError, MemoryError) as error:
+                failed += 1
+                bar.write(f"Error: {error or 'out of memory'}")
+            else:
+                bar.write("\n".join(report(photo, result, write_ms, outputs[photo])))
+            bar.update()
+    if "contact" in options.save and sheet:
+        save_atomically(options.out / CONTACT_NAME, drawing.contact_sheet(sheet))
+        click.echo(f"contact sheet of {len(sheet)}: {options.out / CONTACT_NAME}")
+    count = len(sources) if not photos else len(photos)
+    if count > 1 or failed:
+        click.echo(f"{len(photos) + failed} inputs, {failed} failed" if failed else f"{len(photos)} photos")
+    click.echo(f"model {segmenter.sidecar.name} on {segmenter.runner.backend}, start {ready_ms:.0f} ms, "
+               f"in all {time.perf_counter() - started:.2f} s")
+    return failed
+
+
+def parse_labels(text: str):
+    """--labels: a list of words, or the path of a label pack."""
+    if text.endswith(".npz"):
+        return text
+    if text.startswith("@"):
+        path = Path(text[1:])
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ZerosegError(f"--labels {text}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        words = [line.split("#")[0].strip() for line in lines]
+    else:
+        words = [word.strip() for word in text.split(",")]
+    words = [word for word in words if word]
+    if not words:
+        raise ZerosegError(f"--labels {text!r}: no words in it; expected something like \"cat,sofa\"")
+    return words
+
+
+def find_photos(sources: list[str]) -> tuple[list[Path], int]:
+    """The photos behind files, folders and globs, each once, in order; and how many sources gave none (reported)."""
+    photos, failed = {}, 0
+    for source in sources:
+        path = Path(source)
+        if path.is_dir():
+            found = photos_of_folder(path)
+            problem = f"{path}: no pictures in this folder"
+        elif not path.exists() and glob.has_magic(source):
+            found = sorted(Path(name) for name in glob.glob(source, recursive=True) if Path(name).is_file())
+            problem = f"{source}: no file fits this pattern"
+        else:
+            found, problem = [path], ""  # reading it says what is wrong with it
+        if not found:
+            failed += 1
+            click.echo(f"Error: {problem}", err=True)
+        photos |= {os.path.abspath(photo): photo for photo in found if os.path.abspath(photo) not in photos}
+    return list(photos.values()), failed
+
+
+def photos_of_folder(folder: Path) -> list[Path]:
+    """The pictures of a folder by suffix, without those that an earlier run wrote beside their photos."""
+    photos = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in SUFFIXES)
+    stems = {photo.stem for photo in photos}
+    ours = [SUFFIX_OF[kind].removesuffix(".png") for kind in ("overlay", "labels")]
+    return [photo for photo in photos if not any(
+        photo.stem.endswith(end) and photo.stem.removesuffix(end) in stems for end in ours)]
+
+
+def plan_outputs(photos: list[Path], options: InferOptions) -> dict[Path, dict[str, Path]]:
+    """Where each photo's results go: stems are numbered where two photos share one, and no input is overwritten."""
+    inputs = {os.path.realpath(photo) for photo in photos}
+    taken: set[str] = set()
+    outputs = {}
+    for photo in photos:
+        stem, number = photo.stem, 1
+        while stem in taken:
+            number += 1
+            stem = f"{photo.stem}-{number}"
+        taken.add(stem)
+        outputs[photo] = {kind: options.out / f"{stem}{SUFFIX_OF[kind]}" for kind in options.save if kind in SUFFIX_OF}
+    for path in [*(path for files in outputs.values() for path in files.values()), options.out / CONTACT_NAME]:
+        if os.path.realpath(path) in inputs:
+            raise ZerosegError(f"{path}: is one of the photos and would be overwritten; choose another --out")
+    return outputs
+
+
+def approximate_words(pack) -> Iterator[str]:
+    """A line for every label that was not known by heart."""
+    if pack.known is None:
+        return
+    for name, known, nearest in zip(pack.names, pack.known, pack.nearest or [[]] * len(pack.names), strict=True):
+        if not known:
+            near = f", near {', '.join(nearest[:3])}" if nearest else ""
+            yield f"~ {name}: not a word the model knows by heart; its meaning is approximate{near}"
+
+
+def write_results(result: Segmentation, photo: Path, files: dict[str, Path], options: InferOptions, sheet: list) -> float:
+    """Write the files that were asked for; return the milliseconds it took."""
+    start = time.perf_counter()
+    if "overlay" in files or "contact" in options.save:
+        overlay = result.overlay(options.alpha)
+        if "overlay" in files:
+            save_atomically(files["overlay"], overlay)
+        if "contact" in options.save and len(sheet) < CONTACT_PHOTOS:
+            overlay.thumbnail((drawing.CELL_PX, drawing.CELL_PX))
+            sheet.append(overlay)
+    if "labels" in files:
+        save_atomically(files["labels"], result.label_picture())
+    if "json" in files:
+        document = {"image": str(photo), **result.to_dict()}
+        partial = files["json"].with_name(f".{files['json'].name}.partial")
+        partial.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
+        partial.replace(files["json"])
+    return 1000 * (time.perf_counter() - start)
+
+
+def save_atomically(path: Path, picture) -> None:
+    """Write a PNG so that it is there whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        picture.save(partial, format="PNG", compress_level=PNG_LEVEL)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def report(photo: Path, result: Segmentation, write_ms: float, files: dict[str, Path]) -> list[str]:
+    """What a person reads about one photo."""
+    height, width = result.label_map.shape
+    lines = [f"{photo}  {width} x {height}"]
+    for region in result.found:
+        mark = "~" if result.approximate[region.index] else " "
+        lines.append(f" {mark} {region.label:<20} score {region.score:.3f}  {region.area:6.1%} of the photo")
+    if not result.found:
+        best = int(result.scores.argmax())
+        lines.append(f"   nothing scored {result.threshold:.3f} or more; the best was {result.labels[best]} with "
+                     f"{result.scores[best]:.3f} (lower --threshold to see it)")
+    stages = {**result.timings_ms, "write": write_ms}
+    lines.append("   ms: " + ", ".join(f"{stage} {ms:.1f}" for stage, ms in stages.items()))
+    lines.append(f"   wrote: {', '.join(map(str, files.values()))}" if files else "   wrote nothing for itself")
+    return lines

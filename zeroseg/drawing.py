@@ -1,0 +1,129 @@
+"""What a person looks at: colours, overlay, legend, label map, contact sheet.
+
+A label keeps its colour: it is chosen by the label's own text, not by its place in the list, and only where two
+labels of one list want the same colour does the later one take its next choice.
+"""
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+# Okabe and Ito's seven, then the colours farthest from all before them for normal, protan and deutan eyes at once
+# (Vienot 1999, CIELAB). tests/test_drawing.py holds the smallest distance.
+PALETTE = np.array([
+    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167),
+    (0, 60, 255), (165, 255, 180), (60, 120, 255), (120, 255, 255), (180, 15, 45),
+], np.uint8)
+_STEPS = (1, 5, 7, 11)  # coprime to 12: each walks through the whole palette
+_BLOCK_PIXELS = 1 << 18  # blended at a time, so that a large photo needs no second copy of itself in 16 bits
+CELL_PX = 320  # of a contact sheet
+_PAPER, _INK = (24, 24, 24), (240, 240, 240)
+
+
+def label_colors(labels: Sequence[str]) -> np.ndarray:
+    """The (N, 3) uint8 RGB colours of N labels, all different for up to 36 of them."""
+    shades = [PALETTE, (PALETTE * 0.6).astype(np.uint8), (PALETTE * 0.5 + 127).astype(np.uint8)]
+    taken: list[set[int]] = [set() for _ in shades]
+    colors = np.empty((len(labels), 3), np.uint8)
+    for i, label in enumerate(labels):
+        tier = min(i // len(PALETTE), len(shades) - 1)
+        code = zlib.crc32(label.strip().lower().encode())
+        first, step = code % len(PALETTE), _STEPS[code // len(PALETTE) % len(_STEPS)]
+        choices = [(first + step * k) % len(PALETTE) for k in range(len(PALETTE))]
+        choice = next((c for c in choices if c not in taken[tier]), first)
+        taken[tier].add(choice)
+        colors[i] = shades[tier][choice]
+    return colors
+
+
+def blend(image: np.ndarray, label_map: np.ndarray, colors: np.ndarray, alpha: float) -> np.ndarray:
+    """Lay the labels' colours over a photo.
+
+    image (H, W, 3) uint8 RGB, label_map (H, W) integer with -1 for background, colors (N, 3) uint8, alpha in [0, 1].
+    Returns (H, W, 3) uint8: background as it was, segments tinted, their outlines in full colour.
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha: expected 0 to 1, got {alpha}")
+    weight = round(alpha * 256)
+    keep = np.full(len(colors) + 1, 256 - weight, np.uint16)  # the last entry is the background, index -1
+    keep[-1] = 256
+    add = np.zeros((len(colors) + 1, 3), np.uint16)
+    add[:-1] = colors.astype(np.uint16) * weight
+    out = np.empty_like(image)
+    step = max(1, _BLOCK_PIXELS // image.shape[1])
+    for top in range(0, image.shape[0], step):
+        rows = slice(top, top + step)
+        out[rows] = (image[rows] * keep[label_map[rows], None] + add[label_map[rows]]) >> 8
+    edge = _outline(label_map, max(1, round(min(label_map.shape) / 300)))
+    out[edge] = colors[label_map[edge]]
+    return out
+
+
+def _outline(label_map: np.ndarray, width_px: int) -> np.ndarray:
+    """Pixels of a label that have another label, or none, within width_px to a side, (H, W) bool."""
+    edge = np.zeros(label_map.shape, bool)
+    for distance in {1, width_px}:
+        down = label_map[distance:] != label_map[:-distance]
+        edge[distance:] |= down
+        edge[:-distance] |= down
+        across = label_map[:, distance:] != label_map[:, :-distance]
+        edge[:, distance:] |= across
+        edge[:, :-distance] |= across
+    edge &= label_map >= 0
+    return edge
+
+
+def with_legend(picture: np.ndarray, entries: Sequence[tuple[Sequence[int], str]]) -> Image.Image:
+    """Set a legend under a picture, where it hides nothing.
+
+    picture (H, W, 3) uint8; entries (colour, text) in order. The text grows with the photo and is never below 13
+    pixels; a picture too narrow for its longest entry stands on a wider sheet.
+    """
+    height, width = picture.shape[:2]
+    size = max(13, round(max(height, width) / 38))
+    font = ImageFont.load_default(size)
+    gap, line = size // 2, round(size * 1.6)
+    widths = [size + gap + int(font.getlength(text)) + 2 * gap for _, text in entries]
+    sheet_width = max([width, *(w + gap for w in widths)])
+    places, x, y = [], gap, gap
+    for entry_width in widths:
+        if x > gap and x + entry_width > sheet_width:
+            x, y = gap, y + line
+        places.append((x, y))
+        x += entry_width
+    sheet = Image.new("RGB", (sheet_width, height + y + line), _PAPER)
+    sheet.paste(Image.fromarray(picture), ((sheet_width - width) // 2, 0))
+    draw = ImageDraw.Draw(sheet)
+    for (color, text), (x, y) in zip(entries, places, strict=True):
+        draw.rectangle((x, height + y, x + size - 1, height + y + size - 1), fill=tuple(int(c) for c in color))
+        draw.text((x + size + gap, height + y + size // 2), text, font=font, fill=_INK, anchor="lm")
+    return sheet
+
+
+def label_picture(label_map: np.ndarray, colors: np.ndarray) -> Image.Image:
+    """The label map as a picture: pixel value 0 is background, i + 1 is label i.
+
+    Up to 255 labels it is a palette picture in the labels' colours; beyond, 16-bit grey.
+    """
+    shifted = label_map + 1
+    if len(colors) > 255:
+        return Image.fromarray(shifted.astype(np.uint16))
+    picture = Image.fromarray(shifted.astype(np.uint8))
+    picture.putpalette([0, 0, 0, *colors.ravel().tolist()])
+    return picture
+
+
+def contact_sheet(pictures: Sequence[Image.Image], cell_px: int = CELL_PX) -> Image.Image:
+    """Small copies of many pictures in a near-square grid, for one look over a whole folder."""
+    columns = max(1, int(np.ceil(np.sqrt(len(pictures)))))
+    rows = max(1, -(-len(pictures) // columns))
+    sheet = Image.new("RGB", (columns * cell_px, rows * cell_px), _PAPER)
+    for i, picture in enumerate(pictures):
+        small = picture.copy()
+        small.thumbnail((cell_px - 8, cell_px - 8))
+        row, column = divmod(i, columns)
+        sheet.paste(small, (column * cell_px + (cell_px - small.width) // 2,
+                            row * cell_px + (cell_px - small.height) // 2))
+    return sheet

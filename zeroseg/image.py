@@ -1,0 +1,123 @@
+"""Pictures in, uint8 RGB out: any photo file, PIL image or array, right or one clear line.
+
+"The photo's frame" everywhere in zeroseg means after EXIF orientation: (H, W) as a viewer shows it.
+"""
+
+import os
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from zeroseg.errors import ZerosegError
+
+MAX_PIXELS = 128_000_000  # a decoded photo, its labels, confidence and overlay take some 15 bytes per pixel together
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm",
+                      ".pgm", ".pbm", ".jp2", ".tga", ".ico", ".avif"})
+
+
+def load_image(source) -> np.ndarray:
+    """Read a picture into RGB.
+
+    source  a path; a PIL image; or an array: (H, W, 3) uint8 RGB, (H, W, 4) uint8 RGBA, (H, W) or (H, W, 1) uint8
+            grey, or any of these in uint16, of which the high 8 bits are used.
+
+    Returns (H, W, 3) uint8 RGB, contiguous, in the frame after EXIF orientation. Transparent parts lie on white; of an
+    animation the first frame counts. Raises ZerosegError in one line that names the file and says what is wrong.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, Image.Image):
+        return _to_rgb(source, "image")
+    if not isinstance(source, (str, os.PathLike)):
+        raise ZerosegError(f"image: expected a path, a PIL image or a uint8 RGB array, got {type(source).__name__}")
+    path = Path(source)
+    if path.is_dir():
+        raise ZerosegError(f"{path}: is a folder, expected a picture")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS decides, below
+            with Image.open(path) as picture:
+                return _to_rgb(picture, str(path))
+    except FileNotFoundError:
+        raise ZerosegError(f"{path}: no such file") from None
+    except Image.DecompressionBombError:
+        raise ZerosegError(f"{path}: too large, {_limit()}") from None
+    except UnidentifiedImageError:
+        what = "an empty file" if path.stat().st_size == 0 else "not a picture that Pillow can read"
+        raise ZerosegError(f"{path}: {what}; expected JPEG, PNG, WebP, TIFF, BMP or the like") from None
+    except OSError as error:
+        raise ZerosegError(f"{path}: {error.strerror or error}") from error
+
+
+def network_size(size: tuple[int, int], short_side: int, max_long_side: int, multiple: int) -> tuple[int, int]:
+    """The (h, w) at which the network sees a photo of size (H, W).
+
+    Short side to short_side with the aspect kept, unless the long side would pass max_long_side; then each side to the
+    nearest multiple, at least one.
+    """
+    scale = min(short_side / min(size), max_long_side / max(size))
+    return tuple(max(1, int(side * scale / multiple + 0.5)) * multiple for side in size)
+
+
+def _limit() -> str:
+    return f"the limit is {MAX_PIXELS // 1_000_000} megapixels; scale it down first"
+
+
+def _to_rgb(picture: Image.Image, name: str) -> np.ndarray:
+    if 0 in picture.size:
+        raise ZerosegError(f"{name}: {picture.width} x {picture.height} pixels, expected at least 1 x 1")
+    if picture.width * picture.height > MAX_PIXELS:
+        raise ZerosegError(f"{name}: {picture.width} x {picture.height} pixels is too large, {_limit()}")
+    try:
+        picture.load()
+    except (OSError, SyntaxError, ValueError, struct.error, EOFError) as error:  # what Pillow's decoders raise
+        raise ZerosegError(f"{name}: damaged or cut off ({error})") from error
+    try:
+        picture = ImageOps.exif_transpose(picture)
+    except Exception:  # EXIF is written by anyone and anything: a block that cannot be read is no orientation
+        pass
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
+        grey = _deep_grey(np.asarray(picture), picture.mode, name)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+        picture = _on_white(picture)
+    try:
+        return np.array(picture.convert("RGB"))
+    except ValueError as error:
+        raise ZerosegError(f"{name}: colour mode {picture.mode} cannot be turned into RGB") from error
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    picture = picture.convert("RGBA")
+    white = Image.new("RGB", picture.size, "white")
+    white.paste(picture, mask=picture.getchannel("A"))
+    return white
+
+
+def _deep_grey(values: np.ndarray, mode: str, name: str) -> np.ndarray:
+    """16-bit, 32-bit and float grey to uint8. A 32-bit picture holds 16-bit values; a float one [0, 1] or [0, 255]."""
+    low, high = float(values.min()), float(values.max())
+    top = (1.0 if high <= 1 else 255.0) if mode == "F" else 65535.0
+    if not (0 <= low and high <= top):  # NaN fails too
+        raise ZerosegError(f"{name}: grey values {low:g} to {high:g}, expected 0 to {top:g}; convert it to 8 bits")
+    return np.rint(values * (255.0 / top)).astype(np.uint8)
+
+
+def _from_array(array: np.ndarray) -> np.ndarray:
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.dtype not in (np.uint8, np.uint16) or array.ndim not in (2, 3) or channels not in (1, 3, 4):
+        raise ZerosegError(f"image: expected (H, W, 3) uint8 RGB, got {array.shape} {array.dtype}")
+    if 0 in array.shape:
+        raise ZerosegError(f"image: expected no empty axis, got {array.shape}")
+    if array.shape[0] * array.shape[1] > MAX_PIXELS:
+        raise ZerosegError(f"image: {array.shape[1]} x {array.shape[0]} pixels is too large, {_limit()}")
+    if array.dtype == np.uint16:
+        array = (array >> 8).astype(np.uint8)
+    if channels == 4:
+        return np.array(_on_white(Image.fromarray(np.ascontiguousarray(array), "RGBA")))
+    if channels == 1:
+        return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
+    return np.ascontiguousarray(array)

@@ -1,0 +1,1 @@
+"""One runner per back end, all with the same face: `base`."""

@@ -1,0 +1,85 @@
+"""What every back end offers: run(feed) -> dict of arrays, inputs() -> what it wants.
+
+The network's face is the same in every file format:
+
+    image             (B, 3, H, W) float32, RGB, normalised; H and W multiples of the sidecar's input.multiple
+    label_embeddings  (N, D) float32, unit rows, any N >= 1
+    segment_maps      (B, K, h, w) float32, soft assignment of places to segments, sums to 1 over K, h = H / stride
+    segment_scores    (B, K, N) float32, comparable with the sidecar's threshold, higher is better
+    image_scores      (B, N) float32
+"""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from zeroseg.artifact import Artifact
+from zeroseg.errors import ZerosegError, check_array
+
+INPUTS = ("image", "label_embeddings")
+OUTPUTS = ("segment_maps", "segment_scores", "image_scores")
+
+
+class TensorSpec(NamedTuple):
+    """One input: an int is a fixed size, a str a free one."""
+
+    shape: tuple[int | str, ...]
+    dtype: str
+
+
+class Runner(ABC):
+    """A network ready to run. Subclasses implement inputs() and _run()."""
+
+    backend: str  # the name users choose it by
+
+    @abstractmethod
+    def inputs(self) -> dict[str, TensorSpec]:
+        """Name -> what run() accepts."""
+
+    @abstractmethod
+    def _run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """run() after the checks."""
+
+    def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Feed arrays by name, get arrays by name. Raises ValueError when a name, shape or dtype is not inputs()'s."""
+        specs = self.inputs()
+        if feed.keys() != specs.keys():
+            raise ValueError(f"feed: expected {sorted(specs)}, got {sorted(feed)}")
+        for name, spec in specs.items():
+            check_array(name, feed[name], spec.shape, spec.dtype)
+        return self._run(feed)
+
+
+def check_face(artifact: Artifact, inputs: Mapping[str, TensorSpec], outputs: list[str]) -> None:
+    """Raise ZerosegError unless the network has the face above, with the sidecar's embedding size."""
+    missing = [name for name in INPUTS if name not in inputs] + [name for name in OUTPUTS if name not in outputs]
+    if missing:
+        raise ZerosegError(f"{artifact.path}: not a zeroseg network, it has no {', '.join(missing)}")
+    size = inputs["label_embeddings"].shape[-1]
+    if size not in (artifact.sidecar.embedding_dim,) and isinstance(size, int):
+        raise ZerosegError(f"{artifact.path}: takes label embeddings of {size} numbers, its description says "
+                           f"{artifact.sidecar.embedding_dim}")
+
+
+def available_threads() -> int:
+    """CPU threads this process may use (its affinity where the system tells, so that containers are respected)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def open_runner(artifact: Artifact, threads: int | None = None) -> Runner:
+    """The runner of the artifact's back end; threads: CPU threads, None for all this process may use."""
+    if threads is not None and threads < 1:
+        raise ZerosegError(f"threads: expected at least 1, got {threads}")
+    threads = threads or available_threads()
+    if artifact.backend == "onnxruntime":
+        from zeroseg.runtime.ort_runner import OrtRunner
+
+        return OrtRunner(artifact, threads)
+    from zeroseg.runtime.torch_runner import TorchRunner
+
+    return TorchRunner(artifact, threads)

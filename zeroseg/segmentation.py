@@ -1,0 +1,133 @@
+"""The result for one photo: who is where, and the forms it can be had in."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from zeroseg import drawing
+from zeroseg.errors import missing_extra
+from zeroseg.masks import bounding_box, encode_label_map
+
+
+class Region(NamedTuple):
+    """One label that was found. score: of its best segment; area: in pixels, and as a share of the photo."""
+
+    label: str
+    index: int
+    score: float
+    area_px: int
+    area: float
+
+
+@dataclass
+class Segmentation:
+    """The result for one photo, in the photo's own frame (after EXIF orientation).
+
+    image           (H, W, 3) uint8 RGB, the photo.
+    label_map       (H, W) int16, index into labels, -1 for background.
+    confidence      (H, W) float32 in [0, 1], how surely the pixel belongs to its segment (not how sure the label is).
+    labels          the N names asked for.
+    segment_labels  (K,) int16, the label of each segment, -1 for background.
+    segment_scores  (K, N) float32, every segment's score for every label; higher is better.
+    threshold       the score below which a segment became background.
+    approximate     per label, whether its meaning was guessed; nearest, the known words it was then placed near.
+    timings_ms      milliseconds per stage: load, preprocess, network, decode.
+    """
+
+    image: np.ndarray
+    label_map: np.ndarray
+    confidence: np.ndarray
+    labels: list[str]
+    segment_labels: np.ndarray
+    segment_scores: np.ndarray
+    threshold: float
+    model: str
+    approximate: list[bool]
+    nearest: list[list[str]]
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> np.ndarray:
+        """(N,) float32: for every label the best score of any segment, found or not."""
+        return self.segment_scores.max(0)
+
+    @cached_property
+    def found(self) -> list[Region]:
+        """The labels that hold at least one pixel, largest first."""
+        areas = np.zeros(len(self.labels) + 1, np.int64)
+        for row in self.label_map:  # row by row: bincount widens its input to 64 bits
+            areas += np.bincount(row + 1, minlength=len(areas))
+        regions = []
+        for index in np.flatnonzero(areas[1:]):
+            score = self.segment_scores[self.segment_labels == index, index].max()
+            area_px = int(areas[index + 1])
+            regions.append(Region(self.labels[index], int(index), float(score), area_px, area_px / self.label_map.size))
+        return sorted(regions, key=lambda region: -region.area_px)
+
+    @cached_property
+    def colors(self) -> np.ndarray:
+        """(N, 3) uint8 RGB, the labels' colours."""
+        return drawing.label_colors(self.labels)
+
+    def overlay(self, alpha: float = 0.5, legend: bool = True) -> Image.Image:
+        """The photo with its segments tinted; alpha 0 (outlines only) to 1 (flat colour).
+
+        The legend stands under the photo; without it the picture has the photo's size.
+        """
+        picture = drawing.blend(self.image, self.label_map, self.colors, alpha)
+        entries = [(self.colors[r.index], f"{r.label}  {r.score:.2f}") for r in self.found] if legend else []
+        if legend and not entries:
+            entries = [((24, 24, 24), "nothing found above the threshold")]
+        return drawing.with_legend(picture, entries) if legend else Image.fromarray(picture)
+
+    def label_picture(self) -> Image.Image:
+        """The label map as a palette picture: value 0 background, i + 1 label i."""
+        return drawing.label_picture(self.label_map, self.colors)
+
+    @cached_property
+    def _run_lengths(self) -> dict[int, dict]:
+        return encode_label_map(self.label_map)
+
+    def to_coco(self, image_id: int = 0) -> list[dict]:
+        """The found labels as COCO result entries, largest first; category_id is the label's index + 1.
+
+        segmentation is compressed RLE as pycocotools reads it; bbox is (x, y, width, height) in pixels.
+        """
+        return [{"image_id": image_id, "category_id": region.index + 1, "category": region.label,
+                 "segmentation": self._run_lengths[region.index], "area": region.area_px,
+                 "bbox": list(bounding_box(self.label_map == region.index)), "score": round(region.score, 6),
+                 "iscrowd": 0} for region in self.found]
+
+    def to_supervision(self):
+        """The found labels as supervision.Detections: boxes, masks (n, H, W) bool, class_id = label index."""
+        try:
+            import supervision
+        except ImportError as error:
+            raise missing_extra("supervision", "supervision", "to_supervision()") from error
+        height, width = self.label_map.shape
+        masks = np.zeros((len(self.found), height, width), bool)
+        for mask, region in zip(masks, self.found, strict=True):
+            np.equal(self.label_map, region.index, out=mask)
+        boxes = np.array([bounding_box(mask) for mask in masks], np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        return supervision.Detections(
+            xyxy=boxes, mask=masks,
+            confidence=np.array([region.score for region in self.found], np.float32),
+            class_id=np.array([region.index for region in self.found], int),
+            data={"class_name": np.array([region.label for region in self.found])})
+
+    def to_dict(self) -> dict:
+        """Everything but the pixels, ready for JSON: size (H, W), labels, found (as to_coco), threshold, timings_ms."""
+        return {
+            "model": self.model,
+            "threshold": self.threshold,
+            "size": list(self.label_map.shape),
+            "labels": [{"name": name, "score": round(float(score), 6), "approximate": approximate, "nearest": nearest}
+                       for name, score, approximate, nearest
+                       in zip(self.labels, self.scores, self.approximate, self.nearest, strict=True)],
+            "found": self.to_coco(),
+            "timings_ms": {stage: round(ms, 3) for stage, ms in self.timings_ms.items()},
+        }

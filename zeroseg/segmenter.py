@@ -1,0 +1,111 @@
+"""A photo in, named masks out.
+
+    segmenter = Segmenter.load().set_labels(["cat", "sofa"])
+    result = segmenter.segment("photo.jpg")
+    result.overlay().save("overlay.png")
+
+The network gives K soft segment maps and every segment's score for every label. Each pixel goes to the segment whose
+map is highest there after bilinear upsampling to the photo's size; each segment takes its best label if that scores
+at least the threshold, else it is background.
+"""
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zeroseg.artifact import Sidecar, read_artifact
+from zeroseg.errors import ZerosegError
+from zeroseg.image import load_image, network_size
+from zeroseg.kernels.mask_decode import mask_decode
+from zeroseg.kernels.preprocess import preprocess
+from zeroseg.runtime.base import Runner, open_runner
+from zeroseg.segmentation import Segmentation
+
+if TYPE_CHECKING:
+    from zeroseg.words import LabelPack
+
+MAX_LABELS = np.iinfo(np.int16).max
+
+
+class Segmenter:
+    """A model and the labels it looks for. Load once, set labels as often as wanted, segment many photos."""
+
+    def __init__(self, runner: Runner, sidecar: Sidecar):
+        self.runner = runner
+        self.sidecar = sidecar
+        self.pack: LabelPack | None = None
+
+    @classmethod
+    def load(cls, path_or_name=None, backend: str = "auto", threads: int | None = None) -> "Segmenter":
+        """Open a model: a file, the name of a bundled one, or None for the default.
+
+        backend "auto" goes by the kind of file (.onnx onnxruntime, .pt torch); threads None takes all CPU threads.
+        Raises ZerosegError in one line when it cannot.
+        """
+        artifact = read_artifact(path_or_name, backend)
+        return cls(open_runner(artifact, threads), artifact.sidecar)
+
+    def set_labels(self, labels, text: str = "auto") -> "Segmenter":
+        """Say what to look for: a list of words, a LabelPack, or the path of a labels.npz; returns self.
+
+        text names what turns words into vectors (see zeroseg.embed_labels). Changing labels costs no reload.
+        """
+        from zeroseg.words import LabelPack, embed_labels
+
+        if isinstance(labels, (str, os.PathLike)):
+            if not str(labels).endswith(".npz"):
+                raise ZerosegError(f"labels: expected a list of words or a labels.npz, got {str(labels)!r}")
+            pack = LabelPack.load(labels)
+        elif isinstance(labels, LabelPack):
+            pack = labels
+        else:
+            names = list(dict.fromkeys(labels))
+            if not names:
+                raise ZerosegError("labels: expected at least one word, got none")
+            vectors, known, nearest = embed_labels(names, text=text)
+            pack = LabelPack(names=names, vectors=vectors, space=self.sidecar.embedding_space, known=known,
+                             nearest=nearest)
+        if pack.space != self.sidecar.embedding_space:
+            raise ZerosegError(f"labels: embeddings are of {pack.space}, the model {self.sidecar.name} reads "
+                               f"{self.sidecar.embedding_space}")
+        count = len(pack.names)
+        if pack.vectors.shape != (count, self.sidecar.embedding_dim) or not 1 <= count <= MAX_LABELS:
+            raise ZerosegError(f"labels: expected 1 to {MAX_LABELS} vectors of {self.sidecar.embedding_dim} numbers, "
+                               f"got {pack.vectors.shape} for {count} names")
+        self.pack = pack
+        return self
+
+    def segment(self, image, threshold: float | None = None) -> Segmentation:
+        """Segment one picture: a path, a PIL image or an (H, W, 3) uint8 RGB array.
+
+        threshold replaces the model's own: segments whose best label scores below it become background.
+        """
+        if self.pack is None:
+            raise ZerosegError("no labels yet: call set_labels([...]) before segment()")
+        pack, count = self.pack, len(self.pack.names)
+        threshold = self.sidecar.threshold if threshold is None else threshold
+        clock = [time.perf_counter()]
+        photo = load_image(image)
+        clock.append(time.perf_counter())
+        spec = self.sidecar.input
+        size = network_size(photo.shape[:2], spec.short_side, spec.max_long_side, spec.multiple)
+        tensor = preprocess(photo, size, spec.mean, spec.std)
+        clock.append(time.perf_counter())
+        output = self.runner.run({"image": tensor[None], "label_embeddings": pack.vectors})
+        clock.append(time.perf_counter())
+        segment_scores = output["segment_scores"][0]
+        if not np.isfinite(segment_scores).all():
+            raise ZerosegError(f"model {self.sidecar.name} gave scores that are not finite; the file may be damaged")
+        best = segment_scores.argmax(1)
+        table = np.where(segment_scores.max(1) >= threshold, best, -1).astype(np.int16)
+        label_map, confidence = mask_decode(output["segment_maps"][0], table, photo.shape[:2])
+        clock.append(time.perf_counter())
+        stages = ("load", "preprocess", "network", "decode")
+        return Segmentation(
+            image=photo, label_map=label_map, confidence=confidence, labels=list(pack.names),
+            segment_labels=table, segment_scores=segment_scores, threshold=float(threshold), model=self.sidecar.name,
+            approximate=[not known for known in pack.known] if pack.known is not None else [False] * count,
+            nearest=list(pack.nearest or [[]] * count),
+            timings_ms={stage: 1000 * (end - start) for stage, start, end in zip(stages, clock, clock[1:])})
