@@ -11,7 +11,7 @@ from zeroseg.errors import check_array
 from zeroseg.kernels._dispatch import always, choose_impl
 from zeroseg.kernels.mask_decode import reference
 
-_WHY_NOT = {"reference": always}
+IMPLEMENTATIONS = {"reference": always}
 
 
 def mask_decode(
@@ -38,5 +38,5 @@ def mask_decode(
     height, width = (int(side) for side in size)
     if height < 1 or width < 1:
         raise ValueError(f"size: expected (H, W) of at least 1 x 1, got {tuple(size)}")
-    choose_impl("mask_decode", impl, _WHY_NOT)
+    choose_impl("mask_decode", impl, IMPLEMENTATIONS)
     return reference.mask_decode(maps, table.astype(np.int16), (height, width))

@@ -8,7 +8,7 @@ from zeroseg.errors import check_array
 from zeroseg.kernels._dispatch import always, choose_impl
 from zeroseg.kernels.preprocess import reference
 
-_WHY_NOT = {"reference": always}
+IMPLEMENTATIONS = {"reference": always}
 
 
 def preprocess(
@@ -34,5 +34,5 @@ def preprocess(
     check_array("std", std, (3,))
     if not (std > 0).all():
         raise ValueError(f"std: expected positive values, got {std.tolist()}")
-    choose_impl("preprocess", impl, _WHY_NOT)
+    choose_impl("preprocess", impl, IMPLEMENTATIONS)
     return reference.preprocess(image, (height, width), mean, std)

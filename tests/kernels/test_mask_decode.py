@@ -12,7 +12,7 @@ from zeroseg.kernels.mask_decode.cases import CASES
 torch = pytest.importorskip("torch")
 
 CONFIDENCE_ATOL = 3e-6  # float32, maps of O(1), two products of two weights each
-RUNNABLE = [name for name, why_not in op._WHY_NOT.items() if why_not() is None]
+RUNNABLE = [name for name, why_not in op.IMPLEMENTATIONS.items() if why_not() is None]
 
 
 def soft_maps(segments, height, width):
@@ -102,6 +102,6 @@ def test_bad_input_is_named(maps, table, size, impl, message):
 
 
 def test_explicit_impl_that_cannot_run_raises(monkeypatch):
-    monkeypatch.setitem(op._WHY_NOT, "reference", lambda: "it was taken out")
+    monkeypatch.setitem(op.IMPLEMENTATIONS, "reference", lambda: "it was taken out")
     with pytest.raises(UnavailableError, match="impl='reference' cannot run here: it was taken out"):
         mask_decode(MAPS, TABLE, (9, 9), impl="reference")

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 # Pillow rounds to uint8 after each of its two passes, torch here not at all: one grey level, and half of one on average
 LEVEL = 1.01 / 255
-RUNNABLE = [name for name, why_not in op._WHY_NOT.items() if why_not() is None]
+RUNNABLE = [name for name, why_not in op.IMPLEMENTATIONS.items() if why_not() is None]
 
 
 def photo(height, width):

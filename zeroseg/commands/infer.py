@@ -25,7 +25,8 @@ class KindList(click.ParamType):
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("sources", nargs=-1, required=True, metavar="PHOTO...")
 # What to look for
-@click.option("--labels", required=True, metavar="WORDS", help="Comma list, @FILE with one label a line, or labels.npz.")
+@click.option("--labels", required=True, metavar="WORDS",
+              help="Comma list, @FILE with one label a line, or labels.npz.")
 @click.option("--text", default="auto", show_default=True, metavar="NAME",
               help="What turns words into vectors: auto, or open_clip where it is installed.")
 @click.option("--threshold", type=float, metavar="SCORE",
@@ -40,7 +41,8 @@ class KindList(click.ParamType):
 # How to run
 @click.option("--model", metavar="FILE|NAME", help="Model file (.onnx, .pt) or a bundled name.  [default: bundled]")
 @click.option("--backend", type=click.Choice(["auto", "onnxruntime", "torch"]), default="auto", show_default=True)
-@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all this process may use]")
+@click.option("--threads", type=click.IntRange(1), metavar="N",
+              help="CPU threads.  [default: all this process may use]")
 def infer(sources, labels, text, threshold, out, save, alpha, model, backend, threads):
     """Find what you name in photos.
 

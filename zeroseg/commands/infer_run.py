@@ -79,7 +79,8 @@ def parse_labels(text: str):
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise ZerosegError(f"--labels {text}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+            reason = getattr(error, "strerror", None) or error
+            raise ZerosegError(f"--labels {text}: cannot be read ({reason})") from error
         words = [line.split("#")[0].strip() for line in lines]
     else:
         words = [word.strip() for word in text.split(",")]
@@ -146,8 +147,9 @@ def approximate_words(pack) -> Iterator[str]:
             yield f"~ {name}: not a word the model knows by heart; its meaning is approximate{near}"
 
 
-def write_results(result: Segmentation, photo: Path, files: dict[str, Path], options: InferOptions, sheet: list) -> float:
-    """Write the files that were asked for; return the milliseconds it took."""
+def write_results(result: Segmentation, photo: Path, files: dict[str, Path], options: InferOptions,
+                  sheet: list) -> float:
+    """Write the files that were asked for, add to the contact sheet; return the milliseconds it took."""
     start = time.perf_counter()
     if "overlay" in files or "contact" in options.save:
         overlay = result.overlay(options.alpha)
