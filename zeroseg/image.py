@@ -38,7 +38,7 @@ def load_image(source) -> np.ndarray:
         raise ZerosegError(f"{path}: is a folder, expected a picture")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS decides, below
+            warnings.simplefilter("ignore")  # of size, where MAX_PIXELS decides, and of odd EXIF
             with Image.open(path) as picture:
                 return _to_rgb(picture, str(path))
     except FileNotFoundError:

@@ -1,0 +1,110 @@
+"""Model files and their sidecars: found, validated, refused in one line."""
+
+import json
+
+import pytest
+
+from tests.color_model import sidecar, write_color_model
+from zeroseg.artifact import find_model, parse_sidecar, read_artifact
+from zeroseg.errors import UnavailableError, ZerosegError
+
+pytest.importorskip("onnx")
+
+
+def test_reads_what_was_written(color_model):
+    artifact = read_artifact(color_model)
+    assert artifact.backend == "onnxruntime" and artifact.path == color_model
+    assert artifact.sidecar.name == "colors" and artifact.sidecar.input.mean == (0.5, 0.5, 0.5)
+    assert read_artifact(str(color_model), backend="onnxruntime") == artifact
+
+
+def test_a_renamed_pair_still_works(tmp_path, color_model):
+    (tmp_path / "other.onnx").write_bytes(color_model.read_bytes())
+    (tmp_path / "other.json").write_text(color_model.with_suffix(".json").read_text())
+    assert read_artifact(tmp_path / "other.onnx").sidecar.name == "colors"
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"format": 2}, "format 2, this version of zeroseg reads 1"),
+    ({"name": None}, "name: expected a text, got null"),
+    ({"embedding_dim": 0}, "embedding_dim: expected a positive integer, got 0"),
+    ({"segments": "8"}, 'segments: expected an integer, got "8"'),
+    ({"stride": True}, "stride: expected an integer, got true"),
+    ({"input": []}, "input: expected an object"),
+    ({"input": {**sidecar()["input"], "std": [1, 1]}}, "input: std: expected three numbers"),
+    ({"threshold": "high"}, "threshold: expected a number"),
+    ({"files": None}, "files: expected an object"),
+])
+def test_wrong_sidecar_names_the_key(change, message):
+    with pytest.raises(ZerosegError, match=f"^tiny.json: {message}"):
+        parse_sidecar(sidecar(**change), "tiny.json")
+
+
+def test_sidecar_that_is_no_object():
+    with pytest.raises(ZerosegError, match="expected a JSON object, got list"):
+        parse_sidecar([], "tiny.json")
+
+
+def test_changed_file_is_refused(tmp_path):
+    path = write_color_model(tmp_path)
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(ZerosegError, match="sha256 differs"):
+        read_artifact(path)
+
+
+def test_sidecar_without_the_checksum_is_refused(tmp_path):
+    path = write_color_model(tmp_path, files={"other.pt": "0"})
+    with pytest.raises(ZerosegError, match=r"no checksum for it, only for \['other.pt'\]"):
+        read_artifact(path)
+
+
+def test_missing_or_broken_sidecar(tmp_path):
+    path = write_color_model(tmp_path)
+    path.with_suffix(".json").write_text("{")
+    with pytest.raises(ZerosegError, match="colors.json: cannot be read as JSON"):
+        read_artifact(path)
+    path.with_suffix(".json").unlink()
+    with pytest.raises(ZerosegError, match="colors.json, its description, is missing"):
+        read_artifact(path)
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("nowhere/model.onnx", "no such model file"),
+    ("nowhere.pt", "no such model file"),
+    ("huge", "model 'huge': no such file, and the bundled models are:"),
+])
+def test_missing_model(name, message):
+    with pytest.raises(ZerosegError, match=message):
+        find_model(name)
+
+
+def test_folder_and_foreign_file(tmp_path):
+    with pytest.raises(ZerosegError, match="is a folder, expected a model file"):
+        find_model(tmp_path)
+    (tmp_path / "model.zip").write_bytes(b"")
+    with pytest.raises(ZerosegError, match="not a model file, expected .onnx, .pt"):
+        read_artifact(tmp_path / "model.zip")
+
+
+def test_installation_without_bundled_model(monkeypatch, tmp_path):
+    monkeypatch.setattr("zeroseg.artifact.BUNDLED", tmp_path)
+    with pytest.raises(UnavailableError, match="no bundled model; give a model file with --model"):
+        read_artifact()
+
+
+def test_bundled_model_is_found_by_name(monkeypatch, tmp_path):
+    write_color_model(tmp_path, name="tiny")
+    monkeypatch.setattr("zeroseg.artifact.BUNDLED", tmp_path)
+    assert read_artifact().path == read_artifact("tiny").path == tmp_path / "tiny.onnx"
+
+
+def test_backend_that_cannot_read_the_file(color_model):
+    with pytest.raises(ZerosegError, match=r"backend torch reads .pt, not colors.onnx; use backend onnxruntime"):
+        read_artifact(color_model, backend="torch")
+    with pytest.raises(ZerosegError, match="backend 'tensorflow': expected auto, onnxruntime, torch"):
+        read_artifact(color_model, backend="tensorflow")
+
+
+def test_sidecar_is_json_that_others_can_write(color_model):
+    document = json.loads(color_model.with_suffix(".json").read_text())
+    assert set(sidecar()) == set(document)
