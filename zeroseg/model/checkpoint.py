@@ -62,7 +62,9 @@ def load_checkpoint(path) -> Checkpoint:
         raise ZerosegError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise ZerosegError(f"{path}: not a zeroseg checkpoint (expected a model.pt written by zeroseg)") from error
-    if not isinstance(content, dict) or "format" not in content or not isinstance(content.get("state_dict"), dict):
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    tensors = isinstance(state, dict) and all(isinstance(v, torch.Tensor) for v in state.values())
+    if not tensors or "format" not in content:
         raise ZerosegError(f"{path}: not a zeroseg checkpoint (expected format, config, state_dict)")
     if content["format"] != FORMAT:
         raise ZerosegError(f"{path}: checkpoint format {content['format']}, this version reads {FORMAT}; upgrade")
@@ -70,7 +72,7 @@ def load_checkpoint(path) -> Checkpoint:
         config = ModelConfig.from_dict(content.get("config"))
     except ValueError as error:
         raise ZerosegError(f"{path}: {error}") from error
-    state = {k: v.float() if v.is_floating_point() else v for k, v in content["state_dict"].items()}
+    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     return Checkpoint(config, state, content.get("sidecar") or {})
 
 

@@ -44,7 +44,8 @@ class ZeroSeg(nn.Module):
         super().__init__()
         self.config = config
         depth = config.depth
-        rates = torch.linspace(0, config.drop_path, depth + sum(config.head_depths)).tolist()
+        blocks = depth + sum(config.head_depths)
+        rates = [config.drop_path * i / (blocks - 1) for i in range(blocks)]
         self.stem = ConvStem(config) if config.encoder == "hybrid" else None
         self.tokens = HybridTokens(config, self.stem) if self.stem is not None else PatchTokens(config)
         self.encoder = Encoder(config, rates[:depth])
