@@ -26,8 +26,6 @@ from zeroseg.segmentation import Segmentation
 if TYPE_CHECKING:
     from zeroseg.words import LabelPack
 
-MAX_LABELS = np.iinfo(np.int16).max
-
 
 class Segmenter:
     """A model and the labels it looks for. Load once, set labels as often as wanted, segment many photos."""
@@ -65,15 +63,8 @@ class Segmenter:
             if not names:
                 raise ZerosegError("labels: expected at least one word, got none")
             vectors, known, nearest = embed_labels(names, text=text)
-            pack = LabelPack(names=names, vectors=vectors, space=self.sidecar.embedding_space, known=known,
-                             nearest=nearest)
-        if pack.space != self.sidecar.embedding_space:
-            raise ZerosegError(f"labels: embeddings are of {pack.space}, the model {self.sidecar.name} reads "
-                               f"{self.sidecar.embedding_space}")
-        count = len(pack.names)
-        if pack.vectors.shape != (count, self.sidecar.embedding_dim) or not 1 <= count <= MAX_LABELS:
-            raise ZerosegError(f"labels: expected 1 to {MAX_LABELS} vectors of {self.sidecar.embedding_dim} numbers, "
-                               f"got {pack.vectors.shape} for {count} names")
+            pack = LabelPack(names=names, vectors=vectors, known=known, nearest=nearest)
+        pack.require(self.sidecar.embedding_space, self.sidecar.embedding_dim)
         self.pack = pack
         return self
 
@@ -84,7 +75,7 @@ class Segmenter:
         """
         if self.pack is None:
             raise ZerosegError("no labels yet: call set_labels([...]) before segment()")
-        pack, count = self.pack, len(self.pack.names)
+        pack = self.pack
         threshold = self.sidecar.threshold if threshold is None else threshold
         clock = [time.perf_counter()]
         photo = load_image(image)
@@ -106,6 +97,5 @@ class Segmenter:
         return Segmentation(
             image=photo, label_map=label_map, confidence=confidence, labels=list(pack.names),
             segment_labels=table, segment_scores=segment_scores, threshold=float(threshold), model=self.sidecar.name,
-            approximate=[not known for known in pack.known] if pack.known is not None else [False] * count,
-            nearest=list(pack.nearest or [[]] * count),
+            approximate=[not known for known in pack.known], nearest=pack.nearest,
             timings_ms={stage: 1000 * (end - start) for stage, start, end in zip(stages, clock, clock[1:])})

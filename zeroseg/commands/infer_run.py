@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
     """Segment every photo of sources; return how many could not be. started: perf_counter at the command's start."""
     labels = parse_labels(options.labels)
     photos, failed = find_photos(sources)
+    asked = len(photos) + failed
     segmenter = Segmenter.load(options.model, options.backend, options.threads).set_labels(labels, text=options.text)
     for line in approximate_words(segmenter.pack):
         click.echo(line)
@@ -55,16 +57,15 @@ def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
                 write_ms = write_results(result, photo, outputs[photo], options, sheet)
             except (ZerosegError, ValueError, OSError, MemoryError) as error:
                 failed += 1
-                bar.write(f"Error: {error or 'out of memory'}")
+                bar.write(f"Error: {error or 'out of memory'}", file=sys.stderr)
             else:
                 bar.write("\n".join(report(photo, result, write_ms, outputs[photo])))
             bar.update()
     if "contact" in options.save and sheet:
         save_atomically(options.out / CONTACT_NAME, drawing.contact_sheet(sheet))
         click.echo(f"contact sheet of {len(sheet)}: {options.out / CONTACT_NAME}")
-    count = len(sources) if not photos else len(photos)
-    if count > 1 or failed:
-        click.echo(f"{len(photos) + failed} inputs, {failed} failed" if failed else f"{len(photos)} photos")
+    if asked > 1:
+        click.echo(f"{asked} inputs, {failed} failed" if failed else f"{asked} photos")
     click.echo(f"model {segmenter.sidecar.name} on {segmenter.runner.backend}, start {ready_ms:.0f} ms, "
                f"in all {time.perf_counter() - started:.2f} s")
     return failed
@@ -139,9 +140,7 @@ def plan_outputs(photos: list[Path], options: InferOptions) -> dict[Path, dict[s
 
 def approximate_words(pack) -> Iterator[str]:
     """A line for every label that was not known by heart."""
-    if pack.known is None:
-        return
-    for name, known, nearest in zip(pack.names, pack.known, pack.nearest or [[]] * len(pack.names), strict=True):
+    for name, known, nearest in zip(pack.names, pack.known, pack.nearest, strict=True):
         if not known:
             near = f", near {', '.join(nearest[:3])}" if nearest else ""
             yield f"~ {name}: not a word the model knows by heart; its meaning is approximate{near}"

@@ -1,0 +1,193 @@
+"""The commands as a user meets them: what they print, write and refuse, and that nothing ends in a traceback."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from tests.color_model import SPACE, vectors
+from zeroseg.cli import COMMANDS, main
+from zeroseg.commands.doctor import doctor
+from zeroseg.commands.infer import infer
+from zeroseg.words import LabelPack
+
+pytest.importorskip("onnx")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch):
+    """Each test runs in a folder of its own that holds photo.png (red above dark) and labels.npz."""
+    monkeypatch.chdir(tmp_path)
+    image = np.zeros((60, 80, 3), np.uint8)
+    image[:30] = [255, 0, 0]
+    Image.fromarray(image).save("photo.png")
+    LabelPack(["rose", "sea"], vectors("red", "blue"), SPACE, known=np.array([False, True]),
+              nearest=[["tulip", "daisy"], []]).save("labels.npz")
+
+
+@pytest.fixture
+def run(color_model):
+    def invoke(*arguments, labels="labels.npz"):
+        return CliRunner().invoke(infer, [*map(str, arguments), "--labels", labels, "--model", str(color_model),
+                                          "--threads", "1"])
+    return invoke
+
+
+def written(folder="zeroseg-out"):
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def test_one_photo(run):
+    done = run("photo.png")
+    assert done.exit_code == 0, done.output
+    assert written() == ["photo.json", "photo_labels.png", "photo_overlay.png"]
+    labels = np.asarray(Image.open("zeroseg-out/photo_labels.png"))
+    assert labels.shape == (60, 80) and labels[5, 5] == 1 and labels[55, 5] == 0
+    document = json.loads(Path("zeroseg-out/photo.json").read_text())
+    assert document["image"] == "photo.png" and document["found"][0]["category"] == "rose"
+    assert "~ rose: not a word the model knows by heart; its meaning is approximate, near tulip, daisy" in done.output
+    for part in ("photo.png  80 x 60", "~ rose", "score 1.000", "% of the photo", "ms: load", "network", "write",
+                 "photo_overlay.png", "model colors on onnxruntime"):
+        assert part in done.output
+    assert "~ sea" not in done.output
+
+
+def test_what_is_saved_can_be_chosen(run):
+    done = run("photo.png", "--save", "json,contact", "--out", "found/here")
+    assert done.exit_code == 0, done.output
+    assert written("found/here") == ["contact.png", "photo.json"]
+
+
+def test_nothing_found_says_what_came_near(run):
+    done = run("photo.png", "--threshold", "2")
+    assert "nothing scored 2.000 or more; the best was rose with 1.000" in done.output and done.exit_code == 0
+
+
+def test_files_folders_globs_each_photo_once(run):
+    Path("album").mkdir()
+    for name in ("a.jpg", "b.JPG", "c.txt"):
+        Image.new("RGB", (40, 40), "red").save(f"album/{name}", format="JPEG")
+    done = run("photo.png", "album", "album/a*", "*.png", "--save", "json")
+    assert done.exit_code == 0, done.output
+    assert written() == ["a.json", "b.json", "photo.json"] and "3 photos" in done.output
+
+
+def test_same_stem_gets_a_number(run):
+    Path("album").mkdir()
+    Image.new("RGB", (40, 40), "blue").save("album/photo.jpg")
+    assert run("photo.png", "album", "--save", "json").exit_code == 0
+    assert written() == ["photo-2.json", "photo.json"]
+    assert json.loads(Path("zeroseg-out/photo-2.json").read_text())["image"] == "album/photo.jpg"
+
+
+def test_bad_files_do_not_stop_the_others(run):
+    Path("broken.jpg").write_bytes(b"nothing")
+    done = run("broken.jpg", "photo.png", "missing.jpg", "none*.jpg")
+    assert done.exit_code == 1
+    assert "Error: broken.jpg: not a picture" in done.output
+    assert "Error: missing.jpg: no such file" in done.output
+    assert "Error: none*.jpg: no file fits this pattern" in done.output
+    assert "4 inputs, 3 failed" in done.output
+    assert written() == ["photo.json", "photo_labels.png", "photo_overlay.png"]
+
+
+def test_empty_folder_is_named(run):
+    Path("empty").mkdir()
+    done = run("empty")
+    assert done.exit_code == 1 and "Error: empty: no pictures in this folder" in done.output
+
+
+def test_inputs_are_never_overwritten(run):
+    Path("photo_overlay.png").write_bytes(Path("photo.png").read_bytes())
+    before = Path("photo_overlay.png").read_bytes()
+    done = run("photo.png", "photo_overlay.png", "--out", ".")
+    assert done.exit_code == 1 and "photo_overlay.png: is one of the photos and would be overwritten" in done.output
+    assert Path("photo_overlay.png").read_bytes() == before
+
+
+def test_second_run_on_a_folder_leaves_its_own_results_out(run):
+    assert run(".", "--out", ".").exit_code == 0
+    done = run(".", "--out", ".")
+    assert done.exit_code == 0, done.output
+    assert written(".") == ["labels.npz", "photo.json", "photo.png", "photo_labels.png", "photo_overlay.png"]
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("cat,dog", ["cat", "dog"]),
+    (" cat , , polar bear ", ["cat", "polar bear"]),
+    ("@words.txt", ["cat", "dog"]),
+])
+def test_labels_as_text(text, expected):
+    from zeroseg.commands.infer_run import parse_labels
+
+    Path("words.txt").write_text("cat  # the house's\n\n# nothing\ndog\n", encoding="utf-8")
+    assert parse_labels(text) == expected
+
+
+@pytest.mark.parametrize(("arguments", "labels", "message"), [
+    (["photo.png"], ",", "no words in it"),
+    (["photo.png"], "@missing.txt", "cannot be read"),
+    (["photo.png"], "missing.npz", "no such label pack"),
+    (["photo.png", "--save", "video"], "labels.npz", "expected one or more of overlay, labels, json, contact"),
+    (["photo.png", "--alpha", "2"], "labels.npz", "2.0 is not in the range"),
+    (["photo.png", "--backend", "torch"], "labels.npz", "backend torch reads .pt"),
+    (["photo.png", "--out", "photo.png"], "labels.npz", "photo.png"),
+    ([], "labels.npz", "Missing argument"),
+])
+def test_bad_options_end_in_one_line(run, arguments, labels, message):
+    done = run(*arguments, labels=labels)
+    assert done.exit_code in (1, 2) and message in done.output
+    assert "Traceback" not in done.output and done.exception is None or isinstance(done.exception, SystemExit)
+
+
+def test_missing_model_ends_in_one_line():
+    done = CliRunner().invoke(infer, ["photo.png", "--labels", "labels.npz", "--model", "nowhere.onnx"])
+    assert done.exit_code == 1 and done.output.strip() == "Error: nowhere.onnx: no such model file"
+
+
+def test_doctor_tells_what_runs():
+    done = CliRunner().invoke(doctor, [])
+    assert done.exit_code == 0
+    for part in ("python", "numpy", "c++", "nvidia", "onnxruntime", "mask_decode", "preprocess"):
+        assert part in done.output
+    report = json.loads(CliRunner().invoke(doctor, ["--json"]).output)
+    assert report["back ends"]["onnxruntime"].startswith("yes")
+
+
+def test_umbrella_lists_its_commands():
+    done = CliRunner().invoke(main, ["--help"])
+    assert done.exit_code == 0 and all(name in done.output for name in COMMANDS)
+    assert "No such command 'paint'" in CliRunner().invoke(main, ["paint"]).output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself_with_an_example(name):
+    done = CliRunner().invoke(main, [name, "--help"])
+    assert done.exit_code == 0, done.output
+    assert "Example" in done.output
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processor time of children is a POSIX call")
+@pytest.mark.parametrize("arguments", [
+    ["import zeroseg"],
+    ["from zeroseg.cli import infer; infer()", "--help"],
+    ["from zeroseg.cli import main; main()", "--help"],
+], ids=["import", "zeroseg-infer", "zeroseg"])
+def test_front_door_opens_within_0_3_s(arguments):
+    """Processor time of the whole process, best of three: a busy machine must not fail this."""
+    assert min(processor_seconds([sys.executable, "-c", *arguments]) for _ in range(3)) < 0.3
+
+
+def processor_seconds(command):
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

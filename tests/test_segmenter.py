@@ -1,0 +1,178 @@
+"""From a picture to named masks, on a network whose answer is known: red, green, blue and dark places."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.color_model import SPACE, vectors, write_color_model
+from zeroseg import Segmenter, ZerosegError
+from zeroseg.masks import decode_rle
+from zeroseg.words import LabelPack
+
+pytest.importorskip("onnx")
+
+PACK = LabelPack(["lawn", "sea", "rose"], vectors("green", "blue", "red"), SPACE)
+
+
+def flag(height=96, width=128):
+    """Left half red, right half blue above dark."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[:, : width // 2] = [255, 0, 0]
+    image[: height // 2, width // 2 :] = [0, 0, 255]
+    return image
+
+
+@pytest.fixture(scope="module")
+def segmenter(color_model):
+    return Segmenter.load(color_model, threads=1).set_labels(PACK)
+
+
+@pytest.fixture(scope="module")
+def result(segmenter):
+    return segmenter.segment(flag())
+
+
+def test_pixels_get_their_label(result):
+    assert result.label_map.dtype == np.int16 and result.label_map.shape == (96, 128)
+    expected = np.full((96, 128), -1)
+    expected[:, :64] = 2
+    expected[:48, 64:] = 1
+    inner = np.ones((96, 128), bool)  # a patch of the network is 16 pixels, 24 in the photo: edges may move by half
+    inner[:, 52:76] = inner[36:60, 52:] = False
+    np.testing.assert_array_equal(result.label_map[inner], expected[inner])
+    assert result.labels == ["lawn", "sea", "rose"] and result.segment_labels.tolist() == [2, 0, 1, -1]
+    np.testing.assert_allclose(result.scores, 1)
+
+
+def test_found_is_sorted_by_area_and_adds_up(result):
+    assert [region.label for region in result.found] == ["rose", "sea"]
+    for region in result.found:
+        assert region.area_px == (result.label_map == region.index).sum()
+        assert region.area == region.area_px / (96 * 128) and region.score == pytest.approx(1)
+
+
+def test_threshold_makes_background(segmenter):
+    assert (segmenter.segment(flag(), threshold=1.5).label_map == -1).all()
+    assert segmenter.segment(flag(), threshold=1.5).found == []
+    everything = segmenter.segment(flag(), threshold=-1)
+    assert (everything.label_map >= 0).all() and everything.threshold == -1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (37, 41), (300, 16)])
+def test_any_size_keeps_its_frame(segmenter, size):
+    image = np.zeros((*size, 3), np.uint8)
+    image[..., 2] = 255
+    result = segmenter.segment(image)
+    assert result.label_map.shape == size and (result.label_map == 1).all()
+    assert result.overlay(legend=False).size == size[::-1]
+    result.overlay()
+
+
+def test_exif_frame_is_the_viewers(segmenter, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored turned a quarter to the left of how it is shown
+    Image.fromarray(np.ascontiguousarray(np.rot90(flag()))).save(tmp_path / "photo.png", exif=exif)
+    result = segmenter.segment(tmp_path / "photo.png")
+    assert result.label_map.shape == (96, 128)
+    assert result.label_map[5, 5] == 2 and result.label_map[5, 120] == 1 and result.label_map[90, 120] == -1
+
+
+def test_path_picture_and_array_agree(segmenter, tmp_path, result):
+    Image.fromarray(flag()).save(tmp_path / "photo.png")
+    for source in (tmp_path / "photo.png", str(tmp_path / "photo.png"), Image.fromarray(flag())):
+        np.testing.assert_array_equal(segmenter.segment(source).label_map, result.label_map)
+
+
+def test_to_coco_describes_the_label_map(result):
+    entries = result.to_coco(image_id=7)
+    assert [(e["category"], e["category_id"], e["image_id"]) for e in entries] == [("rose", 3, 7), ("sea", 2, 7)]
+    for entry in entries:
+        mask = decode_rle(entry["segmentation"])
+        np.testing.assert_array_equal(mask, result.label_map == entry["category_id"] - 1)
+        assert entry["area"] == mask.sum()
+        x, y, width, height = entry["bbox"]
+        assert mask[y : y + height, x : x + width].sum() == mask.sum()
+    json.dumps(entries)
+
+
+def test_to_supervision_holds_the_masks(result):
+    sv = pytest.importorskip("supervision")
+    detections = result.to_supervision()
+    assert isinstance(detections, sv.Detections) and detections.class_id.tolist() == [2, 1]
+    assert detections.data["class_name"].tolist() == ["rose", "sea"]
+    for mask, region, box in zip(detections.mask, result.found, detections.xyxy):
+        np.testing.assert_array_equal(mask, result.label_map == region.index)
+        rows, columns = np.nonzero(mask)
+        assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
+def test_to_supervision_of_nothing(segmenter):
+    pytest.importorskip("supervision")
+    assert len(segmenter.segment(flag(), threshold=9).to_supervision()) == 0
+
+
+def test_overlay_tints_the_photo(result):
+    overlay = np.asarray(result.overlay(alpha=0.5, legend=False))
+    expected = (result.image[10, 10].astype(int) + result.colors[2]) / 2
+    np.testing.assert_allclose(overlay[10, 10], expected, atol=1.5)
+    np.testing.assert_array_equal(overlay[90, 120], result.image[90, 120])
+    assert result.overlay().height > 96
+
+
+def test_timings_name_every_stage(result):
+    assert list(result.timings_ms) == ["load", "preprocess", "network", "decode"]
+    assert all(ms >= 0 for ms in result.timings_ms.values())
+
+
+def test_to_dict_is_json(result):
+    document = json.loads(json.dumps(result.to_dict()))
+    assert document["size"] == [96, 128] and document["model"] == "colors"
+    assert [label["name"] for label in document["labels"]] == result.labels
+    assert [entry["category"] for entry in document["found"]] == ["rose", "sea"]
+
+
+def test_labels_from_a_pack_file(color_model, tmp_path, result):
+    PACK.save(tmp_path / "labels.npz")
+    segmenter = Segmenter.load(color_model).set_labels(tmp_path / "labels.npz")
+    np.testing.assert_array_equal(segmenter.segment(flag()).label_map, result.label_map)
+
+
+def test_labels_change_without_reload(color_model):
+    segmenter = Segmenter.load(color_model, threads=1)
+    assert segmenter.set_labels(PACK).segment(flag()).found[0].label == "rose"
+    one = LabelPack(["night"], vectors("dark"), SPACE)
+    assert [r.label for r in segmenter.set_labels(one).segment(flag()).found] == ["night"]
+
+
+@pytest.mark.parametrize(("labels", "message"), [
+    ("cat,dog", r"expected a list of words or a labels.npz, got 'cat,dog'"),
+    ("nowhere.npz", "no such label pack"),
+    ([], "at least one word, got none"),
+    (LabelPack(["cat"], vectors("red"), "someone/elses-space"), "in someone/elses-space"),
+    (LabelPack(["cat"], vectors("red")[:, :9], SPACE), "expected 512 numbers per name"),
+])
+def test_bad_labels_are_named(color_model, labels, message):
+    with pytest.raises((ZerosegError, ValueError), match=message):
+        Segmenter.load(color_model).set_labels(labels)
+
+
+def test_segment_without_labels(color_model):
+    with pytest.raises(ZerosegError, match=r"call set_labels\(\[...\]\) before segment"):
+        Segmenter.load(color_model).segment(flag())
+
+
+def test_damaged_scores_are_named(segmenter, monkeypatch):
+    output = segmenter.runner.run({"image": np.zeros((1, 3, 64, 64), np.float32), "label_embeddings": PACK.vectors})
+    output["segment_scores"] = output["segment_scores"] * np.nan
+    monkeypatch.setattr(segmenter.runner, "run", lambda feed: output)
+    with pytest.raises(ZerosegError, match="scores that are not finite"):
+        segmenter.segment(flag())
+
+
+def test_words_are_embedded_when_the_model_is_bundled(tmp_path, monkeypatch):
+    write_color_model(tmp_path, name="tiny")
+    monkeypatch.setattr("zeroseg.artifact.BUNDLED", tmp_path)
+    result = Segmenter.load().set_labels(["cat", "dog", "cat"]).segment(flag(), threshold=-1)
+    assert result.labels == ["cat", "dog"] and result.approximate == [False, False]
