@@ -1,0 +1,96 @@
+"""The wheel, installed alone in a clean environment: small, without torch, and its console scripts work."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from zeroseg.artifact import BUNDLED
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parent.parent
+INSTALLED_LIMIT_MB = 250
+WHEEL_LIMIT_MB = 45
+
+
+def call(*command, cwd):
+    """Run a command away from the checkout; its output, or a failure that shows it."""
+    environment = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "PYTHONHOME"}}
+    done = subprocess.run([str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    call(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT, cwd=folder)
+    [path] = folder.glob("zeroseg-*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def clean(wheel, tmp_path_factory):
+    """The folder of a virtual environment that holds the wheel and what it asks for, and nothing else."""
+    folder = tmp_path_factory.mktemp("clean")
+    call(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+    call(folder / "venv/bin/python", "-m", "pip", "install", "--quiet", wheel, cwd=folder)
+    return folder
+
+
+def test_wheel_holds_the_package_and_nothing_else(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"zeroseg"}
+    ours = {name for name in names if name.startswith("zeroseg/")}
+    expected = {"zeroseg/__init__.py", "zeroseg/py.typed", "zeroseg/cli.py", "zeroseg/segmenter.py",
+                "zeroseg/kernels/_dispatch.py", "zeroseg/kernels/mask_decode/__init__.py"}
+    assert expected <= ours
+    for folder in ("zeroseg", "kernels", "export", "training", "bench"):
+        for path in (ROOT / folder).rglob("*.py"):
+            relative = path.relative_to(ROOT).as_posix()
+            assert (relative if folder == "zeroseg" else f"zeroseg/{relative}") in ours
+    for path in BUNDLED.glob("*"):
+        assert f"zeroseg/bundled/{path.name}" in ours
+    assert not [name for name in ours if "/tests/" in name or name.endswith(".pt")]
+    info = {name.split("/", 1)[1] for name in names if ".dist-info/" in name}
+    assert {"licenses/LICENSE", "licenses/NOTICE", "entry_points.txt"} <= info
+
+
+def test_wheel_is_small(wheel):
+    assert wheel.stat().st_size < WHEEL_LIMIT_MB * 1e6
+
+
+def test_clean_install_is_small_and_without_torch(clean):
+    listed = call("venv/bin/python", "-m", "pip", "list", "--format", "freeze", cwd=clean).lower()
+    assert "torch" not in listed and "zeroseg==" in listed
+    [packages] = (clean / "venv/lib").glob("python*/site-packages")
+    without = {"pip", "setuptools"}  # the environment's own
+    size = sum(file.stat().st_size for path in packages.iterdir() if path.name.split("-")[0] not in without
+               for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+    assert size <= INSTALLED_LIMIT_MB * 1e6, f"{size / 1e6:.0f} MB"
+
+
+def test_installed_copy_is_used(clean):
+    where = call("venv/bin/python", "-c", "import zeroseg.kernels.mask_decode as m; print(m.__file__)", cwd=clean)
+    assert "site-packages" in where
+
+
+@pytest.mark.parametrize("script", ["zeroseg", "zeroseg-infer", "zeroseg-export"])
+def test_console_scripts_explain_themselves(clean, script):
+    assert "Usage:" in call(f"venv/bin/{script}", "--help", cwd=clean)
+
+
+def test_doctor_runs(clean):
+    output = call("venv/bin/zeroseg", "doctor", cwd=clean)
+    assert "no: torch is not installed" in output
+
+
+@pytest.mark.skipif(not (BUNDLED / "tiny.onnx").is_file(), reason="this checkout has no bundled model")
+def test_infer_runs_on_the_photo(clean):
+    photo = ROOT / "docs/photos/chelsea.jpg"
+    output = call("venv/bin/zeroseg-infer", photo, "--labels", "cat,tabby", "--out", "found", cwd=clean)
+    assert "cat" in output and (clean / "found/chelsea_overlay.png").is_file()

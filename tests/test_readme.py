@@ -1,0 +1,65 @@
+"""The README runs: its Python, its zeroseg-infer line, every command it names; its links lead somewhere."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from zeroseg.artifact import BUNDLED
+from zeroseg.cli import main
+from zeroseg.commands.infer import infer
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+needs_model = pytest.mark.skipif(not (BUNDLED / "tiny.onnx").is_file(), reason="this checkout has no bundled model")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+@pytest.fixture(autouse=True)
+def photos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "docs" / "photos", "docs/photos")
+
+
+@needs_model
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_runs(code, tmp_path):
+    done = subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "cat" in done.stdout and (tmp_path / "overlay.png").is_file()
+
+
+@needs_model
+def test_infer_line_runs():
+    lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("zeroseg-infer")]
+    assert lines
+    for line in lines:
+        done = CliRunner().invoke(infer, shlex.split(line)[1:])
+        assert done.exit_code == 0, done.output
+        assert Path("zeroseg-out/chelsea_overlay.png").is_file()
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"`zeroseg (\w+)(?: --help)?`", README))))
+def test_commands_it_names_exist(command):
+    done = CliRunner().invoke(main, [command, "--help"])
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)", README))))
+def test_links_lead_somewhere(link):
+    if link.endswith("_overlay.png") and not (BUNDLED / "tiny.onnx").is_file():
+        pytest.skip("this checkout has no bundled model to make the picture with")
+    assert (ROOT / link).exists()
+
+
+def test_first_screen_is_short():
+    assert README.index("## What it scores") < 1800
