@@ -60,13 +60,14 @@ def test_counts_equal_a_count_by_hand(dataset):
 
 
 def test_threshold_is_inclusive_and_sweep_is_labelled(dataset):
-    result = evaluate(PERFECT, dataset, ProtocolConfig(threshold=0.5), sweep=[0.8, 0.85, 0.95])
+    result = evaluate(PERFECT, dataset, ProtocolConfig(threshold=0.5), sweep=[0.8, 0.85, 0.95, 0.5])
     confusion = dict(result.sweep)
+    assert result.confusion.tolist() == confusion[0.5].tolist() == [[16, 0, 0, 0], [0, 8, 0, 0], [0, 0, 8, 0]]
     assert confusion[0.8].tolist() == [[16, 0, 0, 0], [0, 8, 0, 0], [0, 0, 8, 0]]
     assert confusion[0.85].tolist() == [[16, 0, 0, 0], [0, 8, 0, 0], [8, 0, 0, 0]]
     assert confusion[0.95].tolist() == [[16, 0, 0, 0], [8, 0, 0, 0], [8, 0, 0, 0]]
     assert "optimistic: chosen on the test masks" in result.table()
-    assert result.summary()["sweep_optimistic"][0] == {"threshold": 0.8, "miou": 1.0}
+    assert result.summary()["sweep_optimistic"][0] == {"threshold": 0.5, "miou": 1.0}
 
 
 def test_distractor_answers_are_wrong_everywhere_and_reported_apart(dataset):

@@ -52,7 +52,7 @@ def evaluate(
         config = replace(config, threshold=-math.inf)
     classes, count = len(dataset.classes), min(len(dataset), limit or len(dataset))
     report = Report(dataset, labels, config, class_ids(dataset, subset))
-    thresholds = {config.threshold: report.confusion, **{t: np.zeros_like(report.confusion) for t in sweep}}
+    thresholds = {**{t: np.zeros_like(report.confusion) for t in sweep}, config.threshold: report.confusion}
     for index in progress_bar(range(count), progress):
         photo, truth = dataset.load(index)
         timed = Timed(predict)

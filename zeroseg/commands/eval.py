@@ -1,0 +1,77 @@
+"""zeroseg eval: mIoU of a model on a folder of photos and masks."""
+
+from pathlib import Path
+
+import click
+
+from zeroseg.cli import Command
+
+DATASETS = ("folder", "voc", "context", "coco-object", "voc-dev")
+PATH = click.Path(path_type=Path)
+
+
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("folder", type=PATH, metavar="FOLDER")
+# The photos and masks
+@click.option("--dataset", type=click.Choice(DATASETS), default="folder", show_default=True,
+              help="Layout of FOLDER; folder: images, masks, classes.txt and, if there, list.txt.")
+@click.option("--classes", "class_file", type=PATH, metavar="FILE", help="Class names, for --dataset folder.")
+@click.option("--list", "list_file", type=PATH, metavar="FILE", help="Names of the photos, for --dataset folder.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N photos.")
+@click.option("--subset", metavar="NAMES", help="Classes whose mean is shown beside that of all: a comma list, "
+              "animals or none.  [default: animals for voc-dev, else none]")
+# The model and the words
+@click.option("--model", metavar="FILE|NAME", help="Model file (.onnx, .pt) or a bundled name.  [default: bundled]")
+@click.option("--backend", type=click.Choice(["auto", "onnxruntime", "torch"]), default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(1), metavar="N",
+              help="CPU threads.  [default: all this process may use]")
+@click.option("--labels", type=click.Choice(["official", "plain", "distractors", "all"]), default="official",
+              show_default=True, help="The protocol's names, the dataset's own, those and 50 others, or one by one.")
+@click.option("--text", default="auto", show_default=True, metavar="NAME",
+              help="What turns names into vectors: auto, or open_clip where it is installed.")
+@click.option("--pack", type=PATH, metavar="FILE", help="labels.npz to take the names' vectors from instead.")
+# The protocol
+@click.option("--protocol", type=click.Choice(["deployment", "groupvit"]), default="deployment", show_default=True,
+              help="What users run, or GroupViT's sliding windows.")
+@click.option("--threshold", type=float, metavar="SCORE", help="Below it is background.  "
+              "[default: the model's own; for groupvit the ZeroSeg paper's]")
+@click.option("--sweep", is_flag=True, help="Also measure other thresholds (optimistic: chosen on the test masks).")
+@click.option("--short-side", type=click.IntRange(1), metavar="PX", help="groupvit: photo's short side.")
+@click.option("--window", type=click.IntRange(1), metavar="PX", help="groupvit: side of the windows.")
+@click.option("--stride", type=click.IntRange(1), metavar="PX", help="groupvit: from window to window.")
+@click.option("--logit-scale", type=click.FloatRange(0, min_open=True), metavar="S",
+              help="groupvit: scores are multiplied by this before a softmax.")
+@click.option("--top-names", type=click.IntRange(0), metavar="N",
+              help="groupvit: names kept by the image-level filter, 0 for no filter.")
+# Output
+@click.option("--out", type=PATH, metavar="DIR", help="Folder for the report (text, JSON) and the pictures.")
+@click.option("--pictures", type=click.IntRange(0), default=0, show_default=True, metavar="N",
+              help="Draw N photos, spread evenly: photo, mask, answer.  Needs --out.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print what would be measured and stop.")
+def evaluate(short_side, window, stride, logit_scale, top_names, protocol, **options):
+    """Measure mIoU, naming and grouping on photos with masks.
+
+    Prints a table, then one JSON line.
+
+    \b
+    Example:
+      zeroseg eval VOCdevkit --dataset voc --labels all
+      zeroseg eval my-photos --protocol groupvit --sweep --out report --pictures 8
+    """
+    from zeroseg.evaluation.protocol import ProtocolConfig
+    from zeroseg.evaluation.run import EvalOptions, run_eval
+
+    if options["pictures"] and options["out"] is None:
+        raise click.BadParameter("needs --out DIR to write the pictures to", param_hint="--pictures")
+    fields = {"short_side_px": short_side, "window_px": window, "stride_px": stride, "logit_scale": logit_scale}
+    given = {name: value for name, value in fields.items() if value is not None}
+    if top_names is not None:
+        given["top_names"] = top_names or None
+    if given and protocol != "groupvit":
+        option = next(iter(given)).removesuffix("_px").replace("_", "-")
+        raise click.UsageError(f"--{option}: only with --protocol groupvit")
+    run_eval(EvalOptions(config=ProtocolConfig(protocol, **given), **options))
+
+
+if __name__ == "__main__":
+    evaluate()

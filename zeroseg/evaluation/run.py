@@ -1,0 +1,149 @@
+"""What `zeroseg eval` does once its options are parsed."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from zeroseg import __version__
+from zeroseg.errors import ZerosegError
+from zeroseg.evaluation.class_names import VOC_ANIMALS
+from zeroseg.evaluation.evaluate import evaluate, sweep_thresholds
+from zeroseg.evaluation.folders import MaskFolder, plain_folder
+from zeroseg.evaluation.label_sets import KINDS, LabelSet, label_set
+from zeroseg.evaluation.network import SegmenterPredict
+from zeroseg.evaluation.protocol import ProtocolConfig
+from zeroseg.evaluation.report import Report
+from zeroseg.evaluation.sheet import Sheet, spread
+from zeroseg.evaluation.standard_sets import READERS
+from zeroseg.segmenter import Segmenter
+
+# The ZeroSeg paper's thresholds for GroupViT's protocol, whose scores are products of two probabilities.
+PAPER_THRESHOLDS = {"voc": 0.95, "voc-dev": 0.95, "folder": 0.95, "context": 0.05, "coco-object": 0.35}
+SUBSETS = {"animals": VOC_ANIMALS}
+DEFAULT_SUBSET = {"voc-dev": "animals"}
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """The command's options, named as there."""
+
+    folder: Path
+    dataset: str
+    class_file: Path | None
+    list_file: Path | None
+    model: str | None
+    backend: str
+    threads: int | None
+    labels: str
+    text: str
+    pack: Path | None
+    config: ProtocolConfig
+    threshold: float | None
+    sweep: bool
+    subset: str | None
+    limit: int | None
+    pictures: int
+    out: Path | None
+    dry_run: bool
+
+
+def run_eval(options: EvalOptions) -> None:
+    """Read, evaluate, print the tables and one JSON line, write what was asked for."""
+    dataset = read_dataset(options)
+    subset = subset_names(options)
+    segmenter = Segmenter.load(options.model, options.backend, options.threads)
+    config, source = with_threshold(options, segmenter, dataset)
+    config = replace(config, multiple_px=segmenter.sidecar.input.multiple)
+    about = {
+        "model": segmenter.sidecar.name,
+        "backend": segmenter.runner.backend,
+        "threads": options.threads,
+        "text": str(options.pack or options.text),
+        "threshold_from": source,
+        "zeroseg": __version__,
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+    if options.dry_run:
+        plan = {"dataset": dataset.name, "photos": min(len(dataset), options.limit or len(dataset)), **about}
+        click.echo(json.dumps({**plan, "labels": options.labels, "config": config.in_use(), "subset": list(subset)}))
+        return
+    reports, sheet = {}, Sheet(dataset, set())
+    for kind in KINDS if options.labels == "all" else (options.labels,):
+        labels = label_set(dataset, kind)
+        set_names(segmenter, labels, options)
+        predict = SegmenterPredict(segmenter)
+        sweep = sweep_thresholds(predict, dataset, len(labels.names), config) if options.sweep else ()
+        sheet = Sheet(dataset, spread(min(len(dataset), options.limit or len(dataset)), options.pictures))
+        report = evaluate(
+            predict, dataset, config, labels, subset=subset, limit=options.limit, sweep=sweep, on_photo=sheet.add,
+            progress=True,
+        )  # fmt: skip
+        report.about = about
+        reports[kind] = report
+        click.echo(f"model {about['model']} on {about['backend']}; threshold from {source}")
+        click.echo(report.table() + "\n")
+        write_results(options, report, sheet, kind)
+    summaries = {kind: report.summary() for kind, report in reports.items()}
+    click.echo(json.dumps(summaries if len(summaries) > 1 else summaries[options.labels]))
+
+
+def read_dataset(options: EvalOptions) -> MaskFolder:
+    """The folder by the reader of its kind."""
+    if options.dataset == "folder":
+        return plain_folder(options.folder, options.class_file, options.list_file)
+    if options.class_file or options.list_file:
+        raise ZerosegError(f"--classes, --list: only with --dataset folder; {options.dataset} has its own")
+    return READERS[options.dataset](options.folder)
+
+
+def subset_names(options: EvalOptions) -> tuple[str, ...]:
+    """Class names of --subset: a known subset, a comma list, or none."""
+    text = options.subset or DEFAULT_SUBSET.get(options.dataset, "none")
+    return () if text == "none" else SUBSETS.get(text) or tuple(name.strip() for name in text.split(","))
+
+
+def with_threshold(options: EvalOptions, segmenter: Segmenter, dataset: MaskFolder) -> tuple[ProtocolConfig, str]:
+    """The protocol with its threshold, and where that came from."""
+    if dataset.background is None:
+        return options.config, "nowhere: this folder has no background class"
+    if options.threshold is not None:
+        return replace(options.config, threshold=options.threshold), "--threshold"
+    if options.config.protocol == "groupvit":
+        return replace(options.config, threshold=PAPER_THRESHOLDS[options.dataset]), "the ZeroSeg paper"
+    return replace(options.config, threshold=segmenter.sidecar.threshold), "the model"
+
+
+def set_names(segmenter: Segmenter, labels: LabelSet, options: EvalOptions) -> None:
+    """Tell the model the names, with vectors from --pack or --text, and say which are approximate."""
+    from zeroseg.words import LabelPack
+
+    if options.pack is None:
+        segmenter.set_labels(list(labels.names), text=options.text)
+    else:
+        given = LabelPack.load(options.pack)
+        rows = {name: i for i, name in enumerate(given.names)}
+        missing = [name for name in labels.names if name not in rows]
+        if missing:
+            raise ZerosegError(f"{options.pack}: has no vector for {len(missing)} of the names, as {missing[0]!r}")
+        chosen = [rows[name] for name in labels.names]
+        segmenter.set_labels(LabelPack(labels.names, given.vectors[chosen], given.space, given.known[chosen]))
+    known = segmenter.pack.known
+    if not all(known):
+        click.echo("approximate words: " + ", ".join(n for n, k in zip(labels.names, known) if not k))
+
+
+def write_results(options: EvalOptions, report: Report, sheet: Sheet, kind: str) -> None:
+    """report-KIND.txt, report-KIND.json and, with --pictures, sheet-KIND.png in the output folder."""
+    if options.out is None:
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / f"report-{kind}.txt").write_text(report.table() + "\n", encoding="utf-8")
+    (options.out / f"report-{kind}.json").write_text(report.json_line() + "\n", encoding="utf-8")
+    if sheet.rows:
+        sheet.draw().save(options.out / f"sheet-{kind}.png")
+    click.echo(f"wrote {options.out}/report-{kind}.txt, .json" + (f" and sheet-{kind}.png" if sheet.rows else ""))
