@@ -4,6 +4,7 @@ Each network's head is applied to every place of its last feature map, which equ
 when averaged over places (the heads are linear after the mean). Dilating the last stage gives the map stride 16.
 """
 
+import difflib
 from pathlib import Path
 
 import timm
@@ -14,8 +15,9 @@ from torch import nn
 from zeroseg.errors import ZerosegError
 from zeroseg.training.conse import LabelSpace, class_vectors, read_logits
 from zeroseg.training.forward import FrozenForward
+from zeroseg.training.recipes import TeacherConfig
 from zeroseg.training.row_cache import digest
-from zeroseg.training.teacher import Teacher, TeacherConfig, file_digest, unreachable
+from zeroseg.training.teacher import Teacher, file_digest, unreachable
 
 MULTIPLE = 32  # sides of dense inputs, px: the coarsest stride of the networks
 LONGEST = 2.0  # a dense input is at most this many times longer than wide; longer photos are squeezed
@@ -50,8 +52,7 @@ class ClassifierEnsemble(Teacher):
         self.vectors = torch.from_numpy(class_vectors(labels, config.conse))
         self.dim = self.vectors.shape[1]
         self._files = {name: _weights_file(config, name) for name in self.names}
-        # built now, so that a wrong name or file is found before any work
-        self._nets = {config.dense_stride: self._build(config.dense_stride)}
+        self._nets = {}  # stride -> networks, built when they are first needed
         self.fingerprint = {
             "spec": config.spec, "space": self.space, "view_size": config.view_size,
             "weights": [file_digest(path) if path else "hub" for path in self._files.values()],
@@ -63,8 +64,6 @@ class ClassifierEnsemble(Teacher):
 
     def embed(self, crops: torch.Tensor) -> torch.Tensor:
         """crops (B, 3, view_size, view_size) float32 in [0, 1] -> (B, D) float32."""
-        if 32 not in self._nets:
-            self._nets[32] = self._build(32)
         logits = self._logits(crops, 32).mean((1, 2), keepdim=True)
         return read_logits(logits, self.vectors, self.config.conse)[:, 0, 0]
 
@@ -82,6 +81,8 @@ class ClassifierEnsemble(Teacher):
 
     def _logits(self, images: torch.Tensor, stride: int) -> torch.Tensor:
         """Mean logits over the networks, (B, h, w, C), on the first network's places."""
+        if stride not in self._nets:
+            self._nets[stride] = self._build(stride)
         total = None
         for net in self._nets[stride]:
             (logits,) = net(images)
@@ -100,6 +101,11 @@ class ClassifierEnsemble(Teacher):
 
 
 def _weights_file(config: TeacherConfig, name: str) -> Path | None:
+    """The local weights of a network, None for the hub's; ZerosegError for a name or file that is not there."""
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), 3)
+        hint = f"; near it: {', '.join(near)}" if near else ""
+        raise ZerosegError(f"teacher: timm has no network {name!r}{hint}")
     if config.weights is None:
         return None
     path = Path(config.weights) / f"{name}.safetensors"
@@ -109,10 +115,6 @@ def _weights_file(config: TeacherConfig, name: str) -> Path | None:
 
 
 def _create(config: TeacherConfig, name: str, path: Path | None, classes: int, stride: int) -> PlaceLogits:
-    if not timm.is_model(name.partition(".")[0]):
-        nearest = timm.list_models(f"*{name.split('_')[0]}*")[:3]
-        hint = f"; near it: {', '.join(nearest)}" if nearest else ""
-        raise ZerosegError(f"teacher: timm has no network {name!r}{hint}")
     from_tf = path is not None and name in config.tf_weights
     options = {"num_classes": classes} | ({"pad_type": "same"} if from_tf else {})
     if stride != 32:

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from zeroseg.errors import ZerosegError, missing_extra
-from zeroseg.training.teacher import Teacher, TeacherConfig, file_digest, unreachable
+from zeroseg.training.recipes import TeacherConfig
+from zeroseg.training.teacher import Teacher, file_digest, unreachable
 
 # names under which the text side of the same weights is known
 SPACES = {

@@ -16,23 +16,7 @@ import numpy as np
 import torch
 
 from zeroseg.errors import ZerosegError, check_array
-
-# ImageNet-1k class numbers under WordNet 3.0's clothing, headdress, footwear, garment and hairpiece: what people wear.
-WORN_CLASSES = (399, 400, 411, 433, 439, 445, 451, 452, 457, 459, 465, 474, 496, 502, 514, 515, 518, 529, 552, 560, 568,
-                578, 601, 608, 610, 614, 615, 617, 630, 638, 639, 643, 652, 655, 658, 667, 689, 697, 735, 770, 774, 775,
-                785, 793, 806, 808, 824, 834, 841, 842, 869, 887, 903, 906)
-
-
-@dataclass(frozen=True)
-class ConseConfig:
-    """How class probabilities become vectors."""
-
-    depth_decay: float = 0.7  # g: weight of a name per step up WordNet
-    strength_context: float = 1.0  # image-level mean logits added before a place's strength is read
-    name_context: float = 3.0  # the same, before its name (direction) is read
-    worn_weight: float = 2.0  # weight of worn_name in classes of things people wear (ImageNet has no person); 0 = off
-    worn_name: str = "person"
-    worn_classes: tuple[int, ...] = WORN_CLASSES
+from zeroseg.training.recipes import ConseConfig
 
 
 @dataclass(frozen=True)

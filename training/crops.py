@@ -11,17 +11,7 @@ import torch
 from PIL import Image
 
 from zeroseg.training.photos import crop_array
-
-
-@dataclass(frozen=True)
-class CropConfig:
-    """What random crops look like."""
-
-    sizes: tuple[tuple[int, int], ...] = ((224, 224),)  # (H, W) px the network sees; one is drawn per batch or crop
-    area: tuple[float, float] = (0.35, 1.0)  # share of the largest box of the drawn shape that fits in the photo
-    stretch: float = 1.2  # aspect ratio is jittered by up to this factor
-    flip: float = 0.5  # probability
-    jitter: float = 0.3  # brightness, contrast and saturation are scaled by 1 - j ... 1 + j
+from zeroseg.training.recipes import CropConfig
 
 
 @dataclass(frozen=True)

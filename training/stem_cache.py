@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from zeroseg.training.crops import CropConfig, cut_crop, draw_crop
+from zeroseg.training.crops import cut_crop, draw_crop
 from zeroseg.training.forward import FrozenForward
 from zeroseg.training.photos import PhotoSet
+from zeroseg.training.recipes import CropConfig
 from zeroseg.training.row_cache import RowCache
 from zeroseg.training.teacher import to_tensor
 from zeroseg.training.views import fill
@@ -55,6 +56,7 @@ def cache_stem(photos: PhotoSet, stem: torch.nn.Module, mean, std, per_photo: in
     """
     sizes = plan_sizes(len(photos), per_photo, config, seed)
     run, buckets = None, []
+    stem.eval()
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
     with torch.no_grad():
         shapes = [output.shape[1] for output in stem(torch.zeros(1, 3, MULTIPLE, MULTIPLE))]
@@ -72,7 +74,7 @@ def cache_stem(photos: PhotoSet, stem: torch.nn.Module, mean, std, per_photo: in
         if not cache.complete and run is None:
             run = FrozenForward(stem, MULTIPLE, impl)
 
-        def features(row: int, size=(height, width), photo=photo, version=version) -> dict[str, np.ndarray]:
+        def features(row: int, run=run, size=(height, width), photo=photo, version=version) -> dict:
             image = photos.read(photo[row])
             crop = draw_crop(np.random.default_rng([seed, 1, photo[row], version[row]]), image.size, size, config)
             fine, coarse = run((to_tensor([cut_crop(image, crop, size)]) - mean) / std)

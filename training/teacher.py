@@ -8,7 +8,6 @@ A teacher is named by one string:
 
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,23 +15,10 @@ import torch
 from PIL import Image
 
 from zeroseg.errors import UnavailableError, ZerosegError
-from zeroseg.training.conse import ConseConfig, LabelSpace
+from zeroseg.training.conse import LabelSpace
+from zeroseg.training.recipes import TeacherConfig
 
 KINDS = ("open_clip", "timm")
-
-
-@dataclass(frozen=True)
-class TeacherConfig:
-    """What makes a teacher, apart from the label files."""
-
-    spec: str  # KIND:NAME as above
-    weights: str | None = None  # timm: folder with NAME.safetensors; None = the hub
-    tf_weights: tuple[str, ...] = ("mobilenetv2_100",)  # timm: local weights that came from TensorFlow, that is with
-    #                                                     "same" padding and inputs in [-1, 1] where timm's own differ
-    view_size: int = 224  # px, side of the crops a classifier embeds; a CLIP tower has its own
-    dense_short_side: int = 448  # px, short side of the photo a dense map is read from
-    dense_stride: int = 16  # px between places (the last stage is dilated)
-    conse: ConseConfig = field(default_factory=ConseConfig)
 
 
 class Teacher(ABC):

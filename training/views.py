@@ -18,16 +18,9 @@ from tqdm import tqdm
 
 from zeroseg.errors import ZerosegError
 from zeroseg.training.photos import PhotoSet, UnreadablePhoto, centre_square, crop_array, name_some
+from zeroseg.training.recipes import ViewConfig
 from zeroseg.training.row_cache import RowCache, other_versions
 from zeroseg.training.teacher import Teacher, to_tensor
-
-
-@dataclass(frozen=True)
-class ViewConfig:
-    """What is cached of each photo."""
-
-    grids: tuple[int, ...] = (1, 2, 3, 4)  # [paper] cells per side; () = no views
-    dense_grid: int = 0  # places per side of the dense map; 0 = none
 
 
 @dataclass(frozen=True)
@@ -112,8 +105,8 @@ def fill(cache: RowCache, compute, photos: PhotoSet, label: str, progress: bool 
     try:
         old = other_versions(cache, "photos")
         if old:
-            tqdm.write(f"the photos in {photos.root} are not those of {', '.join(old)}: making a new cache (the old one "
-                       "may be deleted)", file=sys.stderr)
+            tqdm.write(f"the photos in {photos.root} are not those of {', '.join(old)}: making a new cache "
+                       "(the old one may be deleted)", file=sys.stderr)
         pending = cache.pending()
         for row in tqdm(pending, desc=f"{label} ({cache.nbytes / 1e9:.2f} GB)", unit="row", disable=not progress,
                         initial=cache.rows - len(pending), total=cache.rows, smoothing=0.02):

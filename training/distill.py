@@ -1,0 +1,204 @@
+"""One training run from photos to model.pt, as a plain function; train.py is its command line."""
+
+import hashlib
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import zeroseg
+from zeroseg.errors import ZerosegError
+from zeroseg.model.checkpoint import load_checkpoint, save_checkpoint
+from zeroseg.model.zeroseg import ZeroSeg
+from zeroseg.training.batches import TrainingSet, split_rows, validation_batch
+from zeroseg.training.conse import LabelSpace, load_label_space
+from zeroseg.training.loop import Trainer, plan_steps
+from zeroseg.training.objective import Objective, check_weights
+from zeroseg.training.photos import find_photos
+from zeroseg.training.pictures import draw_curve, draw_masks
+from zeroseg.training.precision import choose_precision
+from zeroseg.training.processes import Processes
+from zeroseg.training.recipes import TrainConfig
+from zeroseg.training.run_folder import RunFolder
+from zeroseg.training.stem_cache import cache_stem
+from zeroseg.training.teacher import Teacher, build_teacher
+from zeroseg.training.views import ViewCache, cache_views
+
+PICTURED = 8  # held-out photos drawn in masks.png
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Files and folders of a run. labels are needed by classifiers as teachers only."""
+
+    photos: str
+    run: str
+    cache: str
+    label_names: str | None = None  # text, one name a line
+    label_vectors: str | None = None  # .npy (N, D), row for row
+    class_names: str | None = None  # JSON lines: names of each class
+    label_space: str = "openai/clip-vit-base-patch32"  # embedding space of label_vectors
+    stem_weights: str | None = None  # .safetensors for the hybrid encoder's stem; None = timm's hub
+    initial: str | None = None  # model.pt to start from
+    limit: int | None = None  # use this many photos
+
+
+def distill(config: TrainConfig, inputs: Inputs, processes: Processes, *, resume: bool = False, workers: int = 0,
+            until: int | None = None, progress: bool = True) -> Path:
+    """Train as configured; the run folder then holds config.json, checkpoint.pt, curve.csv, pictures and model.pt.
+
+    resume  go on from the checkpoint in inputs.run.
+    until   stop after this step; a later resume goes on.
+    Returns the path of model.pt, or of checkpoint.pt if the run stopped before its end.
+    Raises ZerosegError, in one line, for whatever is wrong with what was given; then nothing was overwritten.
+    """
+    say = _printer(processes)
+    config.model_config()
+    check_weights(config, {name: weight for name, weight in asdict(config.losses).items() if weight})
+    if config.batch % processes.count:
+        raise ZerosegError(f"batch: {config.batch} does not divide among {processes.count} processes")
+    photos = find_photos(inputs.photos, inputs.limit)
+    teacher = build_teacher(config.teacher, _labels(inputs), str(processes.device))
+    student, config = _student(config, inputs, teacher)
+
+    folder = RunFolder(inputs.run)
+    stored = folder.read_config() if resume else None
+    if stored and stored["photos"]["fingerprint"] != photos.fingerprint:
+        raise ZerosegError(f"photos: {inputs.photos} is not as it was when {inputs.run} began; start another run")
+    precision, why = choose_precision(stored["precision"] if stored else config.precision, processes.device)
+    processes.wait()
+    if processes.first and not resume:
+        folder.begin()
+        folder.write_config({
+            "zeroseg": zeroseg.__version__, "torch": torch.__version__, "config": config.to_dict(),
+            "inputs": asdict(inputs), "model": student.config.to_dict(), "precision": precision,
+            "photos": {"count": len(photos), "fingerprint": photos.fingerprint}, "teacher": teacher.fingerprint})
+    say(f"zeroseg {zeroseg.__version__} from {Path(zeroseg.__file__).parent}; torch {torch.__version__}, "
+        f"{processes.count} process(es) on {processes.device.type}; {precision}: {why}")
+
+    cache = _first_alone(processes, lambda: cache_views(photos, teacher, config.views, inputs.cache, progress))
+    rows, held_out = split_rows(cache.rows, config.val_photos, config.seed)
+    stem = None
+    if config.stem_views:
+        stem = _first_alone(processes, lambda: cache_stem(
+            photos, student.stem, config.mean, config.std, config.stem_views, config.crops, config.seed, inputs.cache,
+            _weights_digest(student.stem), progress=progress))
+    plan = plan_steps(config, len(rows))
+    data = TrainingSet(photos, cache, rows, config, plan.steps, student.config.patch_size, stem, processes.rank,
+                       processes.count)
+    trainer = Trainer(student, config, data, plan, folder, processes, precision, workers)
+    if resume and folder.has_checkpoint():
+        trainer.load_state(folder.load_checkpoint())
+    weights = sum(p.numel() for p in student.parameters() if p.requires_grad)
+    say(f"{len(rows)} photos to train on, {len(held_out)} held out; {plan.steps} steps of {config.batch}, "
+        f"{plan.per_epoch} per epoch; {weights / 1e6:.1f} M weights to train" +
+        (f"; resuming at step {trainer.step}" if trainer.step else ""))
+    validate = Validation(photos, cache, held_out, config, student.config.patch_size, folder, processes) \
+        if processes.first and len(held_out) else None
+    trainer.run(validate, until, progress)
+    if trainer.step < plan.steps:
+        say(f"stopped after step {trainer.step} of {plan.steps}; --resume goes on")
+        return folder.path / "checkpoint.pt"
+    path = folder.path / "model.pt"
+    if processes.first:
+        save_checkpoint(path, trainer.result(), sidecar=sidecar(config, student, teacher, len(rows)))
+        folder.write_image("curve.png", draw_curve(folder.path / "curve.csv"))
+        say(f"wrote {path}")
+    processes.wait()
+    return path
+
+
+class Validation:
+    """Losses and masks of the held-out photos; masks.png and curve.png follow the run."""
+
+    def __init__(self, photos, cache: ViewCache, rows: np.ndarray, config: TrainConfig, patch: int, folder: RunFolder,
+                 processes: Processes):
+        self.batch = validation_batch(photos, cache, rows, config, patch)
+        self.config, self.folder, self.device = config, folder, processes.device
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.mean, config.std))
+        self.pictures = self.batch.image[:PICTURED] * std + mean
+
+    @torch.no_grad()
+    def __call__(self, student: ZeroSeg) -> dict[str, float]:
+        objective = Objective(student, self.config).eval()
+        sums: dict[str, float] = {}
+        for start in range(0, len(self.batch), self.config.micro_batch):
+            part = self.batch.part(start, start + self.config.micro_batch).to(self.device)
+            total, values = objective(part)
+            for name, value in {"total": total, **values}.items():
+                sums[name] = sums.get(name, 0.0) + float(value) * len(part) / len(self.batch)
+        output = student(self.batch.image[:PICTURED].to(self.device))
+        self.folder.write_image("masks.png", draw_masks(self.pictures, output.soft_map.float().cpu(), output.grid))
+        if (self.folder.path / "curve.csv").stat().st_size and self._has_rows():
+            self.folder.write_image("curve.png", draw_curve(self.folder.path / "curve.csv"))
+        return sums
+
+    def _has_rows(self) -> bool:
+        with open(self.folder.path / "curve.csv", encoding="utf-8") as file:
+            return sum(1 for _ in file) > 1
+
+
+def sidecar(config: TrainConfig, student: ZeroSeg, teacher: Teacher, photo_count: int) -> dict:
+    """What a runtime must know of the model: input, space, threshold, and where it comes from."""
+    model = student.config
+    return {
+        "format": 1, "name": config.name, "embedding_space": model.embedding_space,
+        "embedding_dim": model.embedding_dim, "segments": model.segments, "stride": model.patch_size,
+        "input": {"short_side": config.short_side, "multiple": model.size_multiple,
+                  "max_long_side": config.max_long_side, "mean": list(config.mean), "std": list(config.std)},
+        "threshold": config.threshold,
+        "card": {"teacher": teacher.spec, "photos": photo_count, "epochs": config.epochs, "preset": config.preset},
+    }
+
+
+def _labels(inputs: Inputs) -> LabelSpace | None:
+    if not (inputs.label_names and inputs.label_vectors and inputs.class_names):
+        return None
+    return load_label_space(inputs.label_names, inputs.label_vectors, inputs.class_names, inputs.label_space)
+
+
+def _student(config: TrainConfig, inputs: Inputs, teacher: Teacher) -> tuple[ZeroSeg, TrainConfig]:
+    """The student before training, and the configuration with the teacher's space in it."""
+    space = {"embedding_dim": teacher.dim, "embedding_space": teacher.space}
+    config = replace(config, model=config.model | space)
+    model = config.model_config()
+    torch.manual_seed(config.seed)
+    student = ZeroSeg(model)
+    if inputs.initial:
+        given = load_checkpoint(inputs.initial)
+        own = student.state_dict()
+        wrong = [name for name, value in given.state.items() if name not in own or own[name].shape != value.shape]
+        missing = [name for name in own if name not in given.state and not name.startswith("reconstruction.")]
+        if wrong or missing:
+            raise ZerosegError(f"initial: {inputs.initial} holds another model than this run's ({len(wrong + missing)} "
+                               f"weights differ, first {(wrong + missing)[0]})")
+        student.load_state_dict(given.state, strict=False)
+    elif student.stem is not None and config.stem_pretrained:
+        student.stem.load_pretrained(model.stem, inputs.stem_weights)
+    if config.stem_views and (student.stem is None or not config.freeze_stem):
+        raise ZerosegError("stem_views: only a frozen stem can be cached; take a hybrid preset and freeze_stem = true")
+    if config.stem_views and config.augment != "crops":
+        raise ZerosegError("stem_views: the stem is cached for random crops; set augment to crops")
+    return student, config
+
+
+def _first_alone(processes: Processes, make):
+    """make() on the first process, then, when what it makes is on disk, on the others."""
+    result = make() if processes.first else None
+    processes.wait()
+    return result if processes.first else make()
+
+
+def _weights_digest(module: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _printer(processes: Processes):
+    return (lambda line: tqdm.write(line, file=sys.stderr)) if processes.first else (lambda line: None)

@@ -1,0 +1,109 @@
+"""From a batch to one number: the student's forward pass, every loss whose weight is not zero, and their weighted sum.
+
+To add a loss, write a function of (output, batch, config) here, name it in LOSSES, and give LossWeights a field of
+that name.
+"""
+
+from dataclasses import asdict
+
+import torch
+from torch import nn
+
+from zeroseg.errors import ZerosegError
+from zeroseg.model.encoder import mask_from_noise, take_places
+from zeroseg.model.zeroseg import ZeroSeg, ZeroSegOutput
+from zeroseg.training import losses
+from zeroseg.training.batches import Batch
+from zeroseg.training.recipes import TrainConfig
+
+
+def reductions(config: TrainConfig) -> losses.Reductions:
+    """How the paper's losses are reduced in this run."""
+    return losses.Reductions(config.dim_reduction, config.view_reduction, config.segment_reduction)
+
+
+def reconstruction(output: ZeroSegOutput, batch: Batch, config: TrainConfig) -> torch.Tensor:
+    """MAE's pixel loss on the removed patches."""
+    return output.reconstruction_loss
+
+
+def multi_scale(output: ZeroSegOutput, batch: Batch, config: TrainConfig) -> torch.Tensor:
+    """L_ms of the paper: z against every view."""
+    return losses.multi_scale_loss(output.image_embedding, batch.views, reductions(config))
+
+
+def global_view(output: ZeroSegOutput, batch: Batch, config: TrainConfig) -> torch.Tensor:
+    """The paper's "Base" loss: z against the whole image."""
+    return losses.multi_scale_loss(output.image_embedding, batch.views[:, :1], reductions(config))
+
+
+def segment_matching(output: ZeroSegOutput, batch: Batch, config: TrainConfig) -> torch.Tensor:
+    """L_match of the paper (eq. 1): each segment against the local view nearest to it."""
+    return losses.segment_matching_loss(output.segment_embeddings, batch.views, reductions(config))
+
+
+def group_variance(output: ZeroSegOutput, batch: Batch, config: TrainConfig) -> torch.Tensor:
+    """Places of one segment should have equal targets: this shapes the maps."""
+    return losses.group_variance_loss(output.soft_map, batch.dense)
+
+
+def segment_name(output: ZeroSegOutput, batch: Batch, config: TrainConfig) -> torch.Tensor:
+    """A segment's embedding should be the mean target of its places: this names them."""
+    return losses.segment_name_loss(output.segment_embeddings, output.soft_map, batch.dense)
+
+
+def place(output: ZeroSegOutput, batch: Batch, config: TrainConfig) -> torch.Tensor:
+    """What the segments together say of each place, map times embeddings, should be its target."""
+    return losses.place_loss(output.soft_map @ output.segment_embeddings, batch.dense)
+
+
+LOSSES = {f.__name__: f for f in (reconstruction, multi_scale, global_view, segment_matching, group_variance,
+                                  segment_name, place)}
+NEED_VIEWS = {"multi_scale", "global_view", "segment_matching"}
+NEED_DENSE = {"group_variance", "segment_name", "place"}
+
+
+class Objective(nn.Module):
+    """The student with its losses as one module, so that distributed training wraps a single forward pass."""
+
+    def __init__(self, student: ZeroSeg, config: TrainConfig):
+        super().__init__()
+        self.student, self.config = student, config
+        self.weights = {name: weight for name, weight in asdict(config.losses).items() if weight}
+        check_weights(config, self.weights)
+
+    def forward(self, batch: Batch, mask_noise: torch.Tensor | None = None) -> tuple[torch.Tensor, dict]:
+        """The weighted sum (scalar float32, with gradient) and {name: unweighted loss, detached}.
+
+        mask_noise (B, L) float32: which places the encoder does not see; None = it sees all.
+        """
+        output = self.student(batch.image, stem_features=batch.stem, mask_noise=mask_noise,
+                              reconstruct="reconstruction" in self.weights and mask_noise is not None)
+        if mask_noise is not None and batch.dense is not None:
+            keep = mask_from_noise(mask_noise, self.student.config.mask_ratio).keep
+            batch = batch.with_dense(take_places(batch.dense, keep))
+        total, values = torch.zeros((), device=output.soft_map.device), {}
+        for name, weight in self.weights.items():
+            if name == "reconstruction" and mask_noise is None:
+                continue  # in validation nothing is removed
+            value = LOSSES[name](output, batch, self.config)
+            total = total + weight * value.float()
+            values[name] = value.detach().float()
+        return total, values
+
+
+def check_weights(config: TrainConfig, weights: dict[str, float]) -> None:
+    """Raise ZerosegError unless the run makes what its losses need."""
+    if not weights:
+        raise ZerosegError("losses: every weight is 0, there is nothing to learn")
+    if NEED_VIEWS & set(weights) and not config.views.grids:
+        raise ZerosegError(f"losses: {', '.join(sorted(NEED_VIEWS & set(weights)))} need views.grids, such as [1, 2]")
+    if NEED_DENSE & set(weights) and not config.views.dense_grid:
+        raise ZerosegError(f"losses: {', '.join(sorted(NEED_DENSE & set(weights)))} need views.dense_grid, such as 28")
+    if NEED_VIEWS & set(weights) and config.augment != "centre":
+        raise ZerosegError("losses: cached views are those of the centre square, so they need augment = centre")
+    model = config.model_config()
+    if "reconstruction" in weights and not (model.reconstruction and model.mask_ratio):
+        raise ZerosegError("losses: reconstruction needs a model with reconstruction = true and mask_ratio > 0")
+    if "reconstruction" in weights and config.stem_views:
+        raise ZerosegError("losses: reconstruction needs pixels, not cached stem features; set stem_views 0")

@@ -1,0 +1,220 @@
+"""Everything a training run is made of, as one frozen dataclass, and the named recipes.
+
+A recipe fixes numbers; photos, folders and label files come from the command line. Standard library only, so that help
+texts can quote it at once. [paper] marks what the ZeroSeg
+paper (arXiv 2306.00450) states, [MAE] what it inherits, [open] what it leaves open.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+
+from zeroseg.config import PRESETS, ModelConfig
+from zeroseg.errors import ZerosegError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+# ImageNet-1k class numbers under WordNet 3.0's clothing, headdress, footwear, garment and hairpiece: what people wear.
+WORN_CLASSES = (399, 400, 411, 433, 439, 445, 451, 452, 457, 459, 465, 474, 496, 502, 514, 515, 518, 529, 552, 560, 568,
+                578, 601, 608, 610, 614, 615, 617, 630, 638, 639, 643, 652, 655, 658, 667, 689, 697, 735, 770, 774, 775,
+                785, 793, 806, 808, 824, 834, 841, 842, 869, 887, 903, 906)
+
+
+
+@dataclass(frozen=True)
+class ConseConfig:
+    """How class probabilities become vectors."""
+
+    depth_decay: float = 0.7  # g: weight of a name per step up WordNet
+    strength_context: float = 1.0  # image-level mean logits added before a place's strength is read
+    name_context: float = 3.0  # the same, before its name (direction) is read
+    worn_weight: float = 2.0  # weight of worn_name in classes of things people wear (ImageNet has no person); 0 = off
+    worn_name: str = "person"
+    worn_classes: tuple[int, ...] = WORN_CLASSES
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """What makes a teacher, apart from the label files."""
+
+    spec: str  # KIND:NAME as above
+    weights: str | None = None  # timm: folder with NAME.safetensors; None = the hub
+    tf_weights: tuple[str, ...] = ("mobilenetv2_100",)  # timm: local weights that came from TensorFlow, that is with
+    #                                                     "same" padding and inputs in [-1, 1] where timm's own differ
+    view_size: int = 224  # px, side of the crops a classifier embeds; a CLIP tower has its own
+    dense_short_side: int = 448  # px, short side of the photo a dense map is read from
+    dense_stride: int = 16  # px between places (the last stage is dilated)
+    conse: ConseConfig = field(default_factory=ConseConfig)
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """What is cached of each photo."""
+
+    grids: tuple[int, ...] = (1, 2, 3, 4)  # [paper] cells per side; () = no views
+    dense_grid: int = 0  # places per side of the dense map; 0 = none
+
+
+@dataclass(frozen=True)
+class CropConfig:
+    """What random crops look like."""
+
+    sizes: tuple[tuple[int, int], ...] = ((224, 224),)  # (H, W) px the network sees; one is drawn per batch or crop
+    area: tuple[float, float] = (0.35, 1.0)  # share of the largest box of the drawn shape that fits in the photo
+    stretch: float = 1.2  # aspect ratio is jittered by up to this factor
+    flip: float = 0.5  # probability
+    jitter: float = 0.3  # brightness, contrast and saturation are scaled by 1 - j ... 1 + j
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weight of every loss of zeroseg.training.objective.LOSSES; 0 leaves it out."""
+
+    reconstruction: float = 0.0
+    multi_scale: float = 0.0
+    global_view: float = 0.0
+    segment_matching: float = 0.0
+    group_variance: float = 0.0
+    segment_name: float = 0.0
+    place: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run."""
+
+    # Student
+    preset: str = "base"
+    model: dict = field(default_factory=dict)  # fields of ModelConfig that differ from the preset
+    stem_pretrained: bool = True  # hybrid encoder: start the stem from ImageNet weights
+    freeze_stem: bool = False
+    mean: tuple = IMAGENET_MEAN  # per channel, of RGB in [0, 1]; what the network's input is normalised with
+    std: tuple = IMAGENET_STD
+    # Targets
+    teacher: TeacherConfig = field(default_factory=lambda: TeacherConfig("open_clip:ViT-L-14/openai"))
+    views: ViewConfig = field(default_factory=ViewConfig)
+    # Photos
+    augment: str = "centre"  # "centre": the centre square at crops.sizes[0] [paper]; "crops": random crops
+    crops: CropConfig = field(default_factory=CropConfig)
+    stem_views: int = 0  # frozen stem: cache its features of this many crops per photo; 0 = run it in training
+    val_photos: int = 64  # held out: their losses are logged, the first are drawn
+    # Losses
+    losses: LossWeights = field(default_factory=LossWeights)
+    view_reduction: str = "mean"  # [open] over the views of multi_scale: mean or sum
+    segment_reduction: str = "mean"  # [open] over the segments of segment_matching
+    dim_reduction: str = "mean"  # [open] over embedding dimensions
+    # Optimisation: AdamW, linear warm-up, half-cycle cosine to min_lr, both per step
+    epochs: float = 80  # [paper]
+    warmup_epochs: float = 20  # [paper]
+    batch: int = 4096  # [paper] photos per step over all processes
+    micro_batch: int = 64  # photos per forward pass; gradients of a step are accumulated
+    lr: float = 1.5e-4  # [paper]
+    lr_per_photos: int = 256  # [open] lr is multiplied by batch / this, as in MAE; 0 = lr as it is
+    min_lr: float = 0.0
+    betas: tuple = (0.9, 0.95)  # [MAE]
+    adam_eps: float = 1e-8  # AdamW's default
+    weight_decay: float = 0.05  # [MAE] none on biases, norms and other 1-D parameters
+    clip_norm: float = 0.0  # 0 = off [MAE]
+    ema_decay: float = 0.0  # 0 = off; else the averaged weights are the result
+    precision: str = "auto"  # fp32, bf16 (autocast) or auto: bf16 where it is there on a GPU or measured faster
+    seed: int = 0
+    # What the finished model says about its use
+    name: str = "zeroseg"
+    short_side: int = 448  # px, of the photo at inference [paper]
+    max_long_side: int = 1024  # px
+    threshold: float = 0.0  # score below which a segment is background
+
+    def model_config(self) -> ModelConfig:
+        """The student's configuration; ZerosegError on an unknown preset or wrong field."""
+        if self.preset not in PRESETS:
+            raise ZerosegError(f"preset: expected one of {', '.join(PRESETS)}, got {self.preset!r}")
+        try:
+            return ModelConfig.from_dict(PRESETS[self.preset].to_dict() | self.model)
+        except ValueError as error:
+            raise ZerosegError(str(error)) from error
+
+    def peak_lr(self) -> float:
+        """Learning rate after warm-up."""
+        return self.lr * self.batch / self.lr_per_photos if self.lr_per_photos else self.lr
+
+    def to_dict(self) -> dict:
+        """JSON-able, the inverse of from_dict."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "TrainConfig":
+        """ZerosegError on unknown fields."""
+        return _from_dict(cls, values, "")
+
+    def set(self, path: str, value) -> "TrainConfig":
+        """A copy with one field changed: "lr", "losses.place", "model.head_width"."""
+        values = self.to_dict()
+        *parents, last = path.split(".")
+        place = values
+        for name in parents:
+            place = place.get(name)
+            if not isinstance(place, dict):
+                raise ZerosegError(f"{path}: {name} is no group of settings")
+        if place is not values["model"] and last not in place:
+            raise ZerosegError(f"{path}: no such setting; there are {', '.join(place)}")
+        place[last] = value
+        return self.from_dict(values)
+
+
+def _from_dict(cls, values: dict, where: str):
+    known = {f.name: f for f in fields(cls)}
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ZerosegError(f"training config: unknown setting {where}{unknown[0]}; written by another version?")
+    result = {}
+    for name, value in values.items():
+        kind = known[name].type
+        if is_dataclass(kind):
+            value = _from_dict(kind, value, f"{where}{name}.")
+        else:
+            value = _checked(f"{where}{name}", _to_tuple(value), kind)
+        result[name] = value
+    return cls(**result)
+
+
+def _to_tuple(value):
+    return tuple(map(_to_tuple, value)) if isinstance(value, list) else value
+
+
+def _checked(name: str, value, kind):
+    """The value as the field's kind; ZerosegError naming the field."""
+    base = getattr(kind, "__origin__", kind)
+    if base is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if base in (int, float, str, bool, tuple, dict) and type(value) is not base:
+        raise ZerosegError(f"{name}: expected {base.__name__}, got {value!r}")
+    return value
+
+
+_PAPER = TrainConfig(losses=LossWeights(reconstruction=1.0, multi_scale=1.0, segment_matching=1.0))
+
+_DENSE = TrainConfig(
+    preset="tiny",
+    freeze_stem=True,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+    teacher=TeacherConfig("timm:tf_efficientnet_lite2+tf_efficientnet_lite0+mobilenetv2_100"),
+    views=ViewConfig(grids=(), dense_grid=28),
+    augment="crops",
+    crops=CropConfig(sizes=((224, 224), (288, 288), (256, 352), (352, 256), (352, 352))),
+    stem_views=4,
+    losses=LossWeights(group_variance=1.0, segment_name=1.0, place=1.0),
+    epochs=12,
+    warmup_epochs=0.5,
+    batch=64,
+    lr=4e-4,
+    lr_per_photos=0,
+    betas=(0.9, 0.99),
+    clip_norm=1.0,
+    ema_decay=0.998,
+    short_side=320,
+    max_long_side=640,
+    name="tiny",
+)
+
+RECIPES = {"paper": _PAPER, "dense": _DENSE}

@@ -1,0 +1,111 @@
+"""The folder of one run: config.json, checkpoint.pt, curve.csv, and in the end model.pt. Nothing in it is overwritten
+by another run, and every file appears whole or not at all.
+"""
+
+import csv
+import json
+import os
+import pickle
+from pathlib import Path
+
+import torch
+
+from zeroseg.errors import ZerosegError
+
+CHECKPOINT_FORMAT = 1
+
+
+class RunFolder:
+    """path/config.json, checkpoint.pt, curve.csv, curve.png, masks.png, model.pt."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def begin(self) -> None:
+        """Make the folder; ZerosegError if it holds anything."""
+        if self.path.exists() and not self.path.is_dir():
+            raise ZerosegError(f"run: {self.path} is a file")
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise ZerosegError(f"run: {self.path} is not empty; add --resume to go on with it, or choose another --run")
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def write_config(self, values: dict) -> None:
+        """Keep what the run is made of."""
+        text = json.dumps(values, indent=1) + "\n"
+        self._replace("config.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+    def read_config(self) -> dict:
+        """What the run is made of; ZerosegError if there is no run here."""
+        try:
+            return json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            reason = type(error).__name__
+            raise ZerosegError(f"run: {self.path} holds no run to resume (config.json: {reason})") from error
+
+    def has_checkpoint(self) -> bool:
+        """Whether there is a state to go on from."""
+        return (self.path / "checkpoint.pt").is_file()
+
+    def save_checkpoint(self, state: dict) -> None:
+        """Keep the state of training."""
+        self._replace("checkpoint.pt", lambda path: torch.save({"format": CHECKPOINT_FORMAT, **state}, path))
+
+    def load_checkpoint(self) -> dict:
+        """The state of training, on the CPU; ZerosegError if the file is none."""
+        path = self.path / "checkpoint.pt"
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+            raise ZerosegError(f"checkpoint {path} cannot be read ({type(error).__name__}); delete it to start this "
+                               "run again from its beginning") from error
+        if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT or "step" not in state:
+            raise ZerosegError(f"checkpoint {path} is not one of this version's training checkpoints")
+        return state
+
+    def curve(self, columns: list[str], step: int) -> "Curve":
+        """curve.csv, open for more rows; rows of later steps than `step` are dropped."""
+        return Curve(self.path / "curve.csv", columns, step)
+
+    def write_image(self, name: str, image) -> None:
+        """A PIL image as PNG."""
+        self._replace(name, lambda path: image.save(path, format="PNG"))
+
+    def _replace(self, name: str, write) -> None:
+        partial = self.path / f".{name}.partial"
+        try:
+            write(partial)
+            os.replace(partial, self.path / name)
+        except OSError as error:
+            raise ZerosegError(f"run: {self.path / name} cannot be written ({error.strerror or error})") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+class Curve:
+    """A CSV table with one row per step; empty cells where a value was not measured."""
+
+    def __init__(self, path: Path, columns: list[str], step: int):
+        self.columns = ["step", *columns]
+        rows = [row for row in read_curve(path) if int(row["step"]) <= step] if path.is_file() else []
+        partial = path.with_name(f".{path.name}.partial")
+        with open(partial, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(partial, path)
+        self.file = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115 open as long as the run
+        self.writer = csv.DictWriter(self.file, self.columns, restval="", lineterminator="\n")
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        """One row, on disk at once."""
+        self.writer.writerow({"step": step} | {name: f"{value:.6g}" for name, value in values.items()})
+        self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def read_curve(path: Path) -> list[dict[str, str]]:
+    """The rows of a curve.csv, all values as text."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row.get("step")]

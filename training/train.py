@@ -1,0 +1,169 @@
+"""`python training/train.py`, `zeroseg train`: distil a student from a frozen teacher, with photos and nothing else."""
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+try:
+    import zeroseg  # noqa: F401
+except ModuleNotFoundError:  # run as a file from a checkout that is not installed; appended, so an installed one wins
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+from zeroseg.cli import Command
+from zeroseg.config import PRESETS
+from zeroseg.errors import ZerosegError
+from zeroseg.training.recipes import RECIPES, TrainConfig
+
+EXAMPLE = "python training/train.py --photos ~/photos --labels ~/labels --run runs/first"
+LABEL_FILES = {"label_names": "names.txt", "label_vectors": "clip_vitb32_text.npy",
+               "class_names": "imagenet_names.jsonl"}
+# options that shape the run, and the setting each one is
+SETTINGS = {"preset": "preset", "teacher": "teacher.spec", "teacher_weights": "teacher.weights",
+            "tf_weights": "teacher.tf_weights", "epochs": "epochs", "batch": "batch", "micro_batch": "micro_batch",
+            "lr": "lr", "stem_views": "stem_views", "precision": "precision", "seed": "seed"}
+DIR = click.Path(file_okay=False)
+FILE = click.Path(dir_okay=False)
+
+
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+# Photos and folders
+@click.option("--photos", type=DIR, metavar="DIR", help="Photos to learn from, searched recursively; no labels needed.")
+@click.option("--run", "run_folder", type=DIR, metavar="DIR", help="Folder of this run.  [default: runs/RECIPE]")
+@click.option("--cache", type=DIR, metavar="DIR", default="runs/cache", help="Where what the teacher says is kept.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --run.")
+@click.option("--limit", type=click.IntRange(1), metavar="PHOTOS", help="Use this many photos, evenly spaced.")
+# Teacher
+@click.option("--teacher", metavar="SPEC", help="open_clip:ARCH/TAG, open_clip:ARCH/FILE or timm:NAME+NAME.")
+@click.option("--teacher-weights", type=DIR, metavar="DIR", help="Folder with NAME.safetensors for timm teachers.")
+@click.option("--tf-weights", metavar="NAME", multiple=True,
+              help="timm teachers whose local weights come from TensorFlow (padding, inputs in [-1, 1]).")
+@click.option("--labels", type=DIR, metavar="DIR", help="Folder with the three label files that classifiers are read "
+              f"through: {', '.join(LABEL_FILES.values())}.")
+@click.option("--label-names", type=FILE, metavar="TXT", help="Names, one a line.")
+@click.option("--label-vectors", type=FILE, metavar="NPY", help="Their text embeddings, (N, D), row for row.")
+@click.option("--class-names", type=FILE, metavar="JSONL", help="Names of each class of the classifiers.")
+@click.option("--label-space", metavar="NAME", default="openai/clip-vit-base-patch32", help="Space of the embeddings.")
+# Recipe
+@click.option("--recipe", type=click.Choice(list(RECIPES)), default="dense", help="The set of settings to start from.")
+@click.option("--preset", type=click.Choice(list(PRESETS)), help="Size of the student.")
+@click.option("--epochs", type=click.FloatRange(0, min_open=True), metavar="N", help="Passes over the photos.")
+@click.option("--batch", type=click.IntRange(1), metavar="PHOTOS", help="Photos per step, over all processes.")
+@click.option("--micro-batch", type=click.IntRange(1), metavar="PHOTOS", help="Photos per forward pass.")
+@click.option("--lr", type=click.FloatRange(0, min_open=True), metavar="RATE", help="Learning rate.")
+@click.option("--stem-views", type=click.IntRange(0), metavar="CROPS", help="Cached crops per photo; 0: none cached.")
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="Of everything random.")
+@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE",
+              help="Any other setting of -n's output, such as losses.place=2 or model.head_width=256 (JSON values).")
+@click.option("--stem-weights", type=FILE, metavar="FILE",
+              help="ImageNet weights of a hybrid student's stem.  [default: in --teacher-weights, else the hub]")
+@click.option("--initial", type=FILE, metavar="FILE", help="model.pt whose weights to start from.")
+# Machine
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to compute.")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Autocast; auto measures on a CPU.")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: torch's choice]")
+@click.option("--workers", type=click.IntRange(0), default=0, metavar="N", help="Processes that decode photos.")
+@click.option("--max-steps", type=click.IntRange(1), metavar="N", help="Stop after this step; --resume goes on.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print the resolved settings as JSON and exit.")
+@click.pass_context
+def main(ctx, **options):
+    """Distil an open-vocabulary segmentation model from photos without labels.
+
+    \b
+    Examples:
+      # a small student of three ImageNet classifiers, read through label embeddings
+      python training/train.py --photos ~/photos --labels ~/labels --run runs/first
+      # the paper's recipe with CLIP as the teacher
+      python training/train.py --photos ~/photos --recipe paper --run runs/paper
+      # the same on eight GPUs; after a crash, add --resume
+      torchrun --nproc-per-node 8 training/train.py --photos ~/photos --recipe paper --run runs/paper
+    """
+    given = {name for name in options if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE}
+    run = options["run_folder"] or f"runs/{options['recipe']}"
+    config, inputs = _resume(run, options, given) if options["resume"] else (_config(options), _inputs(run, options))
+    if options["dry_run"]:
+        resolved = {"config": config.to_dict(), "inputs": inputs, "model": config.model_config().to_dict()}
+        click.echo(json.dumps(resolved, indent=1))
+        return
+    if not inputs["photos"]:
+        raise ZerosegError(f"no photos to learn from: give --photos DIR, as in {EXAMPLE}")
+    _train(config, inputs, options)
+
+
+def _config(options: dict) -> TrainConfig:
+    """The recipe with every option and --set applied."""
+    config = RECIPES[options["recipe"]]
+    for option, path in SETTINGS.items():
+        value = options[option]
+        if value not in (None, ()):
+            config = config.set(path, list(value) if isinstance(value, tuple) else value)
+    for change in options["changes"]:
+        path, equals, text = change.partition("=")
+        if not equals:
+            raise ZerosegError(f"--set: expected FIELD=VALUE, got {change!r}")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        config = config.set(path, value)
+    return config
+
+
+def _inputs(run: str, options: dict) -> dict:
+    """Fields of zeroseg.training.distill.Inputs, as absolute paths."""
+    inputs = {"photos": options["photos"], "run": run, "cache": options["cache"], "initial": options["initial"],
+              "stem_weights": options["stem_weights"]}
+    for option, name in LABEL_FILES.items():
+        inputs[option] = options[option] or (options["labels"] and os.path.join(options["labels"], name))
+    inputs = {name: path and os.path.abspath(os.path.expanduser(path)) for name, path in inputs.items()}
+    return inputs | {"label_space": options["label_space"], "limit": options["limit"]}
+
+
+def _resume(run: str, options: dict, given: set[str]) -> tuple[TrainConfig, dict]:
+    """The settings that the run began with; what was given must not differ from them."""
+    from zeroseg.training.run_folder import RunFolder
+
+    stored = RunFolder(run).read_config()
+    config = TrainConfig.from_dict(stored["config"])
+    asked = replace(_config(options), model={}) if given & {"recipe", "changes", *SETTINGS} else None
+    if asked is not None:
+        before, now = replace(config, model={}).to_dict(), asked.to_dict()
+        different = [name for name in before if before[name] != now[name]]
+        if different:
+            raise ZerosegError(f"--resume: this run has {different[0]} = {json.dumps(before[different[0]])}, which "
+                               "cannot change; drop the option or start another --run")
+    fresh = _inputs(run, options)
+    moved = {"run", *(given & {"photos", "cache", "initial", "stem_weights", *LABEL_FILES})}
+    moved |= set(LABEL_FILES) if "labels" in given else set()
+    return config, stored["inputs"] | {name: fresh[name] for name in moved}
+
+
+def _train(config: TrainConfig, inputs: dict, options: dict) -> None:
+    try:
+        import torch
+
+        from zeroseg.training.distill import Inputs, distill
+        from zeroseg.training.processes import join, leave
+    except ModuleNotFoundError as error:
+        from zeroseg.errors import missing_extra
+
+        raise missing_extra(error.name, "train", "Training") from error
+
+    if options["threads"]:
+        torch.set_num_threads(options["threads"])
+    if not inputs["stem_weights"] and config.teacher.weights:
+        beside = Path(config.teacher.weights) / f"{config.model_config().stem}.safetensors"
+        inputs = inputs | {"stem_weights": str(beside) if beside.is_file() else None}
+    processes = join(options["device"])
+    try:
+        distill(config, Inputs(**inputs), processes, resume=options["resume"], workers=options["workers"],
+                until=options["max_steps"], progress=sys.stderr.isatty() or bool(os.environ.get("ZEROSEG_PROGRESS")))
+    finally:
+        leave()
+
+
+if __name__ == "__main__":
+    main()
