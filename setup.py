@@ -1,11 +1,18 @@
-"""Metadata and packages. Build system, ruff and pytest settings are in pyproject.toml."""
+"""Metadata, packages, and the native CPU library. Build system, ruff and pytest settings are in pyproject.toml."""
 
+import functools
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_py import build_py
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 
 # Each folder is the package zeroseg.<folder>. They deliberately have no __init__.py of their own: with one, standing in
 # the checkout would make OUR kernels/ hide the PyPI distribution of that name. tests/test_layout.py guards this.
@@ -25,7 +32,58 @@ EXTRAS = {
 }
 # what the tests compare against, and the linter
 EXTRAS["dev"] = sorted({*EXTRAS["train"], *EXTRAS["export"], *EXTRAS["supervision"],
-                        "pytest", "ruff", "build", "transformers", "torchmetrics", "pycocotools", "scipy"})
+                        "pytest", "ruff", "cmake", "transformers", "torchmetrics", "pycocotools", "scipy"})
+
+
+@functools.cache
+def native_library() -> Path | None:
+    """Build the native CPU library; None where it cannot be built or is not wanted.
+
+    ZEROSEG_BUILD_NATIVE: unset tries, and goes on without (NumPy does the same work, slower); 1 makes a failure an
+    error; 0 does not try.
+    """
+    wanted = os.environ.get("ZEROSEG_BUILD_NATIVE", "")
+    if wanted == "0":
+        return None
+    build = HERE / "build" / "native"
+    shutil.rmtree(build, ignore_errors=True)  # another compiler or option may have made it
+    cmake = shutil.which("cmake") or "cmake"
+    output = build / "out"
+    try:
+        for command in ([cmake, "-S", HERE, "-B", build, f"-DZEROSEG_LIBRARY_DIR={output}"],
+                        [cmake, "--build", build, "--config", "Release"]):
+            subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = (getattr(error, "stderr", None) or getattr(error, "stdout", None) or str(error)).strip()
+        if wanted == "1":
+            raise SystemExit(f"zeroseg: ZEROSEG_BUILD_NATIVE=1, but the library cannot be built:\n{reason}") from None
+        print(f"zeroseg: no native CPU library ({reason.splitlines()[0]}); NumPy is used instead", file=sys.stderr)
+        return None
+    [library] = output.glob("*zeroseg_cpu.*")
+    return library
+
+
+class BuildPy(build_py):
+    """Puts the library beside zeroseg/kernels/_native.py: in the wheel, or in an editable checkout."""
+
+    def run(self):
+        super().run()
+        if library := native_library():
+            target = HERE / "kernels" if self.editable_mode else Path(self.build_lib) / "zeroseg" / "kernels"
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(library, target / library.name)
+
+
+class BdistWheel(bdist_wheel):
+    """With the library, which ctypes loads, a wheel serves any Python 3 of this platform; without it, any machine."""
+
+    def run(self):
+        self.root_is_pure = native_library() is None
+        super().run()
+
+    def get_tag(self):
+        return ("py3", "none", super().get_tag()[2])
+
 
 setup(
     name="zeroseg",
@@ -38,9 +96,11 @@ setup(
     python_requires=">=3.10",
     packages=packages,
     package_dir={f"zeroseg.{folder}": folder for folder in FOLDERS},
-    package_data={"zeroseg": ["py.typed", "bundled/*", "words/*.npz", "words/*.txt"]},
+    package_data={"zeroseg": ["py.typed", "bundled/*"]},
+    include_package_data=False,  # the sdist carries sources and tests that no installed copy needs
     install_requires=["numpy>=1.24", "pillow>=10.1", "click>=8.1", "onnxruntime>=1.17", "tqdm>=4.64"],
     extras_require=EXTRAS,
+    cmdclass={"build_py": BuildPy, "bdist_wheel": BdistWheel},
     entry_points={"console_scripts": [
         "zeroseg = zeroseg.cli:main",
         "zeroseg-infer = zeroseg.cli:infer",

@@ -1,6 +1,7 @@
 """The wheel, installed alone in a clean environment: small, without torch, and its console scripts work."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -26,8 +27,12 @@ def call(*command, cwd):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
+    """Built from a copy of the checkout, without what earlier builds left in it."""
     folder = tmp_path_factory.mktemp("wheel")
-    call(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT, cwd=folder)
+    leave = shutil.ignore_patterns(".git", "build", "dist", "runs", "*.egg-info", "__pycache__", "*.so", "*.dylib")
+    shutil.copytree(ROOT, folder / "source", ignore=leave)
+    call(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, folder / "source",
+         cwd=folder)
     [path] = folder.glob("zeroseg-*.whl")
     return path
 
@@ -56,6 +61,11 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
     for path in BUNDLED.glob("*"):
         assert f"zeroseg/bundled/{path.name}" in ours
     assert not [name for name in ours if "/tests/" in name or name.endswith(".pt")]
+    libraries = [name for name in ours if name.endswith((".so", ".dylib"))]
+    if shutil.which("c++"):  # cmake comes with the build's own requirements
+        assert libraries and "py3-none-" in wheel.name and not wheel.name.endswith("-any.whl")
+    else:
+        assert not libraries and wheel.name.endswith("py3-none-any.whl")
     info = {name.split("/", 1)[1] for name in names if ".dist-info/" in name}
     assert {"licenses/LICENSE", "licenses/NOTICE", "entry_points.txt"} <= info
 
@@ -87,6 +97,25 @@ def test_console_scripts_explain_themselves(clean, script):
 def test_doctor_runs(clean):
     output = call("venv/bin/zeroseg", "doctor", cwd=clean)
     assert "no: torch is not installed" in output
+    assert ("native" if shutil.which("c++") else "reference; not native") in output
+
+
+def test_machine_without_a_compiler_still_installs(tmp_path):
+    """Builds with compilers out of reach: a wheel for any machine, whose kernels say why they run on NumPy."""
+    leave = shutil.ignore_patterns(".git", "build", "dist", "runs", "*.egg-info", "__pycache__", "*.so", "*.dylib",
+                                   "tests", "docs", "models")
+    shutil.copytree(ROOT, tmp_path / "source", ignore=leave)
+    call("env", "CXX=/nowhere/c++", sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", ".",
+         tmp_path / "source", cwd=tmp_path)
+    [path] = tmp_path.glob("zeroseg-*.whl")
+    assert path.name.endswith("py3-none-any.whl")
+    zipfile.ZipFile(path).extractall(tmp_path / "installed")
+    code = ("import sys; sys.path.insert(0, 'installed')\nimport numpy as np\n"
+            "from zeroseg.kernels import mask_decode as m\nfrom zeroseg.kernels._dispatch import last_impl\n"
+            "m.mask_decode(np.zeros((2, 3, 4), np.float32), np.arange(2), (5, 6))\n"
+            "print(last_impl('mask_decode'), m.IMPLEMENTATIONS['native']())")
+    output = call(sys.executable, "-c", code, cwd=tmp_path)
+    assert output.startswith("reference ") and "was not built" in output
 
 
 @pytest.mark.skipif(not (BUNDLED / "tiny.onnx").is_file(), reason="this checkout has no bundled model")

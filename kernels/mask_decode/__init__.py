@@ -8,10 +8,12 @@ the number of labels: labels are looked up per segment, not per pixel.
 import numpy as np
 
 from zeroseg.errors import check_array
+from zeroseg.kernels import _native
 from zeroseg.kernels._dispatch import always, choose_impl
-from zeroseg.kernels.mask_decode import reference
+from zeroseg.kernels.mask_decode import native, reference
 
-IMPLEMENTATIONS = {"reference": always}
+# best first
+IMPLEMENTATIONS = {"native": _native.why_not, "reference": always}
 
 
 def mask_decode(
@@ -22,7 +24,7 @@ def mask_decode(
     maps   (K, h, w) float32, finite; soft assignment of every place to the K segments.
     table  (K,) integers in [-1, 32767]: label of each segment, -1 for background.
     size   (H, W) of the photo, each >= 1; may be smaller or larger than (h, w).
-    impl   "auto" or "reference"; all return the same, up to rounding where two segments tie.
+    impl   "auto", "reference" or "native"; all return the same, up to rounding where two segments tie.
 
     Returns label_map (H, W) int16 and confidence (H, W) float32, the interpolated map of the winning segment (the
     lowest k wins a tie). Raises ValueError for anything else than the above.
@@ -38,5 +40,5 @@ def mask_decode(
     height, width = (int(side) for side in size)
     if height < 1 or width < 1:
         raise ValueError(f"size: expected (H, W) of at least 1 x 1, got {tuple(size)}")
-    choose_impl("mask_decode", impl, IMPLEMENTATIONS)
-    return reference.mask_decode(maps, table.astype(np.int16), (height, width))
+    run = native if choose_impl("mask_decode", impl, IMPLEMENTATIONS) == "native" else reference
+    return run.mask_decode(maps, table.astype(np.int16), (height, width))

@@ -56,7 +56,7 @@ def examine() -> dict[str, dict[str, str]]:
 
 
 def _machine() -> Iterator[tuple[str, str]]:
-    from zeroseg.runtime.base import available_threads
+    from zeroseg.kernels._threads import available_threads
 
     yield "zeroseg", f"{__version__} at {Path(__file__).resolve().parents[1]}"
     yield "python", platform.python_version()

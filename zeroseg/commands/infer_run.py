@@ -15,6 +15,7 @@ from tqdm import tqdm
 from zeroseg import drawing
 from zeroseg.errors import ZerosegError
 from zeroseg.image import SUFFIXES
+from zeroseg.kernels import _native
 from zeroseg.segmenter import Segmentation, Segmenter
 
 SUFFIX_OF = {"overlay": "_overlay.png", "labels": "_labels.png", "json": ".json"}
@@ -66,9 +67,15 @@ def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
         click.echo(f"contact sheet of {len(sheet)}: {options.out / CONTACT_NAME}")
     if asked > 1:
         click.echo(f"{asked} inputs, {failed} failed" if failed else f"{asked} photos")
-    click.echo(f"model {segmenter.sidecar.name} on {segmenter.runner.backend}, start {ready_ms:.0f} ms, "
-               f"in all {time.perf_counter() - started:.2f} s")
+    click.echo(f"model {segmenter.sidecar.name} on {segmenter.runner.backend}, kernels {kernels_used()}, "
+               f"start {ready_ms:.0f} ms, in all {time.perf_counter() - started:.2f} s")
     return failed
+
+
+def kernels_used() -> str:
+    """Which implementation the kernels had, and why it was not the fast one."""
+    reason = _native.why_not()
+    return "native" if reason is None else f"NumPy ({reason})"
 
 
 def parse_labels(text: str):

@@ -9,7 +9,6 @@ The network's face is the same in every file format:
     image_scores      (B, N) float32
 """
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -18,6 +17,7 @@ import numpy as np
 
 from zeroseg.artifact import Artifact
 from zeroseg.errors import ZerosegError, check_array
+from zeroseg.kernels._threads import available_threads, set_threads
 
 INPUTS = ("image", "label_embeddings")
 OUTPUTS = ("segment_maps", "segment_scores", "image_scores")
@@ -64,17 +64,14 @@ def check_face(artifact: Artifact, inputs: Mapping[str, TensorSpec], outputs: li
                            f"{artifact.sidecar.embedding_dim}")
 
 
-def available_threads() -> int:
-    """CPU threads this process may use (its affinity where the system tells, so that containers are respected)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def open_runner(artifact: Artifact, threads: int | None = None) -> Runner:
-    """The runner of the artifact's back end; threads: CPU threads, None for all this process may use."""
+    """The runner of the artifact's back end.
+
+    threads  CPU threads for the network and, process-wide, for the kernels around it; None for all there are.
+    """
     if threads is not None and threads < 1:
         raise ZerosegError(f"threads: expected at least 1, got {threads}")
+    set_threads(threads)
     threads = threads or available_threads()
     if artifact.backend == "onnxruntime":
         from zeroseg.runtime.ort_runner import OrtRunner
