@@ -155,3 +155,13 @@ def test_class_lists_have_the_published_lengths():
     assert all(len(set(x)) == len(x) for x in (class_names.VOC_OFFICIAL, class_names.CONTEXT_OFFICIAL))
     with pytest.raises(ValueError, match="expected names of the list"):
         class_names.renamed(["cat"], {"dog": "hound"})
+
+
+@pytest.mark.parametrize(
+    "name,spoken",
+    [("cat", "cat"), ("hot_dog ", "hot dog"), ("sky-other-merged", "sky"), ("tree-merged", "tree"),
+     ("water-other", "water"), ("door-stuff", "door"),
+     ("wall-brick", "brick wall"), ("window-blind", "window blind"), ("t-shirt", "t-shirt")],
+)  # fmt: skip
+def test_class_names_are_asked_for_as_one_says_them(name, spoken):
+    assert class_names.spoken_name(name) == spoken

@@ -27,13 +27,13 @@ def test_row_shows_photo_mask_and_answer():
         made.add(index, photo, truth, answer)
     picture = np.asarray(made.draw())
     assert len(made.rows) == 1
-    step, y = sheet.CELL_PX + sheet.MARGIN_PX, sheet.MARGIN_PX + 100
+    step, y = sheet.CELL_PX + sheet.MARGIN_PX, sheet.LEGEND_PX + 100
     at = [picture[y, sheet.MARGIN_PX + c * step + 10].astype(int) for c in range(3)]
     blend = [200 * (1 - sheet.OPACITY) + sheet.OPACITY * np.array(colour) for colour in ((64, 0, 0), (64, 0, 128))]
     assert at[0].tolist() == [200] * 3
     assert np.abs(at[1] - blend[0]).max() <= 1 and np.abs(at[2] - blend[1]).max() <= 1
-    no_class = picture[sheet.MARGIN_PX + 10, sheet.MARGIN_PX + 2 * step + 10]
-    assert np.abs(no_class - (200 * (1 - sheet.OPACITY) + sheet.OPACITY * 90)).max() <= 1
+    no_class = picture[sheet.LEGEND_PX + 10, sheet.MARGIN_PX + 2 * step + 10]
+    assert np.abs(no_class - (200 * (1 - sheet.OPACITY) + sheet.OPACITY * np.array(sheet.NO_CLASS))).max() <= 1
 
 
 def test_empty_sheet_is_refused():

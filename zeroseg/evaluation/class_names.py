@@ -7,6 +7,8 @@ renames are part of that protocol). Id 0 is the background, which never gets a n
 
 from __future__ import annotations
 
+import re
+
 VOC_PLAIN = (
     "aeroplane,bicycle,bird,boat,bottle,bus,car,cat,chair,cow,dining table,dog,horse,motorbike,person,potted plant,"
     "sheep,sofa,train,tv monitor"
@@ -31,8 +33,25 @@ COCO_THINGS = (
 # COCO category ids 1..90 with ten never used; a COCO-Stuff PNG stores category id - 1.
 COCO_UNUSED_CATEGORY_IDS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 
+# What COCO's panoptic names mean, where dropping "-merged", "-other" or "-stuff" does not say it.
+COCO_STUFF_SPOKEN = {
+    "floor-wood": "wood floor",
+    "playingfield": "playing field",
+    "wall-brick": "brick wall",
+    "wall-stone": "stone wall",
+    "wall-tile": "tile wall",
+    "wall-wood": "wood wall",
+    "window-blind": "window blind",
+}
+
 VOC_RENAMES = {"dining table": "table", "potted plant": "plant", "tv monitor": "monitor"}
 CONTEXT_RENAMES = {"aeroplane": "airplane", "potted plant": "plant", "tv monitor": "monitor"}
+
+
+def spoken_name(name: str) -> str:
+    """A class name as one says it: "tree-merged" -> "tree", "wall-brick" -> "brick wall", "hot_dog" -> "hot dog"."""
+    name = COCO_STUFF_SPOKEN.get(name, re.sub(r"(-other)?(-merged)?$|-stuff$", "", name))
+    return " ".join(name.replace("_", " ").split())
 
 
 def renamed(names: list[str], renames: dict[str, str]) -> list[str]:

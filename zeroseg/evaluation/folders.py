@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from zeroseg.errors import ZerosegError
+from zeroseg.evaluation.class_names import spoken_name
 from zeroseg.evaluation.metrics import IGNORE
 from zeroseg.image import SUFFIXES, load_image
 
@@ -86,7 +87,7 @@ def plain_folder(
         class_file = first_existing(folder, ["classes.txt", "classes.yaml"], "a class list")
     classes, background, id_table = read_class_file(Path(class_file))
     photos, masks = paired_files(folder, "images", "masks", list_file)
-    official = tuple(re.sub(r"\s+", " ", name.replace("_", " ").strip()) for name in classes)
+    official = tuple(spoken_name(name) for name in classes)
     return MaskFolder(folder.resolve().name, photos, masks, classes, official, background, id_table)
 
 

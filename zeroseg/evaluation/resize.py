@@ -13,8 +13,8 @@ import numpy as np
 
 def bilinear(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize (K, h, w) float maps to (K, H, W) float32, size = (H, W)."""
-    y0, y1, fy = _taps(maps.shape[1], size[0])
-    x0, x1, fx = _taps(maps.shape[2], size[1])
+    y0, y1, fy = taps(maps.shape[1], size[0])
+    x0, x1, fx = taps(maps.shape[2], size[1])
     maps = maps.astype(np.float32, copy=False)
     rows = maps[:, y0] * (1 - fy)[:, None] + maps[:, y1] * fy[:, None]
     return rows[:, :, x0] * (1 - fx) + rows[:, :, x1] * fx
@@ -33,7 +33,8 @@ def fitted_size(size: tuple[int, int], short_side: int, max_long_side: int) -> t
     return max(1, math.floor(size[0] * scale + 0.5)), max(1, math.floor(size[1] * scale + 0.5))
 
 
-def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(low, high, fraction), each (target): output i is (1 - fraction) * input[low] + fraction * input[high]."""
     place = np.clip((np.arange(target) + 0.5) * (source / target) - 0.5, 0, source - 1)
     low = np.floor(place).astype(np.int64)
     return low, np.minimum(low + 1, source - 1), (place - low).astype(np.float32)

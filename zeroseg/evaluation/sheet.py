@@ -12,6 +12,7 @@ CELL_PX = 256
 MARGIN_PX = 6
 LEGEND_PX = 18
 OPACITY = 0.7
+NO_CLASS = (255, 0, 255)  # a name that is no class of the dataset
 
 
 def class_palette(count: int) -> np.ndarray:
@@ -50,17 +51,20 @@ class Sheet:
         if not self.rows:
             raise ValueError("sheet: expected at least one photo, got none")
         step = CELL_PX + MARGIN_PX
-        height = max(row[1].height for row in self.rows) + LEGEND_PX + MARGIN_PX
-        sheet = Image.new("RGB", (3 * step + MARGIN_PX, height * len(self.rows) + MARGIN_PX), "white")
+        heights = [row[1].height + LEGEND_PX + MARGIN_PX for row in self.rows]
+        sheet = Image.new("RGB", (3 * step + MARGIN_PX, LEGEND_PX + sum(heights) + MARGIN_PX), "white")
         draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()
-        for r, (name, photo, truth, answer) in enumerate(self.rows):
-            top = MARGIN_PX + r * height
+        for c, title in enumerate(("photo", "mask", "answer")):
+            draw.text((MARGIN_PX + c * step, 2), title, "black", font)
+        top = LEGEND_PX
+        for (name, photo, truth, answer), height in zip(self.rows, heights, strict=True):
             cells = (photo, self._blend(photo, truth), self._blend(photo, answer))
             for c, cell in enumerate(cells):
                 sheet.paste(cell, (MARGIN_PX + c * step, top))
             draw.text((MARGIN_PX, top + photo.height + 2), name, "black", font)
             for c, ids in ((1, truth), (2, answer)):
                 self._legend(draw, font, ids, MARGIN_PX + c * step, top + photo.height + 2)
+            top += height
         return sheet
 
     def _colours(self) -> np.ndarray:
@@ -68,7 +72,7 @@ class Sheet:
         count = len(self.dataset.classes)
         shift = 1 if self.dataset.background is None else 0  # the palette's first colour is black
         colours[:count] = class_palette(count + shift)[shift:]
-        colours[count] = (90, 90, 90)  # a name that is no class
+        colours[count] = NO_CLASS
         return colours
 
     def _blend(self, photo: Image.Image, ids: np.ndarray) -> Image.Image:

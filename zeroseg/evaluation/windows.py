@@ -24,7 +24,7 @@ from PIL import Image
 
 from zeroseg.evaluation.oracle import label_counts, oracle_labels
 from zeroseg.evaluation.protocol import Predict, ProtocolConfig, checked, segment_of_pixels, segment_outputs
-from zeroseg.evaluation.resize import bilinear, fitted_size, nearest
+from zeroseg.evaluation.resize import fitted_size, nearest, taps
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,45 @@ class WindowReading:
         return self._combine(scores)
 
     def _combine(self, scores: list[np.ndarray]) -> np.ndarray:
-        """Best column per pixel of the photo, (H, W), of one (K, columns) score matrix per window."""
-        total = np.zeros((scores[0].shape[1], *self.resized), np.float32)
-        hits = np.zeros(self.resized, np.float32)
-        for window, matrix in zip(self.windows, scores, strict=True):
-            y, x, h, w = window.box
-            total[:, y : y + h, x : x + w] += matrix.T.astype(np.float32)[:, window.segments]
-            hits[y : y + h, x : x + w] += 1
-        total /= hits
+        """Best column per pixel of the photo, (H, W), of one (K, columns) score matrix per window.
+
+        Pixels that lie in the same segment of every window over them have the same scores, so sums, softmax and argmax
+        run once per such patch; only where bilinear resizing mixes patches are pixels computed one by one.
+        """
+        patches, members = self._patches()
+        mean = np.zeros((len(members), scores[0].shape[1]))
+        hits = np.zeros((len(members), 1))
+        for segment, matrix in zip(members.T, scores, strict=True):
+            inside = segment >= 0
+            mean[inside] += matrix[segment[inside]]
+            hits[inside] += 1
+        mean /= hits
         if self.softmax:
-            total = softmax(total, axis=0)
-        return bilinear(total, self.size).argmax(0)
+            mean = softmax(mean, axis=1)
+        (top, bottom, fy), (left, right, fx) = (taps(*sides) for sides in zip(self.resized, self.size, strict=True))
+        fy, fx = fy[:, None], fx[None]
+        corners = [patches[y[:, None], x] for y in (top, bottom) for x in (left, right)]
+        answer = mean.argmax(1)[corners[0]]
+        mixed = np.logical_or.reduce([corner != corners[0] for corner in corners])
+        weights = [(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx]
+        blend = sum(
+            weight[mixed][:, None] * mean[corner[mixed]] for weight, corner in zip(weights, corners, strict=True)
+        )
+        answer[mixed] = blend.argmax(1)
+        return answer
+
+    def _patches(self) -> tuple[np.ndarray, np.ndarray]:
+        """Patch of every pixel of the resized photo (h, w); each patch's segment in each window (P, windows) or -1."""
+        patch, members = np.zeros(self.resized, np.int64), np.empty((1, 0), np.int64)
+        for window in self.windows:
+            y, x, h, w = window.box
+            segment = np.full(self.resized, -1, np.int64)
+            segment[y : y + h, x : x + w] = window.segments
+            count = len(window.scores) + 1
+            pairs, inverse = np.unique(patch * count + segment + 1, return_inverse=True)
+            patch = inverse.reshape(self.resized)
+            members = np.concatenate([members[pairs // count], (pairs % count - 1)[:, None]], 1)
+        return patch, members
 
 
 def read_windows(predict: Predict, photo: np.ndarray, names: int, config: ProtocolConfig) -> WindowReading:
