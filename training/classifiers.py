@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from zeroseg.errors import ZerosegError
-from zeroseg.training.conse import LabelSpace, class_vectors, read_logits
+from zeroseg.training.conse import LabelSpace, class_vectors, name_vector, read_logits
 from zeroseg.training.forward import FrozenForward
 from zeroseg.training.recipes import TeacherConfig
 from zeroseg.training.row_cache import digest
@@ -51,6 +51,8 @@ class ClassifierEnsemble(Teacher):
         self.device, self.impl = device, impl
         self.vectors = torch.from_numpy(class_vectors(labels, config.conse))
         self.dim = self.vectors.shape[1]
+        self.centre = torch.from_numpy(labels.mean())
+        self.worn = torch.from_numpy(name_vector(labels, config.conse.worn_name)) if config.conse.worn_gain else None
         self._files = {name: _weights_file(config, name) for name in self.names}
         self._nets = {}  # stride -> networks, built when they are first needed
         self.fingerprint = {
@@ -59,13 +61,14 @@ class ClassifierEnsemble(Teacher):
             "tf_weights": sorted(set(config.tf_weights) & set(self.names)),
             "dense": [config.dense_short_side, config.dense_stride, LONGEST],
             "vectors": digest([round(float(v), 5) for v in self.vectors.flatten()]),
-            "context": [config.conse.strength_context, config.conse.name_context],
+            "reading": [config.conse.strength_context, config.conse.name_context, config.conse.strength_power,
+                        config.conse.photo_balance, config.conse.photo_level, config.conse.worn_gain],
         }
 
     def embed(self, crops: torch.Tensor) -> torch.Tensor:
         """crops (B, 3, view_size, view_size) float32 in [0, 1] -> (B, D) float32."""
         logits = self._logits(crops, 32).mean((1, 2), keepdim=True)
-        return read_logits(logits, self.vectors, self.config.conse)[:, 0, 0]
+        return self.read(logits)[:, 0, 0]
 
     def dense_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(H, W) in pixels for a photo of size (width, height): short side as configured, multiples of 32."""
@@ -77,7 +80,19 @@ class ClassifierEnsemble(Teacher):
 
     def dense(self, images: torch.Tensor) -> torch.Tensor:
         """images (B, 3, H, W) float32 in [0, 1], of dense_size -> (B, h, w, D) float32."""
-        return read_logits(self._logits(images, self.config.dense_stride), self.vectors, self.config.conse)
+        return self.read(self._logits(images, self.config.dense_stride))
+
+    def read(self, logits: torch.Tensor) -> torch.Tensor:
+        """Class logits of places (B, h, w, C) -> embeddings (B, h, w, D)."""
+        return read_logits(logits, self.vectors, self.config.conse, self.worn)
+
+    def prototypes(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(count, D) vectors for a student's readout, the classes' and then the worn name's, and the (D,) centre."""
+        rows = self.vectors if self.worn is None else torch.cat([self.vectors, self.worn[None]])
+        if count != len(rows):
+            raise ZerosegError(f"model.prototypes: expected {len(rows)}, the teacher's classes and the name people "
+                               f"get if worn_gain is set, got {count}")
+        return rows, self.centre
 
     def _logits(self, images: torch.Tensor, stride: int) -> torch.Tensor:
         """Mean logits over the networks, (B, h, w, C), on the first network's places."""

@@ -86,19 +86,38 @@ def class_vectors(labels: LabelSpace, config: ConseConfig) -> np.ndarray:
     return np.divide(result, norms, out=result, where=norms > 0)
 
 
-def read_logits(logits: torch.Tensor, vectors: torch.Tensor, config: ConseConfig) -> torch.Tensor:
+def read_logits(logits: torch.Tensor, vectors: torch.Tensor, config: ConseConfig,
+                worn_vector: torch.Tensor | None = None) -> torch.Tensor:
     """Embed every place of a photo: direction from the name reading, length from the strength reading.
 
-    logits   (B, h, w, C) float32 class logits per place.
-    vectors  (C, D) float32, from class_vectors.
-    Returns (B, h, w, D) float32; |v| in [0, 1] is how sure the classifier is that something with a name is there. A
-    crop is a photo of one place: h = w = 1.
+    logits       (B, h, w, C) float32 class logits per place.
+    vectors      (C, D) float32, from class_vectors.
+    worn_vector  (D,) float32 unit, from name_vector(worn_name); needed if config.worn_gain > 0.
+    Returns (B, h, w, D) float32; |v|, about [0, 1], is how sure the classifier is that something with a name is there.
+    A crop is a photo of one place: h = w = 1.
     """
     check_array("logits", logits, ("B", "h", "w", len(vectors)), "float32")
     context = logits.mean((1, 2), keepdim=True)
-    strength = (logits + config.strength_context * context).softmax(-1) @ vectors
+    probability = (logits + config.strength_context * context).softmax(-1)
+    strength = (probability @ vectors).norm(dim=-1, keepdim=True)
     name = (logits + config.name_context * context).softmax(-1) @ vectors
-    return strength.norm(dim=-1, keepdim=True) * torch.nn.functional.normalize(name, dim=-1)
+    places = strength**config.strength_power * torch.nn.functional.normalize(name, dim=-1)
+    if config.worn_gain:
+        worn = [c for c in config.worn_classes if c < len(vectors)]
+        share = (config.worn_gain * probability[..., worn].sum(-1, keepdim=True)).clamp(max=1.0)
+        places = (1 - share) * places + share * worn_vector
+    if config.photo_balance:
+        strongest = places.norm(dim=-1).flatten(1).quantile(0.98, dim=1).clamp(min=1e-3)
+        places = places * (config.photo_level / strongest)[:, None, None, None] ** config.photo_balance
+    return places
+
+
+def name_vector(labels: LabelSpace, name: str) -> np.ndarray:
+    """(D,) float32 unit vector of a label name, measured from the mean text vector; ZerosegError if it is unknown."""
+    if name not in labels.names:
+        raise ZerosegError(f"worn_name: {name!r} is not among the label names; set worn_weight and worn_gain to 0")
+    vector = labels.vectors[labels.names.index(name)] - labels.mean()
+    return vector / np.linalg.norm(vector)
 
 
 def _read_text(path: str | Path, what: str) -> str:

@@ -167,6 +167,8 @@ def _student(config: TrainConfig, inputs: Inputs, teacher: Teacher) -> tuple[Zer
     model = config.model_config()
     torch.manual_seed(config.seed)
     student = ZeroSeg(model)
+    if model.readout == "prototypes":
+        student.readout.set_vectors(*teacher.prototypes(model.prototypes))
     if inputs.initial:
         given = load_checkpoint(inputs.initial)
         own = student.state_dict()

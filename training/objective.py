@@ -14,6 +14,7 @@ from zeroseg.model.encoder import mask_from_noise, take_places
 from zeroseg.model.zeroseg import ZeroSeg, ZeroSegOutput
 from zeroseg.training import losses
 from zeroseg.training.batches import Batch
+from zeroseg.training.diffusion import diffuse_targets
 from zeroseg.training.recipes import TrainConfig
 
 
@@ -57,10 +58,15 @@ def place(output: ZeroSegOutput, batch: Batch, config: TrainConfig) -> torch.Ten
     return losses.place_loss(output.soft_map @ output.segment_embeddings, batch.dense)
 
 
+def image_name(output: ZeroSegOutput, batch: Batch, config: TrainConfig) -> torch.Tensor:
+    """The image embedding should be the mean target."""
+    return losses.place_loss(output.image_embedding[:, None], batch.dense.mean(dim=1, keepdim=True))
+
+
 LOSSES = {f.__name__: f for f in (reconstruction, multi_scale, global_view, segment_matching, group_variance,
-                                  segment_name, place)}
+                                  segment_name, place, image_name)}
 NEED_VIEWS = {"multi_scale", "global_view", "segment_matching"}
-NEED_DENSE = {"group_variance", "segment_name", "place"}
+NEED_DENSE = {"group_variance", "segment_name", "place", "image_name"}
 
 
 class Objective(nn.Module):
@@ -77,7 +83,11 @@ class Objective(nn.Module):
 
         mask_noise (B, L) float32: which places the encoder does not see; None = it sees all.
         """
-        output = self.student(batch.image, stem_features=batch.stem, mask_noise=mask_noise,
+        stem = batch.stem
+        if self.config.diffusion.share and batch.dense is not None:
+            stem = self.student.stem(batch.image) if stem is None else stem
+            batch = batch.with_dense(diffuse_targets(batch.dense, *stem, self.config.diffusion))
+        output = self.student(batch.image, stem_features=stem, mask_noise=mask_noise,
                               reconstruct="reconstruction" in self.weights and mask_noise is not None)
         if mask_noise is not None and batch.dense is not None:
             keep = mask_from_noise(mask_noise, self.student.config.mask_ratio).keep
@@ -103,6 +113,8 @@ def check_weights(config: TrainConfig, weights: dict[str, float]) -> None:
     if NEED_VIEWS & set(weights) and config.augment != "centre":
         raise ZerosegError("losses: cached views are those of the centre square, so they need augment = centre")
     model = config.model_config()
+    if config.diffusion.share and model.encoder != "hybrid":
+        raise ZerosegError("diffusion: targets spread over the features of a convolutional stem; set diffusion.share 0")
     if "reconstruction" in weights and not (model.reconstruction and model.mask_ratio):
         raise ZerosegError("losses: reconstruction needs a model with reconstruction = true and mask_ratio > 0")
     if "reconstruction" in weights and config.stem_views:

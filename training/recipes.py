@@ -28,7 +28,11 @@ class ConseConfig:
     depth_decay: float = 0.7  # g: weight of a name per step up WordNet
     strength_context: float = 1.0  # image-level mean logits added before a place's strength is read
     name_context: float = 3.0  # the same, before its name (direction) is read
+    strength_power: float = 1.0  # exponent of a place's strength; above 1 keeps the sure places and hushes the rest
+    photo_balance: float = 0.0  # 0 ... 1: how far the strongest place of each photo is moved towards photo_level
+    photo_level: float = 0.5
     worn_weight: float = 2.0  # weight of worn_name in classes of things people wear (ImageNet has no person); 0 = off
+    worn_gain: float = 0.0  # > 0: worn_name takes min(1, gain x their probability) of a place, whatever else is there
     worn_name: str = "person"
     worn_classes: tuple[int, ...] = WORN_CLASSES
 
@@ -56,6 +60,16 @@ class ViewConfig:
 
 
 @dataclass(frozen=True)
+class DiffusionConfig:
+    """How dense targets spread over places that look alike; see zeroseg.training.diffusion."""
+
+    share: float = 0.0  # a: part of a target that comes from elsewhere at each step; 0 = off
+    tau: float = 0.1  # temperature of the features' cosine
+    reach: float = 0.3  # distance that costs as much as tau of cosine, in sides of the photo
+    steps: int = 10
+
+
+@dataclass(frozen=True)
 class CropConfig:
     """What random crops look like."""
 
@@ -77,6 +91,7 @@ class LossWeights:
     group_variance: float = 0.0
     segment_name: float = 0.0
     place: float = 0.0
+    image_name: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +108,7 @@ class TrainConfig:
     # Targets
     teacher: TeacherConfig = field(default_factory=lambda: TeacherConfig("open_clip:ViT-L-14/openai"))
     views: ViewConfig = field(default_factory=ViewConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     # Photos
     augment: str = "centre"  # "centre": the centre square at crops.sizes[0] [paper]; "crops": random crops
     crops: CropConfig = field(default_factory=CropConfig)
@@ -198,20 +214,27 @@ _DENSE = TrainConfig(
     freeze_stem=True,
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
-    teacher=TeacherConfig("timm:tf_efficientnet_lite2+tf_efficientnet_lite0+mobilenetv2_100"),
-    views=ViewConfig(grids=(), dense_grid=28),
+    teacher=TeacherConfig(
+        "timm:tf_efficientnet_lite2+tf_efficientnet_lite0+mobilenetv2_100",
+        dense_short_side=352,
+        dense_stride=32,
+        conse=ConseConfig(strength_power=1.5, photo_balance=0.3, worn_gain=2.0),
+    ),
+    views=ViewConfig(grids=(), dense_grid=20),
+    diffusion=DiffusionConfig(share=0.97),
     augment="crops",
-    crops=CropConfig(sizes=((224, 224), (288, 288), (256, 352), (352, 256), (352, 352))),
-    stem_views=4,
-    losses=LossWeights(group_variance=1.0, segment_name=1.0, place=1.0),
-    epochs=12,
-    warmup_epochs=0.5,
-    batch=64,
-    lr=4e-4,
+    crops=CropConfig(sizes=((256, 256), (256, 320), (320, 256)), area=(0.4, 1.0)),
+    stem_views=2,
+    losses=LossWeights(group_variance=1.0, segment_name=1.0, place=1.0, image_name=0.1),
+    epochs=6,
+    warmup_epochs=0.3,
+    batch=32,
+    micro_batch=32,
+    lr=6e-4,
     lr_per_photos=0,
     betas=(0.9, 0.99),
     clip_norm=1.0,
-    ema_decay=0.998,
+    ema_decay=0.997,
     short_side=320,
     max_long_side=640,
     name="tiny",

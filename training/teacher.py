@@ -42,6 +42,10 @@ class Teacher(ABC):
     def embed(self, crops: torch.Tensor) -> torch.Tensor:
         """crops (B, 3, view_size, view_size) float32 RGB in [0, 1] -> (B, D) float32."""
 
+    def prototypes(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """What a readout of kind "prototypes" mixes: (count, D) vectors and the (D,) centre they are measured from."""
+        raise ZerosegError(f"teacher {self.spec} has no classes to serve as prototypes; use the readout projector")
+
     def dense_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """The (H, W) in pixels that a photo of size (width, height) is resized to before `dense`."""
         raise ZerosegError(f"teacher {self.spec} has no dense maps; use views only")

@@ -63,6 +63,8 @@ class ModelConfig:
     readout: str = "projector"  # [paper] "an MLP layer"
     projector_hidden: int = 4096  # [open] GroupViT's
     projector_norm: str = "layer"  # [open] BatchNorm would mix the statistics of pooled and segment tokens
+    prototypes: int = 1001  # readout "prototypes": the stem's classes, then names that no class stands for
+    prototype_hidden: int = 384  # [open] its correction of the class logits goes through this many units
     projector_shared: bool = True  # [open] one projector for z and g_i is GroupViT's convention
 
     def __post_init__(self):
@@ -159,5 +161,11 @@ PRESETS = {
         embedding_dim=512,
         embedding_space="openai/clip-vit-base-patch32",
         projector_hidden=1024,
+        mlp_ratio=2.0,  # 25 frames a second on two CPU cores
+        head_mlp_ratio=2.0,
+        assignment="cosine",  # segments stay as sharp at other image sizes
+        gumbel=False,
+        aggregation="soft",
+        readout="prototypes",
     ),
 }

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from zeroseg.errors import ZerosegError
-from zeroseg.training.conse import LabelSpace, class_vectors, load_label_space, read_logits
+from zeroseg.training.conse import LabelSpace, class_vectors, load_label_space, name_vector, read_logits
 from zeroseg.training.recipes import WORN_CLASSES, ConseConfig
 
 
@@ -68,3 +68,28 @@ def test_wrong_label_files_are_one_line(label_folder, tmp_path, name, content, m
 def test_missing_label_file_is_one_line(tmp_path):
     with pytest.raises(ZerosegError, match="label names: .* cannot be read"):
         load_label_space(tmp_path / "absent.txt", tmp_path / "v.npy", tmp_path / "c.jsonl", "test")
+
+
+def test_reading_with_power_worn_name_and_balance_follows_the_formula():
+    torch.manual_seed(1)
+    logits, vectors = torch.randn(1, 2, 3, 5), torch.nn.functional.normalize(torch.randn(5, 4), dim=1)
+    worn = torch.nn.functional.normalize(torch.randn(4), dim=0)
+    config = ConseConfig(strength_power=1.5, worn_gain=2.0, worn_classes=(1, 3, 900), photo_balance=0.3)
+    got = read_logits(logits, vectors, config, worn)
+    mean, expected = logits[0].reshape(6, 5).mean(0), torch.zeros(2, 3, 4)
+    for y in range(2):
+        for x in range(3):
+            p, q = (logits[0, y, x] + mean).softmax(0), (logits[0, y, x] + 3 * mean).softmax(0)
+            share = min(1.0, 2 * float(p[1] + p[3]))
+            named = torch.nn.functional.normalize(q @ vectors, dim=0) * (p @ vectors).norm() ** 1.5
+            expected[y, x] = (1 - share) * named + share * worn
+    strongest = expected.norm(dim=2).flatten().quantile(0.98)
+    torch.testing.assert_close(got[0], expected * (0.5 / strongest) ** 0.3)
+
+
+def test_name_vector_points_from_the_mean(labels):
+    name = labels.names[1]
+    expected = labels.vectors[1] - labels.vectors.mean(0)
+    np.testing.assert_allclose(name_vector(labels, name), expected / np.linalg.norm(expected), rtol=1e-6)
+    with pytest.raises(ZerosegError, match="no such name"):
+        name_vector(labels, "no such name")

@@ -7,6 +7,7 @@ look at the stem's maps too, or None with plain ViT patches.
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from zeroseg.config import ModelConfig
@@ -38,8 +39,64 @@ class Projector(nn.Module):
         return self.project(hidden_BKH)
 
 
+class Prototypes(nn.Module):
+    """A segment as a mixture of known vectors: softmax(class logits) over prototypes gives its name, a gate its length.
+
+    The logits start as those of the stem's own ImageNet classifier, pooled over the segment by the soft map, plus the
+    whole photo's (the strongest cue to what a part belongs to); the segment token corrects them. So the readout begins
+    where ConSE (Norouzi et al., 2014) with this network would be, and every class keeps its name. Vectors are measured
+    from `centre`, the mean text vector; |e| in [0, 1] says how sure the segment is to be something with a name.
+    """
+
+    def __init__(self, config: ModelConfig, stem: ConvStem):
+        super().__init__()
+        classes, width = stem.classifier.out_features, config.head_width
+        if config.prototypes < classes:
+            raise ValueError(f"prototypes: expected at least the stem's {classes} classes, got {config.prototypes}")
+        self.register_buffer("vectors", torch.zeros(config.prototypes, config.embedding_dim))
+        self.register_buffer("centre", torch.zeros(config.embedding_dim))
+        self.extra = config.prototypes - classes
+        self.mix = nn.Parameter(torch.tensor([1.0, 2.0]))  # weights of the segment's own logits and of the photo's
+        self.hidden = nn.Linear(width, config.prototype_hidden)
+        self.correct = nn.Linear(config.prototype_hidden, config.prototypes)
+        self.gate = nn.Linear(config.prototype_hidden + 2, 1)
+        nn.init.zeros_(self.correct.weight)
+        nn.init.zeros_(self.correct.bias)
+
+    def set_vectors(self, vectors, centre) -> None:
+        """vectors (P, D), unit rows measured from centre (D,); rows of zeros are classes without a name."""
+        self.vectors.copy_(torch.as_tensor(vectors))
+        self.centre.copy_(torch.as_tensor(centre))
+
+    def forward(self, tokens_BKC: torch.Tensor, soft_map_BLK: torch.Tensor, stem: StemContext) -> torch.Tensor:
+        own_BKP, photo_B1P = self._class_logits(soft_map_BLK, stem)
+        hidden_BKH = F.gelu(self.hidden(tokens_BKC))
+        logits_BKP = self.mix[0] * own_BKP + self.mix[1] * photo_B1P + self.correct(hidden_BKH)
+        name_BKD = F.normalize(logits_BKP.softmax(dim=-1) @ self.vectors, dim=-1)
+        sureness_BK2 = torch.stack([own_BKP.amax(dim=-1), (own_BKP + photo_B1P).amax(dim=-1)], dim=-1) / 10
+        return torch.sigmoid(self.gate(torch.cat([hidden_BKH, sureness_BK2], dim=-1))) * name_BKD
+
+    def label_directions(self, label_embeddings_ND: torch.Tensor) -> torch.Tensor:
+        """Text vectors (N, D) as seen from the centre, unit rows."""
+        return F.normalize(label_embeddings_ND - self.centre, dim=-1)
+
+    def _class_logits(self, soft_map_BLK, stem):
+        """The stem's class logits of every segment (B, K, P) and of the photo (B, 1, P); 0 for prototypes beyond."""
+        coarse = stem.features.coarse
+        features_BQT = stem.module.head_features(coarse).flatten(2)  # Q = 1280 channels, T = coarse places
+        map_BKhw = soft_map_BLK.transpose(1, 2).unflatten(2, stem.features.fine.shape[2:])
+        map_BTK = F.avg_pool2d(map_BKhw, 2).flatten(2).transpose(1, 2)
+        weight_BTK = map_BTK / map_BTK.sum(dim=1, keepdim=True).clamp_min(1e-4)
+        pooled_BKQ = (features_BQT @ weight_BTK).transpose(1, 2)
+        own_BKP = F.pad(stem.module.classifier(pooled_BKQ), (0, self.extra))
+        photo_B1P = F.pad(stem.module.classifier(features_BQT.mean(dim=2)[:, None]), (0, self.extra))
+        return own_BKP, photo_B1P
+
+
 def build_readout(config: ModelConfig, stem: ConvStem | None) -> nn.Module:
-    """The readout that the configuration names."""
+    """The readout that the configuration names; ValueError where it needs what the encoder has not."""
     if config.readout == "projector":
         return Projector(config)
-    raise ValueError(f"readout: {config.readout!r} is not built yet, use 'projector'")
+    if stem is None or stem.classifier is None or config.mask_ratio:
+        raise ValueError("readout: prototypes need a hybrid encoder with stem_head and mask_ratio 0; use 'projector'")
+    return Prototypes(config, stem)

@@ -108,10 +108,16 @@ class ZeroSeg(nn.Module):
         )
 
     def score(self, output: ZeroSegOutput, label_embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosine of every segment (B, K, N) and of the image (B, N) with label_embeddings (N, D), unit rows."""
-        segments_BKD = F.normalize(output.segment_embeddings, dim=-1)
-        image_BD = F.normalize(output.image_embedding, dim=-1)
-        labels_DN = label_embeddings.transpose(0, 1)
+        """Scores of every segment (B, K, N) and of the image (B, N) for label_embeddings (N, D), unit rows.
+
+        Readout "projector": cosines. "prototypes": e . unit(t - centre), a cosine times how sure the segment is.
+        """
+        segments_BKD, image_BD = output.segment_embeddings, output.image_embedding
+        if self.config.readout == "prototypes":
+            labels_DN = self.readout.label_directions(label_embeddings).transpose(0, 1)
+        else:
+            segments_BKD, image_BD = F.normalize(segments_BKD, dim=-1), F.normalize(image_BD, dim=-1)
+            labels_DN = label_embeddings.transpose(0, 1)
         return segments_BKD @ labels_DN, image_BD @ labels_DN
 
     def _image_embedding(self, head, stem):
