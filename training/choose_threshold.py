@@ -81,19 +81,31 @@ def _minimum_error(x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return 1 + spread - 2 * (w0 * np.log(w0) + w1 * np.log(w1))
 
 
-def pixel_scores(predict, photos: list[Path], names: int, progress: bool = False) -> np.ndarray:
-    """(n) float32: the best score of the deployed decision at a grid of pixels of every photo. predict: see
-    zeroseg.evaluation.protocol. Photos that cannot be read are an error."""
+def pixel_scores(predict, photos: list[Path], names: int, progress: bool = False) -> tuple[np.ndarray, int]:
+    """The best scores of the deployed decision at a grid of pixels of every photo, and how many photos were left out.
+
+    predict: see zeroseg.evaluation.protocol; names: how many it was told. Returns (n) float32 and a count. A photo that
+    cannot be read is named and left out; ZerosegError if none can.
+    """
     from tqdm import tqdm
 
+    from zeroseg.errors import ZerosegError
     from zeroseg.evaluation.protocol import read_whole
     from zeroseg.image import load_image
 
-    scores = []
+    scores, left_out = [], 0
     for path in tqdm(photos, desc="scoring", unit="photo", disable=not progress):
-        reading = read_whole(predict, load_image(path), names)
+        try:
+            photo = load_image(path)
+        except ZerosegError as error:
+            tqdm.write(f"left out: {error}", file=sys.stderr)
+            left_out += 1
+            continue
+        reading = read_whole(predict, photo, names)
         scores.append(reading.score_map()[::PIXEL_STEP, ::PIXEL_STEP].ravel())
-    return np.concatenate(scores).astype(np.float32)
+    if not scores:
+        raise ZerosegError(f"photos: none of {len(photos)} can be read")
+    return np.concatenate(scores).astype(np.float32), left_out
 
 
 def histogram_text(scores: np.ndarray, threshold: float, bins: int = 24, width: int = 48) -> str:
@@ -165,21 +177,16 @@ def main(photos, model, labels, rule, limit, threads, write):
         found = find_photos(photos, limit)
         segmenter = Segmenter.load(model, threads=threads).set_labels(names)
         paths = [found.root / name for name in found.names]
-        scores = pixel_scores(SegmenterPredict(segmenter), paths, len(segmenter.pack.names), progress=True)
+        scores, left_out = pixel_scores(SegmenterPredict(segmenter), paths, len(segmenter.pack.names), progress=True)
         by_rule = {name: choose_threshold(scores, name) for name in RULES}
         click.echo(histogram_text(scores, by_rule[rule]))
         for name, value in by_rule.items():
             click.echo(f"{name:<14}{value:9.4f}  foreground {(scores >= value).mean():6.1%}")
         if write:
             click.echo(f"wrote {write_threshold(find_model(model), by_rule[rule])}")
-    document = {
-        "threshold": by_rule[rule],
-        "rule": rule,
-        "photos": len(paths),
-        "labels": len(names),
-        "by_rule": by_rule,
-    }
-    click.echo(json.dumps(document | {"model": segmenter.sidecar.name}))
+    document = {"threshold": by_rule[rule], "rule": rule, "photos": len(paths) - left_out, "left_out": left_out}
+    document |= {"labels": len(segmenter.pack.names), "by_rule": by_rule, "model": segmenter.sidecar.name}
+    click.echo(json.dumps(document))
 
 
 if __name__ == "__main__":

@@ -93,6 +93,7 @@ def test_command_chooses_prints_and_stores(tmp_path, color_model):
         photo = np.zeros((64, 96, 3), np.uint8)
         photo[:, : 32 * (i + 1)] = colour
         Image.fromarray(photo).save(folder / f"{i}.png")
+    (folder / "broken.png").write_bytes(b"no picture")
     model = tmp_path / color_model.name
     for file in (color_model, color_model.with_suffix(".json")):
         shutil.copy(file, tmp_path)
@@ -103,7 +104,9 @@ def test_command_chooses_prints_and_stores(tmp_path, color_model):
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout.splitlines()[-1])
-    assert document["photos"] == 3 and document["rule"] == "otsu" and 0 < document["threshold"] < 1
+    assert "left out" in result.stderr and "broken.png" in result.stderr
+    assert (document["photos"], document["left_out"], document["labels"]) == (3, 1, 2)
+    assert document["rule"] == "otsu" and 0 < document["threshold"] < 1
     after = json.loads(model.with_suffix(".json").read_text())
     assert after == before | {"threshold": document["threshold"]}
     assert Segmenter.load(model).sidecar.threshold == document["threshold"]
