@@ -56,7 +56,7 @@ def blend(image: np.ndarray, label_map: np.ndarray, colors: np.ndarray, alpha: f
     for top in range(0, image.shape[0], step):
         rows = slice(top, top + step)
         out[rows] = (image[rows] * keep[label_map[rows], None] + add[label_map[rows]]) >> 8
-    edge = _outline(label_map, max(1, round(min(label_map.shape) / 300)))
+    edge = _outline(label_map, max(1, round(min(label_map.shape) / 200)))
     out[edge] = colors[label_map[edge]]
     return out
 

@@ -75,13 +75,15 @@ class Segmentation:
     def overlay(self, alpha: float = 0.5, legend: bool = True) -> Image.Image:
         """The photo with its segments tinted; alpha 0 (outlines only) to 1 (flat colour).
 
-        The legend stands under the photo; without it the picture has the photo's size.
+        The legend stands under the photo and marks approximate words with ~; without it the picture has the photo's
+        size.
         """
         picture = drawing.blend(self.image, self.label_map, self.colors, alpha)
-        entries = [(self.colors[r.index], f"{r.label}  {r.score:.2f}") for r in self.found] if legend else []
-        if legend and not entries:
-            entries = [((24, 24, 24), "nothing found above the threshold")]
-        return drawing.with_legend(picture, entries) if legend else Image.fromarray(picture)
+        if not legend:
+            return Image.fromarray(picture)
+        entries = [(self.colors[r.index], f"{'~' if self.approximate[r.index] else ''}{r.label}  {r.score:.2f}")
+                   for r in self.found]
+        return drawing.with_legend(picture, entries or [((24, 24, 24), "nothing found above the threshold")])
 
     def label_picture(self) -> Image.Image:
         """The label map as a palette picture: value 0 background, i + 1 label i."""
