@@ -134,9 +134,10 @@ NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     (jpeg(NOISE, 700), "damaged or cut off"),
     (jpeg(NOISE, 20), "not a picture|damaged"),
     (png_header(64, 64), "damaged or cut off"),
+    (b"P6 5? 40 255 ", "damaged or cut off"),
     (png_header(13_000, 12_000), "13000 x 12000 pixels is too large, the limit is 128 megapixels"),
     (png_header(60_000, 60_000), "too large, the limit is 128 megapixels"),
-], ids=["empty", "text", "truncated", "header_only", "no_pixels", "huge", "bomb"])
+], ids=["empty", "text", "truncated", "header_only", "no_pixels", "bad_number", "huge", "bomb"])
 def test_bad_files_give_one_line_with_the_name(tmp_path, content, message):
     path = tmp_path / "photo.jpg"
     path.write_bytes(content)

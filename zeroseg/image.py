@@ -16,6 +16,8 @@ from zeroseg.errors import ZerosegError
 MAX_PIXELS = 128_000_000  # a decoded photo, its labels, confidence and overlay take some 15 bytes per pixel together
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm",
                       ".pgm", ".pbm", ".jp2", ".tga", ".ico", ".avif"})
+# what Pillow's readers raise on damaged files (found by changing bytes at random)
+_DAMAGE = (OSError, SyntaxError, ValueError, struct.error, EOFError, IndexError, KeyError, OverflowError, TypeError)
 
 
 def load_image(source) -> np.ndarray:
@@ -48,8 +50,8 @@ def load_image(source) -> np.ndarray:
     except UnidentifiedImageError:
         what = "an empty file" if path.stat().st_size == 0 else "not a picture that Pillow can read"
         raise ZerosegError(f"{path}: {what}; expected JPEG, PNG, WebP, TIFF, BMP or the like") from None
-    except OSError as error:
-        raise ZerosegError(f"{path}: {error.strerror or error}") from error
+    except _DAMAGE as error:
+        raise ZerosegError(f"{path}: {getattr(error, 'strerror', None) or f'damaged or cut off ({error})'}") from error
 
 
 def network_size(size: tuple[int, int], short_side: int, max_long_side: int, multiple: int) -> tuple[int, int]:
@@ -73,7 +75,7 @@ def _to_rgb(picture: Image.Image, name: str) -> np.ndarray:
         raise ZerosegError(f"{name}: {picture.width} x {picture.height} pixels is too large, {_limit()}")
     try:
         picture.load()
-    except (OSError, SyntaxError, ValueError, struct.error, EOFError) as error:  # what Pillow's decoders raise
+    except _DAMAGE as error:
         raise ZerosegError(f"{name}: damaged or cut off ({error})") from error
     try:
         picture = ImageOps.exif_transpose(picture)
