@@ -32,8 +32,8 @@ finally:
 
 def infer(photo, folder, *options):
     """Run zeroseg-infer in a process of its own: (peak memory in bytes, processor seconds)."""
-    done = subprocess.run([sys.executable, "-c", RUN, str(photo), "--labels", "cat,dog,sofa,tabby", "--out", str(folder),
-                           *options], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "-c", RUN, str(photo), "--labels", "cat,dog,sofa,tabby", "--out", str(folder), *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return int(re.search(r"PEAK (\d+)", done.stdout)[1]), float(re.search(r"CPU (\S+)", done.stdout)[1])
 
@@ -50,6 +50,6 @@ def test_12_megapixels_take_less_than_1_gb(tmp_path):
 
 
 def test_cold_start_takes_less_than_2_s(tmp_path):
-    """Processor time on one thread, the best of three: an upper bound of the wall time on a machine with nothing else."""
+    """Processor time on one thread, the best of three: a busy machine must not fail this."""
     photo = photo_of(tmp_path, 640, 480)
     assert min(infer(photo, tmp_path, "--threads", "1")[1] for _ in range(3)) < COLD_START_LIMIT_S
