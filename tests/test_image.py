@@ -33,7 +33,7 @@ def grey_rgb(grey):
     (Image.fromarray(GREY > 120), grey_rgb(255 * (GREY > 120)), 0),
     (Image.fromarray(RGB).quantize(8), RGB, 0),
     (Image.fromarray(GREY.astype(np.uint16) * 257), grey_rgb(GREY), 1),
-    (Image.fromarray(np.dstack([GREY, np.full_like(GREY, 255)]), "LA"), grey_rgb(GREY), 0),
+    (Image.fromarray(np.dstack([GREY, np.full_like(GREY, 255)])), grey_rgb(GREY), 0),
 ], ids=["rgb", "grey", "bilevel", "palette", "grey16", "grey_alpha"])
 def test_modes_of_png_become_rgb(tmp_path, picture, expected, tolerance):
     for source in (saved(tmp_path, picture), picture):

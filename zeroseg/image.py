@@ -119,7 +119,7 @@ def _from_array(array: np.ndarray) -> np.ndarray:
     if array.dtype == np.uint16:
         array = (array >> 8).astype(np.uint8)
     if channels == 4:
-        return np.array(_on_white(Image.fromarray(np.ascontiguousarray(array), "RGBA")))
+        return np.array(_on_white(Image.fromarray(np.ascontiguousarray(array))))
     if channels == 1:
         return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
     return np.ascontiguousarray(array)
