@@ -146,8 +146,8 @@ def validation_batch(photos: PhotoSet, cache: ViewCache, rows: np.ndarray, confi
 
 
 def split_rows(rows: np.ndarray, val_photos: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(training rows, held-out rows), both ascending; at most a tenth of the photos is held out."""
-    count = min(val_photos, len(rows) // 10)
+    """(training rows, held-out rows), both ascending; at most a tenth of the photos is held out, and one of few."""
+    count = min(val_photos, max(1, len(rows) // 10), len(rows) - 1)
     held = np.random.default_rng([seed, 6]).choice(len(rows), size=count, replace=False)
     mask = np.zeros(len(rows), bool)
     mask[held] = True

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from zeroseg.errors import ZerosegError
 from zeroseg.model.zeroseg import ZeroSeg
 from zeroseg.training.batches import Batch, TrainingSet
 from zeroseg.training.objective import Objective
 from zeroseg.training.processes import Processes
+from zeroseg.training.progress import progress_bar
 from zeroseg.training.recipes import TrainConfig
 from zeroseg.training.run_folder import RunFolder
 
@@ -131,8 +131,7 @@ class Trainer:
         loader = torch.utils.data.DataLoader(self.data, batch_size=None, sampler=range(self.step, last),
                                              num_workers=self.workers, collate_fn=_unchanged,
                                              pin_memory=False, persistent_workers=False)
-        bar = tqdm(total=self.plan.steps, initial=self.step, desc="training", unit="step", smoothing=0.05,
-                   disable=not (progress and self.processes.first))
+        bar = progress_bar("training", "step", self.plan.steps, self.step, progress and self.processes.first)
         saved = began = time.monotonic()
         try:
             for batch in loader:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 from zeroseg.training.run_folder import read_curve
@@ -35,9 +37,6 @@ def draw_masks(image: torch.Tensor, soft_map: torch.Tensor, grid: tuple[int, int
 
 def draw_curve(path: Path) -> Image.Image:
     """The losses of a curve.csv over steps: trained in thin lines, held out with dots."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows = read_curve(path)
     figure = Figure(figsize=(8, 4.5), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)

@@ -60,6 +60,11 @@ class RowCache:
             return
         self.partial.parent.mkdir(parents=True, exist_ok=True)
         self._take_lock()
+        if self.folder.is_dir():  # another process finished it between the two looks
+            self._drop_lock()
+            self.complete = True
+            self._map(self.folder, "r")
+            return
         if not self._resume():
             self._begin()
 
@@ -98,6 +103,8 @@ class RowCache:
             raise ZerosegError(f"cache {self.partial.name}: {left} of {self.rows} rows are not filled yet")
         for array in (*self.arrays.values(), self.crc, self.status):
             array.flush()
+        self.arrays, self.crc, self.status = {}, None, None  # a mapped file cannot be renamed on Windows
+        del array
         os.replace(self.partial, self.folder)
         self._drop_lock()
         self.complete = True

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -83,7 +82,10 @@ def main(ctx, **options):
     """
     given = {name for name in options if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE}
     run = options["run_folder"] or f"runs/{options['recipe']}"
-    config, inputs = _resume(run, options, given) if options["resume"] else (_config(options), _inputs(run, options))
+    if options["resume"]:
+        config, inputs = _resume(run, options, given)
+    else:
+        config, inputs = _config(options, RECIPES[options["recipe"]]), _inputs(run, options)
     if options["dry_run"]:
         resolved = {"config": config.to_dict(), "inputs": inputs, "model": config.model_config().to_dict()}
         click.echo(json.dumps(resolved, indent=1))
@@ -93,12 +95,13 @@ def main(ctx, **options):
     _train(config, inputs, options)
 
 
-def _config(options: dict) -> TrainConfig:
-    """The recipe with every option and --set applied."""
-    config = RECIPES[options["recipe"]]
+def _config(options: dict, config: TrainConfig) -> TrainConfig:
+    """config with every option that was given, and then every --set, applied."""
     for option, path in SETTINGS.items():
         value = options[option]
         if value not in (None, ()):
+            if option == "teacher_weights":
+                value = os.path.abspath(os.path.expanduser(value))
             config = config.set(path, list(value) if isinstance(value, tuple) else value)
     for change in options["changes"]:
         path, equals, text = change.partition("=")
@@ -128,17 +131,26 @@ def _resume(run: str, options: dict, given: set[str]) -> tuple[TrainConfig, dict
 
     stored = RunFolder(run).read_config()
     config = TrainConfig.from_dict(stored["config"])
-    asked = replace(_config(options), model={}) if given & {"recipe", "changes", *SETTINGS} else None
-    if asked is not None:
-        before, now = replace(config, model={}).to_dict(), asked.to_dict()
-        different = [name for name in before if before[name] != now[name]]
+    if given & {"recipe", "changes", *SETTINGS}:
+        asked = _config(options, RECIPES[options["recipe"]] if "recipe" in given else config)
+        before, now = _flat(config.to_dict()), _flat(asked.to_dict())
+        # of `model` the run knows more than was asked for: what follows from its teacher
+        different = [name for name in now if now[name] != before.get(name)]
         if different:
-            raise ZerosegError(f"--resume: this run has {different[0]} = {json.dumps(before[different[0]])}, which "
+            raise ZerosegError(f"--resume: this run has {different[0]} = {json.dumps(before.get(different[0]))}, which "
                                "cannot change; drop the option or start another --run")
     fresh = _inputs(run, options)
     moved = {"run", *(given & {"photos", "cache", "initial", "stem_weights", *LABEL_FILES})}
     moved |= set(LABEL_FILES) if "labels" in given else set()
     return config, stored["inputs"] | {name: fresh[name] for name in moved}
+
+
+def _flat(values: dict, prefix: str = "") -> dict:
+    """{"losses": {"place": 1}} -> {"losses.place": 1}."""
+    result = {}
+    for name, value in values.items():
+        result |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return result
 
 
 def _train(config: TrainConfig, inputs: dict, options: dict) -> None:
@@ -160,7 +172,7 @@ def _train(config: TrainConfig, inputs: dict, options: dict) -> None:
     processes = join(options["device"])
     try:
         distill(config, Inputs(**inputs), processes, resume=options["resume"], workers=options["workers"],
-                until=options["max_steps"], progress=sys.stderr.isatty() or bool(os.environ.get("ZEROSEG_PROGRESS")))
+                until=options["max_steps"])
     finally:
         leave()
 

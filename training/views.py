@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from zeroseg.errors import ZerosegError
 from zeroseg.training.photos import PhotoSet, UnreadablePhoto, centre_square, crop_array, name_some
+from zeroseg.training.progress import progress_bar
 from zeroseg.training.recipes import ViewConfig
 from zeroseg.training.row_cache import RowCache, other_versions
 from zeroseg.training.teacher import Teacher, to_tensor
@@ -108,12 +109,15 @@ def fill(cache: RowCache, compute, photos: PhotoSet, label: str, progress: bool 
             tqdm.write(f"the photos in {photos.root} are not those of {', '.join(old)}: making a new cache "
                        "(the old one may be deleted)", file=sys.stderr)
         pending = cache.pending()
-        for row in tqdm(pending, desc=f"{label} ({cache.nbytes / 1e9:.2f} GB)", unit="row", disable=not progress,
-                        initial=cache.rows - len(pending), total=cache.rows, smoothing=0.02):
+        label = f"{label} ({cache.nbytes / 1e9:.2f} GB)"
+        bar = progress_bar(label, "row", cache.rows, cache.rows - len(pending), progress)
+        for row in pending:
             try:
                 cache.write(row, compute(row))
             except UnreadablePhoto:
                 cache.skip(row)
+            bar.update()
+        bar.close()
         if len(cache.unreadable()) == cache.rows:
             raise ZerosegError(f"photos: none of the {len(photos)} files in {photos.root} can be read")
         cache.finish()

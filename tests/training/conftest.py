@@ -98,13 +98,14 @@ def dense_config(teacher_config):
     """The dense recipe, small enough for a second."""
     from dataclasses import replace
 
-    from zeroseg.training.recipes import RECIPES, CropConfig, ViewConfig
+    from zeroseg.training.recipes import RECIPES, CropConfig, DiffusionConfig, LossWeights, ViewConfig
 
     tiny = {"stem": NET, "image_size": 64, "width": 16, "depth": 1, "heads": 2, "head_width": 16, "head_heads": 2,
-            "group_tokens": [6, 4], "output_groups": [6, 4], "projector_hidden": 24}
+            "group_tokens": [6, 4], "output_groups": [6, 4], "projector_hidden": 24, "readout": "projector"}
     return replace(RECIPES["dense"], model=tiny, teacher=teacher_config, views=ViewConfig((), 4), epochs=3, batch=8,
                    warmup_epochs=1, crops=CropConfig(sizes=((64, 64), (64, 96))), stem_views=2, val_photos=2,
-                   precision="fp32", lr=1e-2)
+                   precision="fp32", lr=1e-2, min_lr=0.0, diffusion=DiffusionConfig(),
+                   losses=LossWeights(group_variance=1.0, segment_name=1.0, place=1.0))
 
 
 @pytest.fixture

@@ -66,6 +66,16 @@ def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(dense_config, inpu
         assert left | {"seconds": ""} == right | {"seconds": ""}
 
 
+def test_bf16_autocast_follows_fp32(dense_config, inputs):
+    rows = {}
+    for precision in ("fp32", "bf16"):
+        path = run(replace(dense_config, epochs=1.0, precision=precision, ema_decay=0.0), inputs, precision)
+        rows[precision] = read_curve(path.with_name("curve.csv"))
+        assert all(value.dtype != torch.bfloat16 and value.isfinite().all() for value in weights(path).values())
+    first = [float(rows[precision][0]["total"]) for precision in ("fp32", "bf16")]
+    assert first[0] != first[1] and first[1] == pytest.approx(first[0], rel=0.02)
+
+
 def paper_config(teacher_config, **changes):
     """The paper's recipe with a tiny ViT."""
     tiny = {"image_size": 32, "patch_size": 8, "width": 16, "depth": 1, "heads": 2, "head_width": 16, "head_heads": 2,

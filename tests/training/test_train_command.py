@@ -77,19 +77,20 @@ def test_empty_folder_is_one_line(tmp_path):
 def test_command_trains_stops_and_resumes(photo_folder, label_folder, teacher_folder, stem_file, tmp_path):
     common = ["--run", tmp_path / "run", "--workers", "0"]
     model = ["stem=\"test_efficientnet\"", "width=16", "depth=1", "heads=2", "head_width=16", "head_heads=2",
-             "projector_hidden=16", "image_size=64"]
+             "projector_hidden=16", "image_size=64", "readout=\"projector\""]
     settings = [f"model.{item}" for item in model] + ["crops.sizes=[[64,64]]", "views.dense_grid=4", "val_photos=2",
                                                       "teacher.dense_short_side=64", "teacher.conse.worn_weight=0"]
     args = ["--photos", photo_folder, "--labels", label_folder, "--teacher", "timm:test_efficientnet",
             "--teacher-weights", teacher_folder, "--stem-weights", stem_file, "--cache", tmp_path / "cache",
-            "--batch", "8", "--epochs", "1", "--stem-views", "1", "--precision", "fp32", *(x for item in settings for x in ("--set", item))]
+            "--batch", "8", "--epochs", "1", "--stem-views", "1", "--precision", "fp32"]
+    args += [part for item in settings for part in ("--set", item)]
     result = call(*args, *common, "--max-steps", "1")
     assert result.exit_code == 0, result.output
     assert not (tmp_path / "run" / "model.pt").exists()
     again = call(*args, *common)
     assert again.exit_code == 1 and "is not empty; add --resume" in again.output
     changed = call("--resume", "--lr", "5", *args, *common)
-    assert changed.exit_code == 1 and "this run has lr = 0.0004, which cannot change" in changed.output
+    assert changed.exit_code == 1 and f"this run has lr = {RECIPES['dense'].lr}, which cannot change" in changed.output
     done = call("--resume", *common)  # the run knows its settings
     assert done.exit_code == 0, done.output
     assert (tmp_path / "run" / "model.pt").is_file()
