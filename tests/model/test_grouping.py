@@ -11,7 +11,7 @@ from zeroseg.model.head import SegmentationHead, compose_maps
 
 SMALL = replace(
     PRESETS["tiny"], width=24, heads=3, decoder_width=24, head_width=24, head_heads=3, head_depths=(1, 1, 1),
-    group_tokens=(6, 4), output_groups=(6, 4),
+    group_tokens=(6, 4), output_groups=(6, 4), assignment="dot", gumbel=True, aggregation="hard",
 )  # fmt: skip
 
 
@@ -78,6 +78,16 @@ def test_maps_product_has_rows_that_sum_to_one(head):
     torch.testing.assert_close(output.soft_map.sum(-1), torch.ones(2, 30))
     torch.testing.assert_close(output.soft_map, output.stage_maps[0].soft @ output.stage_maps[1].soft)
     assert torch.equal(compose_maps([output.stage_maps[0].soft]), output.stage_maps[0].soft)
+
+
+def test_maps_stay_float32_under_autocast(head):
+    x = torch.randn(2, 30, 24)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        output = head(x)
+    for map_BLS in (output.soft_map, *(m.soft for m in output.stage_maps)):
+        sum_BL = map_BLS.sum(-1)
+        assert sum_BL.dtype == torch.float32
+        torch.testing.assert_close(sum_BL, torch.ones_like(sum_BL))
 
 
 def test_permuting_patches_permutes_maps(head):

@@ -120,11 +120,11 @@ def test_separate_projectors():
     torch.testing.assert_close(output.image_embedding, expected)
 
 
-def test_score_is_the_cosine(tiny):
-    labels = torch.nn.functional.normalize(torch.randn(5, 512), dim=1)
+def test_score_of_a_projector_is_the_cosine(vit):
+    labels = torch.nn.functional.normalize(torch.randn(5, 16), dim=1)
     with torch.no_grad():
-        output = tiny(torch.randn(2, 3, 64, 64))
-        segment_scores, image_scores = tiny.score(output, labels)
+        output = vit(torch.randn(2, 3, 64, 64))
+        segment_scores, image_scores = vit.score(output, labels)
     expected = torch.nn.functional.cosine_similarity(output.segment_embeddings[:, :, None], labels, dim=-1)
     torch.testing.assert_close(segment_scores, expected, atol=1e-5, rtol=1e-4)
     assert image_scores.shape == (2, 5)

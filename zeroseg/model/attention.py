@@ -3,6 +3,7 @@
 B batch, L keys, S queries, C width, H heads, D width of one head.
 """
 
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -43,6 +44,12 @@ class CrossAttention(nn.Module):
             logits_BHSL = (q_BHSD * (width // self.heads) ** -0.5) @ k_BHLD.transpose(-2, -1)
             out_BHSD = logits_BHSL.softmax(dim=-1) @ v_BHLD
         return self.proj(out_BHSD.transpose(1, 2).reshape(batch, count, width))
+
+
+def full_precision(x: torch.Tensor):
+    """Context in which matrix products of float32 tensors stay float32 under autocast (a no-op without autocast)."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def use_canonical_attention(module: nn.Module, canonical: bool = True) -> None:

@@ -12,7 +12,7 @@ from timm.layers import Mlp
 from torch import nn
 
 from zeroseg.config import ModelConfig
-from zeroseg.model.attention import CrossAttention, transformer_blocks
+from zeroseg.model.attention import CrossAttention, full_precision, transformer_blocks
 
 
 class StageMaps(NamedTuple):
@@ -75,13 +75,14 @@ class Assign(nn.Module):
             self.log_scale = nn.Parameter(torch.tensor(math.log(config.assign_scale)))
 
     def forward(self, group_BSC: torch.Tensor, x_BLC: torch.Tensor) -> tuple[torch.Tensor, StageMaps]:
-        q_BSC, k_BLC = self.q(group_BSC), self.k(x_BLC)
+        q_BSC, k_BLC = self.q(group_BSC).float(), self.k(x_BLC).float()
         if self.config.assignment == "cosine":
             scale = self.log_scale.exp().clamp(max=100.0)
             q_BSC, k_BLC = F.normalize(q_BSC, dim=-1) * scale, F.normalize(k_BLC, dim=-1)
         else:
             q_BSC = q_BSC * q_BSC.shape[-1] ** -0.5
-        logits_BLS = (k_BLC @ q_BSC.transpose(1, 2)).float()
+        with full_precision(k_BLC):  # bfloat16 would tie groups whose logits differ by less than 1 %
+            logits_BLS = k_BLC @ q_BSC.transpose(1, 2)
         noise = self.training and self.config.gumbel
         maps = assign_to_groups(logits_BLS, noise=noise, tau=self.config.assign_tau)
         used_BLS = maps.hard if self.config.aggregation == "hard" else maps.soft

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from zeroseg.config import ModelConfig
-from zeroseg.model.attention import init_truncated, transformer_blocks
+from zeroseg.model.attention import full_precision, init_truncated, transformer_blocks
 from zeroseg.model.grouping import GroupingStage, StageMaps
 
 
@@ -24,8 +24,9 @@ class HeadOutput(NamedTuple):
 def compose_maps(maps: list[torch.Tensor]) -> torch.Tensor:
     """Product of stage maps [(B, L, S1), (B, S1, S2), ...] -> (B, L, K)."""
     product = maps[0]
-    for stage in maps[1:]:
-        product = product @ stage
+    with full_precision(product):
+        for stage in maps[1:]:
+            product = product @ stage
     return product
 
 
