@@ -1,0 +1,127 @@
+"""Is an exported file the same model? Two runners, the same inputs, and a verdict on the masks they lead to.
+
+What counts is the decoded label map (zeroseg/kernels/mask_decode); per output the largest difference and the cosine say
+where a disagreement comes from. The maps are compared twice, with every segment named and with the sidecar's threshold
+applied, so that a threshold above all scores cannot hide a broken map.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from zeroseg.artifact import Sidecar
+from zeroseg.errors import ZerosegError
+from zeroseg.image import network_size
+from zeroseg.kernels.mask_decode import mask_decode
+from zeroseg.kernels.preprocess import preprocess
+from zeroseg.runtime.base import OUTPUTS, Runner
+
+REQUIRED = 0.995  # share of pixels; float32 exports reach 1, float16 weights lose edge pixels
+LABEL_COUNTS = (3, 20)  # two label sets, of different size, on the same file
+PHOTO_SIZES = ((480, 640), (640, 480), (300, 300))
+
+
+class Case(NamedTuple):
+    """image (B, 3, h, w) and label_embeddings (N, D) float32; size (H, W), the frame the maps are decoded to."""
+
+    image: np.ndarray
+    label_embeddings: np.ndarray
+    size: tuple[int, int]
+
+
+@dataclass
+class Parity:
+    """agreement: share of pixels with the same label, over all cases, the lower of the two decodings; worst: that of
+    the worst photo. max_abs and cosine: per output, over all cases.
+    """
+
+    agreement: float
+    worst: float
+    max_abs: dict[str, float]
+    cosine: dict[str, float]
+    photos: int
+    required: float = REQUIRED
+    ok: bool = field(init=False)
+
+    def __post_init__(self):
+        self.ok = self.agreement >= self.required  # NaN is not
+
+    def table(self) -> str:
+        lines = [f"{'output':<16}{'max abs diff':>14}{'cosine':>12}"]
+        lines += [f"{name:<16}{self.max_abs[name]:>14.2e}{self.cosine[name]:>12.8f}" for name in self.max_abs]
+        lines.append(f"same label on {100 * self.agreement:.3f} % of pixels, {100 * self.worst:.3f} % on the worst of "
+                     f"{self.photos} decoded photos (required: {100 * self.required:g} %)")
+        return "\n".join(lines)
+
+
+def compare(reference: Runner, candidate: Runner, cases: list[Case], threshold: float) -> Parity:
+    """Run both on every case. ZerosegError when a candidate's output has another shape than the reference's."""
+    pairs = {name: [] for name in OUTPUTS}
+    shares = []  # (pixels, share with every segment named, share with the threshold)
+    for case in cases:
+        feed = {"image": case.image, "label_embeddings": case.label_embeddings}
+        expected, got = reference.run(feed), candidate.run(feed)
+        for name in OUTPUTS:
+            if got[name].shape != expected[name].shape:
+                raise ZerosegError(f"{name}: expected {expected[name].shape}, the exported file gave {got[name].shape}")
+            pairs[name].append((expected[name].ravel().astype(np.float64), got[name].ravel().astype(np.float64)))
+        for b in range(len(case.image)):
+            same = [_agreement(expected, got, b, case.size, floor) for floor in (-np.inf, threshold)]
+            shares.append((case.size[0] * case.size[1], *same))
+    pixels, named, thresholded = np.array(shares).T
+    max_abs, cosine = {}, {}
+    for name, values in pairs.items():
+        a, b = (np.concatenate(side) for side in zip(*values))
+        max_abs[name] = float(np.abs(a - b).max())
+        cosine[name] = float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+    agreement = min(np.average(share, weights=pixels) for share in (named, thresholded))
+    return Parity(float(agreement), float(min(named.min(), thresholded.min())), max_abs, cosine, len(shares))
+
+
+def make_cases(sidecar: Sidecar, photos: list[np.ndarray] | None = None, seed: int = 0) -> list[Case]:
+    """Every photo with both label sets, and a batch of two. Without photos (H, W, 3) uint8, scenes are drawn.
+
+    The label sets are random unit rows: any direction of the embedding space may be asked for.
+    """
+    rng = np.random.default_rng(seed)
+    label_sets = [rng.standard_normal((count, sidecar.embedding_dim)).astype(np.float32) for count in LABEL_COUNTS]
+    label_sets = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in label_sets]
+    photos = photos or [draw_scene(rng, size) for size in PHOTO_SIZES]
+    spec = sidecar.input
+    cases = []
+    for photo in photos:
+        size = photo.shape[:2]
+        image = preprocess(
+            photo, network_size(size, spec.short_side, spec.max_long_side, spec.multiple), spec.mean, spec.std
+        )
+        cases += [Case(image[None], labels, size) for labels in label_sets]
+    first = cases[0]
+    cases.append(Case(np.concatenate([first.image, first.image[..., ::-1]]), first.label_embeddings, first.size))
+    return cases
+
+
+def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """A picture with regions: textured ellipses on a gradient. (H, W, 3) uint8."""
+    height, width = size
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    scene = rng.uniform(0, 255, 3) + (y / height)[..., None] * rng.uniform(-120, 120, 3)
+    for _ in range(6):
+        cy, cx = rng.uniform(0, height), rng.uniform(0, width)
+        ry, rx = rng.uniform(0.1, 0.35, 2) * min(size)
+        inside = ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 < 1
+        stripes = 40 * np.sin((x * rng.uniform(-1, 1) + y * rng.uniform(-1, 1)) * rng.uniform(0.1, 0.8))
+        scene[inside] = (rng.uniform(0, 255, 3) + stripes[..., None])[inside]
+    return np.clip(scene + rng.normal(0, 6, (height, width, 1)), 0, 255).astype(np.uint8)
+
+
+def _agreement(expected, got, b: int, size, floor: float) -> float:
+    """Share of pixels with the same label when segments below `floor` are background; 0 if a value is not finite."""
+    if not all(np.isfinite(got[name][b]).all() for name in OUTPUTS):
+        return 0.0
+    decoded = []
+    for output in (expected, got):
+        scores = output["segment_scores"][b]
+        table = np.where(scores.max(1) >= floor, scores.argmax(1), -1).astype(np.int16)
+        decoded.append(mask_decode(output["segment_maps"][b], table, size)[0])
+    return float((decoded[0] == decoded[1]).mean())

@@ -1,0 +1,100 @@
+"""From the PyTorch model to an ONNX file with free batch, sides and label count, and its sidecar.
+
+The graph is the reference path: canonical attention, LayerNormalization nodes, no data-dependent control flow.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import ModelProto
+
+from zeroseg.artifact import parse_sidecar
+from zeroseg.errors import ZerosegError
+from zeroseg.export.half_weights import store_weights_as_half
+from zeroseg.export.wrapper import ExportModel
+from zeroseg.model.zeroseg import ZeroSeg
+from zeroseg.runtime.base import INPUTS, OUTPUTS
+
+OPSET = 18  # LayerNormalization came with 17; 18 is the dynamo exporter's own
+IR_VERSION = 8  # opset 18's; newer ones only add what the graph does not use, and shut out older runtimes
+METADATA_KEY = "zeroseg"
+# Names of the axes; what is a number is fixed by the model.
+AXES = {
+    "image": ("batch", None, "height", "width"),
+    "label_embeddings": ("labels", None),
+    "segment_maps": ("batch", None, "rows", "columns"),
+    "segment_scores": ("batch", None, "labels"),
+    "image_scores": ("batch", "labels"),
+}
+
+
+def to_onnx(model: ZeroSeg, sidecar: dict, *, half_weights: bool = False) -> ModelProto:
+    """Export and check. The sidecar, without its checksums, goes into the metadata under "zeroseg".
+
+    half_weights stores the weights as float16 (computing stays float32).
+    """
+    config = model.config
+    multiple = config.size_multiple
+    wrapper = ExportModel(model).requires_grad_(False)
+    # Batch, sides and label count all differ from each other and from 1, so that nothing is taken for a constant.
+    image = torch.zeros(2, 3, 3 * multiple, 4 * multiple)
+    labels = torch.nn.functional.normalize(torch.ones(5, config.embedding_dim), dim=1)
+    height, width = (multiple * torch.export.Dim(side, min=1, max=1024) for side in ("rows", "columns"))
+    batch, count = torch.export.Dim("batch", min=1, max=1024), torch.export.Dim("labels", min=1, max=1 << 20)
+    shapes = ({0: batch, 2: height, 3: width}, {0: count})
+    with torch.no_grad():
+        program = torch.onnx.export(
+            wrapper, (image, labels), dynamo=True, opset_version=OPSET, dynamic_shapes=shapes, verbose=False,
+            input_names=list(INPUTS), output_names=list(OUTPUTS),
+        )  # fmt: skip
+    exported = program.model_proto
+    _name_axes(exported)
+    _strip(exported)
+    if half_weights:
+        store_weights_as_half(exported)
+    described = {key: value for key, value in sidecar.items() if key != "files"}
+    onnx.helper.set_model_props(exported, {METADATA_KEY: json.dumps(described)})
+    check(exported)
+    return exported
+
+
+def check(model: ModelProto) -> None:
+    """onnx's checker and strict shape inference over the whole graph."""
+    onnx.checker.check_model(model, full_check=True)
+    onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+
+
+def write_onnx(model: ModelProto, path: Path, sidecar: dict) -> None:
+    """Write path (.onnx) and, beside it, the sidecar .json with the file's checksum."""
+    content = model.SerializeToString()
+    document = {**sidecar, "files": {path.name: hashlib.sha256(content).hexdigest()}}
+    parse_sidecar(document, str(path.with_suffix(".json")))
+    try:
+        path.write_bytes(content)
+        path.with_suffix(".json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ZerosegError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _strip(model: ModelProto) -> None:
+    """Drop what the exporter notes for debugging: stack traces (with this machine's paths), inferred shapes."""
+    model.ir_version = IR_VERSION
+    graph = model.graph
+    del model.metadata_props[:], graph.metadata_props[:], graph.value_info[:]
+    for item in [model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output]:
+        item.ClearField("doc_string")
+        if item is not model:
+            del item.metadata_props[:]
+
+
+def _name_axes(model: ModelProto) -> None:
+    for value in [*model.graph.input, *model.graph.output]:
+        dims = value.type.tensor_type.shape.dim
+        for dim, name in zip(dims, AXES[value.name], strict=True):
+            if name is not None:
+                dim.dim_param = name
+            elif not dim.HasField("dim_value"):
+                raise ZerosegError(f"export: an axis of {value.name} that the model fixes came out free")

@@ -1,0 +1,131 @@
+"""zeroseg-export as a user meets it: a file that a Segmenter opens, or one line and nothing left behind."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from zeroseg.export.cli import main
+from zeroseg.export.parity import draw_scene
+from zeroseg.model import save_checkpoint
+from zeroseg.segmenter import Segmenter
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+
+
+@pytest.fixture
+def model_pt(make_model, sidecar, tmp_path):
+    path = tmp_path / "model.pt"
+    save_checkpoint(path, make_model("vit"), sidecar=sidecar)
+    return path
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def files_beside(path):
+    return sorted(entry.name for entry in path.parent.iterdir())
+
+
+def test_exported_file_was_compared_and_described(model_pt, tmp_path):
+    out = tmp_path / "deploy" / "net.onnx"
+    out.parent.mkdir()
+    done = invoke(model_pt, "--onnx", "-o", out)
+    assert done.exit_code == 0, done.output
+    assert "same label on 100.000 % of pixels" in done.output and "MB" in done.output
+    assert files_beside(out) == ["net.json", "net.onnx"]
+    assert list(json.loads((out.parent / "net.json").read_text())["files"]) == ["net.onnx"]
+
+
+
+def test_exported_file_gives_the_models_masks(model_pt):
+    from zeroseg.words import LabelPack
+
+    out = model_pt.with_suffix(".onnx")
+    assert invoke(model_pt, "--onnx").exit_code == 0
+    photo = draw_scene(np.random.default_rng(3), (90, 120))
+    for count in (2, 6):
+        vectors = torch.nn.functional.normalize(torch.randn(count, 16), dim=1).numpy()
+        names = [f"label {i}" for i in range(count)]
+        pack = LabelPack(names=names, vectors=vectors, space="test/space", known=[True] * count, nearest=[[]] * count)
+        onnx, torch_ = (Segmenter.load(path).set_labels(pack).segment(photo) for path in (out, model_pt))
+        assert (onnx.label_map == torch_.label_map).mean() >= 0.995
+
+
+def test_default_output_lies_beside_the_model(model_pt, tmp_path):
+    photo = tmp_path / "photo.png"
+    Image.fromarray(draw_scene(np.random.default_rng(3), (70, 100))).save(photo)
+    done = invoke(model_pt, "--onnx", "--weights", "float16", "--photo", photo)
+    assert done.exit_code in (0, 1)  # random weights: float16 rounding may move more than it may
+    expected = ["model.json", "model.onnx", "model.pt", "photo.png"]
+    assert files_beside(model_pt) == (expected if done.exit_code == 0 else expected[2:])
+    assert "of 4 decoded photos" in done.output
+
+
+def test_failed_parity_leaves_nothing_behind(model_pt, monkeypatch):
+    import zeroseg.export.to_onnx
+
+    export = zeroseg.export.to_onnx.to_onnx
+
+    def damaged(model, sidecar, **options):
+        model.head.norm.weight.data.neg_()
+        return export(model, sidecar, **options)
+
+    old = model_pt.with_suffix(".onnx")
+    old.write_bytes(b"an older export")
+    monkeypatch.setattr(zeroseg.export.to_onnx, "to_onnx", damaged)
+    done = invoke(model_pt, "--onnx")
+    assert done.exit_code == 1
+    error = done.output.splitlines()[-1]
+    assert error.startswith("Error: ") and "not written" in error and "99.5 % are required" in error
+    assert files_beside(model_pt) == ["model.onnx", "model.pt"] and old.read_bytes() == b"an older export"
+
+
+def test_tensorrt_says_what_it_needs(model_pt):
+    done = invoke(model_pt, "--trt")
+    assert done.exit_code == 1
+    assert done.output.startswith("Error: --trt: needs TensorRT and is not built yet") and done.output.count("\n") == 1
+    assert files_beside(model_pt) == ["model.pt"]
+
+
+def test_dry_run_writes_nothing(model_pt):
+    done = invoke(model_pt, "--onnx", "-n")
+    assert done.exit_code == 0 and "would export" in done.output
+    assert files_beside(model_pt) == ["model.pt"]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--onnx", "-o", "model.bin"], "expected a name that ends in .onnx, got model.bin"),
+        (["--onnx", "-o", "nowhere/model.onnx"], "nowhere: no such folder"),
+        ([], "say what to make: --onnx"),
+    ],
+)
+def test_wrong_options_are_explained(model_pt, arguments, message):
+    done = invoke(model_pt, *arguments)
+    assert done.exit_code == 2 and message in done.output and "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [(b"no checkpoint", "not a zeroseg checkpoint"), ({"format": 7, "state_dict": {}}, "checkpoint format 7")],
+)
+def test_wrong_files_are_explained(tmp_path, content, message):
+    path = tmp_path / "model.pt"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    done = invoke(path, "--onnx")
+    assert done.exit_code == 1 and done.output.startswith("Error: ") and message in done.output
+    assert done.output.count("\n") == 1 and files_beside(path) == ["model.pt"]
+
+
+def test_checkpoint_without_a_description_is_refused(make_model, tmp_path):
+    path = tmp_path / "model.pt"
+    save_checkpoint(path, make_model("vit"))
+    done = invoke(path, "--onnx")
+    assert done.exit_code == 1 and "format None, this version of zeroseg reads 1" in done.output

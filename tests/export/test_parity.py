@@ -1,0 +1,113 @@
+"""The comparison that decides about an export: its numbers on outputs made by hand, and its verdict."""
+
+import numpy as np
+import pytest
+
+from zeroseg.artifact import parse_sidecar
+from zeroseg.errors import ZerosegError
+from zeroseg.export.parity import Case, Parity, compare, draw_scene, make_cases
+from zeroseg.runtime.base import Runner, TensorSpec
+
+SIDECAR = parse_sidecar(
+    {
+        "format": 1, "name": "test", "embedding_space": "s", "embedding_dim": 6, "segments": 2, "stride": 16,
+        "input": {"short_side": 64, "multiple": 32, "max_long_side": 128, "mean": [0.5] * 3, "std": [0.5] * 3},
+        "threshold": 0.5, "files": {}, "card": {},
+    },
+    "test",
+)  # fmt: skip
+
+
+class Fixed(Runner):
+    """Left half segment 0, right half segment 1; segment k scores for label k. `change` edits the outputs."""
+
+    backend = "test"
+
+    def __init__(self, change=lambda out: None):
+        self.change = change
+
+    def inputs(self):
+        return {"image": TensorSpec(("B", 3, "H", "W"), "float32"),
+                "label_embeddings": TensorSpec(("N", 6), "float32")}  # fmt: skip
+
+    def _run(self, feed):
+        batch, labels = len(feed["image"]), len(feed["label_embeddings"])
+        maps = np.zeros((batch, 2, 4, 8), np.float32)
+        maps[:, 0, :, :4] = maps[:, 1, :, 4:] = 1
+        scores = np.zeros((batch, 2, labels), np.float32)
+        scores[:, 0, 0] = scores[:, 1, 1] = 0.25
+        out = {"segment_maps": maps, "segment_scores": scores, "image_scores": np.ones((batch, labels), np.float32)}
+        self.change(out)
+        return out
+
+
+CASES = [Case(np.zeros((2, 3, 64, 128), np.float32), np.zeros((3, 6), np.float32), (64, 128))]
+
+
+def test_a_runner_agrees_with_itself():
+    parity = compare(Fixed(), Fixed(), CASES, threshold=0.5)
+    assert parity.ok and parity.agreement == parity.worst == 1 and parity.photos == 2
+    assert set(parity.max_abs.values()) == {0.0} and min(parity.cosine.values()) == pytest.approx(1)
+
+
+def test_numbers_of_a_known_difference():
+    def change(out):
+        out["image_scores"][0, 0] = 3.0
+
+    parity = compare(Fixed(), Fixed(change), CASES, threshold=0.5)
+    assert parity.max_abs == {"segment_maps": 0.0, "segment_scores": 0.0, "image_scores": 2.0}
+    assert parity.cosine["image_scores"] == pytest.approx(8 / np.sqrt(6 * 14))
+    assert parity.ok  # no pixel depends on it
+
+
+def test_moved_border_lowers_agreement_though_all_scores_are_below_the_threshold():
+    def change(out):
+        out["segment_maps"][0] = np.roll(out["segment_maps"][0], 1, axis=-1)
+
+    parity = compare(Fixed(), Fixed(change), CASES, threshold=0.5)
+    # of the first photo's eight columns, one on either side of the picture changes hands
+    assert not parity.ok and parity.worst == pytest.approx(0.75, abs=0.05)
+    assert parity.agreement == pytest.approx((1 + parity.worst) / 2)
+
+
+def test_score_that_crosses_the_threshold_counts():
+    def change(out):
+        out["segment_scores"][:, 0, 0] = 0.35
+
+    assert compare(Fixed(), Fixed(change), CASES, threshold=0.5).ok
+    assert compare(Fixed(), Fixed(change), CASES, threshold=0.3).agreement == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", ["segment_maps", "segment_scores", "image_scores"])
+def test_values_that_are_not_finite_are_no_agreement(name):
+    def change(out):
+        out[name].flat[0] = np.nan
+
+    assert compare(Fixed(), Fixed(change), CASES, threshold=0.5).worst == 0
+
+
+def test_other_shapes_are_named():
+    def change(out):
+        out["segment_maps"] = out["segment_maps"][..., :4]
+
+    with pytest.raises(ZerosegError, match=r"segment_maps: expected \(2, 2, 4, 8\), the exported file gave"):
+        compare(Fixed(), Fixed(change), CASES, threshold=0.5)
+
+
+@pytest.mark.parametrize("agreement, ok", [(1.0, True), (0.995, True), (0.9949, False), (float("nan"), False)])
+def test_verdict(agreement, ok):
+    assert Parity(agreement, agreement, {}, {}, 1).ok == ok
+
+
+def test_cases_have_two_label_sets_several_sizes_and_a_batch():
+    cases = make_cases(SIDECAR)
+    assert {len(case.label_embeddings) for case in cases} == {3, 20}
+    assert {case.image.shape for case in cases} >= {(1, 3, 64, 96), (1, 3, 96, 64), (1, 3, 64, 64), (2, 3, 64, 96)}
+    for case in cases:
+        np.testing.assert_allclose(np.linalg.norm(case.label_embeddings, axis=1), 1, rtol=1e-5)
+
+
+def test_given_photos_are_used():
+    photo = draw_scene(np.random.default_rng(1), (100, 200))
+    assert photo.shape == (100, 200, 3) and photo.dtype == np.uint8 and photo.std() > 10
+    assert {case.size for case in make_cases(SIDECAR, [photo])} == {(100, 200)}

@@ -1,0 +1,124 @@
+"""The exported graph against PyTorch: any batch, size and label count on one file; what the file says about itself."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from zeroseg.artifact import read_artifact
+from zeroseg.errors import ZerosegError
+from zeroseg.runtime.base import open_runner
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+
+from zeroseg.export.half_weights import store_weights_as_half  # noqa: E402
+from zeroseg.export.to_onnx import AXES, METADATA_KEY, to_onnx, write_onnx  # noqa: E402
+from zeroseg.export.wrapper import ExportModel  # noqa: E402
+
+TOLERANCE = 2e-4  # float32, two implementations of some forty layers
+
+
+@pytest.fixture(scope="module", params=["hybrid", "hybrid-prototypes", "vit"])
+def exported(request, make_model, sidecar, tmp_path_factory):
+    """(model, ONNX path)"""
+    model = make_model(request.param)
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    write_onnx(to_onnx(model, sidecar), path, sidecar)
+    return model, path
+
+
+def feed(batch, sides, labels, seed=0):
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((labels, 16)).astype(np.float32)
+    return {"image": rng.standard_normal((batch, 3, *sides)).astype(np.float32),
+            "label_embeddings": rows / np.linalg.norm(rows, axis=1, keepdims=True)}  # fmt: skip
+
+
+def torch_outputs(model, inputs):
+    with torch.no_grad():
+        values = ExportModel(model)(*(torch.from_numpy(inputs[name]) for name in ("image", "label_embeddings")))
+    return dict(zip(("segment_maps", "segment_scores", "image_scores"), (value.numpy() for value in values)))
+
+
+def test_one_file_takes_any_batch_size_and_labels(exported):
+    model, path = exported
+    runner = open_runner(read_artifact(path), threads=1)
+    for batch, sides, labels in ((1, (64, 96), 1), (1, (64, 96), 7), (3, (128, 32), 40), (2, (32, 32), 3)):
+        inputs = feed(batch, sides, labels)
+        got, expected = runner.run(inputs), torch_outputs(model, inputs)
+        assert got["segment_maps"].shape == (batch, 8, sides[0] // 16, sides[1] // 16)
+        for name, value in expected.items():
+            np.testing.assert_allclose(got[name], value, atol=TOLERANCE, rtol=1e-3, err_msg=name)
+
+
+def test_two_label_sets_change_scores_and_leave_maps(exported):
+    model, path = exported
+    runner = open_runner(read_artifact(path), threads=1)
+    first, second = feed(1, (64, 64), 3), feed(1, (64, 64), 5)
+    second["image"] = first["image"]
+    one, two = runner.run(first), runner.run(second)
+    assert np.array_equal(one["segment_maps"], two["segment_maps"])
+    for inputs, got in ((first, one), (second, two)):
+        expected = torch_outputs(model, inputs)
+        np.testing.assert_allclose(got["segment_scores"], expected["segment_scores"], atol=TOLERANCE, rtol=1e-3)
+        assert np.array_equal(got["segment_scores"].argmax(2), expected["segment_scores"].argmax(2))
+
+
+def test_graph_is_plain(exported):
+    graph = onnx.load(exported[1]).graph
+    operators = Counter(node.op_type for node in graph.node)
+    blocks = 4  # one of the encoder, three of the head
+    assert operators["LayerNormalization"] >= 2 * blocks
+    assert operators["Softmax"] >= blocks + 4  # self-attention, and cross-attention and assignment of two stages
+    assert not set(operators) & {"Attention", "If", "Loop", "Scan", "RandomUniformLike", "RandomNormalLike"}
+    assert {node.domain for node in graph.node} == {""}
+
+
+def test_axes_are_named(exported):
+    graph = onnx.load(exported[1]).graph
+    for value in [*graph.input, *graph.output]:
+        names = [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        assert [n if isinstance(n, str) else None for n in names] == list(AXES[value.name]), value.name
+
+
+def test_file_describes_itself(exported, sidecar):
+    _, path = exported
+    described = {prop.key: prop.value for prop in onnx.load(path).metadata_props}
+    assert json.loads(described[METADATA_KEY]) == {k: v for k, v in sidecar.items() if k != "files"}
+    document = json.loads(path.with_suffix(".json").read_text())
+    assert {**document, "files": {}} == sidecar and list(document["files"]) == ["model.onnx"]
+
+
+def test_file_tells_nothing_about_the_machine(exported):
+    content = exported[1].read_bytes()
+    assert str(Path(__file__).parent.parent).encode() not in content
+    assert b"stack_trace" not in content and b".py" not in content
+
+
+def test_half_weights_halve_the_file_and_compute_in_float32(make_model, sidecar, tmp_path):
+    model = make_model("hybrid")
+    full = to_onnx(model, sidecar)
+    size = full.ByteSize()
+    half = store_weights_as_half(full)
+    assert half.ByteSize() < 0.56 * size
+    path = tmp_path / "model.onnx"
+    write_onnx(half, path, sidecar)
+    inputs = feed(1, (64, 96), 5)
+    got = open_runner(read_artifact(path), threads=1).run(inputs)
+    expected = torch_outputs(model, inputs)
+    for name, value in expected.items():
+        assert got[name].dtype == np.float32
+        np.testing.assert_allclose(got[name], value, atol=0.05, err_msg=name)
+    types = {i.data_type for i in onnx.load(path).graph.initializer if np.prod(i.dims) > 256}
+    assert onnx.TensorProto.FLOAT not in types and onnx.TensorProto.FLOAT16 in types
+
+
+def test_half_weights_refuse_what_does_not_fit():
+    big = onnx.numpy_helper.from_array(np.full((300,), 1e6, np.float32), "w")
+    graph = onnx.helper.make_graph([], "g", [], [], [big])
+    with pytest.raises(ZerosegError, match="weight w does not fit float16"):
+        store_weights_as_half(onnx.helper.make_model(graph))
