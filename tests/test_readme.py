@@ -35,7 +35,7 @@ def test_python_runs(code, tmp_path):
     done = subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"],
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "cat" in done.stdout and (tmp_path / "overlay.png").is_file()
+    assert "cup" in done.stdout and (tmp_path / "overlay.png").is_file()
 
 
 @needs_model
@@ -45,7 +45,7 @@ def test_infer_line_runs():
     for line in lines:
         done = CliRunner().invoke(infer, shlex.split(line)[1:])
         assert done.exit_code == 0, done.output
-        assert Path("zeroseg-out/chelsea_overlay.png").is_file()
+        assert Path("zeroseg-out/coffee_overlay.png").is_file()
 
 
 @pytest.mark.parametrize("command", sorted(set(re.findall(r"`zeroseg (\w+)(?: --help)?`", README))))

@@ -15,9 +15,10 @@ from zeroseg.model.checkpoint import load_checkpoint, save_checkpoint
 from zeroseg.model.zeroseg import ZeroSeg
 from zeroseg.training.batches import TrainingSet, split_rows, validation_batch
 from zeroseg.training.conse import LabelSpace, load_label_space
+from zeroseg.training.hub import fetching
 from zeroseg.training.loop import Trainer, plan_steps
 from zeroseg.training.objective import Objective, check_weights
-from zeroseg.training.photos import find_photos
+from zeroseg.training.photos import find_photos, name_some
 from zeroseg.training.pictures import draw_curve, draw_masks
 from zeroseg.training.precision import choose_precision
 from zeroseg.training.processes import Processes
@@ -80,6 +81,9 @@ def distill(config: TrainConfig, inputs: Inputs, processes: Processes, *, resume
         f"{processes.count} process(es) on {processes.device.type}; {precision}: {why}")
 
     cache = _first_alone(processes, lambda: cache_views(photos, teacher, config.views, inputs.cache, progress))
+    if cache.unreadable:
+        say(f"{len(cache.unreadable)} of {len(photos)} photos cannot be read and are left out: "
+            f"{name_some(cache.unreadable)}")
     rows, held_out = split_rows(cache.rows, config.val_photos, config.seed)
     stem = None
     if config.stem_views:
@@ -149,7 +153,7 @@ def sidecar(config: TrainConfig, student: ZeroSeg, teacher: Teacher, photo_count
         "embedding_dim": model.embedding_dim, "segments": model.segments, "stride": model.patch_size,
         "input": {"short_side": config.short_side, "multiple": model.size_multiple,
                   "max_long_side": config.max_long_side, "mean": list(config.mean), "std": list(config.std)},
-        "threshold": config.threshold,
+        "threshold": config.threshold, "files": {},
         "card": {"teacher": teacher.spec, "photos": photo_count, "epochs": config.epochs, "preset": config.preset},
     }
 
@@ -179,7 +183,11 @@ def _student(config: TrainConfig, inputs: Inputs, teacher: Teacher) -> tuple[Zer
                                f"weights differ, first {(wrong + missing)[0]})")
         student.load_state_dict(given.state, strict=False)
     elif student.stem is not None and config.stem_pretrained:
-        student.stem.load_pretrained(model.stem, inputs.stem_weights)
+        if inputs.stem_weights:
+            student.stem.load_pretrained(model.stem, inputs.stem_weights)
+        else:
+            with fetching(f"weights of the stem {model.stem}", "--stem-weights FILE or stem_pretrained=false"):
+                student.stem.load_pretrained(model.stem)
     if config.stem_views and (student.stem is None or not config.freeze_stem):
         raise ZerosegError("stem_views: only a frozen stem can be cached; take a hybrid preset and freeze_stem = true")
     if config.stem_views and config.augment != "crops":

@@ -1,0 +1,189 @@
+"""Is the student better than what its teacher can do without training? All contenders in one run, one threshold rule.
+
+The contenders answer the same photos with the same names. Each gets one background threshold, chosen by the same rule
+(zeroseg.training.choose_threshold) on the same photos without masks, never on the photos that are measured. The
+threshold that would have been best on the measured masks is printed beside it and labelled so.
+
+    student           the segments of a model, deployed as users run it
+    conse             the teacher's dense map read as ConSE: strength x name, no training
+    recipe            the dense map that the student was taught, before any photo-wise cleaning
+    recipe, diffused  the same after the walk over similar places: what the student saw as its target
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import numpy as np
+
+try:
+    import zeroseg  # noqa: F401
+except ModuleNotFoundError:  # run from a checkout that is not installed
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+from zeroseg.training.recipes import RECIPES, ConseConfig, TeacherConfig
+
+DIR = click.Path(file_okay=False, exists=True, path_type=Path)
+
+
+class TeacherPredict:
+    """The teacher's dense map as the `predict` of zeroseg.evaluation.protocol.
+
+    names_ND  (N, D) float32 text vectors of the names asked for.
+    stem      the student's frozen convolutional stem with the (mean, std) of its input, to diffuse over; or None.
+    """
+
+    def __init__(self, teacher, names_ND: np.ndarray, stem=None, normalise=None, diffusion=None):
+        import torch
+
+        directions = torch.from_numpy(names_ND) - teacher.centre
+        self.directions_DN = torch.nn.functional.normalize(directions, dim=1).T
+        self.teacher, self.stem, self.normalise, self.diffusion = teacher, stem, normalise, diffusion
+
+    def __call__(self, photo: np.ndarray, size=None) -> dict[str, np.ndarray]:
+        """photo (H, W, 3) uint8 RGB -> {"place_scores": (N, h, w) float32}."""
+        import torch
+        from PIL import Image
+
+        from zeroseg.training.teacher import to_tensor
+
+        image = Image.fromarray(photo)
+        height, width = self.teacher.dense_size(image.size)
+        pixels = to_tensor([image.resize((width, height), Image.Resampling.BICUBIC)])
+        with torch.no_grad():
+            places_BhwD = self.teacher.dense(pixels)
+            if self.stem is not None:
+                places_BhwD = self._diffused(places_BhwD, pixels)
+            scores = places_BhwD[0] @ self.directions_DN
+        return {"place_scores": scores.permute(2, 0, 1).contiguous().numpy()}
+
+    def _diffused(self, places_BhwD, pixels):
+        import torch.nn.functional as F
+
+        from zeroseg.training.diffusion import diffuse_targets
+
+        mean, std = self.normalise
+        fine, coarse = self.stem((pixels - mean) / std)
+        grid = fine.shape[2:]
+        target = F.interpolate(places_BhwD.permute(0, 3, 1, 2), grid, mode="bilinear", align_corners=False)
+        walked = diffuse_targets(target.flatten(2).transpose(1, 2), fine, coarse, self.diffusion)
+        return walked.unflatten(1, grid)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.argument("folder", type=DIR)
+@click.option("--unlabelled", type=DIR, required=True, metavar="DIR", help="Photos on which thresholds are chosen.")
+@click.option("--teacher-weights", type=DIR, required=True, metavar="DIR", help="Folder with NAME.safetensors.")
+@click.option("--labels", "label_folder", type=DIR, required=True, metavar="DIR", help="Folder with the label files.")
+@click.option("--model", metavar="FILE|NAME", help="The student.  [default: bundled]")
+@click.option("--subset", default="background,cat,cow,dog,horse,person,sheep", metavar="NAMES", help="Classes averaged.")
+@click.option("--photos", type=click.IntRange(2), default=400, metavar="N", help="Unlabelled photos used.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Measure the first N photos only.")
+@click.option("--rule", default="otsu", metavar="RULE", help="otsu or minimum-error.")
+@click.option("--contenders", default="student,conse,recipe,diffused", metavar="NAMES", help="Which to measure.")
+def main(folder, unlabelled, teacher_weights, label_folder, model, subset, photos, limit, rule, contenders):
+    """Measure a student and its teacher's training-free dense maps on FOLDER (images/, masks/, list.txt; VOC's classes).
+
+    \b
+    Example:
+      python training/compare.py voc-dev --unlabelled photos --teacher-weights teacher --labels labels
+    """
+    from zeroseg.cli import user_errors
+
+    with user_errors():
+        rows = compare(folder, unlabelled, teacher_weights, label_folder, model, tuple(subset.split(",")), photos, limit,
+                       rule, tuple(contenders.split(",")))
+        click.echo(f"{'contender':<12}{'threshold':>10}{'mIoU':>8}{'all':>8}{'best threshold (on the masks)':>32}")
+        for row in rows:
+            click.echo(f"{row['contender']:<12}{row['threshold']:>10.3f}{row['miou']:>8.1f}{row['miou_all']:>8.1f}"
+                       f"{row['best_miou']:>20.1f} @ {row['best_threshold']:.3f}")
+        click.echo(json.dumps(rows))
+
+
+def compare(folder, unlabelled, teacher_weights, label_folder, model, subset, photos, limit, rule, contenders) -> list:
+    """One dict per contender: thresholds, mIoU of the subset and of all classes in percent, IoU per class."""
+    from zeroseg.evaluation.evaluate import evaluate
+    from zeroseg.evaluation.label_sets import label_set
+    from zeroseg.evaluation.metrics import iou_per_class, mean_iou, naming_accuracy
+    from zeroseg.evaluation.protocol import ProtocolConfig
+    from zeroseg.evaluation.standard_sets import voc_dev
+    from zeroseg.training.choose_threshold import choose_threshold, pixel_scores
+    from zeroseg.training.photos import find_photos
+
+    dataset = voc_dev(folder)
+    names = label_set(dataset)
+    found = find_photos(unlabelled, photos)
+    paths = [found.root / name for name in found.names]
+    rows = []
+    for contender, predict in _contenders(contenders, model, teacher_weights, label_folder, names.names):
+        scores, _ = pixel_scores(predict, paths, len(names.names), progress=True)
+        threshold = choose_threshold(scores, rule)
+        sweep = [threshold * factor for factor in (0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)]
+        report = evaluate(predict, dataset, ProtocolConfig(threshold=threshold), names, subset=subset, limit=limit,
+                          sweep=sweep, progress=True)
+        results = [(100 * mean_iou(matrix, report.subset), t) for t, matrix in report.sweep]
+        own = 100 * mean_iou(report.confusion, report.subset)
+        best = max([*results, (own, threshold)])
+        iou = iou_per_class(report.confusion)
+        rows.append({
+            "contender": contender, "rule": rule, "threshold": threshold, "miou": own,
+            "miou_all": 100 * mean_iou(report.confusion), "best_threshold": best[1], "best_miou": best[0],
+            "iou": {dataset.classes[c]: round(100 * float(iou[c]), 2) for c in report.subset},
+            "naming": 100 * naming_accuracy(report.confusion), "photos": len(report.predict_ms),
+            "oracle": {how: 100 * mean_iou(matrix, report.subset) for how, matrix in report.oracle.items()},
+        })
+    return rows
+
+
+def _contenders(wanted, model, teacher_weights, label_folder, names):
+    """(name, predict) one after the other, so that only one network is in memory."""
+    from zeroseg.errors import ZerosegError
+    from zeroseg.evaluation.network import SegmenterPredict
+    from zeroseg.segmenter import Segmenter
+
+    known = {"student", "conse", "recipe", "diffused"}
+    if set(wanted) - known:
+        raise ZerosegError(f"contenders: expected some of {', '.join(sorted(known))}, got {', '.join(wanted)}")
+    segmenter = Segmenter.load(model).set_labels(list(names))
+    if "student" in wanted:
+        yield "student", SegmenterPredict(segmenter)
+    vectors = np.asarray(segmenter.pack.vectors, np.float32)
+    recipe = RECIPES["dense"]
+    if "conse" in wanted:
+        plain = TeacherConfig(recipe.teacher.spec, str(teacher_weights), conse=ConseConfig())
+        yield "conse", TeacherPredict(_teacher(plain, label_folder), vectors)
+    if "recipe" in wanted:
+        yield "recipe", TeacherPredict(_teacher(replace(recipe.teacher, weights=str(teacher_weights)), label_folder),
+                                       vectors)
+    if "diffused" in wanted:
+        teacher = _teacher(replace(recipe.teacher, weights=str(teacher_weights)), label_folder)
+        yield "diffused", TeacherPredict(teacher, vectors, *_stem(recipe, teacher_weights), recipe.diffusion)
+
+
+def _teacher(config: TeacherConfig, label_folder: Path):
+    from zeroseg.training.conse import load_label_space
+    from zeroseg.training.teacher import build_teacher
+
+    space = load_label_space(label_folder / "names.txt", label_folder / "clip_vitb32_text.npy",
+                             label_folder / "imagenet_names.jsonl", RECIPES["dense"].model_config().embedding_space)
+    return build_teacher(config, space)
+
+
+def _stem(recipe, teacher_weights: Path):
+    """The frozen stem that the recipe starts from, and the (mean, std) of its input."""
+    import torch
+
+    from zeroseg.model.stem import ConvStem
+    from zeroseg.training.forward import FrozenForward
+
+    config = recipe.model_config()
+    stem = ConvStem(config)
+    stem.load_pretrained(config.stem, teacher_weights / f"{config.stem}.safetensors")
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (recipe.mean, recipe.std))
+    return FrozenForward(stem, config.size_multiple), (mean, std)
+
+
+if __name__ == "__main__":
+    main()
