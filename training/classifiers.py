@@ -5,6 +5,7 @@ when averaged over places (the heads are linear after the mean). Dilating the la
 """
 
 import difflib
+import textwrap
 from pathlib import Path
 
 import timm
@@ -15,9 +16,10 @@ from torch import nn
 from zeroseg.errors import ZerosegError
 from zeroseg.training.conse import LabelSpace, class_vectors, name_vector, read_logits
 from zeroseg.training.forward import FrozenForward
+from zeroseg.training.hub import fetching
 from zeroseg.training.recipes import TeacherConfig
 from zeroseg.training.row_cache import digest
-from zeroseg.training.teacher import Teacher, file_digest, unreachable
+from zeroseg.training.teacher import Teacher, file_digest
 
 MULTIPLE = 32  # sides of dense inputs, px: the coarsest stride of the networks
 LONGEST = 2.0  # a dense input is at most this many times longer than wide; longer photos are squeezed
@@ -139,10 +141,11 @@ def _create(config: TeacherConfig, name: str, path: Path | None, classes: int, s
     except (TypeError, ValueError, NotImplementedError, AssertionError) as error:
         raise ZerosegError(f"teacher: {name} cannot be read at stride {stride}; is it convolutional?") from error
     if path is None:
-        try:
+        if net.pretrained_cfg["num_classes"] != classes:  # timm would put a new, random classifier in its place
+            raise ZerosegError(f"teacher: {name} has {net.pretrained_cfg['num_classes']} classes, the class names "
+                               f"{classes}")
+        with fetching(f"weights of the teacher {name}", f"--teacher-weights with {name}.safetensors"):
             net = timm.create_model(name, pretrained=True, **options)
-        except Exception as error:  # noqa: BLE001 the hub raises many kinds
-            raise unreachable(f"teacher timm:{name}", error) from error
     else:
         _load(net, path, name)
     data = net.pretrained_cfg
@@ -158,5 +161,5 @@ def _load(net: nn.Module, path: Path, name: str) -> None:
         state = {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
         net.load_state_dict(state)
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = textwrap.shorten(str(error), 120, placeholder=" ...")
         raise ZerosegError(f"teacher weights: {path} does not hold timm's {name} ({reason})") from error

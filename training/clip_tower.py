@@ -5,15 +5,16 @@ instead of what attention would mix in, and then goes through the block's MLP, t
 """
 
 import difflib
-import logging
+import textwrap
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from zeroseg.errors import ZerosegError, missing_extra
+from zeroseg.training.hub import fetching, quiet
 from zeroseg.training.recipes import TeacherConfig
-from zeroseg.training.teacher import Teacher, file_digest, unreachable
+from zeroseg.training.teacher import Teacher, file_digest
 
 # names under which the text side of the same weights is known
 SPACES = {
@@ -111,19 +112,17 @@ def _load(arch: str, tag: str, device: str) -> tuple[nn.Module, Path | None]:
     tags = open_clip.list_pretrained_tags_by_model(arch)
     if not local and tag not in tags:
         raise ZerosegError(f"teacher: open_clip has no weights {tag!r} for {arch}; it has {', '.join(tags) or 'none'}")
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)  # open_clip warns on the root logger about what is checked here
+    if not local:
+        with fetching(f"weights of the teacher {arch}/{tag}", f"a file, as in --teacher open_clip:{arch}/FILE"):
+            model = open_clip.create_model(arch, pretrained=tag, device=device)
+        return model.eval().requires_grad_(False), None
     try:
-        model = open_clip.create_model(arch, pretrained=str(tag), device=device)
-    except Exception as error:  # noqa: BLE001 the hub, torch.load and load_state_dict raise many kinds
-        if local:
-            reason = " ".join(str(error).split())[:160]
-            raise ZerosegError(f"teacher: {tag} does not hold open_clip's {arch} ({reason})") from error
-        raise unreachable(f"teacher {arch}/{tag}", error) from error
-    finally:
-        root.setLevel(level)
-    return model.eval().requires_grad_(False), path if local else None
+        with quiet():
+            model = open_clip.create_model(arch, pretrained=tag, device=device)
+    except Exception as error:  # noqa: BLE001 torch.load and load_state_dict raise many kinds
+        reason = textwrap.shorten(str(error), 120, placeholder=" ...")
+        raise ZerosegError(f"teacher: {tag} does not hold open_clip's {arch} ({reason})") from error
+    return model.eval().requires_grad_(False), path
 
 
 def _is_plain_vit(visual: nn.Module) -> bool:

@@ -43,7 +43,8 @@ def draw_curve(path: Path) -> Image.Image:
     axes = figure.subplots()
     names = [name for name in rows[0] if name not in ("step", "epoch", "lr", "seconds") and not name.startswith("val_")]
     for i, name in enumerate(names):
-        for column, style in ((name, {"lw": 0.8, "label": name}), (f"val_{name}", {"lw": 0, "marker": "o", "ms": 3})):
+        dots = {"lw": 0, "marker": "o", "ms": 5, "mec": "black", "zorder": 3}
+        for column, style in ((name, {"lw": 0.8, "label": name}), (f"val_{name}", dots)):
             points = [(int(row["step"]), float(row[column])) for row in rows if row.get(column)]
             if points:
                 axes.plot(*zip(*points, strict=True), color=f"C{i}", **style)

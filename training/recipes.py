@@ -1,8 +1,8 @@
 """Everything a training run is made of, as one frozen dataclass, and the named recipes.
 
-A recipe fixes numbers; photos, folders and label files come from the command line. Standard library only, so that help
-texts can quote it at once. [paper] marks what the ZeroSeg
-paper (arXiv 2306.00450) states, [MAE] what it inherits, [open] what it leaves open.
+A recipe fixes numbers; photos, folders and label files come from the command line. [paper] marks what the ZeroSeg paper
+(arXiv 2306.00450) states, [MAE] what it inherits, [open] what it leaves open. Standard library only, so that help texts
+can quote it at once.
 """
 
 import json
@@ -13,12 +13,10 @@ from zeroseg.errors import ZerosegError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-
 # ImageNet-1k class numbers under WordNet 3.0's clothing, headdress, footwear, garment and hairpiece: what people wear.
 WORN_CLASSES = (399, 400, 411, 433, 439, 445, 451, 452, 457, 459, 465, 474, 496, 502, 514, 515, 518, 529, 552, 560, 568,
                 578, 601, 608, 610, 614, 615, 617, 630, 638, 639, 643, 652, 655, 658, 667, 689, 697, 735, 770, 774, 775,
                 785, 793, 806, 808, 824, 834, 841, 842, 869, 887, 903, 906)
-
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class ConseConfig:
 class TeacherConfig:
     """What makes a teacher, apart from the label files."""
 
-    spec: str  # KIND:NAME as above
+    spec: str  # KIND:NAME, see zeroseg.training.teacher
     weights: str | None = None  # timm: folder with NAME.safetensors; None = the hub
     tf_weights: tuple[str, ...] = ("mobilenetv2_100",)  # timm: local weights that came from TensorFlow, that is with
     #                                                     "same" padding and inputs in [-1, 1] where timm's own differ

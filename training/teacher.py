@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from zeroseg.errors import UnavailableError, ZerosegError
+from zeroseg.errors import ZerosegError
 from zeroseg.training.conse import LabelSpace
 from zeroseg.training.recipes import TeacherConfig
 
@@ -90,9 +90,3 @@ def file_digest(path: str | Path) -> str:
         while block := file.read(1 << 20):
             checksum.update(block)
     return checksum.hexdigest()
-
-
-def unreachable(what: str, error: Exception) -> UnavailableError:
-    """The error for pretrained weights that a hub did not give."""
-    reason = " ".join(str(error).split())
-    return UnavailableError(f"{what}: pretrained weights could not be fetched; give a local file ({reason[:160]})")

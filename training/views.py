@@ -17,7 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from zeroseg.errors import ZerosegError
-from zeroseg.training.photos import PhotoSet, UnreadablePhoto, centre_square, crop_array, name_some
+from zeroseg.training.photos import PhotoSet, UnreadablePhoto, centre_square, crop_array
 from zeroseg.training.progress import progress_bar
 from zeroseg.training.recipes import ViewConfig
 from zeroseg.training.row_cache import RowCache, other_versions
@@ -28,15 +28,16 @@ from zeroseg.training.teacher import Teacher, to_tensor
 class ViewCache:
     """The teacher's embeddings of every photo of a set.
 
-    views   (P, V, D) float16 memory map in the order of grid_boxes, or None.
-    dense   (P, g, g, D) float16 memory map over the whole photo, rows from the top, or None.
-    rows    (n,) int64: the photos that could be read.
+    views       (P, V, D) float16 memory map in the order of grid_boxes, or None.
+    dense       (P, g, g, D) float16 memory map over the whole photo, rows from the top, or None.
+    rows        (n,) int64: the photos that could be read.
+    unreadable  names of those that could not.
     """
 
     views: np.ndarray | None
     dense: np.ndarray | None
     rows: np.ndarray
-    folder: Path
+    unreadable: list[str]
 
 
 def grid_boxes(grids: tuple[int, ...]) -> np.ndarray:
@@ -88,11 +89,8 @@ def cache_views(photos: PhotoSet, teacher: Teacher, config: ViewConfig, root: st
         return values
 
     fill(cache, embed, photos, "teacher", progress)
-    bad = cache.unreadable()
-    if len(bad):
-        tqdm.write(f"{len(bad)} of {len(photos)} photos cannot be read and are left out: "
-                   f"{name_some([photos.names[row] for row in bad])}", file=sys.stderr)
-    return ViewCache(cache.arrays.get("views"), cache.arrays.get("dense"), cache.readable(), cache.folder)
+    unreadable = [photos.names[row] for row in cache.unreadable()]
+    return ViewCache(cache.arrays.get("views"), cache.arrays.get("dense"), cache.readable(), unreadable)
 
 
 def fill(cache: RowCache, compute, photos: PhotoSet, label: str, progress: bool = True) -> None:

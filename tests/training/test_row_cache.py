@@ -1,5 +1,9 @@
 import json
 import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,6 +52,17 @@ def test_a_killed_job_goes_on_where_it_stopped(tmp_path):
     again = RowCache(tmp_path, "test", {"x": 1}, ARRAYS, 4)
     assert not again.complete and list(again.pending()) == [1, 2, 3]
     assert again.arrays["b"][0] == 0
+
+
+def test_rows_survive_a_kill(tmp_path):
+    job = ("import os, signal, sys\nfrom pathlib import Path\nfrom zeroseg.training.row_cache import RowCache\n"
+           f"cache = RowCache(Path({str(tmp_path)!r}), 'test', {{'x': 1}}, {ARRAYS!r}, 4)\n"
+           "cache.write(2, {'a': 0.5, 'b': 20})\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    done = subprocess.run([sys.executable, "-c", job], cwd=Path(__file__).parents[2])
+    assert done.returncode == -signal.SIGKILL
+    again = RowCache(tmp_path, "test", {"x": 1}, ARRAYS, 4)  # its lock died with it
+    assert list(again.pending()) == [0, 1, 3] and again.arrays["b"][2] == 20
+    again.close()
 
 
 def test_unfilled_cache_is_not_made_complete(tmp_path):

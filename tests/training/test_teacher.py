@@ -119,15 +119,19 @@ def test_hub_that_does_not_answer_is_one_line(labels, teacher_config, monkeypatc
         raise RuntimeError("cannot reach\nthe hub")
 
     monkeypatch.setattr(open_clip, "create_model", refuse)
-    with pytest.raises(UnavailableError, match="ViT-B-32/openai: pretrained weights could not be fetched") as error:
+    with pytest.raises(UnavailableError, match="weights of the teacher ViT-B-32/openai could not be fetched") as error:
         build_teacher(TeacherConfig("open_clip:ViT-B-32/openai"))
     assert "\n" not in str(error.value)
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model",
                         lambda *a, pretrained=False, **o: refuse() if pretrained else create(*a, **o))
-    teacher = build_teacher(replace(teacher_config, weights=None), labels)
-    with pytest.raises(UnavailableError, match="could not be fetched"):
-        teacher.embed(torch.rand(1, 3, 32, 32))
+    ten = build_teacher(replace(teacher_config, weights=None), labels)
+    with pytest.raises(ZerosegError, match="has 1000 classes, the class names 10"):
+        ten.embed(torch.rand(1, 3, 32, 32))
+    labels = replace(labels, classes=labels.classes * 100)
+    thousand = build_teacher(replace(teacher_config, weights=None), labels)
+    with pytest.raises(UnavailableError, match="test_efficientnet could not be fetched; give --teacher-weights"):
+        thousand.embed(torch.rand(1, 3, 32, 32))
 
 
 @pytest.fixture

@@ -1,0 +1,40 @@
+"""Pretrained weights from a model hub: fetched quietly, and one clear line when they cannot be had.
+
+The hub libraries log every retry and raise many kinds of errors; a user needs to know what was looked for and what to
+give instead.
+"""
+
+import logging
+import sys
+import textwrap
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from zeroseg.errors import UnavailableError
+
+
+@contextmanager
+def fetching(what: str, instead: str):
+    """Around the code that fetches `what`: says so, silences logging, turns any error into an UnavailableError.
+
+    instead  what the user can give in its place.
+    """
+    tqdm.write(f"fetching {what} (from the hub, unless they are in its cache)", file=sys.stderr)
+    try:
+        with quiet():
+            yield
+    except Exception as error:  # noqa: BLE001 no common type
+        reason = textwrap.shorten(str(error) or type(error).__name__, 120, placeholder=" ...")
+        raise UnavailableError(f"{what} could not be fetched; give {instead} ({reason})") from error
+
+
+@contextmanager
+def quiet():
+    """No log records from any library."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(level)
