@@ -149,7 +149,9 @@ def test_labels_change_without_reload(color_model):
 @pytest.mark.parametrize(("labels", "message"), [
     ("cat,dog", r"expected a list of words or a labels.npz, got 'cat,dog'"),
     ("nowhere.npz", "no such label pack"),
-    ([], "at least one word, got none"),
+    ([], "at least one name|at least one word"),
+    (None, "expected a list of words, got None"),
+    ([["cat"]], "expected a list of words, got"),
     (LabelPack(["cat"], vectors("red"), "someone/elses-space"), "in someone/elses-space"),
     (LabelPack(["cat"], vectors("red")[:, :9], SPACE), "expected 512 numbers per name"),
 ])

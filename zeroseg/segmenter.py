@@ -48,7 +48,7 @@ class Segmenter:
     def set_labels(self, labels, text: str = "auto") -> "Segmenter":
         """Say what to look for: a list of words, a LabelPack, or the path of a labels.npz; returns self.
 
-        text names what turns words into vectors (see zeroseg.embed_labels). Changing labels costs no reload.
+        text names what turns words into vectors, as for zeroseg.embed_labels. Changing labels costs no reload.
         """
         from zeroseg.words import LabelPack, embed_labels
 
@@ -59,9 +59,10 @@ class Segmenter:
         elif isinstance(labels, LabelPack):
             pack = labels
         else:
-            names = list(dict.fromkeys(labels))
-            if not names:
-                raise ZerosegError("labels: expected at least one word, got none")
+            try:
+                names = list(dict.fromkeys(labels))  # a word named twice is looked for once
+            except TypeError:
+                raise ZerosegError(f"labels: expected a list of words, got {labels!r}") from None
             vectors, known, nearest = embed_labels(names, text=text)
             pack = LabelPack(names=names, vectors=vectors, known=known, nearest=nearest)
         pack.require(self.sidecar.embedding_space, self.sidecar.embedding_dim)

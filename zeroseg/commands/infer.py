@@ -28,7 +28,7 @@ class KindList(click.ParamType):
 @click.option("--labels", required=True, metavar="WORDS",
               help="Comma list, @FILE with one label a line, or labels.npz.")
 @click.option("--text", default="auto", show_default=True, metavar="NAME",
-              help="What turns words into vectors: auto, or open_clip where it is installed.")
+              help="What turns words into vectors: auto, words (the bundled table), open_clip or open_clip:FILE.")
 @click.option("--threshold", type=float, metavar="SCORE",
               help="Segments whose best label scores below this are background.  [default: the model's own]")
 # What to write
