@@ -42,7 +42,6 @@ def test_exported_file_was_compared_and_described(model_pt, tmp_path):
     assert list(json.loads((out.parent / "net.json").read_text())["files"]) == ["net.onnx"]
 
 
-
 def test_exported_file_gives_the_models_masks(model_pt):
     from zeroseg.words import LabelPack
 
