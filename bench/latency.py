@@ -29,10 +29,10 @@ PHOTO = Path(__file__).resolve().parent.parent / "docs" / "photos" / "chelsea.jp
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--model", metavar="FILE|NAME", help="Model to time.  [default: bundled]")
-@click.option("--photo", type=click.Path(exists=True, dir_okay=False), default=PHOTO, help="Picture to resize and time.")
+@click.option("--photo", type=click.Path(exists=True, dir_okay=False), default=PHOTO, help="Picture to time.")
 @click.option("--size", default="640x480", metavar="WxH", help="Frame size in pixels.")
 @click.option("--labels", "counts", default="2,20,171,1200", metavar="N,N", help="Numbers of labels to compare.")
-@click.option("--threads", type=click.IntRange(1), default=min(2, os.cpu_count() or 1), metavar="N", help="CPU threads.")
+@click.option("--threads", type=click.IntRange(1), default=min(2, os.cpu_count() or 1), metavar="N")
 @click.option("--rounds", type=click.IntRange(3), default=40, metavar="N", help="Frames per number of labels.")
 def main(model, photo, size, counts, threads, rounds):
     """Time the stages of one frame on this machine: a table, then one JSON line.

@@ -78,13 +78,14 @@ class TeacherPredict:
 @click.option("--teacher-weights", type=DIR, required=True, metavar="DIR", help="Folder with NAME.safetensors.")
 @click.option("--labels", "label_folder", type=DIR, required=True, metavar="DIR", help="Folder with the label files.")
 @click.option("--model", metavar="FILE|NAME", help="The student.  [default: bundled]")
-@click.option("--subset", default="background,cat,cow,dog,horse,person,sheep", metavar="NAMES", help="Classes averaged.")
+@click.option("--subset", default="background,cat,cow,dog,horse,person,sheep", metavar="NAMES",
+              help="Classes averaged.")
 @click.option("--photos", type=click.IntRange(2), default=400, metavar="N", help="Unlabelled photos used.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Measure the first N photos only.")
 @click.option("--rule", default="otsu", metavar="RULE", help="otsu or minimum-error.")
-@click.option("--contenders", default="student,conse,recipe,diffused", metavar="NAMES", help="Which to measure.")
+@click.option("--contenders", default="student,conse,recipe,diffused", metavar="NAMES", help="Which.")
 def main(folder, unlabelled, teacher_weights, label_folder, model, subset, photos, limit, rule, contenders):
-    """Measure a student and its teacher's training-free dense maps on FOLDER (images/, masks/, list.txt; VOC's classes).
+    """Measure a student and its teacher's training-free dense maps on FOLDER (images/, masks/; VOC's classes).
 
     \b
     Example:
@@ -93,8 +94,8 @@ def main(folder, unlabelled, teacher_weights, label_folder, model, subset, photo
     from zeroseg.cli import user_errors
 
     with user_errors():
-        rows = compare(folder, unlabelled, teacher_weights, label_folder, model, tuple(subset.split(",")), photos, limit,
-                       rule, tuple(contenders.split(",")))
+        rows = compare(folder, unlabelled, teacher_weights, label_folder, model, tuple(subset.split(",")), photos,
+                       limit, rule, tuple(contenders.split(",")))
         click.echo(f"{'contender':<12}{'threshold':>10}{'mIoU':>8}{'all':>8}{'best threshold (on the masks)':>32}")
         for row in rows:
             click.echo(f"{row['contender']:<12}{row['threshold']:>10.3f}{row['miou']:>8.1f}{row['miou_all']:>8.1f}"

@@ -1,0 +1,151 @@
+"""Label packs: names with their vectors in one file, made once anywhere and accepted wherever a label is.
+
+labels.npz holds names (n,) str, vectors (n, D) float and space (a str), and may hold known (n,) bool and nearest
+(n,) str, names joined by "|". It never holds pickled objects: a pack from a stranger runs nothing.
+"""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from zeroseg.errors import ZerosegError
+
+SPACE = "openai/clip-vit-base-patch32"
+LABELS_MAX = 10_000
+_BYTES_MAX = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class LabelPack:
+    """Names and the text vectors that stand for them.
+
+    names    list of n str, none empty.
+    vectors  (n, D) float32, unit rows. Rows of another length are scaled to 1 on the way in, since only the direction
+             means anything and many towers give them unscaled; a zero row, NaN or infinity is refused.
+    space    name of the embedding space; packs of different spaces cannot be mixed.
+    known    (n,) bool: exact, or (False) approximate.
+    nearest  per name the nearest known names; empty lists where unknown.
+
+    Raises ValueError where these do not fit together.
+    """
+
+    names: Sequence[str]
+    vectors: np.ndarray
+    space: str = SPACE
+    known: np.ndarray | None = None
+    nearest: Sequence[Sequence[str]] = field(default_factory=list)
+
+    def __post_init__(self):
+        names = list(self.names)
+        if not names or not all(isinstance(name, str) and name.strip() for name in names):
+            raise ValueError("names: expected at least one name, none of them empty")
+        if len(names) > LABELS_MAX:
+            raise ValueError(f"names: expected at most {LABELS_MAX}, got {len(names)}")
+        known = np.ones(len(names), bool) if self.known is None else np.asarray(self.known)
+        if known.shape != (len(names),) or known.dtype != bool:
+            raise ValueError(f"known: expected ({len(names)},) bool, got {known.shape} {known.dtype}")
+        nearest = [list(row) for row in self.nearest] or [[] for _ in names]
+        if len(nearest) != len(names):
+            raise ValueError(f"nearest: expected {len(names)} lists, got {len(nearest)}")
+        if not isinstance(self.space, str) or not self.space:
+            raise ValueError(f"space: expected the name of an embedding space, got {self.space!r}")
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "vectors", _unit_rows(self.vectors, len(names)))
+        object.__setattr__(self, "known", known)
+        object.__setattr__(self, "nearest", nearest)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def require(self, space: str, dim: int) -> None:
+        """Raise ValueError unless the pack is of this space and width (a model's embedding_space, embedding_dim)."""
+        if self.space != space or self.vectors.shape[1] != dim:
+            raise ValueError(
+                f"label pack: expected {dim} numbers per name in the space {space}, got "
+                f"{self.vectors.shape[1]} in {self.space}; make the pack again with that model's text tower"
+            )
+
+    def save(self, path: str | Path) -> Path:
+        """Write the pack; returns the path, with .npz added where it was missing. Overwrites."""
+        path = Path(path)
+        path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+        partial = path.with_name(path.name + ".part")
+        with open(partial, "wb") as file:
+            np.savez_compressed(
+                file,
+                names=np.array(self.names),
+                vectors=self.vectors,
+                space=np.array(self.space),
+                known=self.known,
+                nearest=np.array(["|".join(row) for row in self.nearest]),
+            )
+        partial.replace(path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "LabelPack":
+        """Read a pack. Raises ZerosegError, naming the file, where it is missing or is no pack."""
+        path = Path(path)
+        if not path.is_file():
+            raise ZerosegError(f"{path}: no such label pack; make one with: zeroseg words LABELS -o {path.name}")
+        try:
+            return cls(**_read(path))
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise ZerosegError(
+                f"{path}: expected a label pack (names, vectors, space), but {_reason(error)}"
+            ) from error
+
+
+def _read(path: Path) -> dict:
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > _BYTES_MAX:
+        raise ValueError(f"it unpacks to {size // 2**20} MiB")
+    with np.load(path, allow_pickle=False) as stored:
+        fields = {
+            "names": _strings(stored, "names").ravel().tolist(),
+            "vectors": stored["vectors"],
+            "space": str(_strings(stored, "space")),
+        }
+        if "known" in stored:
+            fields["known"] = stored["known"]
+        if "nearest" in stored:
+            fields["nearest"] = [row.split("|") if row else [] for row in _strings(stored, "nearest").ravel().tolist()]
+    return fields
+
+
+def _strings(stored, key: str) -> np.ndarray:
+    array = stored[key]
+    if array.dtype.kind != "U":
+        raise ValueError(f"{key} is {array.dtype}, not text")
+    return array
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return "it " + str(error.args[0]).replace(" is not a file in the archive", " is missing in it").removeprefix(
+            "it "
+        )
+    if isinstance(error, zipfile.BadZipFile):
+        return "it is not an .npz file"
+    if "allow_pickle" in str(error):
+        return "it holds pickled objects, which are never loaded"
+    return " ".join(str(error).split())
+
+
+def _unit_rows(vectors, count: int) -> np.ndarray:
+    vectors = np.asarray(vectors)
+    if vectors.ndim != 2 or vectors.shape[0] != count or vectors.shape[1] < 1 or vectors.dtype.kind != "f":
+        raise ValueError(f"vectors: expected ({count}, D) float, one row per name, got {vectors.shape} {vectors.dtype}")
+    rows = vectors.astype(np.float32)
+    length = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    if not np.isfinite(length).all():
+        raise ValueError(
+            f"vectors: expected finite numbers, got NaN or infinity in row {int(np.argmin(np.isfinite(length)))}"
+        )
+    if (length == 0).any():
+        raise ValueError(f"vectors: expected directions, got only zeros in row {int(np.argmin(length))}")
+    return rows if np.allclose(length, 1, atol=1e-6) else (rows / length).astype(np.float32)

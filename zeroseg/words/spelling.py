@@ -1,0 +1,114 @@
+"""How a label is written: what two spellings of one word have in common.
+
+Labels come from people: with capitals, articles, underscores, plurals and either side of the Atlantic. A word is
+looked up by its key (`clean`), then by the keys it may be a variant of (`variants`), nearest first. Nothing here
+knows which words exist.
+"""
+
+import re
+import unicodedata
+
+LABEL_MAX_CHARS = 200
+
+_ARTICLES = {"a", "an", "the", "some", "my", "your", "his", "her", "our", "their", "this", "that", "these", "those"}
+_EMOJI_NOISE = {" face", " sign", " symbol", " head", " with tears of joy", "emoji modifier"}
+
+# endings of plurals, longest first: (ending, what it stood for). Each candidate is only tried, never trusted.
+_PLURALS = [("wives", "wife"), ("knives", "knife"), ("ieves", "ief"), ("sses", "ss"), ("shes", "sh"), ("ches", "ch"),
+            ("zzes", "zz"), ("xes", "x"), ("oes", "o"), ("ies", "y"), ("ies", "ie"), ("ves", "f"), ("ves", "fe"),
+            ("men", "man"), ("ses", "s"), ("ses", "sis"), ("zes", "z"), ("ices", "ix"), ("ices", "ex"), ("eaux", "eau"),
+            ("ae", "a"), ("i", "us"), ("s", "")]
+_IRREGULAR = {"feet": "foot", "teeth": "tooth", "geese": "goose", "mice": "mouse", "lice": "louse", "oxen": "ox",
+              "children": "child", "people": "person", "dice": "die", "kine": "cow", "brethren": "brother",
+              "pence": "penny", "calves": "calf", "wolves": "wolf", "leaves": "leaf", "loaves": "loaf"}
+# (one side of the Atlantic, the other); tried both ways on any part of a word
+_SPELLINGS = [("our", "or"), ("tre", "ter"), ("ise", "ize"), ("yse", "yze"), ("ogue", "og"), ("lling", "ling"),
+              ("ller", "ler"), ("aero", "air"), ("grey", "gray"), ("tyre", "tire"), ("mould", "mold"), ("ph", "f"),
+              ("moustache", "mustache"), ("pyjama", "pajama"), ("plough", "plow"), ("yoghurt", "yogurt"), ("ae", "e"),
+              ("oe", "e"), ("cheque", "check"), ("sceptic", "skeptic"), ("draught", "draft"), ("kerb", "curb")]
+
+
+def clean(label: str, position: int = 0) -> str:
+    """The key of a label: lower case, single spaces, no article, hyphen, underscore or outer punctuation.
+
+    Emoji become the words of their Unicode name. Brackets stay, as known names have them: "bat (animal)".
+    Raises ValueError where label is not a str, holds no visible character or is over LABEL_MAX_CHARS long;
+    position is what the message calls it.
+    """
+    if not isinstance(label, str):
+        raise ValueError(f"label {position}: expected a word or phrase (str), got {type(label).__name__}")
+    if len(label) > LABEL_MAX_CHARS:
+        raise ValueError(f"label {position}: expected at most {LABEL_MAX_CHARS} characters, got {len(label)}; "
+                         "give one word or phrase per label")
+    text = unicodedata.normalize("NFKC", label)
+    text = "".join(_visible(character) for character in text).casefold()
+    text = re.sub(r"[\s_\-]+", " ", text)
+    text = re.sub(r"['’`]s\b", "s", text).strip(" \t\"'’`“”.,;:!?*#")
+    words = text.split()
+    while len(words) > 1 and words[0] in _ARTICLES:
+        words.pop(0)
+    if not words:
+        raise ValueError(f"label {position}: expected a word or phrase, got {label[:20]!r}, which has no letter in it")
+    return " ".join(words)
+
+
+def _visible(character: str) -> str:
+    kind = unicodedata.category(character)
+    if kind in {"So", "Sk"}:
+        name = unicodedata.name(character, "").lower()
+        for noise in _EMOJI_NOISE:
+            name = name.removesuffix(noise) if name != noise.strip() else ""
+        return f" {name} "
+    if kind in {"Pd", "Zs", "Zl", "Zp", "Cc"}:
+        return " "
+    return "" if kind in {"Cf", "Mn", "Cs", "Co", "Cn"} else character
+
+
+def without_brackets(key: str) -> str:
+    """`bat (animal)` -> `bat`; unchanged where nothing would be left."""
+    bare = " ".join(re.sub(r"\([^)]*\)|[()\[\]{}]", " ", key).split())
+    return bare or key
+
+
+def is_irregular_plural(key: str) -> bool:
+    """Whether the key is one word whose singular is listed: people, mice."""
+    return key in _IRREGULAR
+
+
+def singulars(key: str) -> list[str]:
+    """What key may be the plural of, likeliest first; the last word is the one that changes, or the first of "of"."""
+    head, of, rest = key.partition(" of ")
+    if of:
+        return [one + of + rest for one in singulars(head)]
+    before, space, word = key.rpartition(" ")
+    found = [_IRREGULAR[word]] if word in _IRREGULAR else []
+    found += [word[:-len(ending)] + instead for ending, instead in _PLURALS
+              if word.endswith(ending) and len(word) > len(ending) + 1 and not (ending == "s" and word.endswith("ss"))]
+    return [before + space + one for one in dict.fromkeys(found)]
+
+
+def spellings(key: str) -> list[str]:
+    """The same word as it is written elsewhere: colour -> color, airplane -> aeroplane."""
+    found = []
+    for one, other in _SPELLINGS:
+        if one in key:
+            found.append(key.replace(one, other))
+        if other in key:
+            found.append(key.replace(other, one))
+    return list(dict.fromkeys(found))
+
+
+def variants(key: str) -> list[str]:
+    """Every key worth a look, nearest first: itself, without brackets, singular, other spelling, other word breaks."""
+    bare = without_brackets(key)
+    found = [key, bare, *singulars(bare)]
+    for form in [bare, *singulars(bare)]:
+        found += spellings(form)
+    found += [form + "s" for form in [bare, *singulars(bare)[:1]]]
+    if " " in bare:
+        joined = bare.replace(" ", "")
+        found += [joined, *singulars(joined)]
+    elif len(bare) <= 24:
+        for form in [bare, *singulars(bare)[-1:]]:
+            found += [f"{form[:cut]} {form[cut:]}" for cut in range(1, len(form) - 1)]
+    return list(dict.fromkeys(found))
