@@ -26,7 +26,7 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ZerosegError(f"run: {self.path} is a file")
         if self.path.is_dir() and any(self.path.iterdir()):
-            raise ZerosegError(f"run: {self.path} is not empty; add --resume to go on with it, or choose another --run")
+            raise ZerosegError(f"run: {self.path} is not empty; add --resume to go on with it, or choose another --out")
         self.path.mkdir(parents=True, exist_ok=True)
 
     def write_config(self, values: dict) -> None:

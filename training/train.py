@@ -17,7 +17,7 @@ from zeroseg.config import PRESETS
 from zeroseg.errors import ZerosegError
 from zeroseg.training.recipes import RECIPES, TrainConfig
 
-EXAMPLE = "python training/train.py --photos ~/photos --labels ~/labels --run runs/first"
+EXAMPLE = "python training/train.py --photos ~/photos --labels ~/labels --out runs/first"
 LABEL_FILES = {"label_names": "names.txt", "label_vectors": "clip_vitb32_text.npy",
                "class_names": "imagenet_names.jsonl"}
 # options that shape the run, and the setting each one is
@@ -31,9 +31,11 @@ FILE = click.Path(dir_okay=False)
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 # Photos and folders
 @click.option("--photos", type=DIR, metavar="DIR", help="Photos to learn from, searched recursively; no labels needed.")
-@click.option("--run", "run_folder", type=DIR, metavar="DIR", help="Folder of this run.  [default: runs/RECIPE]")
+# torchrun reads --run as one of its own options, hence --out
+@click.option("--out", "--run", "run_folder", type=DIR, metavar="DIR",
+              help="Folder of this run.  [default: runs/RECIPE]")
 @click.option("--cache", type=DIR, metavar="DIR", default="runs/cache", help="Where what the teacher says is kept.")
-@click.option("--resume", is_flag=True, help="Go on with the run in --run.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--limit", type=click.IntRange(1), metavar="PHOTOS", help="Use this many photos, evenly spaced.")
 # Teacher
 @click.option("--teacher", metavar="SPEC", help="open_clip:ARCH/TAG, open_clip:ARCH/FILE or timm:NAME+NAME.")
@@ -74,11 +76,11 @@ def main(ctx, **options):
     \b
     Examples:
       # a small student of three ImageNet classifiers, read through label embeddings
-      python training/train.py --photos ~/photos --labels ~/labels --run runs/first
+      python training/train.py --photos ~/photos --labels ~/labels --out runs/first
       # the paper's recipe with CLIP as the teacher
-      python training/train.py --photos ~/photos --recipe paper --run runs/paper
+      python training/train.py --photos ~/photos --recipe paper --out runs/paper
       # the same on eight GPUs; after a crash, add --resume
-      torchrun --nproc-per-node 8 training/train.py --photos ~/photos --recipe paper --run runs/paper
+      torchrun --nproc-per-node 8 training/train.py --photos ~/photos --recipe paper --out runs/paper
     """
     given = {name for name in options if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE}
     run = options["run_folder"] or f"runs/{options['recipe']}"
@@ -138,7 +140,7 @@ def _resume(run: str, options: dict, given: set[str]) -> tuple[TrainConfig, dict
         different = [name for name in now if now[name] != before.get(name)]
         if different:
             raise ZerosegError(f"--resume: this run has {different[0]} = {json.dumps(before.get(different[0]))}, which "
-                               "cannot change; drop the option or start another --run")
+                               "cannot change; drop the option or start another --out")
     fresh = _inputs(run, options)
     moved = {"run", *(given & {"photos", "cache", "initial", "stem_weights", *LABEL_FILES})}
     moved |= set(LABEL_FILES) if "labels" in given else set()

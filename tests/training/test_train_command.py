@@ -61,7 +61,7 @@ def test_the_paper_s_recipe_is_the_paper_s():
     (["--set", "losses.such=1"], "losses.such: no such setting"),
     (["--set", "epochs=\"many\""], "epochs: expected float"),
     (["--set", "model.width=\"wide\"", "-n"], "width: expected a positive int"),
-    (["--resume", "--run", "/nowhere"], "holds no run to resume"),
+    (["--resume", "--out", "/nowhere"], "holds no run to resume"),
 ])
 def test_bad_input_is_one_line(args, message):
     result = call(*args)
@@ -70,12 +70,12 @@ def test_bad_input_is_one_line(args, message):
 
 
 def test_empty_folder_is_one_line(tmp_path):
-    result = call("--photos", tmp_path, "--run", tmp_path / "run")
+    result = call("--photos", tmp_path, "--out", tmp_path / "run")
     assert result.exit_code == 1 and "no image in" in result.output and not (tmp_path / "run").exists()
 
 
 def test_command_trains_stops_and_resumes(photo_folder, label_folder, teacher_folder, stem_file, tmp_path):
-    common = ["--run", tmp_path / "run", "--workers", "0"]
+    common = ["--out", tmp_path / "run", "--workers", "0"]
     model = ["stem=\"test_efficientnet\"", "width=16", "depth=1", "heads=2", "head_width=16", "head_heads=2",
              "projector_hidden=16", "image_size=64", "readout=\"projector\""]
     settings = [f"model.{item}" for item in model] + ["crops.sizes=[[64,64]]", "views.dense_grid=4", "val_photos=2",
@@ -94,6 +94,14 @@ def test_command_trains_stops_and_resumes(photo_folder, label_folder, teacher_fo
     done = call("--resume", *common)  # the run knows its settings
     assert done.exit_code == 0, done.output
     assert (tmp_path / "run" / "model.pt").is_file()
+
+
+def test_torchrun_leaves_our_options_to_us():
+    from torch.distributed.run import get_args_parser
+
+    options = [name for option in main.params for name in option.opts if name != "--run"]
+    parsed = get_args_parser().parse_args(["--nproc-per-node", "2", "training/train.py", *options])
+    assert parsed.training_script_args == options
 
 
 def test_unknown_settings_are_refused():
