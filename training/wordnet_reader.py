@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from zeroseg.errors import ZerosegError
+
 # lexicographer files that name things one can see, by number (man lexnames(5WN))
 ANIMAL, ARTIFACT, BODY, FOOD, OBJECT, PERSON, PLANT, SUBSTANCE = 5, 6, 8, 13, 17, 18, 20, 27
 PHYSICAL = {3, ANIMAL, ARTIFACT, BODY, FOOD, OBJECT, PERSON, PLANT, SUBSTANCE}
@@ -29,6 +31,8 @@ class WordNet:
 
     def __init__(self, folder: str | Path):
         folder = Path(folder)
+        if not (folder / "data.noun").is_file():
+            raise ZerosegError(f"{folder}: no data.noun in it; WordNet 3.0 is Debian's wordnet-base (/usr/share/wordnet)")
         self.synsets = {synset.id: synset for synset in _synsets(folder)}
         self.senses = {}
         for fields in _rows(folder / "index.noun"):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,63 +12,104 @@ from click.testing import CliRunner
 from zeroseg import embed_labels
 from zeroseg.bench.words import measure
 from zeroseg.commands.words import words
-from zeroseg.words import LabelPack, centre
+from zeroseg.words import LabelPack, centre, explain
+from zeroseg.words.table import load_table
+
+NAMES = load_table().names
 
 
-def stored():
-    with np.load(files("zeroseg") / "bundled" / "words.npz", allow_pickle=False) as table:
-        names = table["names"].tobytes().decode().split("\n")
-        return names, table["vectors"].astype(np.float32)
+def test_known_names_have_the_vectors_of_the_label_file():
+    """label_sketch.npz holds 32 random sums of every vector of the label file, which is not in the repository.
 
-
-def test_known_names_have_their_own_vectors():
-    names, vectors = stored()
-    assert len(names) == 1613
-    got = embed_labels(names)
-    assert got.known.all()
-    assert (got.vectors * vectors).sum(1).min() >= 0.98
+    For a random projection P of k = 32 rows, |P(a - b)|^2 is |a - b|^2 within a quarter (one standard deviation);
+    cosine >= 0.98 is |a - b|^2 <= 0.04. Asked for is less than a quarter of that.
+    """
+    with np.load(Path(__file__).parent / "label_sketch.npz") as stored:
+        signs, sketch = stored["signs"].astype(np.float32), stored["sketch"] * stored["scale"]
+    got = embed_labels(NAMES)
+    assert len(NAMES) == len(sketch) == 1613 and got.known.all()
     np.testing.assert_allclose(np.linalg.norm(got.vectors, axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(centre(), vectors.mean(0), atol=1e-3)
+    apart = ((got.vectors @ signs / 32 ** 0.5 - sketch) ** 2).sum(1)
+    assert apart.max() < 0.01, NAMES[int(apart.argmax())]
+    assert (((got.vectors[::-1] @ signs / 32 ** 0.5 - sketch) ** 2).sum(1) > 0.04).mean() > 0.99  # it can tell
+
+
+def test_centre_is_the_mean_of_the_names():
+    np.testing.assert_allclose(centre(), embed_labels(NAMES).vectors.mean(0), atol=1e-6)
 
 
 @pytest.mark.parametrize("written, name", [
     ("Cat", "cat"), ("cats", "cat"), ("the cat", "cat"), ("fire_truck", "fire truck"), ("fire-trucks", "fire truck"),
-    ("aeroplane", "airplane"), ("people", "person"), ("mice", "mouse (animal)"), ("knives", "knife"),
+    ("firetruck", "fire truck"), ("FIRE TRUCK", "fire truck"), ("aeroplane", "airplane"), ("people", "person"),
+    ("men", "man"), ("mice", "mouse"), ("knives", "knife"), ("tooth brush", "toothbrush"), ("bow tie", "bow tie"),
+    ("bow-tie", "bow-tie"), ("bat (animal)", "bat"), ("motorcar", "car"), ("couch", "couch"), ("🐕", "dog"),
+    ("pair of scissors", "scissors"), ("hot air balloon", "hot air balloon"), ("automobile", "car"),
 ])
-def test_spelling_is_forgiven(written, name):
+def test_spelling_and_synonyms_are_forgiven(written, name):
     got = embed_labels([written])
-    names, vectors = stored()
     assert got.known[0]
-    assert got.nearest[0][0].split(" (")[0] == name.split(" (")[0]
+    assert got.nearest[0][0].split(" (")[0] == name
 
 
-@pytest.mark.parametrize("word, name", [("tabby", "cat"), ("sedan", "car"), ("ewe", "sheep"), ("sailor", "person")])
+@pytest.mark.parametrize("word, name", [("tabby", "cat"), ("sedan", "car"), ("ewe", "sheep"), ("sailor", "person"),
+                                        ("Tabbies", "cat"), ("sedans", "car"), ("café", "building")])
 def test_other_nouns_land_on_the_right_name(word, name):
     got = embed_labels([word])
     assert not got.known[0]
-    assert name in got.nearest[0][0]
+    assert got.nearest[0][0].split(" (")[0] == name
+    assert explain([word])[0].kind == "noun"
 
 
 def test_everyday_nouns_meet_the_bar():
     result = measure()
     assert result["nouns"] >= 200
-    assert result["top1"] >= 75, result["missed"]
+    assert result["top1"] >= 85, result["missed"]
+
+
+def test_nearest_is_sorted_by_centred_cosine():
+    labels = ["tabby", "sailor", "zorgblat"]
+    vectors, _, nearest = embed_labels(labels)
+    directions = vectors - centre()
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    others = embed_labels(NAMES).vectors - centre()
+    scores = directions @ (others / np.linalg.norm(others, axis=1, keepdims=True)).T
+    for row, names in zip(scores, nearest):
+        ranked = [NAMES[i].split(" (")[0].lower() for i in np.argsort(-row)]
+        assert [name.split(" (")[0].lower() for name in names] == list(dict.fromkeys(ranked))[:3]
 
 
 @pytest.mark.parametrize("labels, message", [
-    ([], "at least one"), ("cat", "list of words"), (None, "list of words"), ([1], "label 0"), ([""], "label 0"),
-    (["a" * 10**6], "at most 200 characters"), (["cat"] * 10_001, "at most 10000"),
+    ([], "at least one"), ("cat", "list of words"), (None, "list of words"), (7, "list of words"), ([1], "label 0"),
+    (["cat", None], "label 1"), ([""], "label 0"), (["cat", " \t"], "label 1"), (["\u200b"], "no letter"),
+    (["..."], "no letter"), (["a" * 10**4], "at most 200 characters"), (["a" * 10**6], "at most 200 characters"),
+    (["🎉" * 100], "at most 200 characters"), (["cat"] * 10_001, "at most 10000"), (["\ud800"], "no letter"),
 ])
 def test_hostile_labels_are_one_line(labels, message):
     with pytest.raises(ValueError, match=message) as caught:
         embed_labels(labels)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 200
 
 
-def test_no_word_at_all_still_gets_a_unit_vector():
-    got = embed_labels(["xqzzv", "日本"])
+@pytest.mark.parametrize("text", ["", "clip", None, 3])
+def test_unknown_source_of_vectors_is_one_line(text):
+    with pytest.raises(ValueError, match="text: expected auto, words, open_clip"):
+        embed_labels(["cat"], text=text)
+
+
+@pytest.mark.parametrize("label", ["zorgblat", "xqzzv", "日本", "(((", "((a)b", "🏽👧_ß2", "of of of", "42", "a" * 200])
+def test_no_word_at_all_still_gets_a_unit_vector(label):
+    got, again = embed_labels([label]), embed_labels([label])
     assert not got.known.any()
     np.testing.assert_allclose(np.linalg.norm(got.vectors, axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(got.vectors, again.vectors)
+
+
+def test_gibberish_is_told_from_words():
+    assert {reading.kind for reading in explain(["zorgblat", "xqzzv", "qwertyuiop"])} == {"guess"}
+    rng = np.random.default_rng(0)
+    made_up = ["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), 8)) for _ in range(50)]
+    assert sum(reading.kind == "guess" for reading in explain(made_up)) >= 48
+    assert all(reading.kind in ("noun", "name") for reading in explain(["tabby", "tulips", "saxophonist", "dog"]))
 
 
 def test_pack_round_trip_and_strangers_files(tmp_path):
@@ -83,15 +125,48 @@ def test_pack_round_trip_and_strangers_files(tmp_path):
         LabelPack(names=["cat"], vectors=np.full((1, 512), np.nan, np.float32))
 
 
-def test_command_marks_approximate_words_and_writes_a_pack(tmp_path):
-    done = CliRunner().invoke(words, ["cat,tabby", "-o", str(tmp_path / "labels.npz")])
+def test_command_marks_words_and_writes_a_pack(tmp_path):
+    done = CliRunner().invoke(words, ["cat,tabby,zorgblat,giraff", "-o", str(tmp_path / "labels.npz")])
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
-    assert lines[0].startswith("  cat") and lines[1].startswith("~ tabby")
-    assert list(LabelPack.load(tmp_path / "labels.npz").names) == ["cat", "tabby"]
+    assert lines[0].startswith("  cat") and lines[1].startswith("~ tabby") and "cat 0." in lines[1]
+    assert lines[2].startswith("? zorgblat") and "like nothing known" in lines[2]
+    assert lines[3].startswith("? giraff") and "read as giraffe" in lines[3]
+    assert list(LabelPack.load(tmp_path / "labels.npz").names) == ["cat", "tabby", "zorgblat", "giraff"]
+
+
+def test_command_reads_files_and_long_lists(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_text("\ufeffcat\n\n# no word\nsedan  # a car\n", encoding="utf-8")
+    for asked in (str(path), f"@{path}"):
+        done = CliRunner().invoke(words, [asked])
+        assert [line[:7].strip() for line in done.output.splitlines()] == ["cat", "~ sedan"]
+    done = CliRunner().invoke(words, [",".join(["tabby"] * 300)])
+    assert done.exit_code == 0 and len(done.output.splitlines()) == 300
+
+
+@pytest.mark.parametrize("asked, code, message", [
+    ("", 1, "at least one word"), (",,", 1, "at least one word"), ("x" * 10_000, 1, "at most 200 characters"),
+    ("missing.txt", 2, "missing.txt: No such file"), ("@missing", 2, "missing: No such file"), ("@.", 2, ""),
+])
+def test_command_refuses_bad_words_in_one_line(asked, code, message):
+    done = CliRunner().invoke(words, [asked])
+    assert done.exit_code == code and message in done.output
+    assert "Traceback" not in done.output and len(done.output.splitlines()[-1]) < 200
 
 
 def test_table_is_small_and_needs_no_torch():
     assert (files("zeroseg") / "bundled" / "words.npz").stat().st_size <= 4 * 2**20
     code = "import sys; from zeroseg import embed_labels; embed_labels(['cat']); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_long_list_takes_a_fraction_of_a_second():
+    """In processor time, so that a busy machine does not fail it; measured 0.2 s with the table's reading."""
+    code = ("import time; from zeroseg import embed_labels\n"
+            "labels = open(0).read().split('\\n')\nstart = time.process_time(); embed_labels(labels)\n"
+            "print(time.process_time() - start)")
+    labels = (NAMES + load_table().lemmas[::500])[:1200]
+    done = subprocess.run([sys.executable, "-c", code], input="\n".join(labels), text=True, capture_output=True,
+                          check=True)
+    assert float(done.stdout) < 1.0

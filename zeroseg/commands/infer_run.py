@@ -46,6 +46,7 @@ def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
     photos, failed = find_photos(sources)
     asked = len(photos) + failed
     segmenter = Segmenter.load(options.model, options.backend, options.threads).set_labels(labels, text=options.text)
+    guessed = guessed_words(segmenter.pack)
     for line in approximate_words(segmenter.pack):
         click.echo(line)
     outputs = plan_outputs(photos, options)
@@ -61,7 +62,7 @@ def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
                 failed += 1
                 bar.write(f"Error: {error or 'out of memory'}", file=sys.stderr)
             else:
-                bar.write("\n".join(report(photo, result, write_ms, outputs[photo])))
+                bar.write("\n".join(report(photo, result, write_ms, outputs[photo], guessed)))
             bar.update()
     if "contact" in options.save and sheet:
         save_atomically(options.out / CONTACT_NAME, drawing.contact_sheet(sheet))
@@ -146,11 +147,29 @@ def plan_outputs(photos: list[Path], options: InferOptions) -> dict[Path, dict[s
     return outputs
 
 
+def guessed_words(pack) -> set[str]:
+    """The labels of a pack that are no English noun, so that even their approximate place is a guess."""
+    doubtful = [name for name, known in zip(pack.names, pack.known, strict=True) if not known]
+    return {name for name in doubtful if _is_guess(name)}
+
+
+def _is_guess(name: str) -> bool:
+    from zeroseg.words import explain
+
+    try:
+        return explain([name])[0].kind == "guess"
+    except ValueError:  # a pack may hold names that are no words at all
+        return True
+
+
 def approximate_words(pack) -> Iterator[str]:
     """A line for every label that was not known by heart."""
+    guessed = guessed_words(pack)
     for name, known, nearest in zip(pack.names, pack.known, pack.nearest, strict=True):
-        if not known:
-            near = f", near {', '.join(nearest[:3])}" if nearest else ""
+        near = f", near {', '.join(nearest[:3])}" if nearest else ""
+        if name in guessed:
+            yield f"? {name}: no English noun; its meaning is guessed{near}"
+        elif not known:
             yield f"~ {name}: not a word the model knows by heart; its meaning is approximate{near}"
 
 
@@ -185,12 +204,12 @@ def save_atomically(path: Path, picture) -> None:
         partial.unlink(missing_ok=True)
 
 
-def report(photo: Path, result: Segmentation, write_ms: float, files: dict[str, Path]) -> list[str]:
+def report(photo: Path, result: Segmentation, write_ms: float, files: dict[str, Path], guessed: set[str]) -> list[str]:
     """What a person reads about one photo."""
     height, width = result.label_map.shape
     lines = [f"{photo}  {width} x {height}"]
     for region in result.found:
-        mark = "~" if result.approximate[region.index] else " "
+        mark = "?" if region.label in guessed else "~" if result.approximate[region.index] else " "
         lines.append(f" {mark} {region.label:<20} score {region.score:.3f}  {region.area:6.1%} of the photo")
     if not result.found:
         best = int(result.scores.argmax())

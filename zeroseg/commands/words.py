@@ -6,6 +6,10 @@ import click
 
 from zeroseg.cli import Command
 
+# how a label was read (zeroseg.words.explain) -> its mark and what is said of it
+_READ_AS = {"name": (" ", "known"), "noun": ("~", "approximate"), "phrase": ("~", "approximate"),
+            "guess": ("?", "no noun")}
+
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("words", metavar="WORDS")
@@ -15,33 +19,63 @@ from zeroseg.cli import Command
 def words(words, out, text):
     """Show how WORDS are understood: a comma list, or a text file with one word a line.
 
-    A word that is not among the known names gets a place near them and is marked with ~.
+    Each line ends with the nearest of the names that the model knows, and their centred cosine. A word that is not
+    among them is put near them and marked with ~; a string that is no English noun is guessed at and marked with ?.
 
     \b
     Example:
       zeroseg words "cat,tabby,fire truck" -o labels.npz
     """
-    import numpy as np
+    from zeroseg.words import LabelPack, embed_labels
 
-    from zeroseg.words import LabelPack, centre, embed_labels
-
-    path = Path(words)
-    if path.suffix == ".txt" or path.is_file():
-        if not path.is_file():
-            raise click.BadParameter(f"{path}: no such file", param_hint="WORDS")
-        labels = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    else:
-        labels = [word.strip() for word in words.split(",") if word.strip()]
-    vectors, known, nearest = embed_labels(labels, text=text)
-    names = sorted({name for row in nearest for name in row})
-    rows = dict(zip(names, _directions(embed_labels(names).vectors, centre()))) if names else {}
-    width = max(len(label) for label in labels)
-    for label, direction, sure, near in zip(labels, _directions(vectors, centre()), known, nearest):
-        shown = ", ".join(f"{name} {float(np.dot(direction, rows[name])):.2f}" for name in near)
-        click.echo(f"{' ' if sure else '~'} {label:<{width}}  {shown}")
+    labels = read_words(words)
+    embedded = embed_labels(labels, text=text)
+    for line in table_lines(labels, embedded, text):
+        click.echo(line)
     if out is not None:
-        written = LabelPack(names=labels, vectors=vectors, known=known, nearest=nearest).save(out)
+        written = LabelPack(labels, embedded.vectors, known=embedded.known, nearest=embedded.nearest).save(out)
         click.echo(f"wrote {written}: {len(labels)} labels")
+
+
+def read_words(words: str) -> list[str]:
+    """The words of a comma list or, where WORDS is @FILE, FILE.txt or any file that is there, of its lines."""
+    if not (words.startswith("@") or words.endswith(".txt") or _is_file(words)):
+        lines = words.split(",")
+    else:
+        path = words.removeprefix("@")
+        try:
+            lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "expected UTF-8 text, one word a line"
+            raise click.BadParameter(f"{path[:200]}: {reason}", param_hint="WORDS") from None
+        lines = [line.partition("#")[0] for line in lines]
+    return [line.strip() for line in lines if line.strip()]
+
+
+def table_lines(labels, embedded, text):
+    """The lines to print, one per label."""
+    from zeroseg.words import centre, embed_labels, explain
+
+    names = sorted({name for row in embedded.nearest for name in row})
+    of_names = dict(zip(names, _directions(embed_labels(names).vectors, centre())))
+    readings = [None] * len(labels) if text.startswith("open_clip") else explain(labels)
+    width = max(len(label) for label in labels)
+    for label, reading, direction, near in zip(labels, readings, _directions(embedded.vectors, centre()),
+                                               embedded.nearest, strict=True):
+        mark, said = (" ", "text tower") if reading is None else _READ_AS[reading.kind]
+        shown = ", ".join(f"{name} {float(direction @ of_names[name]):.2f}" for name in near)
+        if reading is not None and reading.kind == "guess" and not reading.used:
+            shown += "   (like nothing known: it will hardly be found)"
+        elif reading is not None and reading.kind in ("phrase", "guess"):
+            shown += f"   (read as {reading.used})"
+        yield f"{mark} {label:<{width}}  {said:<11}  {shown}"
+
+
+def _is_file(words: str) -> bool:
+    try:
+        return Path(words).is_file()
+    except OSError:  # a long list is no file name
+        return False
 
 
 def _directions(vectors, centre):

@@ -1,8 +1,7 @@
 """How a label is written: what two spellings of one word have in common.
 
 Labels come from people: with capitals, articles, underscores, plurals and either side of the Atlantic. A word is
-looked up by its key (`clean`), then by the keys it may be a variant of (`variants`), nearest first. Nothing here
-knows which words exist.
+looked up by its key (`clean`), then by the keys it may be a variant of. Nothing here knows which words exist.
 """
 
 import re
@@ -10,7 +9,7 @@ import unicodedata
 
 LABEL_MAX_CHARS = 200
 
-_ARTICLES = {"a", "an", "the", "some", "my", "your", "his", "her", "our", "their", "this", "that", "these", "those"}
+ARTICLES = {"a", "an", "the", "some", "my", "your", "his", "her", "our", "their", "this", "that", "these", "those"}
 _EMOJI_NOISE = {" face", " sign", " symbol", " head", " with tears of joy", "emoji modifier"}
 
 # endings of plurals, longest first: (ending, what it stood for). Each candidate is only tried, never trusted.
@@ -18,9 +17,10 @@ _PLURALS = [("wives", "wife"), ("knives", "knife"), ("ieves", "ief"), ("sses", "
             ("zzes", "zz"), ("xes", "x"), ("oes", "o"), ("ies", "y"), ("ies", "ie"), ("ves", "f"), ("ves", "fe"),
             ("men", "man"), ("ses", "s"), ("ses", "sis"), ("zes", "z"), ("ices", "ix"), ("ices", "ex"), ("eaux", "eau"),
             ("ae", "a"), ("i", "us"), ("s", "")]
-_IRREGULAR = {"feet": "foot", "teeth": "tooth", "geese": "goose", "mice": "mouse", "lice": "louse", "oxen": "ox",
-              "children": "child", "people": "person", "dice": "die", "kine": "cow", "brethren": "brother",
-              "pence": "penny", "calves": "calf", "wolves": "wolf", "leaves": "leaf", "loaves": "loaf"}
+_IRREGULAR = {"men": "man", "feet": "foot", "teeth": "tooth", "geese": "goose", "mice": "mouse", "lice": "louse",
+              "oxen": "ox", "children": "child", "people": "person", "dice": "die", "kine": "cow",
+              "brethren": "brother", "pence": "penny", "calves": "calf", "wolves": "wolf", "leaves": "leaf",
+              "loaves": "loaf"}
 # (one side of the Atlantic, the other); tried both ways on any part of a word
 _SPELLINGS = [("our", "or"), ("tre", "ter"), ("ise", "ize"), ("yse", "yze"), ("ogue", "og"), ("lling", "ling"),
               ("ller", "ler"), ("aero", "air"), ("grey", "gray"), ("tyre", "tire"), ("mould", "mold"), ("ph", "f"),
@@ -31,21 +31,22 @@ _SPELLINGS = [("our", "or"), ("tre", "ter"), ("ise", "ize"), ("yse", "yze"), ("o
 def clean(label: str, position: int = 0) -> str:
     """The key of a label: lower case, single spaces, no article, hyphen, underscore or outer punctuation.
 
-    Emoji become the words of their Unicode name. Brackets stay, as known names have them: "bat (animal)".
-    Raises ValueError where label is not a str, holds no visible character or is over LABEL_MAX_CHARS long;
-    position is what the message calls it.
+    Accents are dropped, emoji become the words of their Unicode name. Brackets stay, as known names have them: "bat
+    (animal)". Raises ValueError where label is not a str, holds no visible character or is over LABEL_MAX_CHARS long,
+    emoji written out; position is what the message calls it.
     """
     if not isinstance(label, str):
         raise ValueError(f"label {position}: expected a word or phrase (str), got {type(label).__name__}")
-    if len(label) > LABEL_MAX_CHARS:
-        raise ValueError(f"label {position}: expected at most {LABEL_MAX_CHARS} characters, got {len(label)}; "
+    text = label
+    if len(label) <= LABEL_MAX_CHARS:
+        text = "".join(_visible(character) for character in unicodedata.normalize("NFKD", label)).casefold()
+    if len(text) > LABEL_MAX_CHARS:
+        raise ValueError(f"label {position}: expected at most {LABEL_MAX_CHARS} characters, got {len(text)}; "
                          "give one word or phrase per label")
-    text = unicodedata.normalize("NFKC", label)
-    text = "".join(_visible(character) for character in text).casefold()
     text = re.sub(r"[\s_\-]+", " ", text)
     text = re.sub(r"['’`]s\b", "s", text).strip(" \t\"'’`“”.,;:!?*#")
     words = text.split()
-    while len(words) > 1 and words[0] in _ARTICLES:
+    while len(words) > 1 and words[0] in ARTICLES:
         words.pop(0)
     if not words:
         raise ValueError(f"label {position}: expected a word or phrase, got {label[:20]!r}, which has no letter in it")
@@ -68,11 +69,6 @@ def without_brackets(key: str) -> str:
     """`bat (animal)` -> `bat`; unchanged where nothing would be left."""
     bare = " ".join(re.sub(r"\([^)]*\)|[()\[\]{}]", " ", key).split())
     return bare or key
-
-
-def is_irregular_plural(key: str) -> bool:
-    """Whether the key is one word whose singular is listed: people, mice."""
-    return key in _IRREGULAR
 
 
 def singulars(key: str) -> list[str]:
@@ -98,17 +94,8 @@ def spellings(key: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def variants(key: str) -> list[str]:
-    """Every key worth a look, nearest first: itself, without brackets, singular, other spelling, other word breaks."""
-    bare = without_brackets(key)
-    found = [key, bare, *singulars(bare)]
-    for form in [bare, *singulars(bare)]:
-        found += spellings(form)
-    found += [form + "s" for form in [bare, *singulars(bare)[:1]]]
-    if " " in bare:
-        joined = bare.replace(" ", "")
-        found += [joined, *singulars(joined)]
-    elif len(bare) <= 24:
-        for form in [bare, *singulars(bare)[-1:]]:
-            found += [f"{form[:cut]} {form[cut:]}" for cut in range(1, len(form) - 1)]
-    return list(dict.fromkeys(found))
+def joins_and_splits(key: str) -> list[str]:
+    """The same letters with other word breaks: tooth brush -> toothbrush, firetruck -> fire truck."""
+    if " " in key:
+        return [key.replace(" ", "")]
+    return [f"{key[:cut]} {key[cut:]}" for cut in range(1, len(key) - 1)] if len(key) <= 24 else []

@@ -1,0 +1,82 @@
+"""Labels to text vectors of the bundled model's space."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from zeroseg.words.lookup import Reading, read_label
+from zeroseg.words.pack import LABELS_MAX
+from zeroseg.words.spelling import clean
+from zeroseg.words.table import load_table
+
+
+class LabelEmbeddings(NamedTuple):
+    """vectors (n, 512) float32 unit rows; known (n,) bool, False where approximate; nearest: 3 known names each."""
+
+    vectors: np.ndarray
+    known: np.ndarray
+    nearest: list[list[str]]
+
+
+def embed_labels(labels: Iterable[str], text: str = "auto") -> LabelEmbeddings:
+    """Text vectors for words and phrases, in the space of CLIP ViT-B/32, row for row.
+
+    text  "auto" and "words": the bundled table, the same vectors on every machine. The 1,613 known names, in any case,
+          number or common spelling and by their synonyms, are exact (known True); any other noun or phrase is put
+          together from its place in WordNet, and a string that is no word from what it looks like (known False).
+          "open_clip" or "open_clip:FILE": CLIP's own text tower, which must be on this machine (known True).
+    nearest holds the known names with the highest centred cosine, nearest first.
+
+    Raises ValueError for no labels, over 10,000 of them, or one that is no text; UnavailableError where the tower is
+    missing.
+    """
+    labels = as_list(labels)
+    table = load_table()
+    tower, _, weights = text.partition(":") if isinstance(text, str) else (text, "", "")
+    if tower == "open_clip":
+        from zeroseg.words.text_tower import tower_vectors
+
+        vectors = tower_vectors([clean_prompt(label, i) for i, label in enumerate(labels)], weights or None)
+        if vectors.shape[1] != table.vectors.shape[1]:
+            raise ValueError(f"text: expected a tower with {table.vectors.shape[1]} numbers per label, got "
+                             f"{vectors.shape[1]}; the bundled model knows CLIP ViT-B/32 only")
+        directions, known = vectors - table.centre, np.ones(len(labels), bool)
+    elif text in ("auto", "words"):
+        readings = explain(labels)
+        directions = np.stack([reading.direction for reading in readings])
+        vectors = table.to_vectors(directions)
+        known = np.array([reading.kind == "name" for reading in readings])
+        rows = [reading.row for reading in readings if reading.row is not None]
+        vectors[known] = table.vectors[rows]
+    else:
+        raise ValueError(f"text: expected auto, words, open_clip or open_clip:FILE, got {text!r}")
+    nearest = [[table.names[row] for row in rows] for rows in table.nearest_rows(directions)]
+    return LabelEmbeddings(vectors, known, nearest)
+
+
+def explain(labels: Iterable[str]) -> list[Reading]:
+    """How each label is read from the table: its kind ("name", "noun", "phrase", "guess") and the words used for it."""
+    labels, table = as_list(labels), load_table()
+    return [read_label(table, label, i) for i, label in enumerate(labels)]
+
+
+def as_list(labels: Iterable[str]) -> list[str]:
+    """The labels as a list of 1 to 10,000 entries, or ValueError; the entries are checked when they are read."""
+    if isinstance(labels, (str, bytes)):
+        raise ValueError(f"labels: expected a list of words, got one {type(labels).__name__}; put it in a list")
+    try:
+        labels = list(labels)
+    except TypeError:
+        raise ValueError(f"labels: expected a list of words, got {type(labels).__name__}") from None
+    if not labels:
+        raise ValueError("labels: expected at least one word, got none")
+    if len(labels) > LABELS_MAX:
+        raise ValueError(f"labels: expected at most {LABELS_MAX}, got {len(labels)}")
+    return labels
+
+
+def clean_prompt(label: str, position: int) -> str:
+    """What the tower is asked: the label as it was written, single spaces for underscores."""
+    clean(label, position)  # the same refusals as for the table
+    return " ".join(label.replace("_", " ").split())
