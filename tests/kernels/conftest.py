@@ -1,7 +1,20 @@
-"""In kernel tests fresh memory is poisoned: an output cell that a kernel forgets to write shows as NaN or -12345."""
+"""In kernel tests fresh memory is poisoned: an output cell that a kernel forgets to write shows as NaN or -12345.
+
+Without a GPU Triton's interpreter runs the kernels; it must be asked for before triton is imported.
+"""
+
+import os
 
 import numpy as np
 import pytest
+
+try:
+    import torch
+except ImportError:
+    torch = None
+else:
+    if not torch.cuda.is_available():
+        os.environ.setdefault("TRITON_INTERPRET", "1")
 
 _empty = np.empty
 
@@ -18,3 +31,18 @@ def poisoned_empty(*args, **kwargs):
 @pytest.fixture(autouse=True)
 def poison(monkeypatch):
     monkeypatch.setattr(np, "empty", poisoned_empty)
+
+
+@pytest.fixture
+def poison_torch():
+    """torch.empty is filled too: NaN, or the largest integer."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)  # fill_uninitialized_memory is on by default
+    yield
+    torch.use_deterministic_algorithms(before)
+
+
+@pytest.fixture(scope="session")
+def device():
+    """Where Triton kernels run: the GPU, else the CPU through the interpreter."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
