@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <vector>
 
 #include "native.h"
@@ -28,12 +29,27 @@ static double source_place(int64_t i, int64_t source, int64_t target) {
   return std::clamp((i + 0.5) * (double(source) / double(target)) - 0.5, 0.0, double(source - 1));
 }
 
-static void check_mask_decode(int64_t K, int64_t h, int64_t w, int64_t H, int64_t W, int32_t threads) {
+// Labels of 1 or 2 bytes, read as the signed number that was stored.
+static int64_t stored(const std::vector<uint8_t>& labels, int64_t i, int32_t bytes) {
+  if (bytes == 1) return labels[i] == 0xff ? -1 : labels[i];
+  int16_t value;
+  std::memcpy(&value, labels.data() + 2 * i, 2);
+  return value;
+}
+
+static void check_mask_decode(int64_t K, int64_t h, int64_t w, int64_t H, int64_t W, int32_t bytes, bool with_table,
+                              bool with_overlay, int32_t threads) {
   std::vector<float> maps(K * h * w), confidence(H * W, NAN);
-  std::vector<int16_t> table(K), labels(H * W, -12345);
+  std::vector<int32_t> table(K);
+  std::vector<uint8_t> labels(bytes * H * W, 0x55), image(3 * H * W), colors(3 * 2), picture(3 * H * W, 0x55);
   for (auto& value : maps) value = uniform();
-  for (int64_t k = 0; k < K; ++k) table[k] = static_cast<int16_t>(k - 1);
-  REQUIRE(zs_mask_decode(maps.data(), K, h, w, table.data(), H, W, labels.data(), confidence.data(), threads) == ZS_OK);
+  for (auto& value : image) value = static_cast<uint8_t>(uniform() * 256);
+  for (auto& value : colors) value = static_cast<uint8_t>(uniform() * 256);
+  for (int64_t k = 0; k < K; ++k) table[k] = static_cast<int32_t>(k - 1);
+  const float threshold = with_table ? -INFINITY : 0.6f;
+  const zs_overlay overlay = {image.data(), colors.data(), 2, 77, picture.data()};
+  REQUIRE(zs_mask_decode(maps.data(), K, h, w, with_table ? table.data() : nullptr, threshold, H, W, bytes,
+                         labels.data(), confidence.data(), with_overlay ? &overlay : nullptr, threads) == ZS_OK);
   for (int64_t y = 0; y < H; ++y)
     for (int64_t x = 0; x < W; ++x) {
       const double v = source_place(y, h, H), u = source_place(x, w, W);
@@ -45,11 +61,18 @@ static void check_mask_decode(int64_t K, int64_t h, int64_t w, int64_t H, int64_
         const double lower = map[y1 * w + x0] * (1 - (u - x0)) + map[y1 * w + x1] * (u - x0);
         value[k] = upper * (1 - (v - y0)) + lower * (v - y0);
       }
+      const int64_t i = y * W + x, label = stored(labels, i, bytes), k = label + (with_table ? 1 : 0);
       const double best = *std::max_element(value.begin(), value.end());
-      const int64_t k = labels[y * W + x] + 1;
-      REQUIRE(k >= 0 && k < K);
-      REQUIRE(std::abs(confidence[y * W + x] - best) < 1e-5);
-      REQUIRE(value[k] > best - 1e-5);
+      REQUIRE(std::abs(confidence[i] - best) < 1e-5);
+      if (k >= 0)
+        REQUIRE(k < K && value[k] > best - 1e-5 && best > threshold - 1e-5);
+      else
+        REQUIRE(best < threshold + 1e-5);
+      for (int64_t c = 0; with_overlay && c < 3; ++c) {
+        const bool tinted = label >= 0 && label < 2;
+        const double plain = image[3 * i + c], color = tinted ? colors[3 * label + c] : plain;
+        REQUIRE(picture[3 * i + c] == std::lround((plain * (255 - 77) + color * 77) / 255));
+      }
     }
 }
 
@@ -63,12 +86,26 @@ static std::vector<double> triangle(int64_t i, int64_t source, int64_t target) {
   return weight;
 }
 
-static void check_preprocess(int64_t H, int64_t W, int64_t h, int64_t w, int32_t threads) {
-  std::vector<uint8_t> image(3 * H * W);
-  for (auto& value : image) value = static_cast<uint8_t>(uniform() * 256);
+static float from_half(uint16_t bits) {
+  const int exponent = bits >> 10 & 31, mantissa = bits & 1023;
+  const float value = exponent ? std::ldexp(1024.0f + mantissa, exponent - 25) : std::ldexp(float(mantissa), -24);
+  return bits & 0x8000 ? -value : value;
+}
+
+enum Layout { PACKED, REVERSED, PADDED };  // RGB; BGR upside down; four bytes a pixel in rows with a gap
+
+static void check_preprocess(int64_t H, int64_t W, int64_t h, int64_t w, Layout layout, bool half, int32_t threads) {
+  const int64_t pixel = layout == PADDED ? 4 : 3, row = pixel * W + (layout == PADDED ? 5 : 0);
+  std::vector<uint8_t> memory(row * (H - 1) + pixel * (W - 1) + 3);  // ends with the last pixel's last channel
+  for (auto& value : memory) value = static_cast<uint8_t>(uniform() * 256);
+  const bool back = layout == REVERSED;
+  const uint8_t* image = memory.data() + (back ? row * (H - 1) + 2 : 0);
+  const int64_t row_stride = back ? -row : row, channel_stride = back ? -1 : 1;
   const float scale[3] = {1, 2, 3}, offset[3] = {0.5f, -1, 0};
-  std::vector<float> out(3 * h * w, NAN);
-  REQUIRE(zs_preprocess(image.data(), H, W, scale, offset, h, w, out.data(), threads) == ZS_OK);
+  std::vector<float> out(half ? 0 : 3 * h * w, NAN);
+  std::vector<uint16_t> halves(half ? 3 * h * w : 0, 0x7e00);
+  REQUIRE(zs_preprocess(image, H, W, row_stride, pixel, channel_stride, scale, offset, h, w, half,
+                        half ? static_cast<void*>(halves.data()) : out.data(), threads) == ZS_OK);
   for (int64_t y = 0; y < h; ++y) {
     const std::vector<double> down = triangle(y, H, h);
     for (int64_t x = 0; x < w; ++x) {
@@ -77,8 +114,11 @@ static void check_preprocess(int64_t H, int64_t W, int64_t h, int64_t w, int32_t
         double sum = 0;
         for (int64_t i = 0; i < H; ++i)
           for (int64_t j = 0; j < W; ++j)
-            if (down[i] > 0 && across[j] > 0) sum += down[i] * across[j] * image[3 * (i * W + j) + c];
-        REQUIRE(std::abs(out[(c * h + y) * w + x] - (sum / 255 * scale[c] + offset[c])) < 1e-4);
+            if (down[i] > 0 && across[j] > 0)
+              sum += down[i] * across[j] * image[i * row_stride + j * pixel + c * channel_stride];
+        const double wanted = sum / 255 * scale[c] + offset[c];
+        const int64_t i = (c * h + y) * w + x;
+        REQUIRE(std::abs((half ? from_half(halves[i]) : out[i]) - wanted) < (half ? 1.5e-3 : 1e-4));
       }
     }
   }
@@ -87,17 +127,30 @@ static void check_preprocess(int64_t H, int64_t W, int64_t h, int64_t w, int32_t
 int main() {
   const int64_t decode[][5] = {{1, 1, 1, 1, 1},   {8, 1, 1, 7, 5},   {8, 4, 6, 1, 1},   {3, 1, 9, 2, 31},
                                {7, 13, 11, 101, 97}, {5, 40, 30, 17, 23}, {8, 6, 6, 6, 6}, {67, 9, 5, 70, 71},
-                               {2, 1, 3, 1, 1000}, {8, 3, 4, 600, 800}};
+                               {2, 1, 3, 1, 1000}, {8, 3, 4, 600, 800}, {200, 6, 5, 61, 83}};
   const int64_t resize[][4] = {{1, 1, 1, 1},   {1, 1, 16, 32},  {13, 7, 1, 1},   {53, 37, 29, 31}, {11, 17, 32, 24},
                                {16, 20, 16, 20}, {3, 200, 16, 64}, {16, 9, 16, 4}, {90, 120, 64, 96}};
   for (int32_t threads : {1, 3}) {
-    for (const auto& n : decode) check_mask_decode(n[0], n[1], n[2], n[3], n[4], threads);
-    for (const auto& n : resize) check_preprocess(n[0], n[1], n[2], n[3], threads);
+    for (const auto& n : decode)
+      for (int mode = 0; mode < 4; ++mode)
+        check_mask_decode(n[0], n[1], n[2], n[3], n[4], 1 + mode % 2, mode < 2, mode % 3 == 0, threads);
+    for (const auto& n : resize)
+      for (Layout layout : {PACKED, REVERSED, PADDED})
+        check_preprocess(n[0], n[1], n[2], n[3], layout, layout == REVERSED || threads == 3, threads);
   }
   float value = 0;
-  int16_t label = 0;
-  REQUIRE(zs_mask_decode(nullptr, 1, 1, 1, &label, 1, 1, &label, &value, 1) == ZS_BAD_ARGUMENT);
-  REQUIRE(zs_mask_decode(&value, 1, 0, 1, &label, 1, 1, &label, &value, 1) == ZS_BAD_ARGUMENT);
+  uint8_t byte = 0;
+  int32_t label = 0;
+  const float three[3] = {1, 1, 1};
+  zs_overlay overlay = {&byte, nullptr, 1, 10, &byte};
+  auto decode_with = [&](const float* maps, int64_t rows, int32_t bytes, const zs_overlay* picture) {
+    return zs_mask_decode(maps, 1, rows, 1, &label, 0, 1, 1, bytes, &label, &value, picture, 1);
+  };
+  REQUIRE(decode_with(nullptr, 1, 2, nullptr) == ZS_BAD_ARGUMENT);
+  REQUIRE(decode_with(&value, 0, 2, nullptr) == ZS_BAD_ARGUMENT);
+  REQUIRE(decode_with(&value, 1, 4, nullptr) == ZS_BAD_ARGUMENT);
+  REQUIRE(decode_with(&value, 1, 2, &overlay) == ZS_BAD_ARGUMENT);
+  REQUIRE(zs_preprocess(&byte, 1, 1, 3, 3, 1, three, three, 0, 1, 0, &value, 1) == ZS_BAD_ARGUMENT);
   REQUIRE(zs_last_error()[0] != 0 && zs_abi_version() > 0);
   std::printf("native kernels: all checks passed\n");
   return 0;

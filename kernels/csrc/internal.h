@@ -17,6 +17,8 @@
 #else
 #define ZS_CLONES
 #endif
+// Bodies that a cloned function shares must be compiled inside it, once per instruction set.
+#define ZS_INLINE static inline __attribute__((always_inline))
 
 namespace zs {
 

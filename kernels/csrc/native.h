@@ -15,10 +15,25 @@ ZS_API int32_t zs_abi_version();
 // The message of this thread's last failure; never null.
 ZS_API const char* zs_last_error();
 
-// maps (segments, rows, columns) finite, table (segments) -> labels and confidence (height, width).
-ZS_API int32_t zs_mask_decode(const float* maps, int64_t segments, int64_t rows, int64_t columns, const int16_t* table,
-                              int64_t height, int64_t width, int16_t* labels, float* confidence, int32_t threads);
+// A picture written in the same pass: pixels whose label is below color_count are tinted with that colour,
+// out = round((image * (255 - alpha) + color * alpha) / 255); the others stay as they are.
+struct zs_overlay {
+  const uint8_t* image;   // (height, width, 3)
+  const uint8_t* colors;  // (color_count, 3)
+  int64_t color_count;
+  uint32_t alpha;  // [0, 255]
+  uint8_t* out;    // (height, width, 3)
+};
 
-// image (height, width, 3) -> out (3, out_height, out_width) = resized / 255 * scale[c] + offset[c].
-ZS_API int32_t zs_preprocess(const uint8_t* image, int64_t height, int64_t width, const float* scale,
-                             const float* offset, int64_t out_height, int64_t out_width, float* out, int32_t threads);
+// maps (segments, rows, columns) finite, table (segments) -> labels and confidence (height, width).
+// table null: segment k has the label k. A pixel whose confidence is below threshold has the label -1. Labels are
+// stored in label_bytes (1 or 2) bytes, as the low bytes of a 32-bit number: -1 is 0xff or 0xffff. overlay may be null.
+ZS_API int32_t zs_mask_decode(const float* maps, int64_t segments, int64_t rows, int64_t columns, const int32_t* table,
+                              float threshold, int64_t height, int64_t width, int32_t label_bytes, void* labels,
+                              float* confidence, const zs_overlay* overlay, int32_t threads);
+
+// image (height, width, 3), its strides in bytes (any sign), -> out (3, out_height, out_width) = resized / 255 *
+// scale[c] + offset[c], float32 or, with half != 0, IEEE float16.
+ZS_API int32_t zs_preprocess(const uint8_t* image, int64_t height, int64_t width, int64_t row_stride,
+                             int64_t pixel_stride, int64_t channel_stride, const float* scale, const float* offset,
+                             int64_t out_height, int64_t out_width, int32_t half, void* out, int32_t threads);

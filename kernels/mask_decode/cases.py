@@ -26,4 +26,10 @@ CASES = {
     "vga": Case(8, (20, 27), (480, 640)),
     "full_hd": Case(8, (20, 36), (1080, 1920)),
 }
+# dense_decode: segments are labels
+DENSE_CASES = {
+    "one": Case(1, (1, 1), (1, 1)),
+    "voc": Case(21, (14, 14), (97, 101)),
+    "stuff": Case(171, (7, 11), (60, 83)),
+}
 MODEL_CASE = "vga"  # the shape that the bundled model meets most

@@ -1,134 +1,245 @@
 // mask_decode on the CPU.
 //
-// A row of the photo is a blend of two rows of every map; along it, between two neighbouring centres of the maps'
-// places ("a cell"), every map is a straight line. A segment that is highest at both ends of a cell is highest all
-// along it, so most cells need one line instead of K; only the cells where the winner changes compare all of them.
+// Between four neighbouring centres of the maps' places ("a cell") every map is a bilinear patch, bounded by its four
+// corners. A segment whose highest corner lies below another one's lowest is never the highest there, so each cell
+// first keeps its few candidates (often one), and its pixels compare only those: the time hardly depends on how many
+// segments there are. Along a row of pixels a candidate is a straight line between two blended corners.
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "internal.h"
 
 namespace {
 
+constexpr int64_t LANES = 8;
+typedef float Floats __attribute__((vector_size(4 * LANES)));
+typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
+
 // Where an axis of the photo reads its map: half-pixel centres, clamped at the edges.
 struct Axis {
-  std::vector<int64_t> low;      // (target) lower neighbour
-  std::vector<float> fraction;   // (target) weight of the upper one
+  std::vector<int64_t> low;          // (target) lower neighbour
+  std::vector<float> below, above;   // (target) weights of the lower and of the upper neighbour
 
-  Axis(int64_t source, int64_t target) : low(target), fraction(target) {
+  Axis(int64_t source, int64_t target) : low(target), below(target), above(target) {
     const double step = static_cast<double>(source) / static_cast<double>(target);
     for (int64_t i = 0; i < target; ++i) {
       const double position = std::clamp((i + 0.5) * step - 0.5, 0.0, static_cast<double>(source - 1));
       low[i] = std::min(static_cast<int64_t>(position), std::max<int64_t>(source - 2, 0));
-      fraction[i] = static_cast<float>(position - static_cast<double>(low[i]));
+      above[i] = static_cast<float>(position - static_cast<double>(low[i]));
+      below[i] = 1.0f - above[i];
     }
   }
 };
-
-// out[i] = a[i] * (1 - t) + b[i] * t
-ZS_CLONES void blend_rows(const float* a, const float* b, float t, int64_t count, float* out) {
-  const float s = 1.0f - t;
-  for (int64_t i = 0; i < count; ++i) out[i] = a[i] * s + b[i] * t;
-}
-
-// The highest map at every place of a row: rows of `columns` values, one per segment; the lowest segment wins a tie.
-ZS_CLONES void row_winners(const float* row, int64_t segments, int64_t columns, float* best, int32_t* winner) {
-  std::copy(row, row + columns, best);
-  std::fill(winner, winner + columns, 0);
-  for (int64_t k = 1; k < segments; ++k) {
-    const float* value = row + k * columns;
-    const int32_t index = static_cast<int32_t>(k);
-    for (int64_t j = 0; j < columns; ++j) {
-      const bool higher = value[j] > best[j];
-      best[j] = higher ? value[j] : best[j];
-      winner[j] = higher ? index : winner[j];
-    }
-  }
-}
-
-ZS_CLONES void fill_line(float a, float b, const float* fraction, int64_t count, int16_t label, float* confidence,
-                         int16_t* labels) {
-  for (int64_t x = 0; x < count; ++x) confidence[x] = a * (1.0f - fraction[x]) + b * fraction[x];
-  for (int64_t x = 0; x < count; ++x) labels[x] = label;
-}
-
-// confidence and labels hold the best of earlier segments; the new one takes over where it is higher.
-ZS_CLONES void raise_line(float a, float b, const float* fraction, int64_t count, int16_t label, float* confidence,
-                          int16_t* labels) {
-  constexpr int64_t chunk = 64;
-  int32_t higher[chunk];  // the width of a float, so that both loops run in vectors
-  for (int64_t begin = 0; begin < count; begin += chunk) {
-    const int64_t n = std::min(chunk, count - begin);
-    const float* t = fraction + begin;
-    float* best = confidence + begin;
-    for (int64_t x = 0; x < n; ++x) {
-      const float value = a * (1.0f - t[x]) + b * t[x];
-      higher[x] = value > best[x];
-      best[x] = std::max(value, best[x]);
-    }
-    for (int64_t x = 0; x < n; ++x) labels[begin + x] = higher[x] ? label : labels[begin + x];
-  }
-}
 
 struct Cell {
-  int64_t column, begin, end;  // pixels [begin, end) lie between the places column and column + 1
+  int64_t left, right;  // columns of the maps
+  int64_t begin, end;   // pixels between them
 };
 
-std::vector<Cell> cells_of(const Axis& axis) {
+std::vector<Cell> cells_of(const Axis& axis, int64_t columns) {
   std::vector<Cell> cells;
   const int64_t width = static_cast<int64_t>(axis.low.size());
   for (int64_t begin = 0, end; begin < width; begin = end) {
     for (end = begin + 1; end < width && axis.low[end] == axis.low[begin]; ++end) {
     }
-    cells.push_back({axis.low[begin], begin, end});
+    cells.push_back({axis.low[begin], std::min(axis.low[begin] + 1, columns - 1), begin, end});
   }
   return cells;
 }
 
+struct Candidate {
+  float upper_left, upper_right, lower_left, lower_right;
+  int32_t label;
+};
+
+struct Line {
+  float left, right;
+  int32_t label;
+};
+
+// What a row of pixels needs beside its candidates.
+struct Row {
+  const std::vector<Cell>& cells;
+  const Axis& across;
+  float above, below;  // weights of the lower and the upper row of the maps
+  float threshold;     // pixels whose best is lower get the label `background`
+  int32_t background;
+};
+
+// The candidates of the cells between two rows of the maps.
+class Band {
+ public:
+  std::vector<Candidate> candidates;
+  std::vector<int64_t> start;  // (cells + 1) of each cell's candidates
+
+  void find(const float* maps, int64_t segments, int64_t plane, const float* upper, const float* lower,
+            int64_t columns, const std::vector<Cell>& cells, const int32_t* table) {
+    const int64_t upper_row = upper - maps, lower_row = lower - maps, count = static_cast<int64_t>(cells.size());
+    lowest_.resize(columns);
+    floor_.assign(count, -INFINITY);
+    for (int64_t k = 0; k < segments; ++k) {
+      const float *a = maps + k * plane + upper_row, *b = maps + k * plane + lower_row;
+      for (int64_t j = 0; j < columns; ++j) lowest_[j] = std::min(a[j], b[j]);
+      for (int64_t c = 0; c < count; ++c)
+        floor_[c] = std::max(floor_[c], std::min(lowest_[cells[c].left], lowest_[cells[c].right]));
+    }
+    start.resize(count + 1);
+    candidates.clear();
+    for (int64_t c = 0; c < count; ++c) {
+      const int64_t left = cells[c].left, right = cells[c].right;
+      start[c] = static_cast<int64_t>(candidates.size());
+      for (int64_t k = 0; k < segments; ++k) {
+        const float *a = maps + k * plane + upper_row, *b = maps + k * plane + lower_row;
+        const float highest = std::max(std::max(a[left], a[right]), std::max(b[left], b[right]));
+        if (highest >= floor_[c])
+          candidates.push_back({a[left], a[right], b[left], b[right], table ? table[k] : static_cast<int32_t>(k)});
+      }
+    }
+    start[count] = static_cast<int64_t>(candidates.size());
+  }
+
+ private:
+  std::vector<float> lowest_, floor_;
+};
+
+template <typename Label>
+ZS_INLINE void store(Label* to, Ints values) {
+  typedef Label Labels __attribute__((vector_size(sizeof(Label) * LANES)));
+  const Labels narrow = __builtin_convertvector(values, Labels);
+  std::memcpy(to, &narrow, sizeof narrow);
+}
+
+ZS_INLINE Floats load(const float* from) {
+  Floats values;
+  std::memcpy(&values, from, sizeof values);
+  return values;
+}
+
+// Pixels [0, count) of one cell's row; an earlier line wins a tie.
+template <typename Label>
+ZS_INLINE void decode_span(const Line* lines, int64_t line_count, const float* below, const float* above,
+                           int64_t count, float threshold, int32_t background, Label* labels, float* confidence) {
+  if (count < LANES) {
+    for (int64_t x = 0; x < count; ++x) {
+      float best = lines[0].left * below[x] + lines[0].right * above[x];
+      int32_t label = lines[0].label;
+      for (int64_t i = 1; i < line_count; ++i) {
+        const float value = lines[i].left * below[x] + lines[i].right * above[x];
+        label = value > best ? lines[i].label : label;
+        best = std::max(value, best);
+      }
+      labels[x] = static_cast<Label>(best < threshold ? background : label);
+      confidence[x] = best;
+    }
+    return;
+  }
+  for (int64_t begin = 0; begin < count; begin += LANES) {
+    const int64_t x = std::min(begin, count - LANES);  // the last vector may repeat pixels: no tail to treat apart
+    const Floats s = load(below + x), t = load(above + x);
+    Floats best = lines[0].left * s + lines[0].right * t;
+    Ints label = Ints{} + lines[0].label;
+    for (int64_t i = 1; i < line_count; ++i) {
+      const Floats value = lines[i].left * s + lines[i].right * t;
+      const Ints higher = value > best;
+      best = higher ? value : best;
+      label = higher ? Ints{} + lines[i].label : label;
+    }
+    label = best < threshold ? Ints{} + background : label;
+    store(labels + x, label);
+    std::memcpy(confidence + x, &best, sizeof best);
+  }
+}
+
+template <typename Label>
+ZS_INLINE void decode_row(const Row& row, const Band& band, Line* lines, Label* labels, float* confidence) {
+  for (size_t c = 0; c < row.cells.size(); ++c) {
+    const Candidate* candidates = band.candidates.data() + band.start[c];
+    const int64_t count = band.start[c + 1] - band.start[c], begin = row.cells[c].begin;
+    for (int64_t i = 0; i < count; ++i) {
+      const Candidate& from = candidates[i];
+      lines[i] = {from.upper_left * row.below + from.lower_left * row.above,
+                  from.upper_right * row.below + from.lower_right * row.above, from.label};
+    }
+    decode_span(lines, count, row.across.below.data() + begin, row.across.above.data() + begin,
+                row.cells[c].end - begin, row.threshold, row.background, labels + begin, confidence + begin);
+  }
+}
+
+ZS_CLONES void decode_row_8(const Row& row, const Band& band, Line* lines, uint8_t* labels, float* confidence) {
+  decode_row(row, band, lines, labels, confidence);
+}
+
+ZS_CLONES void decode_row_16(const Row& row, const Band& band, Line* lines, uint16_t* labels, float* confidence) {
+  decode_row(row, band, lines, labels, confidence);
+}
+
+// out = (image * (255 - alpha) + colour * alpha) / 255, rounded, on `bytes` bytes of one colour.
+ZS_CLONES void tint(const uint8_t* image, const uint8_t* colour, uint32_t alpha, int64_t bytes, uint8_t* out) {
+  constexpr int64_t block = 48;  // pixels and vectors both end there
+  uint16_t add[block];
+  for (int64_t i = 0; i < block; ++i) add[i] = static_cast<uint16_t>(colour[i % 3] * alpha + 128);
+  const uint16_t keep = static_cast<uint16_t>(255 - alpha);
+  auto blend = [&](int64_t from, int64_t i) {
+    const uint16_t sum = static_cast<uint16_t>(image[from + i] * keep + add[i]);
+    out[from + i] = static_cast<uint8_t>(static_cast<uint16_t>(sum + (sum >> 8)) >> 8);
+  };
+  int64_t from = 0;
+  for (; from + block <= bytes; from += block)
+    for (int64_t i = 0; i < block; ++i) blend(from, i);
+  for (int64_t i = 0; from + i < bytes; ++i) blend(from, i);
+}
+
+template <typename Label>
+void overlay_row(const zs_overlay& overlay, int64_t y, int64_t width, const Label* labels) {
+  const uint8_t* image = overlay.image + 3 * y * width;
+  uint8_t* out = overlay.out + 3 * y * width;
+  for (int64_t begin = 0, end; begin < width; begin = end) {
+    const Label label = labels[begin];
+    for (end = begin + 1; end < width && labels[end] == label; ++end) {
+    }
+    if (static_cast<int64_t>(label) < overlay.color_count)
+      tint(image + 3 * begin, overlay.colors + 3 * static_cast<int64_t>(label), overlay.alpha, 3 * (end - begin),
+           out + 3 * begin);
+    else
+      std::memcpy(out + 3 * begin, image + 3 * begin, static_cast<size_t>(3 * (end - begin)));
+  }
+}
+
 }  // namespace
 
-int32_t zs_mask_decode(const float* maps, int64_t segments, int64_t rows, int64_t columns, const int16_t* table,
-                       int64_t height, int64_t width, int16_t* labels, float* confidence, int32_t threads) {
+int32_t zs_mask_decode(const float* maps, int64_t segments, int64_t rows, int64_t columns, const int32_t* table,
+                       float threshold, int64_t height, int64_t width, int32_t label_bytes, void* labels,
+                       float* confidence, const zs_overlay* overlay, int32_t threads) {
   return zs::guarded([&] {
-    zs::check(maps && table && labels && confidence, "mask_decode: null array");
+    zs::check(maps && labels && confidence, "mask_decode: null array");
     zs::check(segments > 0 && rows > 0 && columns > 0 && height > 0 && width > 0, "mask_decode: sizes must be positive");
     zs::check(segments <= INT32_MAX, "mask_decode: too many segments");
+    zs::check(label_bytes == 1 || label_bytes == 2, "mask_decode: labels take 1 or 2 bytes");
+    zs::check(!overlay || (overlay->image && overlay->out && (overlay->colors || overlay->color_count == 0)),
+              "mask_decode: null array in the overlay");
+    zs::check(!overlay || (overlay->color_count >= 0 && overlay->alpha <= 255), "mask_decode: overlay out of range");
     const Axis down(rows, height), across(columns, width);
-    const std::vector<Cell> cells = cells_of(across);
-    const int64_t plane = rows * columns;
+    const std::vector<Cell> cells = cells_of(across, columns);
     zs::over_rows(height, (1 << 18) / width + 1, threads, [&](int64_t top, int64_t bottom) {
-      std::vector<float> row(segments * columns), best(columns);
-      std::vector<int32_t> winner(columns);
+      Band band;
+      std::vector<Line> lines(segments);
       for (int64_t y = top; y < bottom; ++y) {
         const int64_t low = down.low[y], high = std::min(low + 1, rows - 1);
-        for (int64_t k = 0; k < segments; ++k)
-          blend_rows(maps + k * plane + low * columns, maps + k * plane + high * columns, down.fraction[y], columns,
-                     row.data() + k * columns);
-        row_winners(row.data(), segments, columns, best.data(), winner.data());
-        for (const Cell& cell : cells) {
-          const int64_t left = cell.column, right = std::min(left + 1, columns - 1), count = cell.end - cell.begin;
-          const float* fraction = across.fraction.data() + cell.begin;
-          int16_t* label_out = labels + y * width + cell.begin;
-          float* confidence_out = confidence + y * width + cell.begin;
-          if (winner[left] == winner[right]) {
-            const int64_t k = winner[left];
-            fill_line(row[k * columns + left], row[k * columns + right], fraction, count, table[k], confidence_out,
-                      label_out);
-            continue;
-          }
-          // A line that lies below another one's lower end never is the highest.
-          float floor = -INFINITY;
-          for (int64_t k = 0; k < segments; ++k)
-            floor = std::max(floor, std::min(row[k * columns + left], row[k * columns + right]));
-          bool first = true;
-          for (int64_t k = 0; k < segments; ++k) {
-            const float a = row[k * columns + left], b = row[k * columns + right];
-            if (std::max(a, b) < floor) continue;
-            (first ? fill_line : raise_line)(a, b, fraction, count, table[k], confidence_out, label_out);
-            first = false;
-          }
+        if (y == top || low != down.low[y - 1])
+          band.find(maps, segments, rows * columns, maps + low * columns, maps + high * columns, columns, cells, table);
+        const Row row{cells, across, down.above[y], down.below[y], threshold, -1};
+        float* confidence_row = confidence + y * width;
+        if (label_bytes == 1) {
+          uint8_t* label_row = static_cast<uint8_t*>(labels) + y * width;
+          decode_row_8(row, band, lines.data(), label_row, confidence_row);
+          if (overlay) overlay_row(*overlay, y, width, label_row);
+        } else {
+          uint16_t* label_row = static_cast<uint16_t*>(labels) + y * width;
+          decode_row_16(row, band, lines.data(), label_row, confidence_row);
+          if (overlay) overlay_row(*overlay, y, width, label_row);
         }
       }
     });

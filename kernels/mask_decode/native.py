@@ -1,6 +1,6 @@
 """mask_decode by the native CPU library."""
 
-from ctypes import c_int32, c_int64
+from ctypes import Structure, byref, c_float, c_int32, c_int64, c_uint32, c_void_p
 
 import numpy as np
 
@@ -8,10 +8,24 @@ from zeroseg.kernels._native import call, pointer
 from zeroseg.kernels._threads import threads
 
 
-def mask_decode(maps: np.ndarray, table: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """maps (K, h, w) float32, table (K,) int16, size (H, W) -> (H, W) int16 labels, (H, W) float32 confidence."""
-    maps, table = np.ascontiguousarray(maps), np.ascontiguousarray(table)
-    label_map, confidence = np.empty(size, np.int16), np.empty(size, np.float32)
-    call("zs_mask_decode", pointer(maps), *map(c_int64, maps.shape), pointer(table), *map(c_int64, size),
-         pointer(label_map), pointer(confidence), c_int32(threads()))
-    return label_map, confidence
+class _Overlay(Structure):
+    _fields_ = [("image", c_void_p), ("colors", c_void_p), ("color_count", c_int64), ("alpha", c_uint32),
+                ("out", c_void_p)]
+
+
+def mask_decode(maps, table, size, label_dtype="int16", threshold=-np.inf, overlay=None) -> tuple[np.ndarray, ...]:
+    """Arguments and results of reference.mask_decode."""
+    maps = np.ascontiguousarray(maps)
+    label_map, confidence = np.empty(size, label_dtype), np.empty(size, np.float32)
+    picture, argument = (), None
+    if table is not None:
+        table = np.ascontiguousarray(table, np.int32)
+    if overlay is not None:
+        image, colors = np.ascontiguousarray(overlay.image), np.ascontiguousarray(overlay.colors)
+        picture = (np.empty((*size, 3), np.uint8),)
+        argument = byref(_Overlay(pointer(image), pointer(colors), len(colors), overlay.alpha_255,
+                                  pointer(picture[0])))
+    call("zs_mask_decode", pointer(maps), *map(c_int64, maps.shape), None if table is None else pointer(table),
+         c_float(threshold), *map(c_int64, size), c_int32(label_map.itemsize), pointer(label_map),
+         pointer(confidence), argument, c_int32(threads()))
+    return label_map, confidence, *picture

@@ -11,14 +11,20 @@ _BLOCK_BYTES = 1 << 20  # of interpolated maps: about a core's share of the seco
 _PRODUCT_SIZE = 1 << 18  # multiply-adds per matrix product: above it BLAS wakes threads, which costs more than the sum
 
 
-def mask_decode(maps: np.ndarray, table: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """maps (K, h, w) float32, table (K,) int16, size (H, W) -> (H, W) int16 labels, (H, W) float32 confidence."""
+def mask_decode(maps, table, size, label_dtype="int16", threshold=-np.inf, overlay=None) -> tuple[np.ndarray, ...]:
+    """maps (K, h, w) float32, table (K,) int32 or None for labels 0 ... K - 1, size (H, W), overlay an Overlay or None.
+
+    Returns labels (H, W), confidence (H, W) float32 and, with an overlay, the picture (H, W, 3) uint8. Where confidence
+    is below threshold the label is -1, which unsigned dtypes store as their largest value.
+    """
     segments, rows, columns = maps.shape
     height, width = size
     low, high, fraction = _neighbours(rows, height)
     weights_wW = _column_weights(columns, width)
     maps_hKw = np.ascontiguousarray(maps.transpose(1, 0, 2))
-    label_map = np.empty(size, np.int16)
+    table = np.arange(segments) if table is None else table
+    table = table.astype(np.int64).astype(label_dtype)
+    label_map = np.empty(size, label_dtype)
     confidence = np.empty(size, np.float32)
     step = max(1, min(height, _BLOCK_BYTES // (4 * segments * width)))
     span = max(1, _PRODUCT_SIZE // (segments * columns))
@@ -36,7 +42,17 @@ def mask_decode(maps: np.ndarray, table: np.ndarray, size: tuple[int, int]) -> t
         for k in range(1, segments):
             np.copyto(winner, table[k], where=block_rKW[:, k] > best)
             np.maximum(best, block_rKW[:, k], out=best)
-    return label_map, confidence
+        winner[best < threshold] = np.array(-1).astype(label_dtype)
+    return (label_map, confidence) if overlay is None else (label_map, confidence, _tinted(label_map, overlay))
+
+
+def _tinted(label_map: np.ndarray, overlay) -> np.ndarray:
+    """round((image (255 - a) + color a) / 255), in integers."""
+    tinted = (label_map >= 0) & (label_map < len(overlay.colors))
+    alpha, picture = overlay.alpha_255, overlay.image.copy()
+    colors = overlay.colors[label_map[tinted]].astype(np.int32)
+    picture[tinted] = (picture[tinted] * np.int32(255 - alpha) + colors * alpha + 127) // 255
+    return picture
 
 
 def _neighbours(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

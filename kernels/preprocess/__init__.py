@@ -14,16 +14,25 @@ IMPLEMENTATIONS = {"native": _native.why_not, "reference": always}
 
 
 def preprocess(
-    image: np.ndarray, size: tuple[int, int], mean: Sequence[float], std: Sequence[float], impl: str = "auto"
+    image: np.ndarray,
+    size: tuple[int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    impl: str = "auto",
+    *,
+    order: str = "rgb",
+    dtype: str = "float32",
 ) -> np.ndarray:
     """Resize and normalise a photo.
 
-    image     (H, W, 3) uint8 RGB, any strides, each side >= 1.
+    image     (H, W, 3) uint8, any strides, each side >= 1.
     size      (h, w) of the result, each >= 1.
     mean, std three values each, for RGB in [0, 1]; std positive.
     impl      "auto", "reference" or "native"; all return the same to within one grey level, 1 / (255 std).
+    order     "rgb", or "bgr" for a photo of OpenCV's; the result is RGB.
+    dtype     "float32" or "float16" of the result.
 
-    Returns (3, h, w) float32, contiguous. Raises ValueError for anything else than the above.
+    Returns (3, h, w), contiguous. Raises ValueError for anything else than the above.
     """
     check_array("image", image, ("H", "W", 3), "uint8")
     if 0 in image.shape:
@@ -36,5 +45,11 @@ def preprocess(
     check_array("std", std, (3,))
     if not (std > 0).all():
         raise ValueError(f"std: expected positive values, got {std.tolist()}")
+    if order not in ("rgb", "bgr"):
+        raise ValueError(f"order: expected rgb or bgr, got {order!r}")
+    if dtype not in ("float32", "float16"):
+        raise ValueError(f"dtype: expected float32 or float16, got {dtype!r}")
+    if order == "bgr":
+        image = image[..., ::-1]
     run = native if choose_impl("preprocess", impl, IMPLEMENTATIONS) == "native" else reference
-    return run.preprocess(image, (height, width), mean, std)
+    return run.preprocess(image, (height, width), mean, std, dtype)

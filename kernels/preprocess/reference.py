@@ -8,8 +8,10 @@ import numpy as np
 from PIL import Image
 
 
-def preprocess(image: np.ndarray, size: tuple[int, int], mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """image (H, W, 3) uint8, size (h, w), mean and std (3,) float32 -> (3, h, w) float32."""
+def preprocess(
+    image: np.ndarray, size: tuple[int, int], mean: np.ndarray, std: np.ndarray, dtype: str = "float32"
+) -> np.ndarray:
+    """image (H, W, 3) uint8, size (h, w), mean and std (3,) float32 -> (3, h, w) of that dtype."""
     height, width = size
     resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
     scale = 1 / (255 * std)
@@ -17,4 +19,4 @@ def preprocess(image: np.ndarray, size: tuple[int, int], mean: np.ndarray, std: 
     for channel in range(3):
         np.multiply(resized[..., channel], scale[channel], out=out[channel])
         out[channel] -= mean[channel] / std[channel]
-    return out
+    return out.astype(dtype, copy=False)

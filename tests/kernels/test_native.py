@@ -52,14 +52,14 @@ def test_only_the_interface_is_visible():
 @needs_library
 def test_status_becomes_an_error_with_its_message():
     with pytest.raises(ValueError, match="mask_decode: null array"):
-        _native.call("zs_mask_decode", None, *[ctypes.c_int64(1)] * 3, None, *[ctypes.c_int64(1)] * 2, None, None,
-                     ctypes.c_int32(1))
+        _native.call("zs_mask_decode", None, *[ctypes.c_int64(1)] * 3, None, ctypes.c_float(0),
+                     *[ctypes.c_int64(1)] * 2, ctypes.c_int32(2), None, None, None, ctypes.c_int32(1))
 
 
 @needs_library
 def test_library_of_other_sources_is_refused(monkeypatch, fresh_library):
     monkeypatch.setattr(_native, "ABI_VERSION", 99)
-    assert "was built from other sources (interface 1, expected 99); install again" in _native.why_not()
+    assert "was built from other sources (interface 2, expected 99); install again" in _native.why_not()
 
 
 def test_missing_library_says_how_to_get_it(monkeypatch, fresh_library):

@@ -55,9 +55,30 @@ def test_matches_reference(case, impl):
     lambda image: image[:, ::-2],
     lambda image: image[..., ::-1],
     lambda image: image[3:, 5:],
-], ids=["flipped", "strided", "bgr", "cropped"])
+    lambda image: image.transpose(1, 0, 2),
+    lambda image: np.concatenate([image, image[..., :1]], 2)[..., :3],
+    lambda image: np.broadcast_to(image[:, :, :1], image.shape),
+], ids=["flipped", "strided", "bgr", "cropped", "turned", "rgba", "grey"])
 def test_accepts_views(view, impl):
     check(view(photo(50, 70)), (32, 48), impl)
+
+
+@pytest.mark.parametrize("impl", RUNNABLE)
+def test_bgr_becomes_rgb(impl):
+    image = photo(31, 44)
+    out = preprocess(np.ascontiguousarray(image[..., ::-1]), (16, 24), MEAN, STD, impl=impl, order="bgr")
+    np.testing.assert_array_equal(out, preprocess(image, (16, 24), MEAN, STD, impl=impl))
+
+
+@pytest.mark.parametrize("impl", RUNNABLE)
+@pytest.mark.parametrize("gain", [1, 1e-6, 300], ids=["usual", "subnormal", "large"])
+def test_float16_is_the_rounded_float32(gain, impl):
+    """std scales the result into float16's subnormal numbers and to where steps are coarse."""
+    image, std = photo(40, 30), np.array(STD) / gain
+    out = preprocess(image, (17, 33), MEAN, std, impl=impl, dtype="float16")
+    single = preprocess(image, (17, 33), MEAN, std, impl=impl)
+    np.testing.assert_array_equal(out, single.astype(np.float16))
+    assert out.dtype == np.float16
 
 
 @pytest.mark.parametrize("impl", RUNNABLE)
@@ -81,3 +102,12 @@ IMAGE = np.zeros((4, 5, 3), np.uint8)
 def test_bad_input_is_named(image, size, std, message):
     with pytest.raises(ValueError, match=message):
         preprocess(image, size, MEAN, std)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"order": "gbr"}, "order: expected rgb or bgr, got 'gbr'"),
+    ({"dtype": "float64"}, "dtype: expected float32 or float16, got 'float64'"),
+])
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        preprocess(IMAGE, (8, 8), MEAN, STD, **options)
