@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from zeroseg.errors import ZerosegError
-from zeroseg.training.conse import LabelSpace, class_vectors, name_vector, read_logits
+from zeroseg.training.conse import LabelSpace, Probe, class_vectors, name_vector, read_logits
 from zeroseg.training.forward import FrozenForward
 from zeroseg.training.hub import fetching
 from zeroseg.training.recipes import TeacherConfig
@@ -55,6 +55,7 @@ class ClassifierEnsemble(Teacher):
         self.dim = self.vectors.shape[1]
         self.centre = torch.from_numpy(labels.mean())
         self.worn = torch.from_numpy(name_vector(labels, config.conse.worn_name)) if config.conse.worn_gain else None
+        self.probe = Probe.load(config.probe, len(self.vectors)) if config.probe and config.conse.worn_gain else None
         self._files = {name: _weights_file(config, name) for name in self.names}
         self._nets = {}  # stride -> networks, built when they are first needed
         self.fingerprint = {
@@ -66,6 +67,8 @@ class ClassifierEnsemble(Teacher):
             "reading": [config.conse.strength_context, config.conse.name_context, config.conse.strength_power,
                         config.conse.photo_balance, config.conse.photo_level, config.conse.worn_gain],
         }
+        if self.probe is not None:
+            self.fingerprint["probe"] = [config.conse.probe_share, file_digest(config.probe)]
 
     def embed(self, crops: torch.Tensor) -> torch.Tensor:
         """crops (B, 3, view_size, view_size) float32 in [0, 1] -> (B, D) float32."""
@@ -82,11 +85,15 @@ class ClassifierEnsemble(Teacher):
 
     def dense(self, images: torch.Tensor) -> torch.Tensor:
         """images (B, 3, H, W) float32 in [0, 1], of dense_size -> (B, h, w, D) float32."""
-        return self.read(self._logits(images, self.config.dense_stride))
+        return self.read(self.logits(images))
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """The same images -> mean class logits of the networks, (B, h, w, C) float32."""
+        return self._logits(images, self.config.dense_stride)
 
     def read(self, logits: torch.Tensor) -> torch.Tensor:
         """Class logits of places (B, h, w, C) -> embeddings (B, h, w, D)."""
-        return read_logits(logits, self.vectors, self.config.conse, self.worn)
+        return read_logits(logits, self.vectors, self.config.conse, self.worn, self.probe)
 
     def prototypes(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(count, D) vectors for a student's readout, the classes' and then the worn name's, and the (D,) centre."""

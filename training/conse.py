@@ -9,6 +9,7 @@ much to add differs for how strongly something is there and for what it is calle
 """
 
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,36 @@ class LabelSpace:
     def mean(self) -> np.ndarray:
         """(D,) float32: the mean text vector, which class vectors are measured from."""
         return self.vectors.mean(0)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """p = sigmoid(weight . logits + bias): a linear reading of class logits; weight (C,) float32, bias () float32."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        """logits (..., C) -> probabilities (...) in [0, 1]."""
+        return (logits @ self.weight + self.bias).sigmoid()
+
+    def save(self, path: str | Path) -> None:
+        with open(path, "wb") as file:
+            np.savez(file, weight=self.weight.numpy(), bias=self.bias.numpy())
+
+    @classmethod
+    def load(cls, path: str | Path, classes: int) -> "Probe":
+        """Inverse of save; ZerosegError if it is no probe of that many classes."""
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                weight, bias = stored["weight"].astype(np.float32), stored["bias"].astype(np.float32)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+            raise ZerosegError(f"probe: {path} cannot be read; make one with training/person_probe.py "
+                               f"({type(error).__name__})") from error
+        if weight.shape != (classes,) or bias.shape != () or not np.isfinite(weight).all() or not np.isfinite(bias):
+            raise ZerosegError(f"probe: {path} should hold {classes} finite weights and a bias, got {weight.shape} and "
+                               f"{bias.shape}")
+        return cls(torch.from_numpy(weight), torch.from_numpy(bias))
 
 
 def load_label_space(names: str | Path, vectors: str | Path, classes: str | Path, space: str) -> LabelSpace:
@@ -87,12 +118,13 @@ def class_vectors(labels: LabelSpace, config: ConseConfig) -> np.ndarray:
 
 
 def read_logits(logits: torch.Tensor, vectors: torch.Tensor, config: ConseConfig,
-                worn_vector: torch.Tensor | None = None) -> torch.Tensor:
+                worn_vector: torch.Tensor | None = None, probe: Probe | None = None) -> torch.Tensor:
     """Embed every place of a photo: direction from the name reading, length from the strength reading.
 
     logits       (B, h, w, C) float32 class logits per place.
     vectors      (C, D) float32, from class_vectors.
     worn_vector  (D,) float32 unit, from name_vector(worn_name); needed if config.worn_gain > 0.
+    probe        says beside the clothes where worn_name is, with config.probe_share of the word.
     Returns (B, h, w, D) float32; |v|, about [0, 1], is how sure the classifier is that something with a name is there.
     A crop is a photo of one place: h = w = 1.
     """
@@ -104,7 +136,10 @@ def read_logits(logits: torch.Tensor, vectors: torch.Tensor, config: ConseConfig
     places = strength**config.strength_power * torch.nn.functional.normalize(name, dim=-1)
     if config.worn_gain:
         worn = [c for c in config.worn_classes if c < len(vectors)]
-        share = (config.worn_gain * probability[..., worn].sum(-1, keepdim=True)).clamp(max=1.0)
+        evidence = probability[..., worn].sum(-1, keepdim=True)
+        if probe is not None:
+            evidence = evidence.lerp(probe(logits)[..., None], config.probe_share)
+        share = (config.worn_gain * evidence).clamp(max=1.0)
         places = (1 - share) * places + share * worn_vector
     if config.photo_balance:
         strongest = places.norm(dim=-1).flatten(1).quantile(0.98, dim=1).clamp(min=1e-3)

@@ -31,6 +31,7 @@ class ConseConfig:
     photo_level: float = 0.5
     worn_weight: float = 2.0  # weight of worn_name in classes of things people wear (ImageNet has no person); 0 = off
     worn_gain: float = 0.0  # > 0: worn_name takes min(1, gain x their probability) of a place, whatever else is there
+    probe_share: float = 0.3  # with a probe for worn_name: its part of the evidence, the clothes have the rest
     worn_name: str = "person"
     worn_classes: tuple[int, ...] = WORN_CLASSES
 
@@ -43,6 +44,7 @@ class TeacherConfig:
     weights: str | None = None  # timm: folder with NAME.safetensors; None = the hub
     tf_weights: tuple[str, ...] = ("mobilenetv2_100",)  # timm: local weights that came from TensorFlow, that is with
     #                                                     "same" padding and inputs in [-1, 1] where timm's own differ
+    probe: str | None = None  # timm: .npz from training/person_probe.py, where conse.worn_name is; needs worn_gain
     view_size: int = 224  # px, side of the crops a classifier embeds; a CLIP tower has its own
     dense_short_side: int = 448  # px, short side of the photo a dense map is read from
     dense_stride: int = 16  # px between places (the last stage is dilated)
