@@ -28,10 +28,12 @@ EXTRAS = {
     "gpu": ["torch", "triton; platform_system == 'Linux'"],
     # TensorRT itself comes with the CUDA or JetPack installation; its wheels fetch their libraries from another index
     "trt": ["tensorrt"],
+    "openvino": ["openvino"],
     "supervision": ["supervision"],
+    "live": ["av>=14.4"],
 }
 # what the tests compare against, and the linter
-EXTRAS["dev"] = sorted({*EXTRAS["train"], *EXTRAS["export"], *EXTRAS["supervision"],
+EXTRAS["dev"] = sorted({*EXTRAS["train"], *EXTRAS["export"], *EXTRAS["supervision"], *EXTRAS["live"],
                         "pytest", "ruff", "cmake", "transformers", "torchmetrics", "pycocotools", "scipy"})
 
 

@@ -1,29 +1,44 @@
-"""zeroseg-infer: photos in; overlay, label map and JSON out."""
+"""zeroseg-infer: photos in; overlay, label map and JSON out. Cameras, videos and streams likewise."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
+from zeroseg.artifact import BACKENDS
 from zeroseg.cli import Command
+from zeroseg.commands.live_options import LOOK, NAMES, SOURCE, VIDEO_FILES, options
 
 KINDS = ("overlay", "labels", "json", "contact")
+PHOTO_KINDS = "overlay,labels,json"  # what photos get by default
 
 
-class KindList(click.ParamType):
-    """A comma-separated choice of what to write."""
+class Save(NamedTuple):
+    """--save, read: kinds of files, and the video to write."""
+
+    kinds: tuple[str, ...]
+    video: Path | None = None
+
+
+class SaveList(click.ParamType):
+    """A comma-separated choice of what to write, with at most one video file among it."""
 
     name = "kinds"
 
     def convert(self, value, param, ctx):
-        kinds = tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-        unknown = [kind for kind in kinds if kind not in KINDS]
-        if unknown or not kinds:
-            self.fail(f"expected one or more of {', '.join(KINDS)}, got {value!r}", param, ctx)
-        return kinds
+        if isinstance(value, Save):
+            return value
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+        videos = [part for part in parts if Path(part).suffix.lower() in VIDEO_FILES]
+        kinds = tuple(part for part in parts if part not in videos)
+        if not parts or len(videos) > 1 or any(kind not in KINDS for kind in kinds):
+            self.fail(f"expected one or more of {', '.join(KINDS)}, or a video file ({', '.join(VIDEO_FILES)}), "
+                      f"got {value!r}", param, ctx)
+        return Save(kinds, Path(videos[0]) if videos else None)
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("sources", nargs=-1, required=True, metavar="PHOTO...")
+@click.argument("sources", nargs=-1, metavar="SOURCE...")
 # What to look for
 @click.option("--labels", required=True, metavar="WORDS",
               help="Comma list, @FILE with one label a line, or labels.npz.")
@@ -34,32 +49,72 @@ class KindList(click.ParamType):
 # What to write
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="zeroseg-out", show_default=True,
               metavar="DIR", help="Folder for the results; made if needed.")
-@click.option("--save", type=KindList(), default="overlay,labels,json", show_default=True, metavar="KINDS",
-              help="Which results: overlay, labels (label-map PNG), json, contact (one sheet of all overlays).")
+@click.option("--save", type=SaveList(), metavar="KINDS|VIDEO",
+              help="overlay, labels (label-map PNG), json, contact (one sheet of all overlays); or a video file, such "
+              f"as out.mp4.  [default: {PHOTO_KINDS}; of a video, a video]")
+@click.option("--jsonl", metavar="FILE", help="One JSON line per frame; - for standard output.")
+@click.option("--rle", is_flag=True, help="With COCO run lengths of the masks in --jsonl.")
 @click.option("--alpha", type=click.FloatRange(0, 1), default=0.5, show_default=True, metavar="0..1",
               help="Strength of the colours over the photo.")
+# Cameras, videos, streams
+@options(SOURCE, LOOK)
+@click.option("--headless", is_flag=True, help="Open no window for a camera or stream.")
 # How to run
 @click.option("--model", metavar="FILE|NAME", help="Model file (.onnx, .pt) or a bundled name.  [default: bundled]")
-@click.option("--backend", type=click.Choice(["auto", "onnxruntime", "torch"]), default="auto", show_default=True)
+@click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True, metavar="NAME",
+              help=f"What runs the network: auto, {', '.join(BACKENDS)}.")
 @click.option("--threads", type=click.IntRange(1), metavar="N",
               help="CPU threads.  [default: all this process may use]")
-def infer(sources, labels, text, threshold, out, save, alpha, model, backend, threads):
-    """Find what you name in photos.
+@click.pass_context
+def infer(ctx, sources, save, **given):
+    """Find what you name in photos, videos, cameras and streams.
 
-    PHOTO is a picture, a folder of pictures, or a glob in quotes. Words the model does not know by heart are placed
-    near words that it knows and marked with ~.
+    SOURCE is a picture, a folder of pictures, a glob in quotes, a video file, an address (rtsp://, http:// of an MJPEG
+    camera, csi://0 on a Jetson) or test://, a moving test picture. A folder with --save VIDEO becomes a video. Words
+    the model does not know by heart are placed near words that it knows and marked with ~.
 
     \b
     Example:
       zeroseg-infer photo.jpg --labels "cat,sofa,houseplant"
       zeroseg-infer holiday/ "more/*.png" --labels @words.txt --out found --save overlay,contact
+      zeroseg-infer clip.mp4 --labels "cat,dog" --save out.mp4
+      zeroseg-infer --camera 0 --labels "cat,dog"
     """
     import time
 
     started = time.perf_counter()
     from zeroseg.commands.infer_run import InferOptions, run_infer
+    from zeroseg.live.kinds import kind_of
 
-    options = InferOptions(labels=labels, text=text, threshold=threshold, out=out, save=save, alpha=alpha, model=model,
-                           backend=backend, threads=threads)
-    failed = run_infer(list(sources), options, started)
-    raise SystemExit(1 if failed else 0)
+    sources = list(sources)
+    if given["camera"] is not None:
+        sources.append(_camera(given["camera"]))
+    if not sources:
+        raise click.UsageError("Missing argument 'SOURCE...': a picture, folder, video or address, or --camera 0")
+    moving = any(kind_of(source) != "pictures" for source in sources)
+    photo_options = {name: given[name] for name in ("labels", "text", "threshold", "out", "alpha", "model", "backend",
+                                                    "threads")}
+    if not (moving or (save and save.video) or given["jsonl"]):
+        for name in (*NAMES["source"], *NAMES["look"], "rle", "headless"):
+            if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+                raise click.UsageError(f"--{name.replace('_', '-')}: only for cameras, videos and streams, or with "
+                                       "--save VIDEO or --jsonl")
+        kinds = save.kinds if save else tuple(PHOTO_KINDS.split(","))
+        failed = run_infer(sources, InferOptions(save=kinds, **photo_options), started)
+        raise SystemExit(1 if failed else 0)
+    from zeroseg.commands.live_run import LiveOptions, run_live
+
+    for kind in save.kinds if save else ():
+        if kind in ("json", "contact"):
+            raise click.BadParameter(f"{kind} is for photos; use overlay, labels or a video file, and --jsonl FILE",
+                                     param_hint="--save")
+    run_live(sources, LiveOptions(save=save.kinds if save else (), video=save.video if save else None, **given),
+             started)
+
+
+def _camera(text: str) -> str:
+    return text if text.isdigit() or "/" in text or "://" in text else f"/dev/{text}"
+
+
+if __name__ == "__main__":
+    infer()

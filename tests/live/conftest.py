@@ -1,0 +1,61 @@
+"""Little videos made on the spot, and a segmenter that knows the test pattern's colours."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from tests.color_model import SPACE, vectors
+from zeroseg.segmenter import Segmenter
+from zeroseg.words import LabelPack
+
+COLORS = ["red", "green", "blue"]
+
+
+def color_pack(names=COLORS, colors=None):
+    """A pack whose labels are the color model's segments."""
+    known = np.ones(len(names), bool)
+    return LabelPack(list(names), vectors(*(colors or names)), SPACE, known=known, nearest=[[] for _ in names])
+
+
+@pytest.fixture(scope="session")
+def color_segmenter(color_model):
+    return Segmenter.load(color_model, threads=1).set_labels(color_pack())
+
+
+@pytest.fixture
+def packs(tmp_path):
+    path = tmp_path / "labels.npz"
+    color_pack().save(path)
+    return path
+
+
+def write_video(path, pictures, pts=None, rate=25, codec="mpeg4", pix_fmt="yuv420p", time_base=None):
+    """Encode (H, W, 3) uint8 pictures; pts in units of time_base, else one per 1/rate s."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt, stream.bit_rate = pix_fmt, 2_000_000
+        time_base = time_base or Fraction(1, rate)
+        stream.codec_context.time_base = time_base
+        for i, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = (pts[i] if pts else i), time_base
+            for packet in stream.encode(frame):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path
+
+
+def video_times(path):
+    """(times of all frames in seconds, duration in seconds) read back with PyAV alone."""
+    import av
+
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        times = [float(frame.pts * frame.time_base) for frame in container.decode(stream)]
+        if stream.duration is None:  # some containers keep one for the whole only
+            return times, container.duration / av.time_base
+        return times, float(stream.duration * stream.time_base)

@@ -1,0 +1,144 @@
+"""zeroseg-infer with cameras, videos and patterns: what it writes, says and refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from tests.live.conftest import video_times, write_video
+from zeroseg.commands.infer import infer
+from zeroseg.live.pattern import TestPattern
+
+pytest.importorskip("av")
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = "test://?size=160x96&live=0&frames=8"
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch, packs):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+
+
+@pytest.fixture
+def run(color_model):
+    def invoke(*arguments):
+        return CliRunner().invoke(infer, [*map(str, arguments), "--labels", "labels.npz", "--model", str(color_model),
+                                          "--threads", "1"])
+    return invoke
+
+
+@pytest.fixture
+def clip(tmp_path):
+    pattern = TestPattern("test://?size=160x96&live=0")
+    return write_video(tmp_path / "clip.mp4", [pattern.picture(i) for i in range(10)])
+
+
+def test_video_in_video_out(run, clip):
+    done = run("clip.mp4", "--save", "out.mp4", "--jsonl", "out.jsonl")
+    assert done.exit_code == 0, done.output
+    assert video_times("out.mp4") == (pytest.approx(video_times(clip)[0], abs=1e-3), pytest.approx(0.4, abs=1e-3))
+    assert len(Path("out.jsonl").read_text().splitlines()) == 10
+    assert "wrote out.mp4: 10 frames" in done.output and "10 frames in" in done.output
+    assert not Path("zeroseg-out").exists()
+
+
+def test_video_alone_gets_a_video(run, clip):
+    done = run("clip.mp4")
+    assert done.exit_code == 0, done.output
+    assert len(video_times("zeroseg-out/clip_overlay.mp4")[0]) == 10
+
+
+def test_folder_with_a_video_to_save_is_frames(run):
+    Path("album").mkdir()
+    for i in range(3):
+        Image.new("RGB", (64, 48), (i * 120, 0, 0)).save(f"album/{i}.png")
+    done = run("album", "--save", "out.mp4", "--fps", "5")
+    assert done.exit_code == 0, done.output
+    assert video_times("out.mp4")[0] == pytest.approx([0, 0.2, 0.4], abs=1e-3)
+
+
+def test_options_reach_the_frames(run):
+    done = run(SMALL, "--rotate", "90", "--every", "2", "--max-frames", "3", "--save", "overlay,labels", "--no-legend")
+    assert done.exit_code == 0, done.output
+    maps = sorted(path.name for path in Path("zeroseg-out").glob("*_labels.png"))
+    assert maps == [f"00000{i}_labels.png" for i in (0, 2, 4)]
+    assert Image.open("zeroseg-out/000004_overlay.png").size == (96, 160)
+
+
+def test_json_lines_on_standard_output_are_alone_there(run):
+    done = run(SMALL, "--jsonl", "-")
+    assert done.exit_code == 0, done.output
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record["frame"] for record in records] == list(range(8))
+
+
+def test_legend_and_figures_are_drawn(run):
+    for name, options in (("plain", ["--no-legend"]), ("legend", []), ("figures", ["--no-legend", "--figures"])):
+        assert run(SMALL, "--max-frames", "1", "--save", "overlay", "--out", name, *options).exit_code == 0
+    plain, legend, figures = (Image.open(f"{name}/000000_overlay.png").convert("RGB")
+                              for name in ("plain", "legend", "figures"))
+    left, right = (0, 0, 80, 48), (80, 0, 160, 48)
+    assert legend.crop(left).tobytes() != plain.crop(left).tobytes()
+    assert figures.crop(right).tobytes() != plain.crop(right).tobytes()
+    bottom = (0, 70, 160, 96)
+    assert legend.crop(bottom).tobytes() == plain.crop(bottom).tobytes() == figures.crop(bottom).tobytes()
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ([], "Missing argument 'SOURCE...'"),
+    (["--camera", "77"], "camera 77: there is no such camera; cameras here: "),
+    (["--camera", "/dev/video77"], "camera /dev/video77: there is no such camera; cameras here: "),
+    (["missing.mp4"], "missing.mp4: no such file"),
+    (["test://?size=1x1"], "expected 16 to 7680"),
+    (["test://"], "there is no display for a window: use --serve, --save out.mp4 or --jsonl FILE"),
+    (["test://", "test://"], "2 sources: expected one camera, video or stream"),
+    (["csi://0"], "csi://0 needs GStreamer"),
+    (["http://127.0.0.1:9/x"], "http://127.0.0.1:9/x: nothing answers there"),
+    ([SMALL, "--save", "json"], "json is for photos"),
+    ([SMALL, "--save", "a.mp4,b.mp4"], "or a video file"),
+    ([SMALL, "--size", "big"], "expected WIDTHxHEIGHT"),
+    ([SMALL, "--jsonl", "no/such/folder.jsonl"], "no/such/folder.jsonl: cannot be written"),
+    (["photo.png", "--rotate", "90"], "--rotate: only for cameras, videos and streams"),
+])
+def test_bad_input_ends_in_one_line(run, monkeypatch, arguments, message):
+    monkeypatch.setenv("PATH", "")  # a Jetson has GStreamer
+    Image.new("RGB", (64, 48)).save("photo.png")
+    done = run(*arguments)
+    assert done.exit_code in (1, 2) and message in done.output
+    assert isinstance(done.exception, SystemExit) and "Traceback" not in done.output
+    assert done.output.strip().splitlines()[-1].startswith("Error: ")
+
+
+def test_video_that_is_read_is_not_overwritten(run, clip):
+    before = clip.read_bytes()
+    done = run("clip.mp4", "--save", "clip.mp4")
+    assert done.exit_code == 1 and "would be overwritten" in done.output and clip.read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT of another process is a POSIX call")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_command_leaves_a_whole_video(tmp_path, color_model, number):
+    command = [sys.executable, "-c", "from zeroseg.cli import infer; infer()", "test://?size=160x96&fps=50", "--labels",
+               "labels.npz", "--model", str(color_model), "--threads", "1", "--save", "out.mp4", "--headless",
+               "--jsonl", "out.jsonl"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    lines = tmp_path / "out.jsonl"
+    end = time.monotonic() + 60
+    while not (lines.exists() and lines.read_text().count("\n") > 5):
+        assert process.poll() is None and time.monotonic() < end, process.stdout.read()
+        time.sleep(0.05)
+    process.send_signal(number)
+    output = process.communicate(timeout=30)[0].decode()
+    assert process.returncode == 0, output
+    times, _ = video_times(tmp_path / "out.mp4")
+    assert len(times) == lines.read_text().count("\n") > 5 and "Traceback" not in output

@@ -1,0 +1,65 @@
+"""The options that zeroseg-infer and zeroseg-serve share: where frames come from, how they look, who may see them."""
+
+import click
+
+VIDEO_FILES = (".mp4", ".mkv", ".mov", ".m4v", ".avi", ".webm")  # that --save writes
+HOST, PORT = "127.0.0.1", 8000
+SMOOTHING_S = 0.3
+
+
+class Size(click.ParamType):
+    """WIDTHxHEIGHT in pixels."""
+
+    name = "size"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, tuple):
+            return value
+        width, _, height = value.lower().partition("x")
+        if not (width.isdigit() and height.isdigit() and 16 <= int(width) <= 16384 and 16 <= int(height) <= 16384):
+            self.fail(f"expected WIDTHxHEIGHT such as 1280x720, got {value!r}", param, ctx)
+        return int(width), int(height)
+
+
+SOURCE = [
+    click.option("--camera", metavar="N|DEVICE", help="Camera by number or device file, such as 0 or /dev/video0."),
+    click.option("--size", type=Size(), metavar="WxH",
+                 help="Picture size asked of a camera; others are scaled down to fit."),
+    click.option("--fps", type=click.FloatRange(0, min_open=True), metavar="N",
+                 help="At most so many frames a second; for pictures, how many make a second."),
+    click.option("--rotate", type=click.Choice(["0", "90", "180", "270"]), default="0", show_default=True,
+                 help="Degrees clockwise.  (Phone videos are turned upright anyway.)"),
+    click.option("--flip", type=click.Choice(["horizontal", "vertical", "both"]), help="Mirror the picture."),
+    click.option("--every", type=click.IntRange(1), default=1, show_default=True, metavar="N",
+                 help="Take only each N-th frame."),
+    click.option("--max-frames", type=click.IntRange(1), metavar="N", help="Stop after N frames."),
+]
+LOOK = [
+    click.option("--smooth", type=click.FloatRange(0), metavar="SECONDS",
+                 help=f"Smooth labels over time; 0 for none.  [default: {SMOOTHING_S}; pictures 0]"),
+    click.option("--legend/--no-legend", default=True, show_default=True, help="Names and scores in the picture."),
+    click.option("--figures", is_flag=True, help="Frame rate and latency in the picture."),
+]
+SERVER = [
+    click.option("--host", default=HOST, show_default=True, metavar="ADDRESS",
+                 help="Where the page listens; 0.0.0.0 for the whole network."),
+    click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, metavar="N",
+                 help="0 takes a free one."),
+    click.option("--token", metavar="SECRET", envvar="ZEROSEG_TOKEN",
+                 help="Viewers need it: http://host:port/?token=SECRET.  [also: ZEROSEG_TOKEN]"),
+    click.option("--insecure", is_flag=True, help="Let the network in without a token."),
+]
+NAMES = {
+    "source": ("camera", "size", "fps", "rotate", "flip", "every", "max_frames"),
+    "look": ("smooth", "legend", "figures"),
+    "server": ("host", "port", "token", "insecure"),
+}
+
+
+def options(*groups):
+    """A decorator that adds groups of options, in order."""
+    def decorate(command):
+        for option in reversed([option for group in groups for option in group]):
+            command = option(command)
+        return command
+    return decorate

@@ -1,0 +1,182 @@
+"""What zeroseg-infer and zeroseg-serve do with a camera, a video or a stream once their options are parsed."""
+
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from zeroseg.commands.infer_run import approximate_words, kernels_used, parse_labels
+from zeroseg.commands.live_options import HOST, PORT, SMOOTHING_S
+from zeroseg.errors import ZerosegError
+from zeroseg.live.adjust import Adjustment
+from zeroseg.live.frame import Source
+from zeroseg.live.kinds import kind_of
+from zeroseg.live.pictures import PICTURES_PER_S
+from zeroseg.live.pipeline import Pipeline
+from zeroseg.live.sinks import JsonLines, PictureFiles, Sink, VideoFile, Window, has_display
+from zeroseg.live.sources import open_source
+from zeroseg.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class LiveOptions:
+    """The command's options, named as there."""
+
+    labels: str
+    text: str = "auto"
+    threshold: float | None = None
+    out: Path = Path("zeroseg-out")
+    save: tuple[str, ...] = ()
+    video: Path | None = None
+    jsonl: str | None = None
+    rle: bool = False
+    alpha: float = 0.5
+    camera: str | None = None
+    size: tuple[int, int] | None = None
+    fps: float | None = None
+    rotate: str = "0"
+    flip: str | None = None
+    every: int = 1
+    max_frames: int | None = None
+    smooth: float | None = None
+    legend: bool = True
+    figures: bool = False
+    headless: bool = False
+    serve: bool = False
+    host: str = HOST
+    port: int = PORT
+    token: str | None = None
+    insecure: bool = False
+    model: str | None = None
+    backend: str = "auto"
+    threads: int | None = None
+
+
+def run_live(sources: list[str], options: LiveOptions, started: float) -> None:
+    """Run one source to its end, or to Ctrl-C. started: perf_counter at the command's start."""
+    if options.serve:
+        from zeroseg.live.server import check_exposure
+
+        check_exposure(options.host, options.token, options.insecure)
+    labels = parse_labels(options.labels)
+    pictures = all(kind_of(source) == "pictures" for source in sources)
+    echo = _to_stderr if options.jsonl == "-" else click.echo
+    source = open_any(sources, options, pictures, say=lambda line: tqdm.write(line, file=sys.stderr))
+    try:
+        video = _video_path(sources, source, options)
+        segmenter = Segmenter.load(options.model, options.backend, options.threads)
+        segmenter.set_labels(labels, text=options.text)
+        for line in approximate_words(segmenter.pack):
+            echo(line)
+        sinks = make_sinks(source, options, video)
+        smoothing_s = options.smooth if options.smooth is not None else (0.0 if pictures else SMOOTHING_S)
+        pipeline = Pipeline(source, segmenter, sinks, smoothing_s, threshold=options.threshold, alpha=options.alpha,
+                            legend=options.legend and not options.serve, figures=options.figures)
+    except BaseException:
+        source.close()
+        raise
+    server = None
+    if options.serve:
+        from zeroseg.live.server import Server
+
+        server = Server(segmenter, pipeline, options.host, options.port, options.token, text=options.text).start()
+        echo(f"page: {server.address}  (Ctrl-C ends)")
+    window = next((sink for sink in sinks if isinstance(sink, Window)), None)
+    echo(f"{source.name}: model {segmenter.sidecar.name} on {segmenter.runner.backend}, "
+                f"start {1000 * (time.perf_counter() - started):.0f} ms")
+    try:
+        lines = _run(pipeline, window, keep_open=server is not None)
+    finally:
+        if server is not None:
+            server.stop()
+        if window is not None:
+            window.destroy()
+    for line in [*lines, summary(pipeline, time.perf_counter() - pipeline.figures.started_s)]:
+        echo(line)
+
+
+def _to_stderr(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def open_any(sources: list[str], options: LiveOptions, pictures: bool, say) -> Source:
+    """The source with the options' adjustments."""
+    adjustment = Adjustment(rotate=int(options.rotate), flip=options.flip, size=options.size,
+                            fps=None if pictures else options.fps, every=options.every, max_frames=options.max_frames)
+    paced = options.serve and options.video is None and options.jsonl is None and not options.save
+    return open_source(sources, adjustment, picture_rate=options.fps or PICTURES_PER_S, pace=paced, loop=paced, say=say)
+
+
+def _video_path(sources: list[str], source: Source, options: LiveOptions) -> Path | None:
+    """Where the video goes: --save's, or for a file with nothing else asked for, one in --out."""
+    video = options.video
+    if video is None and not source.live and not (options.save or options.jsonl or options.serve or options.headless):
+        video = options.out / f"{Path(source.name.rstrip('/')).stem or 'pictures'}_overlay.mp4"
+    if video is not None and any(Path(text).exists() and video.exists() and video.samefile(text) for text in sources):
+        raise ZerosegError(f"{video}: is the video that is read and would be overwritten; choose another --save")
+    return video
+
+
+def make_sinks(source: Source, options: LiveOptions, video: Path | None) -> list[Sink]:
+    """The sinks that the options ask for; a window for a live source where there is a display."""
+    sinks: list[Sink] = []
+    if video is not None:
+        sinks.append(VideoFile(video, options.fps if source.live and options.fps else source.rate))
+    if options.save:
+        sinks.append(PictureFiles(options.out, options.save))
+    if options.jsonl:
+        sinks.append(JsonLines(options.jsonl, options.rle))
+    if source.live and not options.headless and not options.serve:
+        if has_display():
+            sinks.append(Window(f"zeroseg: {source.name}"))
+        elif not sinks:
+            raise ZerosegError("there is no display for a window: use --serve, --save out.mp4 or --jsonl FILE "
+                               "(or --headless, to see figures only)")
+    return sinks
+
+
+def _run(pipeline: Pipeline, window: Window | None, keep_open: bool) -> list[str]:
+    """Run with a progress bar; a page stays open after its source has ended."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: files are finished
+    ended = False
+    with tqdm(total=pipeline.source.frame_count, unit="frame", disable=None, leave=False) as bar:
+        def poll():
+            bar.n = pipeline.figures.frames
+            bar.set_postfix({"dropped": pipeline.dropped} if pipeline.source.live else {}, refresh=True)
+            if window is not None:
+                window.poll()
+                if window.closed.is_set():
+                    pipeline.stop()
+
+        def interrupted():
+            nonlocal ended
+            ended = True
+
+        lines = pipeline.run(poll, 0.02 if window else 0.1, interrupted)
+    if keep_open and not ended:
+        click.echo(f"{pipeline.source.name}: ended; the page stays (Ctrl-C ends)")
+        try:
+            while True:
+                time.sleep(1.0)
+        except KeyboardInterrupt:
+            pass
+    return lines
+
+
+def summary(pipeline: Pipeline, seconds: float) -> str:
+    """One line of figures."""
+    figures = pipeline.figures
+    p50, p95, _ = figures.latency_quantiles_ms()
+    parts = [f"{figures.frames} frames in {seconds:.1f} s ({figures.frames / max(seconds, 1e-9):.1f} FPS)"]
+    if pipeline.source.live:
+        parts += [f"{pipeline.dropped} dropped", f"latency {p50:.0f} ms (95 %: {p95:.0f} ms)"]
+        if pipeline.source.reconnects:
+            parts.append(f"{pipeline.source.reconnects} reconnects")
+    stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in figures.stages_ms().items() if stage != "wait")
+    return f"{', '.join(parts)}; ms: {stages}; kernels {kernels_used()}"

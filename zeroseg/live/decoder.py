@@ -1,0 +1,168 @@
+"""Video files and network streams through PyAV.
+
+PyAV rather than OpenCV: it gives every frame's own time stamp and time base (so that variable frame rates survive),
+the display rotation of phone videos, the reason of an error, and an encoder that takes those time stamps back. Its
+wheels carry FFmpeg for Linux, macOS and Windows, so nothing else has to be installed.
+"""
+
+import time
+from fractions import Fraction
+
+import numpy as np
+
+from zeroseg.errors import ZerosegError, missing_extra
+from zeroseg.live.frame import MICROSECOND, Frame, Source
+
+OPEN_TIMEOUT_S, READ_TIMEOUT_S = 5.0, 3.0
+_DAMAGED_MAX = 500  # packets in a row that cannot be decoded, before a source counts as unreadable
+
+
+def load_av():
+    """The av module, quiet; or the extra to install."""
+    try:
+        import av
+    except ImportError as error:
+        raise missing_extra("PyAV (av)", "live", "reading and writing video") from error
+    av.logging.set_level(av.logging.PANIC)  # what matters is raised; FFmpeg's log lines would tear the progress bar
+    return av
+
+
+class Decoder(Source):
+    """The first video stream of a file, device or URL.
+
+    url            what FFmpeg opens; container_format and options as FFmpeg names them.
+    live           True: time stamps are the arrival times, since a camera's own may jump or be missing.
+    """
+
+    def __init__(self, url: str, name: str | None = None, container_format: str | None = None,
+                 options: dict[str, str] | None = None, live: bool = False):
+        av = load_av()
+        self.name, self.live, self._av = name or url, live, av
+        timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S) if live or "://" in url else None
+        try:
+            self._container = av.open(url, format=container_format, options=options or {}, timeout=timeout)
+        except (av.FFmpegError, ValueError) as error:
+            raise ZerosegError(f"{self.name}: {_reason(error)}") from error
+        streams = [s for s in self._container.streams.video if not _is_cover(s)]
+        if not streams:
+            self.close()
+            raise ZerosegError(f"{self.name}: there is no video in it")
+        self._stream = streams[0]
+        if self._stream.codec_context is None:
+            self.close()
+            raise ZerosegError(f"{self.name}: this PyAV cannot decode its video codec; convert it to H.264")
+        self._stream.thread_type = "SLICE" if live else "AUTO"  # frame threads would delay a live picture
+        self.rate = self._stream.average_rate or self._stream.guessed_rate
+        self.frame_count = None if live else self._count()
+        self._first_pts: int | None = None
+        self._last_pts = -1
+        self._index = self._damaged = 0
+        self._end = ""
+        self._frames = self._decode()
+
+    @property
+    def finite(self) -> bool:
+        """Whether it has an end, as a file has, even one behind a URL."""
+        return self._container.duration is not None
+
+    def _count(self) -> int | None:
+        if self._stream.frames:
+            return self._stream.frames
+        duration = self._container.duration
+        return round(duration * self.rate / self._av.time_base) if duration and self.rate else None
+
+    def read(self) -> Frame | None:
+        start_s = time.perf_counter()
+        picture = next(self._frames, None)
+        if picture is None:
+            if self._index == 0 and not self.live:
+                raise ZerosegError(f"{self.name}: no frame in it can be decoded{self._end or '; it is empty'}")
+            return None
+        image = _upright(picture)
+        frame = self._timed(picture, image)
+        frame.capture_ms = 1000 * (time.perf_counter() - (frame.captured_s if self.live else start_s))
+        self._index += 1
+        return frame
+
+    def _timed(self, picture, image: np.ndarray) -> Frame:
+        now = time.perf_counter()
+        if self.live:
+            self._first_pts = round(now * 1e6) if self._first_pts is None else self._first_pts
+            return Frame(image, self._index, round(now * 1e6) - self._first_pts, MICROSECOND, 0, now)
+        time_base = picture.time_base or self._stream.time_base
+        step = max(1, round(1 / (self.rate or Fraction(25)) / time_base))
+        pts = picture.pts if picture.pts is not None else self._last_pts + step
+        if self._first_pts is None:
+            self._first_pts = pts
+        pts = max(pts - self._first_pts, self._last_pts + 1)  # a writer needs them to rise
+        self._last_pts = pts
+        return Frame(image, self._index, pts, time_base, picture.duration or step, now)
+
+    def _decode(self):
+        """The pictures; damage between them is counted and stepped over, damage for good ends them."""
+        av, in_a_row = self._av, 0
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    return
+                for picture in packet.decode():
+                    in_a_row = 0
+                    yield picture
+            except (av.EOFError, av.ExitError):
+                return
+            except av.DecoderNotFoundError as error:
+                raise ZerosegError(f"{self.name}: this PyAV cannot decode its video codec "
+                                   f"({error.strerror}); convert it to H.264") from error
+            except av.InvalidDataError as error:
+                self._damaged += 1
+                in_a_row += 1
+                if in_a_row >= _DAMAGED_MAX:
+                    self._end = f" ({_reason(error)})"
+                    return
+            except av.FFmpegError as error:
+                self._end = f" ({_reason(error)})"
+                if self.live:
+                    raise ZerosegError(f"{self.name}: {_reason(error)}") from error
+                return
+
+    def remarks(self) -> list[str]:
+        if self.live:
+            return []
+        lines = []
+        if self._damaged:
+            lines.append(f"{self.name}: {self._damaged} damaged pieces were stepped over")
+        if self._stream.frames and self._index < self._stream.frames - self._damaged:
+            lines.append(f"{self.name}: says it has {self._stream.frames} frames, but ends after {self._index}"
+                         f"{self._end}; it may be cut off")
+        return lines
+
+    def close(self) -> None:
+        self._frames = iter(())  # the generator holds the container
+        self._container.close()
+
+
+def _is_cover(stream) -> bool:
+    """Whether a "video" is the cover picture of a song."""
+    return bool(getattr(stream, "disposition", 0) & 0x400)  # AV_DISPOSITION_ATTACHED_PIC
+
+
+def _upright(picture) -> np.ndarray:
+    """A decoded picture of any pixel format as (H, W, 3) uint8 RGB, turned as its display matrix says."""
+    image = picture.to_ndarray(format="rgb24")
+    turns = round(getattr(picture, "rotation", 0) / 90) % 4  # counter-clockwise, as numpy counts
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    hints = {
+        "No such file or directory": "no such file",
+        "Invalid data found when processing input": "not a video that FFmpeg can read, or cut off at its end",
+        "Connection refused": "nothing answers there (connection refused)",
+        "Immediate exit requested": "no answer in time",
+        "Device or resource busy": "in use by another program",
+        "Permission denied": "permission denied (is this user in the group `video`?)",
+    }
+    return hints.get(text, text)

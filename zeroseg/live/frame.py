@@ -1,0 +1,65 @@
+"""What flows through the pipeline: one picture with its time, and the face of whatever gives such pictures."""
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+
+MICROSECOND = Fraction(1, 1_000_000)  # the time base of sources that have none of their own
+
+
+@dataclass
+class Frame:
+    """One picture of a source.
+
+    image      (H, W, 3) uint8 RGB, upright.
+    index      its number in the source, from 0; frames that were left out count.
+    pts        its time in units of time_base; the source's first frame has 0.
+    duration   how long it is shown, in units of time_base; 0 where the source does not say.
+    captured_s perf_counter() when it was had, for latency.
+    """
+
+    image: np.ndarray
+    index: int
+    pts: int
+    time_base: Fraction = MICROSECOND
+    duration: int = 0
+    captured_s: float = field(default_factory=time.perf_counter)
+    capture_ms: float = 0.0
+
+    @property
+    def time_s(self) -> float:
+        return float(self.pts * self.time_base)
+
+
+class Source(ABC):
+    """Where frames come from. Not thread-safe: one thread reads and closes.
+
+    live         frames come at their own pace: whoever is late must take the newest.
+    frame_count  how many there will be, None where that is not known.
+    rate         frames per second, None where that is not known.
+    lost         frames of a live source that were gone before they could be read, as far as it can tell.
+    """
+
+    name: str = ""
+    live: bool = False
+    frame_count: int | None = None
+    rate: Fraction | None = None
+    reconnects: int = 0
+    lost: int = 0
+
+    @abstractmethod
+    def read(self) -> Frame | None:
+        """The next frame, None after the last. Raises ZerosegError in one line."""
+
+    def close(self) -> None:  # noqa: B027 (many sources hold nothing)
+        """Let go of files and devices; may be called twice."""
+
+    def stop(self) -> None:  # noqa: B027
+        """Make a read() in another thread that waits return soon."""
+
+    def remarks(self) -> list[str]:
+        """What a person should know after the last frame, a line each."""
+        return []

@@ -1,0 +1,95 @@
+"""A folder of pictures as frames, and files played at their own pace."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from zeroseg.errors import ZerosegError
+from zeroseg.image import load_image
+from zeroseg.live.frame import Frame, Source
+
+PICTURES_PER_S = 10
+
+
+class Pictures(Source):
+    """Picture files in order, each a frame of 1/rate seconds. One that cannot be read is left out and remarked on."""
+
+    def __init__(self, paths: Sequence[Path], rate: float = PICTURES_PER_S, name: str | None = None):
+        if not paths:
+            raise ZerosegError(f"{name}: no pictures there")
+        self._paths = list(paths)
+        self.name = name or str(self._paths[0])
+        self.rate = Fraction(rate).limit_denominator(1001)
+        self.frame_count = len(self._paths)
+        self._index, self._wrong = 0, []
+
+    def read(self) -> Frame | None:
+        while self._index < len(self._paths):
+            start_s = time.perf_counter()
+            index, self._index = self._index, self._index + 1
+            try:
+                image = load_image(self._paths[index])
+            except ZerosegError as error:
+                self._wrong.append(str(error))
+                continue
+            frame = Frame(image, index, index, 1 / self.rate, 1, start_s)
+            frame.capture_ms = 1000 * (time.perf_counter() - start_s)
+            return frame
+        if len(self._wrong) == len(self._paths):
+            raise ZerosegError(self._wrong[0])
+        return None
+
+    def remarks(self) -> list[str]:
+        return list(self._wrong)
+
+
+class Paced(Source):
+    """A file as if it were filmed now: frames come at their times, and again from the start if loop is set.
+
+    It counts as live (whoever is late takes the newest), which is what a page wants of a file.
+    """
+
+    live = True
+
+    def __init__(self, open_source: Callable[[], Source], loop: bool):
+        self._open, self._loop = open_source, loop
+        self._source = open_source()
+        self.name, self.rate = self._source.name, self._source.rate
+        self.frame_count = None if loop else self._source.frame_count
+        self._stopped = threading.Event()
+        self._start_s: float | None = None
+        self._index, self._offset_s, self._end_s = 0, 0.0, 0.0
+
+    def read(self) -> Frame | None:
+        frame = self._source.read()
+        if frame is None:
+            if not self._loop or self._stopped.is_set():
+                return None
+            self._source.close()
+            self._source = self._open()
+            self._offset_s = self._end_s
+            frame = self._source.read()
+            if frame is None:
+                return None
+        now = time.perf_counter()
+        if self._start_s is None:
+            self._start_s = now - frame.time_s
+        due_s = self._offset_s + frame.time_s
+        self._stopped.wait(max(0.0, self._start_s + due_s - now))
+        frame.captured_s = time.perf_counter()
+        self._end_s = due_s + (float(frame.duration * frame.time_base) or float(1 / (self.rate or 25)))
+        frame.pts = round(due_s / float(frame.time_base))
+        frame.index, self._index = self._index, self._index + 1
+        return frame
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def close(self) -> None:
+        self._stopped.set()
+        self._source.close()
+
+    def remarks(self) -> list[str]:
+        return self._source.remarks()

@@ -1,0 +1,212 @@
+"""Capture, inference and output, each in its own thread, so that a frame costs the slowest of them and not their sum.
+
+    source -> [newest or every] -> segment -> [short queue] -> draw, encode, write
+
+A live source hands over its newest frame only: whoever falls behind drops frames (counted), never time. A file's
+frames all pass, in order.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from zeroseg import drawing
+from zeroseg.errors import ZerosegError
+from zeroseg.live.figures import Figures
+from zeroseg.live.frame import Frame, Source
+from zeroseg.live.handoff import Handoff
+from zeroseg.live.picture import draw_frame
+from zeroseg.live.sinks import Output, Sink
+from zeroseg.live.smoothing import SmoothingRunner
+from zeroseg.segmentation import Segmentation
+from zeroseg.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What may change while it runs; each frame takes the newest.
+
+    pack: the labels; colors (N, 3) uint8 of them; threshold None for the model's own; alpha in [0, 1].
+    """
+
+    pack: object
+    threshold: float | None = None
+    alpha: float = 0.5
+    legend: bool = False
+    figures: bool = False
+    paused: bool = False
+    colors: np.ndarray = field(init=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "colors", drawing.label_colors(self.pack.names))
+
+
+@dataclass
+class _Segmented:
+    frame: Frame
+    result: Segmentation
+    settings: Settings
+    wait_ms: float
+    again: bool
+
+
+class Pipeline:
+    """One source, one model, any sinks.
+
+    segmenter  its labels are the first settings; smoothing_s is the time constant of zeroseg.live.smoothing, 0 off.
+    """
+
+    def __init__(self, source: Source, segmenter: Segmenter, sinks: Sequence[Sink] = (), smoothing_s: float = 0.0,
+                 **settings):
+        self.source, self.sinks = source, list(sinks)
+        self.settings = Settings(segmenter.pack, **settings)
+        self._smoother = SmoothingRunner(segmenter.runner, smoothing_s)
+        self._segmenter = Segmenter(self._smoother, segmenter.sidecar)
+        self.figures = Figures()
+        self.error: Exception | None = None
+        self._captured = Handoff(newest=source.live)
+        self._segmented = Handoff(capacity=1 if source.live else 2)
+        self._change = threading.Condition()
+        self._stopping = threading.Event()
+        self.finished = threading.Event()
+        self._threads = [threading.Thread(target=self._guard, args=(work,), name=f"zeroseg-{work.__name__.strip('_')}",
+                                          daemon=True) for work in (self._capture, self._segment, self._output)]
+
+    @property
+    def dropped(self) -> int:
+        """Frames of a live source that nobody had time for."""
+        return self._captured.dropped + self.source.lost
+
+    def change(self, **changes) -> Settings:
+        """Change settings; the next frame that is segmented has them; a paused one is done again."""
+        with self._change:
+            self.settings = replace(self.settings, **changes)
+            self._change.notify_all()
+            return self.settings
+
+    def start(self) -> "Pipeline":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def stop(self) -> None:
+        """End early: what has been segmented is still written."""
+        self._stopping.set()
+        self.source.stop()
+        self._captured.close(discard=True)
+        with self._change:
+            self._change.notify_all()
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait for the end; False if it has not come in time."""
+        return self.finished.wait(timeout_s)
+
+    def run(self, poll: Callable[[], None] = lambda: None, interval_s: float = 0.1,
+            interrupted: Callable[[], None] = lambda: None) -> list[str]:
+        """Start, wait for the end while calling poll() from this thread, and return the sinks' closing lines.
+
+        KeyboardInterrupt calls interrupted() and ends the source; the sinks are finished all the same.
+        Raises what a thread raised.
+        """
+        self.start()
+        while True:
+            try:
+                if self.join(interval_s):
+                    return self.close()
+                poll()
+            except KeyboardInterrupt:
+                interrupted()
+                self.stop()
+
+    def close(self) -> list[str]:
+        """Finish the sinks and release the source; after the threads have ended."""
+        lines = []
+        for sink in self.sinks:
+            try:
+                lines += sink.close()
+            except ZerosegError as error:
+                self.error = self.error or error
+        self.source.close()
+        if self.error is not None:
+            raise self.error
+        return lines + self.source.remarks()
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """A thread that fails ends all, and its error is raised in the main thread."""
+        try:
+            work()
+        except Exception as error:
+            self.error = self.error or error
+            self.stop()
+        finally:
+            {"_capture": self._captured.close, "_segment": self._segmented.close,
+             "_output": self._end}[work.__name__]()
+
+    def _end(self) -> None:
+        self._stopping.set()
+        self.source.stop()
+        self._captured.close(discard=True)
+        self._segmented.close(discard=True)
+        self._threads[0].join(5.0)  # a device that hangs must not hold up the files
+        self.finished.set()
+
+    def _capture(self) -> None:
+        while not self._stopping.is_set():
+            frame = self.source.read()
+            if frame is None:
+                return
+            if not self._captured.put(frame, count=not self.settings.paused):  # in a pause nobody is late
+                return
+
+    def _segment(self) -> None:
+        while (frame := self._captured.get()) is not None:
+            if not self._segment_one(frame):
+                return
+            self._hold(frame)
+
+    def _hold(self, frame: Frame) -> None:
+        """While paused: show what changed settings make of the last frame."""
+        settings = self.settings
+        while settings.paused and not self._stopping.is_set():
+            with self._change:
+                self._change.wait_for(lambda before=settings: self.settings is not before or self._stopping.is_set())
+                settings = self.settings
+            if settings.paused and not self._stopping.is_set():
+                self._segment_one(frame, again=True)
+
+    def _segment_one(self, frame: Frame, again: bool = False) -> bool:
+        settings = self.settings
+        wait_ms = 0.0 if again else 1000 * (time.perf_counter() - frame.captured_s) - frame.capture_ms
+        self._segmenter.pack = settings.pack
+        self._smoother.now = frame.time_s
+        result = self._segmenter.segment(frame.image, settings.threshold)
+        return self._segmented.put(_Segmented(frame, result, settings, max(0.0, wait_ms), again))
+
+    def _output(self) -> None:
+        wants_picture = any(sink.wants_picture for sink in self.sinks)
+        while (item := self._segmented.get()) is not None:
+            start_s = time.perf_counter()
+            picture = self._draw(item) if wants_picture else None
+            drawn_s = time.perf_counter()
+            timings = item.result.timings_ms
+            stages = {"capture": item.frame.capture_ms, "wait": item.wait_ms, "preprocess": timings["preprocess"],
+                      "network": timings["network"], "decode": timings["decode"],
+                      "draw": 1000 * (drawn_s - start_s)}
+            output = Output(item.frame, item.result, picture, stages)
+            for sink in self.sinks:
+                if sink.takes_repeats or not item.again:
+                    sink.write(output)
+            if item.again:
+                continue
+            end_s = time.perf_counter()
+            self.figures.add({**stages, "output": 1000 * (end_s - drawn_s)}, 1000 * (end_s - item.frame.captured_s))
+
+    def _draw(self, item: _Segmented) -> np.ndarray:
+        settings, lines = item.settings, []
+        if settings.figures:
+            latency_ms = self.figures.latency_quantiles_ms([0.5])[0]
+            lines = [f"{self.figures.fps():.1f} FPS  {latency_ms:.0f} ms  dropped {self.dropped}"]
+        return draw_frame(item.result, settings.colors, settings.alpha, settings.legend, lines)

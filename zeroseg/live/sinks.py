@@ -1,0 +1,267 @@
+"""Where results go: a video file, pictures, JSON Lines, a window."""
+
+import json
+import os
+import sys
+import threading
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from zeroseg.errors import UnavailableError, ZerosegError
+from zeroseg.live.decoder import load_av
+from zeroseg.live.frame import Frame
+from zeroseg.segmentation import Segmentation
+
+PNG_LEVEL = 1
+ENCODERS = {".webm": ("libvpx-vp9",), ".avi": ("mpeg4",), ".mkv": ("libx264", "mpeg4"), ".mp4": ("libx264", "mpeg4"),
+            ".mov": ("libx264", "mpeg4"), ".m4v": ("libx264", "mpeg4")}
+_OPTIONS = {"libx264": {"preset": "veryfast", "crf": "21", "bf": "0"},
+            "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "34", "b": "0"},
+            "mpeg4": {"qscale": "4", "flags": "+qscale"}}
+
+
+@dataclass
+class Output:
+    """A frame on its way out. picture: (H, W, 3) uint8 RGB with the segments drawn, None where no sink wants one."""
+
+    frame: Frame
+    result: Segmentation
+    picture: np.ndarray | None
+    stages_ms: dict[str, float]
+
+
+class Sink(ABC):
+    """Takes every frame, in one thread. takes_repeats: also a paused frame again, when settings change."""
+
+    wants_picture = False
+    takes_repeats = False
+
+    @abstractmethod
+    def write(self, output: Output) -> None:
+        """Take one frame."""
+
+    def close(self) -> list[str]:
+        """Finish, and say in lines what was written."""
+        return []
+
+
+class VideoFile(Sink):
+    """A video whose frames have the time stamps of those that came in.
+
+    It is written beside its place and moved there when it is whole; after Ctrl-C it is whole too. All frames have the
+    first one's size; later frames of another size are scaled to it. Sides are made even, as H.264 wants them.
+    """
+
+    wants_picture = True
+
+    def __init__(self, path: Path, rate: Fraction | None = None):
+        self._av = load_av()
+        self._path = path
+        self._partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+        self._codec = _encoder(self._av, path)
+        self._rate = Fraction(rate).limit_denominator(1001) if rate else Fraction(25)
+        self._container = self._stream = None
+        self._size = (0, 0)
+        self._last_pts = -1
+        self._frames = self._scaled = 0
+        self._durations: dict[int, int] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(self, output: Output) -> None:
+        av, frame = self._av, output.frame
+        picture = even(output.picture)
+        try:
+            if self._container is None:
+                self._start(picture.shape[:2], frame.time_base)
+            if picture.shape[:2] != self._size:
+                self._scaled += 1
+                picture = np.asarray(Image.fromarray(picture).resize(self._size[::-1], Image.Resampling.BILINEAR))
+            video = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            pts = round(frame.pts * frame.time_base / self._time_base)
+            self._last_pts = pts = max(pts, self._last_pts + 1)
+            video.pts, video.time_base = pts, self._time_base
+            if frame.duration:
+                self._durations[pts] = max(1, round(frame.duration * frame.time_base / self._time_base))
+            self._mux(video)
+        except (av.FFmpegError, OSError) as error:
+            raise ZerosegError(f"{self._path}: cannot be written ({getattr(error, 'strerror', None) or error})") \
+                from error
+        self._frames += 1
+
+    def _start(self, size: tuple[int, int], time_base: Fraction) -> None:
+        self._container = self._av.open(str(self._partial), "w")
+        self._stream = self._container.add_stream(self._codec, rate=self._rate, options=_OPTIONS[self._codec])
+        self._stream.height, self._stream.width = self._size = size
+        self._stream.pix_fmt = "yuv420p"
+        # mpeg4 keeps a time base in 16 bits
+        self._time_base = time_base if self._codec != "mpeg4" else max(time_base, Fraction(1, 60_000))
+        self._stream.codec_context.time_base = self._time_base
+        self._stream.time_base = self._time_base
+
+    def _mux(self, video) -> None:
+        for packet in self._stream.encode(video):
+            duration = self._durations.pop(packet.pts, 0)
+            if duration and packet.time_base:
+                packet.duration = round(duration * self._time_base / packet.time_base)
+            self._container.mux(packet)
+
+    def close(self) -> list[str]:
+        if self._container is None:
+            return []
+        try:
+            self._mux(None)
+            self._container.close()
+            os.replace(self._partial, self._path)
+        except (self._av.FFmpegError, OSError) as error:
+            raise ZerosegError(f"{self._path}: cannot be finished ({error})") from error
+        finally:
+            self._container = None
+            self._partial.unlink(missing_ok=True)
+        lines = [f"wrote {self._path}: {self._frames} frames"]
+        if self._scaled:
+            lines.append(f"{self._scaled} frames had another size than the first and were scaled to it")
+        return lines
+
+
+def _encoder(av, path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in ENCODERS:
+        raise ZerosegError(f"{path}: expected a video file to write: {', '.join(ENCODERS)}")
+    for name in ENCODERS[suffix]:
+        if name in av.codecs_available:
+            return name
+    raise UnavailableError(f"{path}: this PyAV has no encoder for {suffix} ({', '.join(ENCODERS[suffix])}); "
+                           "install PyAV's own wheel: pip install --force-reinstall av")
+
+
+def even(picture: np.ndarray) -> np.ndarray:
+    """(H, W, 3) with the last row or column repeated where a side is odd."""
+    height, width = picture.shape[:2]
+    if height % 2 or width % 2:
+        picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    return picture
+
+
+class PictureFiles(Sink):
+    """Overlays and label maps as numbered PNG files: 000012_overlay.png, 000012_labels.png."""
+
+    def __init__(self, folder: Path, kinds: tuple[str, ...]):
+        self._folder, self._kinds, self._frames = folder, kinds, 0
+        self.wants_picture = "overlay" in kinds
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, output: Output) -> None:
+        stem = f"{output.frame.index:06d}"
+        if "overlay" in self._kinds:
+            self._save(f"{stem}_overlay.png", Image.fromarray(output.picture))
+        if "labels" in self._kinds:
+            self._save(f"{stem}_labels.png", output.result.label_picture())
+        self._frames += 1
+
+    def _save(self, name: str, picture: Image.Image) -> None:
+        partial = self._folder / f".{name}.partial"
+        picture.save(partial, format="PNG", compress_level=PNG_LEVEL)
+        partial.replace(self._folder / name)
+
+    def close(self) -> list[str]:
+        return [f"wrote {' and '.join(self._kinds)} of {self._frames} frames into {self._folder}"]
+
+
+class JsonLines(Sink):
+    """One JSON object per frame, flushed line by line so that others can follow; "-" is standard output.
+
+    frame, time_s, size (H, W), found (label, score, area_px, area, approximate and, with rle, segmentation),
+    scores per label, timings_ms.
+    """
+
+    def __init__(self, path: str, rle: bool = False):
+        self._path, self._rle, self._frames = path, rle, 0
+        try:
+            self._file = sys.stdout if path == "-" else open(path, "w", encoding="utf-8")
+        except OSError as error:
+            raise ZerosegError(f"{path}: cannot be written ({error.strerror})") from error
+
+    def write(self, output: Output) -> None:
+        self._file.write(json.dumps(frame_record(output, self._rle), ensure_ascii=False) + "\n")
+        self._file.flush()
+        self._frames += 1
+
+    def close(self) -> list[str]:
+        if self._path == "-":
+            return []
+        self._file.close()
+        return [f"wrote {self._path}: {self._frames} lines"]
+
+
+def frame_record(output: Output, rle: bool = False) -> dict:
+    """What JsonLines writes for a frame."""
+    result = output.result
+    found = []
+    masks = {entry["category_id"] - 1: entry["segmentation"] for entry in result.to_coco()} if rle else {}
+    for region in result.found:
+        entry = {"label": region.label, "score": round(region.score, 6), "area_px": region.area_px,
+                 "area": round(region.area, 6), "approximate": bool(result.approximate[region.index])}
+        if rle:
+            entry["segmentation"] = masks[region.index]
+        found.append(entry)
+    return {"frame": output.frame.index, "time_s": round(output.frame.time_s, 6),
+            "size": list(result.label_map.shape), "found": found,
+            "scores": {name: round(float(score), 6) for name, score in zip(result.labels, result.scores)},
+            "timings_ms": {stage: round(ms, 3) for stage, ms in output.stages_ms.items()}}
+
+
+def has_display() -> bool:
+    """Whether a window can be opened here."""
+    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+class Window(Sink):
+    """A window of the standard library's tkinter; its loop runs in the main thread: show() until closed or stop().
+
+    Escape or q closes it. Frames that come faster than it draws are skipped.
+    """
+
+    wants_picture = takes_repeats = True
+
+    def __init__(self, title: str):
+        try:
+            import tkinter
+
+            from PIL import ImageTk
+
+            self._root = tkinter.Tk()
+        except ImportError as error:
+            raise UnavailableError("a window needs tkinter, which this Python lacks (Debian: apt install python3-tk); "
+                                   "or use --headless") from error
+        except Exception as error:  # TclError: no display
+            raise ZerosegError(f"no window can be opened ({error}); use --headless") from error
+        self._image_tk = ImageTk
+        self._root.title(title)
+        self._label = tkinter.Label(self._root, borderwidth=0)
+        self._label.pack()
+        self._newest: np.ndarray | None = None
+        self.closed = threading.Event()
+        self.shown = 0
+        for event in ("<Escape>", "q"):
+            self._root.bind(event, lambda _: self.closed.set())
+        self._root.protocol("WM_DELETE_WINDOW", self.closed.set)
+
+    def write(self, output: Output) -> None:
+        self._newest = output.picture
+
+    def poll(self) -> None:
+        """Draw the newest frame and handle events; call often, from the main thread."""
+        picture, self._newest = self._newest, None
+        if picture is not None:
+            self._photo = self._image_tk.PhotoImage(Image.fromarray(picture))
+            self._label.configure(image=self._photo)
+            self.shown += 1
+        self._root.update()
+
+    def destroy(self) -> None:
+        self._root.destroy()
