@@ -1,12 +1,11 @@
-"""Do words that the model does not know land near the right known names? Top-1 and top-3 on everyday_nouns.tsv.
-
-    python bench/words.py
-"""
+"""Do words that the model does not know land near the right known names? Top-1 and top-3 on everyday_nouns.tsv."""
 
 import json
 import sys
 from collections import defaultdict
 from pathlib import Path
+
+import click
 
 try:
     import zeroseg  # noqa: F401
@@ -36,10 +35,28 @@ def measure(path: Path = NOUNS) -> dict:
             "groups": {group: [len(rows), share(rows, 0), share(rows, 1)] for group, rows in groups.items()}}
 
 
-if __name__ == "__main__":
-    result = measure()
-    print(f"{'group':<28}{'nouns':>6}{'top-1 %':>9}{'top-3 %':>9}")
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option("--nouns", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=NOUNS,
+              help="Lines of group, noun, right names joined by |.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="JSON", help="Write the numbers.")
+def main(nouns, out):
+    """Top-1 and top-3 of the bundled words table: a table, then one JSON line.
+
+    \b
+    Example:
+      python bench/words.py --out bench/results/words.json
+    """
+    result = measure(nouns)
+    click.echo(f"{'group':<48}{'nouns':>6}{'top-1 %':>9}{'top-3 %':>9}")
     for group, (count, top1, top3) in result["groups"].items():
-        print(f"{group:<28}{count:>6}{top1:>9.1f}{top3:>9.1f}")
-    print(f"{'all':<28}{result['nouns']:>6}{result['top1']:>9.1f}{result['top3']:>9.1f}")
-    print(json.dumps({key: result[key] for key in ("nouns", "top1", "top3", "groups")}))
+        click.echo(f"{group:<48}{count:>6}{top1:>9.1f}{top3:>9.1f}")
+    click.echo(f"{'all':<48}{result['nouns']:>6}{result['top1']:>9.1f}{result['top3']:>9.1f}")
+    report = {key: result[key] for key in ("nouns", "top1", "top3", "groups")}
+    if out is not None:
+        report["command"] = f"python bench/words.py --out {out}"
+        out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    click.echo(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

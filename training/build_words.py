@@ -150,10 +150,13 @@ def modern_words(wordnet, encode, glove, model, middle, taken) -> tuple[list[str
 
     words = [word for word in glove.words[:MODERN_RANKS]
              if word.isalpha() and word.isascii() and len(word) > 3 and not other_form(word)]
+    nothing = [], np.zeros((0, model.directions.shape[1]), np.float32)
+    if not words:
+        return nothing
     vectors, others = unit(encode(words) - middle), glove(words)
-    kept = np.flatnonzero(np.minimum(vectors @ model.word.T, others @ model.glove.T).max(1, initial=0) >= MODERN_MIN)
+    kept = np.flatnonzero(np.minimum(vectors @ model.word.T, others @ model.glove.T).max(1) >= MODERN_MIN)
     if not len(kept):
-        return [], np.zeros((0, model.directions.shape[1]), np.float32)
+        return nothing
     return [words[i] for i in kept], unit(model.predict([None] * len(kept), vectors[kept], others[kept]))
 
 
