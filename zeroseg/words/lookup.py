@@ -13,7 +13,7 @@ from zeroseg.words.guess import similar_words
 from zeroseg.words.spelling import ARTICLES, clean, joins_and_splits, singulars, spellings, without_brackets
 from zeroseg.words.table import WordsTable
 
-# cosine to the true direction of 410 known names of two words: 0.62 at 0, 0.71 at 0.5, 0.72 at 0.75; the head should lead
+# cosine to the true direction of 410 known names of two words: 0.62 at 0, 0.71 at 0.5, 0.72 at 0.75; the head leads
 MODIFIER = 0.5
 _COMPOUND_MIN = 4  # letters of a noun that may stand for a longer unknown word: megabus -> bus is too short a match
 
