@@ -101,7 +101,7 @@ def test_bundled_model_is_found_by_name(monkeypatch, tmp_path):
 def test_backend_that_cannot_read_the_file(color_model):
     with pytest.raises(ZerosegError, match=r"backend torch reads .pt, not colors.onnx; use backend onnxruntime"):
         read_artifact(color_model, backend="torch")
-    with pytest.raises(ZerosegError, match="backend 'tensorflow': expected auto, onnxruntime, torch"):
+    with pytest.raises(ZerosegError, match="backend 'tensorflow': expected auto, onnxruntime, onnxruntime-cuda"):
         read_artifact(color_model, backend="tensorflow")
 
 

@@ -11,6 +11,7 @@ The network's face is the same in every file format:
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from importlib import import_module
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,13 @@ from zeroseg.kernels._threads import available_threads, set_threads
 
 INPUTS = ("image", "label_embeddings")
 OUTPUTS = ("segment_maps", "segment_scores", "image_scores")
+RUNNERS = {
+    "tensorrt": "trt_runner:TrtRunner",  # backend -> module and class; a class may serve several, its artifact says which
+    "onnxruntime": "ort_runner:OrtRunner", "onnxruntime-cuda": "ort_runner:OrtRunner",
+    "onnxruntime-tensorrt": "ort_runner:OrtRunner", "openvino": "openvino_runner:OpenVinoRunner",
+    "torch": "torch_runner:TorchRunner", "torch-cuda": "torch_runner:TorchRunner",
+    "torch-compile": "torch_fast_runners:CompiledRunner", "torch-cuda-graphs": "torch_fast_runners:CudaGraphRunner",
+}
 
 
 class TensorSpec(NamedTuple):
@@ -65,7 +73,7 @@ def check_face(artifact: Artifact, inputs: Mapping[str, TensorSpec], outputs: li
 
 
 def open_runner(artifact: Artifact, threads: int | None = None) -> Runner:
-    """The runner of the artifact's back end.
+    """The runner of the artifact's back end. UnavailableError, with the reason and what would run, if it cannot here.
 
     threads  CPU threads for the network and, process-wide, for the kernels around it; None for all there are.
     """
@@ -73,10 +81,5 @@ def open_runner(artifact: Artifact, threads: int | None = None) -> Runner:
         raise ZerosegError(f"threads: expected at least 1, got {threads}")
     set_threads(threads)
     threads = threads or available_threads()
-    if artifact.backend == "onnxruntime":
-        from zeroseg.runtime.ort_runner import OrtRunner
-
-        return OrtRunner(artifact, threads)
-    from zeroseg.runtime.torch_runner import TorchRunner
-
-    return TorchRunner(artifact, threads)
+    module, name = RUNNERS[artifact.backend].split(":")
+    return getattr(import_module(f"zeroseg.runtime.{module}"), name)(artifact, threads)

@@ -1,4 +1,6 @@
-"""ONNX Runtime on the CPU: what the base install runs."""
+"""ONNX Runtime: on the CPU, what the base install runs; on an NVIDIA GPU by its CUDA or TensorRT execution provider."""
+
+from pathlib import Path
 
 import numpy as np
 
@@ -7,26 +9,21 @@ from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.runtime.base import OUTPUTS, Runner, TensorSpec, check_face
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
+CPU = "CPUExecutionProvider"
+# backend -> execution providers, first the one asked for, then those that take the nodes it leaves
+PROVIDERS = {
+    "onnxruntime": [CPU],
+    # TF32 keeps 10 bits of every factor: enough to move masks
+    "onnxruntime-cuda": [("CUDAExecutionProvider", {"use_tf32": "0"}), CPU],
+    "onnxruntime-tensorrt": [("TensorrtExecutionProvider", {"trt_engine_cache_enable": "0"}),
+                             ("CUDAExecutionProvider", {"use_tf32": "0"}), CPU],
+}
 
 
 class OrtRunner(Runner):
-    backend = "onnxruntime"
-
     def __init__(self, artifact: Artifact, threads: int):
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise UnavailableError("back end onnxruntime is not installed: pip install onnxruntime") from error
-        onnxruntime.set_default_logger_severity(3)  # errors only: its warnings speak of graph internals
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(artifact.path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has one exception class per status, none of them public
-            reason = f"onnxruntime {onnxruntime.__version__} cannot load it: {str(error).splitlines()[0]}"
-            raise ZerosegError(f"{artifact.path}: {reason}") from error
+        self.backend = artifact.backend
+        self._session = open_session(artifact.path, threads, self.backend)
         self._inputs = {value.name: _spec(value) for value in self._session.get_inputs()}
         check_face(artifact, self._inputs, [value.name for value in self._session.get_outputs()])
 
@@ -34,7 +31,48 @@ class OrtRunner(Runner):
         return self._inputs
 
     def _run(self, feed) -> dict[str, np.ndarray]:
-        return dict(zip(OUTPUTS, self._session.run(list(OUTPUTS), dict(feed)), strict=True))
+        try:
+            values = self._session.run(list(OUTPUTS), dict(feed))
+        except Exception as error:  # a file that loads may still hold shapes that do not fit, or ask for all memory
+            raise ZerosegError(f"onnxruntime cannot run this network: {_first_line(error)}") from error
+        return dict(zip(OUTPUTS, values, strict=True))
+
+
+def open_session(path: Path, threads: int, backend: str = "onnxruntime"):
+    """An InferenceSession on the provider of `backend`, which is a key of PROVIDERS.
+
+    UnavailableError when this machine lacks the provider, ZerosegError when the file cannot be loaded.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UnavailableError("back end onnxruntime is not installed: pip install onnxruntime") from error
+    onnxruntime.set_default_logger_severity(3)  # errors only: its warnings speak of graph internals
+    providers = PROVIDERS[backend]
+    wanted = providers[0] if isinstance(providers[0], str) else providers[0][0]
+    offered = onnxruntime.get_available_providers()
+    if wanted not in offered:
+        raise UnavailableError(
+            f"back end {backend} cannot run here: onnxruntime {onnxruntime.__version__} was built without {wanted} "
+            f"(it has {', '.join(offered)}); pip install onnxruntime-gpu in place of onnxruntime, or use back end "
+            "onnxruntime"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # onnxruntime has one exception class per status, none of them public
+        reason = f"onnxruntime {onnxruntime.__version__} cannot load it: {_first_line(error)}"
+        raise ZerosegError(f"{path}: {reason}") from error
+    if wanted not in session.get_providers():  # a provider whose libraries are missing is dropped without an error
+        raise UnavailableError(f"back end {backend} cannot run here: {wanted} did not start, onnxruntime fell back to "
+                               f"{', '.join(session.get_providers())}; check the driver, or use back end onnxruntime")
+    return session
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _spec(value) -> TensorSpec:
