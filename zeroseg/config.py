@@ -50,6 +50,7 @@ class ModelConfig:
     output_groups: tuple = (32, 8)  # [open] as many groups as tokens; 8 segments in the end
     head_mlp_ratio: float = 4.0  # [GroupViT]
     head_norm_eps: float = 1e-5  # [GroupViT]
+    later_token_std: float = 0.0  # [GroupViT] group tokens after stage 1 start at 0, told apart by the mixing MLP alone
     group_mix_ratio: float = 0.5  # [GroupViT] hidden size of the token-mixing MLPs, in widths
     assign_eps: float = 1.0  # [open] GroupViT's code adds 1 to the normaliser: n tokens weigh n / (n + 1)
     assignment: str = "dot"  # [open] GroupViT's; "cosine" has a learned temperature
@@ -164,6 +165,8 @@ PRESETS = {
         mlp_ratio=2.0,  # 25 frames a second on two CPU cores
         head_mlp_ratio=2.0,
         assignment="cosine",  # segments stay as sharp at other image sizes
+        assign_scale=30.0,  # with 10 the tokens part in the third epoch only
+        later_token_std=0.02,  # with 0 three of eight segments stay alike
         gumbel=False,
         aggregation="soft",
         readout="prototypes",

@@ -132,3 +132,12 @@ def test_soft_aggregation_pools_by_the_soft_map():
         weight = maps.soft[0] / (maps.soft[0].sum(0) + 1)
         expected = block.assign.proj(weight.T @ block.assign.v(x[0]))
     torch.testing.assert_close(pooled[0], expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("std, told_apart", [(0.0, False), (0.02, True)])
+def test_later_group_tokens_start_at_zero_unless_a_spread_is_configured(std, told_apart):
+    torch.manual_seed(0)
+    tokens = SegmentationHead(replace(SMALL, later_token_std=std)).stages[1].group_token[0]
+    assert bool(tokens.any()) == told_apart
+    if told_apart:
+        assert torch.pdist(tokens).min() > 0.02 and 0.01 < tokens.std() < 0.03

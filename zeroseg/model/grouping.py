@@ -136,6 +136,8 @@ class GroupingStage(nn.Module):
             self.mix_before = TokenMixer(tokens_before, width // 2, tokens)
         else:
             nn.init.trunc_normal_(self.group_token, std=0.02)
+        if tokens_before and config.later_token_std:
+            nn.init.trunc_normal_(self.group_token, std=config.later_token_std)
         self.tokens_before = tokens_before
         self.blocks = transformer_blocks(
             width, depth, config.head_heads, config.head_mlp_ratio, config.head_norm_eps, drop_path
