@@ -14,7 +14,11 @@ from zeroseg.errors import UnavailableError, ZerosegError
 FORMAT = 1
 DEFAULT_MODEL = "tiny"
 BUNDLED = Path(__file__).resolve().parent / "bundled"
-BACKENDS = {"onnxruntime": (".onnx",), "torch": (".pt",)}  # backend -> the files it reads
+BACKENDS = {  # backend -> the files it reads; "auto" takes the first that reads the file
+    "onnxruntime": (".onnx",), "onnxruntime-cuda": (".onnx",), "onnxruntime-tensorrt": (".onnx",),
+    "openvino": (".onnx",), "torch": (".pt",), "torch-compile": (".pt",), "torch-cuda": (".pt",),
+    "torch-cuda-graphs": (".pt",), "tensorrt": (".engine",),
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Artifact:
 
     path: Path
     sidecar: Sidecar
-    backend: str  # the one that reads this kind of file
+    backend: str  # the one that is to run it
 
 
 def find_model(path_or_name=None) -> Path:
@@ -61,7 +65,7 @@ def find_model(path_or_name=None) -> Path:
         if path.is_dir():
             raise ZerosegError(f"{path}: is a folder, expected a model file ({_suffixes()})")
         return path
-    if path.suffix in (suffix for kinds in BACKENDS.values() for suffix in kinds) or len(path.parts) > 1:
+    if any(path.suffix in kinds for kinds in BACKENDS.values()) or len(path.parts) > 1:
         raise ZerosegError(f"{path}: no such model file")
     if bundled.is_file():
         return bundled
@@ -82,13 +86,18 @@ def read_artifact(path_or_name=None, backend: str = "auto") -> Artifact:
         raise ZerosegError(f"{path}: not a model file, expected {_suffixes()}")
     if backend not in ("auto", *BACKENDS):
         raise ZerosegError(f"backend {backend!r}: expected auto, {', '.join(BACKENDS)}")
-    if backend not in ("auto", fitting):
+    if backend != "auto" and path.suffix not in BACKENDS[backend]:
         raise ZerosegError(f"backend {backend} reads {', '.join(BACKENDS[backend])}, not {path.name}; "
                            f"use backend {fitting} or another model file")
-    if fitting == "torch":  # the checkpoint holds its own sidecar, and its format its own checksums
+    backend = fitting if backend == "auto" else backend
+    if path.suffix == ".pt":  # the checkpoint holds its own sidecar, and its format its own checksums
         from zeroseg.runtime.torch_runner import read_sidecar
 
-        return Artifact(path, parse_sidecar(read_sidecar(path), str(path)), fitting)
+        return Artifact(path, parse_sidecar(read_sidecar(path), str(path)), backend)
+    if path.suffix == ".engine":  # its manifest holds the sidecar, and what it was built from and for
+        from zeroseg.runtime.trt_engine import read_engine
+
+        return Artifact(path, read_engine(path).sidecar, backend)
     sidecar_path = path.with_suffix(".json")
     try:
         document = json.loads(sidecar_path.read_text(encoding="utf-8"))
@@ -96,7 +105,7 @@ def read_artifact(path_or_name=None, backend: str = "auto") -> Artifact:
         raise ZerosegError(f"{path}: {sidecar_path.name}, its description, is missing; keep both together") from None
     except (OSError, ValueError) as error:
         raise ZerosegError(f"{sidecar_path}: cannot be read as JSON ({error})") from error
-    artifact = Artifact(path, parse_sidecar(document, str(sidecar_path)), fitting)
+    artifact = Artifact(path, parse_sidecar(document, str(sidecar_path)), backend)
     verify_file(artifact)
     return artifact
 
@@ -136,7 +145,7 @@ def verify_file(artifact: Artifact) -> None:
 
 
 def _suffixes() -> str:
-    return ", ".join(suffix for kinds in BACKENDS.values() for suffix in kinds)
+    return ", ".join(dict.fromkeys(suffix for kinds in BACKENDS.values() for suffix in kinds))
 
 
 class _Reader:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from zeroseg.artifact import BACKENDS
 from zeroseg.cli import Command
 
 DATASETS = ("folder", "voc", "context", "coco-object", "voc-dev")
@@ -22,7 +23,8 @@ PATH = click.Path(path_type=Path)
               "animals or none.  [default: animals for voc-dev, else none]")
 # The model and the words
 @click.option("--model", metavar="FILE|NAME", help="Model file (.onnx, .pt) or a bundled name.  [default: bundled]")
-@click.option("--backend", type=click.Choice(["auto", "onnxruntime", "torch"]), default="auto", show_default=True)
+@click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True, metavar="NAME",
+              help=f"What runs the network: auto, {', '.join(BACKENDS)}.")
 @click.option("--threads", type=click.IntRange(1), metavar="N",
               help="CPU threads.  [default: all this process may use]")
 @click.option("--labels", type=click.Choice(["official", "plain", "distractors", "all"]), default="official",
