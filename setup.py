@@ -31,9 +31,10 @@ EXTRAS = {
     "openvino": ["openvino"],
     "supervision": ["supervision"],
     "live": ["av>=14.4"],
+    "serve": ["av>=14.4", "fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.18"],
 }
 # what the tests compare against, and the linter
-EXTRAS["dev"] = sorted({*EXTRAS["train"], *EXTRAS["export"], *EXTRAS["supervision"], *EXTRAS["live"],
+EXTRAS["dev"] = sorted({*EXTRAS["train"], *EXTRAS["export"], *EXTRAS["supervision"], *EXTRAS["serve"],
                         "pytest", "ruff", "cmake", "transformers", "torchmetrics", "pycocotools", "scipy"})
 
 
@@ -99,7 +100,7 @@ setup(
     python_requires=">=3.10",
     packages=packages,
     package_dir={f"zeroseg.{folder}": folder for folder in FOLDERS},
-    package_data={"zeroseg": ["py.typed", "bundled/*"]},
+    package_data={"zeroseg": ["py.typed", "bundled/*", "live/page/*"]},
     include_package_data=False,  # the sdist carries sources and tests that no installed copy needs
     install_requires=["numpy>=1.24", "pillow>=10.1", "click>=8.1", "onnxruntime>=1.17", "tqdm>=4.64"],
     extras_require=EXTRAS,
@@ -108,5 +109,6 @@ setup(
         "zeroseg = zeroseg.cli:main",
         "zeroseg-infer = zeroseg.cli:infer",
         "zeroseg-export = zeroseg.export.cli:main",
+        "zeroseg-serve = zeroseg.commands.serve:main",
     ]},
 )

@@ -16,6 +16,7 @@ from zeroseg.errors import ZerosegError
 # name -> where the command is, and the one line `zeroseg --help` shows for it (so that help imports none of them)
 COMMANDS = {
     "infer": ("zeroseg.commands.infer:infer", "Segment photos by words."),
+    "serve": ("zeroseg.commands.serve:serve", "Show a camera on a web page; segment photos for programs."),
     "words": ("zeroseg.commands.words:words", "Look words up and make label packs."),
     "eval": ("zeroseg.commands.eval:evaluate", "Measure mIoU on a folder of images and masks."),
     "train": ("zeroseg.training.train:main", "Distil a model from photos."),

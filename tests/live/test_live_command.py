@@ -107,6 +107,7 @@ def test_legend_and_figures_are_drawn(run):
     ([SMALL, "--save", "a.mp4,b.mp4"], "or a video file"),
     ([SMALL, "--size", "big"], "expected WIDTHxHEIGHT"),
     ([SMALL, "--jsonl", "no/such/folder.jsonl"], "no/such/folder.jsonl: cannot be written"),
+    (["photo.png", "--serve", "--host", "0.0.0.0"], "--host 0.0.0.0 shows the camera to the network: give --token"),
     (["photo.png", "--rotate", "90"], "--rotate: only for cameras, videos and streams"),
 ])
 def test_bad_input_ends_in_one_line(run, monkeypatch, arguments, message):

@@ -7,7 +7,7 @@ import click
 
 from zeroseg.artifact import BACKENDS
 from zeroseg.cli import Command
-from zeroseg.commands.live_options import LOOK, NAMES, SOURCE, VIDEO_FILES, options
+from zeroseg.commands.live_options import LOOK, NAMES, SERVER, SOURCE, VIDEO_FILES, options
 
 KINDS = ("overlay", "labels", "json", "contact")
 PHOTO_KINDS = "overlay,labels,json"  # what photos get by default
@@ -59,6 +59,8 @@ class SaveList(click.ParamType):
 # Cameras, videos, streams
 @options(SOURCE, LOOK)
 @click.option("--headless", is_flag=True, help="Open no window for a camera or stream.")
+@click.option("--serve", is_flag=True, help="Show it on a web page where the words can be changed.")
+@options(SERVER)
 # How to run
 @click.option("--model", metavar="FILE|NAME", help="Model file (.onnx, .pt) or a bundled name.  [default: bundled]")
 @click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True, metavar="NAME",
@@ -78,7 +80,7 @@ def infer(ctx, sources, save, **given):
       zeroseg-infer photo.jpg --labels "cat,sofa,houseplant"
       zeroseg-infer holiday/ "more/*.png" --labels @words.txt --out found --save overlay,contact
       zeroseg-infer clip.mp4 --labels "cat,dog" --save out.mp4
-      zeroseg-infer --camera 0 --labels "cat,dog"
+      zeroseg-infer --camera 0 --labels "cat,dog" --serve
     """
     import time
 
@@ -94,11 +96,11 @@ def infer(ctx, sources, save, **given):
     moving = any(kind_of(source) != "pictures" for source in sources)
     photo_options = {name: given[name] for name in ("labels", "text", "threshold", "out", "alpha", "model", "backend",
                                                     "threads")}
-    if not (moving or (save and save.video) or given["jsonl"]):
-        for name in (*NAMES["source"], *NAMES["look"], "rle", "headless"):
+    if not (moving or (save and save.video) or given["jsonl"] or given["serve"]):
+        for name in (*NAMES["source"], *NAMES["look"], *NAMES["server"], "rle", "headless"):
             if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
                 raise click.UsageError(f"--{name.replace('_', '-')}: only for cameras, videos and streams, or with "
-                                       "--save VIDEO or --jsonl")
+                                       "--save VIDEO, --jsonl or --serve")
         kinds = save.kinds if save else tuple(PHOTO_KINDS.split(","))
         failed = run_infer(sources, InferOptions(save=kinds, **photo_options), started)
         raise SystemExit(1 if failed else 0)

@@ -100,6 +100,37 @@ def run_live(sources: list[str], options: LiveOptions, started: float) -> None:
         echo(line)
 
 
+def serve_photos(options: LiveOptions) -> None:
+    """A page and a REST interface without a live source, until Ctrl-C."""
+    from zeroseg.live.server import Server, check_exposure
+
+    check_exposure(options.host, options.token, options.insecure)
+    segmenter = Segmenter.load(options.model, options.backend, options.threads)
+    segmenter.set_labels(parse_labels(options.labels), text=options.text)
+    for line in approximate_words(segmenter.pack):
+        click.echo(line)
+    server = Server(segmenter, None, options.host, options.port, options.token, text=options.text).start()
+    click.echo(f"page: {server.address}  (Ctrl-C ends)")
+    _end_on_sigterm()
+    try:
+        _wait_for_ctrl_c()
+    finally:
+        server.stop()
+
+
+def _end_on_sigterm() -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: files are finished
+
+
+def _wait_for_ctrl_c() -> None:
+    try:
+        while True:
+            time.sleep(1.0)
+    except KeyboardInterrupt:
+        pass
+
+
 def _to_stderr(line: str) -> None:
     click.echo(line, err=True)
 
@@ -142,8 +173,7 @@ def make_sinks(source: Source, options: LiveOptions, video: Path | None) -> list
 
 def _run(pipeline: Pipeline, window: Window | None, keep_open: bool) -> list[str]:
     """Run with a progress bar; a page stays open after its source has ended."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: files are finished
+    _end_on_sigterm()
     ended = False
     with tqdm(total=pipeline.source.frame_count, unit="frame", disable=None, leave=False) as bar:
         def poll():
@@ -161,11 +191,7 @@ def _run(pipeline: Pipeline, window: Window | None, keep_open: bool) -> list[str
         lines = pipeline.run(poll, 0.02 if window else 0.1, interrupted)
     if keep_open and not ended:
         click.echo(f"{pipeline.source.name}: ended; the page stays (Ctrl-C ends)")
-        try:
-            while True:
-                time.sleep(1.0)
-        except KeyboardInterrupt:
-            pass
+        _wait_for_ctrl_c()
     return lines
 
 

@@ -1,0 +1,341 @@
+"""The page's server: what it answers, whom it refuses, and that what is sent to it cannot hurt."""
+
+import io
+import json
+import re
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.live.conftest import color_pack
+from zeroseg.errors import ZerosegError
+from zeroseg.live.frame import Frame
+from zeroseg.live.pattern import TestPattern, frame_number
+from zeroseg.live.pipeline import Pipeline
+from zeroseg.live.sinks import Output
+from zeroseg.live.sources import open_source
+from zeroseg.segmenter import Segmenter
+
+pytest.importorskip("av")
+pytest.importorskip("fastapi")
+testclient = pytest.importorskip("starlette.testclient")
+
+from zeroseg.live.board import Board  # noqa: E402 (only where FastAPI is)
+from zeroseg.live.guard import UPLOAD_LIMIT_BYTES, check_exposure  # noqa: E402
+from zeroseg.live.server import Server, make_app  # noqa: E402
+
+
+def png(picture, **options):
+    data = io.BytesIO()
+    Image.fromarray(picture).save(data, "PNG", **options)
+    return data.getvalue()
+
+
+@pytest.fixture
+def color_words(monkeypatch):
+    """red, green, blue and zzz are words for the color model; zzz is one it does not know."""
+    import zeroseg.words
+
+    def embed(names, text="auto"):
+        from tests.color_model import vectors
+
+        known = np.array([name != "zzz" for name in names])
+        if any(name == "bad" for name in names):
+            raise ValueError("label 'bad': no letters in it")
+        rows = vectors(*(name if name in ("red", "green", "blue") else "dark" for name in names))
+        return rows, known, [[] if k else ["black"] for k in known]
+
+    monkeypatch.setattr(zeroseg.words, "embed_labels", embed)
+
+
+@pytest.fixture
+def scene():
+    return TestPattern("test://?size=160x96").picture(7)
+
+
+@pytest.fixture
+def photo_app(color_segmenter, color_words):
+    """A client of the server without a live picture."""
+    segmenter = Segmenter(color_segmenter.runner, color_segmenter.sidecar).set_labels(color_pack())
+    with testclient.TestClient(make_app(segmenter, None, Board()), base_url="http://127.0.0.1") as client:
+        yield client
+
+
+@pytest.fixture
+def live_app(color_segmenter, color_words):
+    """(client, pipeline) with a running test pattern."""
+    board = Board()
+    segmenter = Segmenter(color_segmenter.runner, color_segmenter.sidecar).set_labels(color_pack())
+    pipeline = Pipeline(open_source("test://?size=160x96&fps=40"), segmenter, [board])
+    with testclient.TestClient(make_app(segmenter, pipeline, board), base_url="http://127.0.0.1") as client:
+        pipeline.start()
+        wait_until(lambda: board.number > 2)
+        yield client, pipeline
+        pipeline.stop()
+        assert pipeline.join(10)
+        pipeline.close()
+
+
+def wait_until(condition, seconds=15.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.01)
+
+
+def test_segment_gives_what_the_segmenter_gives(photo_app, color_segmenter, scene):
+    from pycocotools import mask as coco
+
+    expected = color_segmenter.segment(scene)
+    answer = photo_app.post("/segment", files={"image": png(scene)}, data={"labels": "red, green,blue"})
+    assert answer.status_code == 200, answer.text
+    document = answer.json()
+    assert document["size"] == [96, 160] and [entry["name"] for entry in document["labels"]] == ["red", "green", "blue"]
+    assert {entry["category"] for entry in document["found"]} == {region.label for region in expected.found} != set()
+    for entry in document["found"]:
+        mask = coco.decode(entry["segmentation"]).astype(bool)
+        assert np.array_equal(mask, expected.label_map == entry["category_id"] - 1)
+    assert "overlay" not in document
+    picture = photo_app.post("/segment", files={"image": png(scene)}, data={"format": "labels"})
+    assert picture.headers["content-type"] == "image/png"
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(picture.content))), expected.label_map + 1)
+    overlay = photo_app.post("/segment", files={"image": png(scene)}, data={"format": "overlay", "alpha": "0.25"})
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(overlay.content))), np.asarray(expected.overlay(0.25)))
+    nothing = photo_app.post("/segment", files={"image": png(scene)}, data={"threshold": "1.9", "overlay": "true"})
+    assert nothing.json()["found"] == [] and nothing.json()["overlay"].startswith("data:image/png;base64,")
+
+
+def test_approximate_words_are_marked(photo_app, scene):
+    answer = photo_app.post("/segment", files={"image": png(scene)}, data={"labels": "red,zzz"}).json()
+    assert [entry["mark"] in ("~", "?") for entry in answer["labels"]] == [False, True]
+    state = photo_app.put("/labels", json={"labels": ["red", "zzz"]}).json()
+    assert state["marks"][0] == "" and state["marks"][1] in ("~", "?") and state["nearest"] == [[], ["black"]]
+
+
+def bomb(width, height):
+    """A PNG of a few hundred bytes that says it is huge."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(10_000))) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("content", "data", "status", "detail"), [
+    (b"", {}, 415, "not a picture"),
+    (b"no picture at all", {}, 415, "not a picture"),
+    ("cut", {}, 415, "damaged or cut off"),
+    (bomb(60_000, 60_000), {}, 413, "megapixels"),
+    (bomb(8_000, 8_000), {}, 413, "at most 24 megapixels"),
+    ("ok", {"labels": ","}, 422, "expected 1 to 200 words"),
+    ("ok", {"labels": "x" * 101}, 422, "at most 100 letters"),
+    ("ok", {"labels": ",".join(f"w{i}" for i in range(201))}, 422, "expected 1 to 200 words"),
+    ("ok", {"labels": "bad"}, 422, "no letters in it"),
+    ("ok", {"threshold": "nan"}, 422, "finite"),
+    ("ok", {"threshold": "high"}, 422, "valid number"),
+    ("ok", {"format": "gif"}, 422, "'json', 'labels' or 'overlay'"),
+    ("ok", {"alpha": "2"}, 422, "less than or equal to 1"),
+    (None, {}, 422, "Field required"),
+])
+def test_bad_requests_are_refused_in_words(photo_app, scene, content, data, status, detail):
+    whole = png(scene)
+    if isinstance(content, str):
+        content = {"ok": whole, "cut": whole[:len(whole) // 2]}[content]
+    answer = photo_app.post("/segment", files={"image": content} if content is not None else {"other": b"1"}, data=data)
+    assert answer.status_code == status and detail in json.dumps(answer.json(), ensure_ascii=False)
+
+
+def test_huge_uploads_are_refused_before_they_are_read(photo_app):
+    answer = photo_app.post("/segment", files={"image": bytes(UPLOAD_LIMIT_BYTES + 1)})
+    assert answer.status_code == 413 and "more than 20 MB" in answer.json()["detail"]
+
+    sent = []
+
+    def endless():
+        yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+        for _ in range(100):
+            sent.append(1)
+            yield bytes(1_000_000)
+
+    answer = photo_app.post("/segment", content=endless(), headers={"Content-Type": "multipart/form-data; boundary=x"})
+    assert answer.status_code == 413  # though it never said how long it would be
+
+
+def test_page_is_served_with_nothing_from_elsewhere(photo_app):
+    page = photo_app.get("/")
+    assert page.status_code == 200 and "default-src 'none'" in page.headers["content-security-policy"]
+    files = re.findall(r'(?:src|href)="(/[^"]*)"', page.text)
+    assert {"/page.css", "/page.js"} <= set(files)
+    for file in ("/page.css", "/page.js"):
+        body = photo_app.get(file)
+        assert body.status_code == 200 and not re.search(r"https?://|innerHTML|eval\(", page.text + body.text)
+    assert photo_app.get("/docs").status_code == 404  # FastAPI's would load scripts from a CDN
+
+
+def test_openapi_describes_the_interface(photo_app):
+    document = photo_app.get("/openapi.json").json()
+    assert {"/segment", "/healthz", "/metrics", "/labels", "/settings", "/state"} <= set(document["paths"])
+    assert "413" in document["paths"]["/segment"]["post"]["responses"]
+
+
+def test_health_and_metrics(live_app):
+    client, pipeline = live_app
+    assert client.get("/healthz").json()["status"] == "ok"
+    text = client.get("/metrics").text
+    samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert 0 < float(samples["zeroseg_frames_total"]) <= pipeline.figures.frames
+    buckets = [int(value) for name, value in samples.items() if "_bucket" in name]
+    assert buckets == sorted(buckets) and buckets[-1] == int(samples["zeroseg_latency_seconds_count"])
+    assert float(samples['zeroseg_stage_seconds_total{stage="network"}']) > 0
+    assert all(re.fullmatch(r'[a-z_]+(\{[a-z]+="[^"]*"\})? [0-9.e+-]+', line)
+               for line in text.splitlines() if not line.startswith("#"))
+
+
+def test_words_and_settings_take_effect(live_app):
+    client, pipeline = live_app
+    assert client.put("/labels", json={"labels": "blue"}).json()["labels"] == ["blue"]
+    before = pipeline.figures.frames
+    wait_until(lambda: pipeline.figures.frames > before + 3)
+    state = client.get("/state").json()
+    [row] = state["legend"]
+    assert row["label"] == "blue" and re.fullmatch("#[0-9a-f]{6}", row["color"])
+    changed = client.patch("/settings", json={"threshold": 1.5, "alpha": 0.0}).json()
+    assert (changed["threshold"], changed["alpha"]) == (1.5, 0.0)
+    before = pipeline.figures.frames
+    wait_until(lambda: pipeline.figures.frames > before + 3)
+    assert client.get("/state").json()["legend"][0]["area"] == 0
+    picture = np.asarray(Image.open(io.BytesIO(client.get("/snapshot.png").content)))
+    assert picture.shape == (96, 160, 3)
+    original = TestPattern("test://?size=160x96").picture(frame_number(picture))
+    assert np.array_equal(picture, original)  # nothing found, nothing drawn, nothing lost
+    client.patch("/settings", json={"threshold": None})
+    assert pipeline.settings.threshold is None and pipeline.settings.alpha == 0.0
+
+
+@pytest.mark.parametrize(("path", "body"), [
+    ("/settings", {"alpha": 2}), ("/settings", {"alpha": "NaN"}), ("/settings", {"color": 1}), ("/settings", [1]),
+    ("/labels", {"labels": ""}), ("/labels", {"labels": "bad"}), ("/labels", {"labels": 5}), ("/labels", {}),
+])
+def test_bad_changes_change_nothing(live_app, path, body):
+    client, pipeline = live_app
+    before = pipeline.settings
+    answer = client.request("PUT" if path == "/labels" else "PATCH", path, json=body)
+    assert answer.status_code == 422 and pipeline.settings is before
+
+
+def test_without_a_camera_the_live_parts_say_so(photo_app):
+    for method, path in (("GET", "/snapshot.png"), ("GET", "/live.mjpg"), ("PATCH", "/settings")):
+        answer = photo_app.request(method, path, json={} if method == "PATCH" else None)
+        assert answer.status_code == 409 and "no live picture" in answer.json()["detail"]
+    assert photo_app.get("/state").json()["live"] is False
+
+
+@pytest.mark.parametrize(("headers", "status"), [
+    ({"Host": "evil.example"}, 403),  # DNS rebinding
+    ({"Host": "127.0.0.1:8000"}, 200), ({"Host": "localhost"}, 200), ({"Host": "[::1]:8000"}, 200),
+    ({"Host": "127.0.0.1.evil.example"}, 403), ({"Host": "["}, 403),
+])
+def test_only_local_names_are_answered(photo_app, headers, status):
+    assert photo_app.get("/state", headers=headers).status_code == status
+
+
+@pytest.mark.parametrize(("origin", "status"), [
+    ("http://127.0.0.1", 200), ("https://evil.example", 403), ("null", 403), ("http://127.0.0.1.evil", 403)])
+def test_pages_of_others_cannot_change_anything(photo_app, origin, status):
+    answer = photo_app.put("/labels", json={"labels": "red"}, headers={"Origin": origin})
+    assert answer.status_code == status
+    assert "access-control-allow-origin" not in answer.headers  # CORS is closed
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+
+
+def test_token(color_segmenter):
+    app = make_app(color_segmenter, None, Board(), token="correct horse", any_host=True)
+    with testclient.TestClient(app, follow_redirects=False) as client:
+        assert client.get("/healthz").status_code == 200
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "correct horse x"},
+                        {"Cookie": "zeroseg_token=wrong"}, {"Cookie": 'zeroseg_token="'}):
+            answer = client.get("/state", headers=headers)
+            assert answer.status_code == 401 and "token" in answer.json()["detail"]
+        assert client.get("/?token=wrong").status_code == 401 and client.post("/segment").status_code == 401
+        assert client.get("/state", headers={"Authorization": "Bearer correct horse"}).status_code == 200
+        entered = client.get("/?token=correct%20horse")
+        assert entered.status_code == 303 and entered.headers["location"] == "/"
+        cookie = entered.headers["set-cookie"]
+        assert "HttpOnly" in cookie and "SameSite=strict" in cookie
+        assert client.get("/state").status_code == 200  # by the cookie
+
+
+@pytest.mark.parametrize(("host", "token", "insecure", "message"), [
+    ("0.0.0.0", None, False, "--token SECRET, or --insecure"),
+    ("192.168.1.5", None, False, "--token SECRET, or --insecure"),
+    ("0.0.0.0", "short", False, "at least 8 characters"),
+])
+def test_network_needs_a_token(host, token, insecure, message):
+    with pytest.raises(ZerosegError, match=message):
+        check_exposure(host, token, insecure)
+
+
+def test_allowed_exposures():
+    check_exposure("127.0.0.1", None, insecure=False)
+    check_exposure("0.0.0.0", "long enough", insecure=False)
+    check_exposure("0.0.0.0", None, insecure=True)
+
+
+def test_port_in_use_is_one_line(color_segmenter):
+    server = Server(color_segmenter, None, "127.0.0.1", 0)
+    with pytest.raises(ZerosegError, match=f"cannot listen at 127.0.0.1:{server.port}"):
+        Server(color_segmenter, None, "127.0.0.1", server.port)
+    server.stop()
+
+
+def test_viewers_get_moving_pictures_and_slow_ones_do_not_block(color_segmenter):
+    """Over real sockets: one viewer reads, one never reads, one vanishes; the pipeline does not notice."""
+    import socket
+
+    segmenter = Segmenter(color_segmenter.runner, color_segmenter.sidecar).set_labels(color_pack())
+    pipeline = Pipeline(open_source("test://?size=640x384&fps=40"), segmenter, alpha=0.0)
+    server = Server(segmenter, pipeline, "127.0.0.1", 0).start()
+    pipeline.start()
+
+    def ask():
+        viewer = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        viewer.sendall(b"GET /live.mjpg HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        return viewer
+
+    try:
+        stuck, vanishing, reading = ask(), ask(), ask()
+        wait_until(lambda: server.board.viewers == 3)
+        vanishing.close()
+        data, numbers = b"", []
+        while len(set(numbers)) < 12:
+            data += reading.recv(1 << 16)
+            *parts, data = data.split(b"--frame\r\n")
+            for part in parts:
+                start = part.find(b"\xff\xd8")
+                if start >= 0:
+                    body = re.sub(rb"\r\n[0-9a-f]+\r\n", b"", part[start:])  # chunked transfer marks
+                    numbers.append(frame_number(np.asarray(Image.open(io.BytesIO(body)))))
+        assert numbers == sorted(numbers)
+        wait_until(lambda: server.board.viewers == 2)  # the vanished one was found out
+        before = pipeline.figures.frames
+        wait_until(lambda: pipeline.figures.frames > before + 20)
+        stuck.close()
+        reading.close()
+    finally:
+        server.stop()
+        pipeline.stop()
+        assert pipeline.join(10)
+        pipeline.close()
+
+
+def test_board_encodes_once_for_all():
+    board = Board()
+    picture = np.zeros((32, 32, 3), np.uint8)
+    board.write(Output(Frame(picture, 0, 0), None, picture, {}))
+    first = board.jpeg
+    assert board.jpeg is first and board.number == 1
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(board.png()))), picture)

@@ -1,0 +1,56 @@
+"""zeroseg-serve: the page and the REST interface, with a live source or for photos alone."""
+
+import click
+
+from zeroseg.cli import Command
+from zeroseg.commands.live_options import LOOK, SERVER, SOURCE, options
+
+
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("source", required=False, metavar="[SOURCE]")
+@click.option("--labels", required=True, metavar="WORDS",
+              help="Words to begin with: comma list, @FILE with one label a line, or labels.npz.")
+@click.option("--text", default="auto", show_default=True, metavar="NAME",
+              help="What turns words into vectors: auto, words (the bundled table), open_clip or open_clip:FILE.")
+@click.option("--threshold", type=float, metavar="SCORE",
+              help="Segments whose best label scores below this are background.  [default: the model's own]")
+@click.option("--alpha", type=click.FloatRange(0, 1), default=0.5, show_default=True, metavar="0..1",
+              help="Strength of the colours over the picture.")
+@options(SERVER, SOURCE, LOOK)
+@click.option("--model", metavar="FILE|NAME", help="Model file (.onnx, .pt) or a bundled name.  [default: bundled]")
+@click.option("--backend", default="auto", show_default=True, metavar="NAME", help="What runs the network.")
+@click.option("--threads", type=click.IntRange(1), metavar="N",
+              help="CPU threads.  [default: all this process may use]")
+def serve(source, camera, labels, **given):
+    """Serve a web page where the words can be changed while the picture moves, and POST /segment for programs.
+
+    SOURCE is a camera (or --camera 0), a video file, a stream's address, pictures, or test://; files are played over
+    and over. Without one, the page takes photos only. The interface is described at /openapi.json.
+
+    \b
+    Example:
+      zeroseg-serve --camera 0 --labels "cat,dog"
+      zeroseg-serve --labels "cat,dog" --host 0.0.0.0 --token a-long-secret
+    """
+    import time
+
+    started = time.perf_counter()
+    from zeroseg.commands.live_run import LiveOptions, run_live, serve_photos
+
+    if source is not None and camera is not None:
+        raise click.UsageError("expected a SOURCE or --camera, got both")
+    source = camera if source is None else source
+    live = LiveOptions(labels=labels, serve=True, **given)
+    if source is None:
+        serve_photos(live)
+    else:
+        run_live([source], live, started)
+
+
+def main():
+    """Entry point of `zeroseg-serve`."""
+    serve.main(prog_name="zeroseg-serve")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Who may talk to the server, and how much: host names, token, foreign pages, size of what is sent. Plain ASGI.
+
+A page of a stranger, open in the same browser, can send requests to 127.0.0.1 too. So without a token only local host
+names are answered (against DNS rebinding), requests that change something must come from the page's own origin, and
+no answer carries a header that would let a foreign page read it.
+"""
+
+import hmac
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, RedirectResponse
+
+from zeroseg.errors import ZerosegError
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+OPEN_PATHS = ("/healthz",)
+COOKIE = "zeroseg_token"
+UPLOAD_LIMIT_BYTES = 20_000_000
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+                               "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+def check_exposure(host: str, token: str | None, insecure: bool) -> None:
+    """Raise ZerosegError where the network would be let in without a token."""
+    if token is not None and len(token) < 8:
+        raise ZerosegError("--token: expected at least 8 characters")
+    if host not in LOCAL and not token and not insecure:
+        raise ZerosegError(f"--host {host} shows the camera to the network: give --token SECRET, or --insecure if "
+                           "anybody there may see it")
+
+
+class Guard:
+    """Wraps an ASGI application. any_host: answer to any host name (the token, or --insecure, decides)."""
+
+    def __init__(self, app, token: str | None, any_host: bool, limit_bytes: int = UPLOAD_LIMIT_BYTES):
+        self.app, self.token, self.any_host, self.limit_bytes = app, token, any_host, limit_bytes
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
+
+        async def send_safely(message):
+            if message["type"] == "http.response.start":
+                present = {key.lower() for key, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(
+                    (key.lower().encode(), value.encode()) for key, value in HEADERS.items()
+                    if key.lower().encode() not in present)]
+            await send(message)
+
+        refusal = self._refusal(scope, headers)
+        if refusal is not None:
+            return await refusal(scope, receive, send_safely)
+        await self.app(scope, self._limited(receive), send_safely)
+
+    def _refusal(self, scope, headers):
+        """The response that turns a request away, or None."""
+        host = headers.get("host", "")
+        if not self.any_host and _name(host) not in LOCAL:
+            return _answer(403, f"host name {host[:100]!r} is not this machine's; open http://127.0.0.1")
+        if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+            origin = headers.get("origin")
+            if origin is not None and urlsplit(origin).netloc != host:
+                return _answer(403, "requests from pages of others are refused")
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > self.limit_bytes:
+            return _answer(413, f"more than {self.limit_bytes / 1e6:g} MB")
+        if self.token is None or scope["path"] in OPEN_PATHS:
+            return None
+        asked = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        if asked and self._fits(asked):
+            if scope["path"] != "/":
+                return None
+            answer = RedirectResponse("/", 303)  # the token leaves the address line
+            answer.set_cookie(COOKIE, self.token, httponly=True, samesite="strict", max_age=30 * 86400)
+            return answer
+        bearer = headers.get("authorization", "").removeprefix("Bearer ").strip()
+        if self._fits(bearer) or self._fits(_cookie(headers.get("cookie", ""))):
+            return None
+        answer = _answer(401, "a token is needed: open /?token=SECRET, or send Authorization: Bearer SECRET")
+        answer.headers["WWW-Authenticate"] = "Bearer"
+        return answer
+
+    def _fits(self, text: str) -> bool:
+        return hmac.compare_digest(text.encode(), self.token.encode())
+
+    def _limited(self, receive):
+        got = 0
+
+        async def limited():
+            nonlocal got
+            message = await receive()
+            got += len(message.get("body", b""))
+            if got > self.limit_bytes:
+                raise HTTPException(413, f"more than {self.limit_bytes / 1e6:g} MB")
+            return message
+
+        return limited
+
+
+def _answer(status: int, detail: str) -> JSONResponse:
+    return JSONResponse({"detail": detail}, status)
+
+
+def _name(host: str) -> str:
+    """The name in a Host header, without port and brackets."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _cookie(header: str) -> str:
+    try:
+        morsel = SimpleCookie(header).get(COOKIE)
+    except CookieError:
+        return ""
+    return morsel.value if morsel else ""

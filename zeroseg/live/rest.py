@@ -1,0 +1,115 @@
+"""POST /segment: a picture and words in, masks out. Limits first, decoding after."""
+
+import asyncio
+import base64
+import io
+import math
+import warnings
+
+from fastapi import HTTPException
+from PIL import Image, UnidentifiedImageError
+
+from zeroseg.errors import ZerosegError
+from zeroseg.image import load_image
+from zeroseg.live.board import to_png
+from zeroseg.segmentation import Segmentation
+from zeroseg.segmenter import Segmenter
+from zeroseg.words import LabelPack
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what strangers may make Pillow decode
+PIXEL_LIMIT = 24_000_000
+LABELS_MAX, LABEL_LENGTH_MAX = 200, 100
+WAITING_MAX = 8  # requests in line for the network; more get 503
+
+
+class Photos:
+    """Segments single photos beside the live picture, one at a time.
+
+    segmenter  its runner is shared with the pipeline, its labels are not touched.
+    """
+
+    def __init__(self, segmenter: Segmenter, text: str = "auto", pixel_limit: int = PIXEL_LIMIT):
+        self._segmenter, self._text, self._pixel_limit = segmenter, text, pixel_limit
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+        self.requests = 0
+
+    async def segment(self, data: bytes, pack: LabelPack, threshold: float | None) -> Segmentation:
+        """Decode and segment; HTTPException with one line where that cannot be."""
+        if self._waiting >= WAITING_MAX:
+            raise HTTPException(503, "too many photos at once; try again", {"Retry-After": "1"})
+        self._waiting += 1
+        try:
+            async with self._turn:
+                return await asyncio.to_thread(self._work, data, pack, threshold)
+        finally:
+            self._waiting -= 1
+            self.requests += 1
+
+    def _work(self, data: bytes, pack: LabelPack, threshold: float | None) -> Segmentation:
+        picture = read_picture(data, self._pixel_limit)
+        segmenter = Segmenter(self._segmenter.runner, self._segmenter.sidecar)
+        segmenter.pack = pack
+        return segmenter.segment(picture, threshold)
+
+    def pack(self, labels: str | list[str]) -> LabelPack:
+        """Words to a pack; HTTPException 422 with one line where they cannot be used."""
+        names = labels.split(",") if isinstance(labels, str) else labels
+        names = [name.strip() for name in names if name.strip()]
+        if not 1 <= len(names) <= LABELS_MAX or any(len(name) > LABEL_LENGTH_MAX for name in names):
+            raise HTTPException(422, f"labels: expected 1 to {LABELS_MAX} words of at most {LABEL_LENGTH_MAX} letters, "
+                                     "separated by commas")
+        try:
+            segmenter = Segmenter(self._segmenter.runner, self._segmenter.sidecar)
+            return segmenter.set_labels(names, text=self._text).pack
+        except (ZerosegError, ValueError) as error:
+            raise HTTPException(422, f"labels: {error}") from error
+
+
+def read_picture(data: bytes, pixel_limit: int):
+    """(H, W, 3) uint8 RGB; HTTPException 413 for too many pixels (before they are decoded), 415 for no picture."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                if picture.width * picture.height > pixel_limit:
+                    raise HTTPException(413, f"{picture.width} x {picture.height} pixels, at most "
+                                             f"{pixel_limit / 1e6:g} megapixels are taken")
+                return load_image(picture)
+        except Image.DecompressionBombError as error:
+            raise HTTPException(413, f"at most {pixel_limit / 1e6:g} megapixels are taken") from error
+        except (UnidentifiedImageError, ZerosegError, OSError, SyntaxError, ValueError) as error:
+            detail = str(error) if isinstance(error, ZerosegError) else "not a picture that can be read"
+            raise HTTPException(415, f"image: {detail}; expected {', '.join(FORMATS)}") from error
+
+
+def marks(pack: LabelPack) -> list[str]:
+    """Per label "" (known by heart), "~" (approximate) or "?" (a guess), as the command line marks them."""
+    from zeroseg.words import explain
+
+    found = []
+    for name, known in zip(pack.names, pack.known):
+        try:
+            found.append("" if known else "?" if explain([name])[0].kind == "guess" else "~")
+        except ValueError:
+            found.append("?")
+    return found
+
+
+def hex_color(color) -> str:
+    """Three numbers in [0, 255] as #rrggbb."""
+    return "#" + bytes(int(c) for c in color).hex()
+
+
+def photo_document(result: Segmentation, overlay: bool, alpha: float, marked: list[str]) -> dict:
+    """Segmentation.to_dict(), with each label's colour and mark, and the overlay as a data URL by option."""
+    document = result.to_dict()
+    for entry, color, mark in zip(document["labels"], result.colors, marked):
+        entry |= {"color": hex_color(color), "mark": mark}
+        if not math.isfinite(entry["score"]):
+            entry["score"] = None
+    document["areas"] = {region.label: round(region.area, 6) for region in result.found}
+    if overlay:
+        png = to_png(result.overlay(alpha, legend=False))
+        document["overlay"] = "data:image/png;base64," + base64.b64encode(png).decode()
+    return document

@@ -1,0 +1,307 @@
+"""The page and the REST interface, with FastAPI on uvicorn, in a thread beside the pipeline.
+
+A viewer gets the newest picture whenever it has taken the last one; one that is slow gets fewer, one that is gone is
+forgotten. All viewers together get at most PICTURES_PER_S, so that many of them do not take the processor from the
+network. No page asks another server for anything.
+"""
+
+import asyncio
+import contextlib
+import json
+import math
+import socket
+import threading
+import time
+from importlib import resources
+from typing import Annotated, Literal
+
+from zeroseg import __version__
+from zeroseg.errors import ZerosegError, missing_extra
+
+try:
+    import uvicorn
+    from fastapi import Body, FastAPI, File, Form, HTTPException, UploadFile
+    from fastapi.responses import JSONResponse, Response, StreamingResponse
+    from pydantic import BaseModel, ConfigDict, Field
+except ImportError as error:
+    raise missing_extra("FastAPI and uvicorn", "serve", "the page") from error
+
+from zeroseg.live.board import Board, to_png
+from zeroseg.live.guard import LOCAL, Guard, check_exposure
+from zeroseg.live.metrics import CONTENT_TYPE, metrics_text
+from zeroseg.live.pipeline import Pipeline
+from zeroseg.live.rest import LABELS_MAX, Photos, hex_color, marks, photo_document
+from zeroseg.segmenter import Segmenter
+
+__all__ = ["Server", "check_exposure", "make_app"]
+PICTURES_PER_S = 240  # to all viewers together; one viewer gets every frame up to this rate
+STATES_PER_S = 8
+_QUIET_S = 2.0  # without news, how often a viewer is told so (and found out to be gone)
+
+
+class Labels(BaseModel):
+    """The words to look for, as a comma list or one by one."""
+
+    model_config = ConfigDict(extra="forbid")
+    labels: str | list[str] = Field(examples=["cat, dog"])
+
+
+class Changes(BaseModel):
+    """Settings to change; what is left out stays. threshold null is the model's own."""
+
+    model_config = ConfigDict(extra="forbid")
+    threshold: float | None = Field(None, ge=-1, le=2, allow_inf_nan=False)
+    alpha: float = Field(0.5, ge=0, le=1, allow_inf_nan=False)
+    paused: bool = False
+
+
+class Problem(BaseModel):
+    """What went wrong, in one line."""
+
+    detail: str | list
+
+
+def _problems(*statuses: int) -> dict:
+    return {status: {"model": Problem} for status in statuses}
+
+
+def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, token: str | None = None,
+             any_host: bool = False, text: str = "auto"):
+    """The application. pipeline None: no live picture, photos only. segmenter has the labels to begin with."""
+    photos = Photos(segmenter, text)
+    page = {"pack": segmenter.pack, "marks": marks(segmenter.pack)}  # without a pipeline the page's words live here
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_):
+        board.attach()
+        yield
+
+    app = FastAPI(title="zeroseg", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan,
+                  description="Open-vocabulary segmentation: name what you look for, get masks.")
+
+    def current_marks(pack) -> list[str]:
+        if page["pack"] is not pack:
+            page["marks"], page["pack"] = marks(pack), pack
+        return page["marks"]
+
+    def state() -> dict:
+        return page_state(segmenter, pipeline, board, page["pack"], current_marks)
+
+    state_text = _StateText(state)
+
+    def live() -> Pipeline:
+        if pipeline is None:
+            raise HTTPException(409, "there is no live picture; this server takes photos only")
+        return pipeline
+
+    for path, kind in (("/", "text/html; charset=utf-8"), ("/page.css", "text/css"), ("/page.js", "text/javascript")):
+        name = path[1:] or "index.html"
+        app.add_api_route(path, _file(name, kind), include_in_schema=False)
+
+    @app.get("/healthz", summary="Whether the server and its source are well")
+    def healthz() -> dict:
+        if pipeline is not None and pipeline.error is not None:
+            return JSONResponse({"status": "failed", "detail": str(pipeline.error)}, 503)
+        return {"status": "ended" if pipeline is not None and pipeline.finished.is_set() else "ok",
+                "version": __version__}
+
+    @app.get("/metrics", summary="Figures for Prometheus", response_class=Response,
+             responses={200: {"content": {"text/plain": {}}}, **_problems(401)})
+    def metrics():
+        return Response(metrics_text(pipeline, board, photos), media_type=CONTENT_TYPE)
+
+    @app.get("/state", summary="Labels, settings and figures", responses=_problems(401))
+    async def get_state() -> dict:
+        return state()
+
+    @app.get("/events", include_in_schema=False)
+    async def events():
+        return StreamingResponse(_events(state_text), media_type="text/event-stream")
+
+    @app.get("/live.mjpg", include_in_schema=False)
+    async def pictures():
+        live()
+        return StreamingResponse(_pictures(board), media_type="multipart/x-mixed-replace; boundary=frame")
+
+    @app.get("/snapshot.png", summary="The newest live picture", response_class=Response,
+             responses={200: {"content": {"image/png": {}}}, **_problems(401, 409)})
+    def snapshot():
+        live()
+        png = board.png()
+        if png is None:
+            raise HTTPException(409, "there is no picture yet")
+        return Response(png, media_type="image/png",
+                        headers={"Content-Disposition": 'attachment; filename="zeroseg.png"'})
+
+    @app.put("/labels", summary="Look for other words from the next frame on",
+             responses=_problems(400, 401, 403, 413, 422))
+    async def put_labels(asked: Labels) -> dict:
+        pack = await asyncio.to_thread(photos.pack, asked.labels)
+        current_marks(pack)
+        if pipeline is not None:
+            pipeline.change(pack=pack)
+        return state()
+
+    @app.patch("/settings", summary="Change threshold, opacity or pause",
+               responses=_problems(400, 401, 403, 409, 413, 422))
+    async def patch_settings(changes: Annotated[Changes, Body()]) -> dict:
+        live().change(**changes.model_dump(exclude_unset=True))
+        return state()
+
+    @app.post("/segment", summary="Segment one photo", response_class=Response,
+              responses={200: {"content": {"application/json": {}, "image/png": {}}},
+                         **_problems(400, 401, 403, 413, 415, 422, 503)})
+    async def segment(
+        image: Annotated[UploadFile, File(description="JPEG, PNG, WebP, GIF or BMP")],
+        labels: Annotated[str | None, Form(description=f"Comma list, at most {LABELS_MAX}; else the page's.")] = None,
+        threshold: Annotated[float | None, Form(ge=-1, le=2, allow_inf_nan=False)] = None,
+        format: Annotated[Literal["json", "labels", "overlay"], Form(
+            description="json: names, scores, COCO run lengths; labels: palette PNG, value i + 1 is label i; "
+                        "overlay: PNG.")] = "json",
+        overlay: Annotated[bool, Form(description="With json: the overlay too, as a data URL.")] = False,
+        alpha: Annotated[float, Form(ge=0, le=1, allow_inf_nan=False)] = 0.5,
+    ):
+        settings = pipeline.settings if pipeline is not None else None
+        pack = settings.pack if settings else page["pack"]
+        if labels is not None:
+            pack = await asyncio.to_thread(photos.pack, labels)
+        if threshold is None and settings and labels is None:
+            threshold = settings.threshold
+        result = await photos.segment(await image.read(), pack, threshold)
+        if format == "json":
+            return JSONResponse(await asyncio.to_thread(photo_document, result, overlay, alpha, marks(pack)))
+        picture = await asyncio.to_thread(result.label_picture if format == "labels" else lambda: result.overlay(alpha))
+        return Response(await asyncio.to_thread(to_png, picture), media_type="image/png")
+
+    return Guard(app, token, any_host)
+
+
+def _file(name: str, kind: str):
+    """An endpoint that sends one of the page's files."""
+    body = (resources.files("zeroseg.live") / "page" / name).read_bytes()
+
+    def send():
+        return Response(body, media_type=kind)
+
+    return send
+
+
+def page_state(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, pack, marks_of) -> dict:
+    """What the page shows beside the picture, ready for JSON."""
+    settings = pipeline.settings if pipeline is not None else None
+    pack = settings.pack if settings else pack
+    document = {"model": segmenter.sidecar.name, "backend": segmenter.runner.backend, "live": pipeline is not None,
+                "labels": list(pack.names), "marks": marks_of(pack), "viewers": board.viewers,
+                "nearest": [list(near[:3]) for near in pack.nearest],
+                "threshold_default": segmenter.sidecar.threshold}
+    if pipeline is None:
+        return document
+    figures, output = pipeline.figures, board.output
+    p50, p95, _ = figures.latency_quantiles_ms()
+    document |= {
+        "source": pipeline.source.name, "threshold": settings.threshold, "alpha": settings.alpha,
+        "paused": settings.paused, "fps": round(figures.fps(), 2), "latency_ms": [round(p50, 1), round(p95, 1)],
+        "stages_ms": {stage: round(ms, 1) for stage, ms in figures.stages_ms().items()}, "frames": figures.frames,
+        "dropped": pipeline.dropped, "reconnects": pipeline.source.reconnects, "ended": pipeline.finished.is_set(),
+        "error": str(pipeline.error) if pipeline.error else None, "legend": [], "picture": board.number}
+    if output is not None:
+        result = output.result
+        areas = {region.index: region.area for region in result.found}
+        found_marks = marks_of(pack) if result.labels == list(pack.names) else [""] * len(result.labels)
+        document["size"] = [int(side) for side in result.label_map.shape]
+        document["legend"] = [
+            {"label": name, "mark": mark, "color": hex_color(color),
+             "score": round(float(score), 4) if math.isfinite(score) else None, "area": round(areas.get(i, 0.0), 5)}
+            for i, (name, mark, color, score)
+            in enumerate(zip(result.labels, found_marks, result.colors, result.scores))]
+    return document
+
+
+class _StateText:
+    """The state as JSON, made once for all viewers in each moment."""
+
+    def __init__(self, state):
+        self._state, self._made_s, self._text = state, 0.0, ""
+
+    def __call__(self) -> str:
+        now = time.monotonic()
+        if now - self._made_s >= 0.9 / STATES_PER_S:
+            self._made_s, self._text = now, json.dumps(self._state())
+        return self._text
+
+
+async def _events(state_text: _StateText):
+    """Server-sent events: the state, a few times a second."""
+    last, quiet_s = "", 0.0
+    while True:
+        text = state_text()
+        if text != last or quiet_s > _QUIET_S:
+            yield f"data: {text}\n\n".encode()
+            last, quiet_s = text, 0.0
+        await asyncio.sleep(1 / STATES_PER_S)
+        quiet_s += 1 / STATES_PER_S
+
+
+async def _pictures(board: Board):
+    """Multipart JPEG: every picture, or the newest of those that came while the viewer took the last."""
+    board.viewers += 1
+    seen, start = -1, time.monotonic()
+    try:
+        yield b"--frame\r\n"
+        while True:
+            number = await board.news(seen, _QUIET_S)
+            jpeg = board.jpeg
+            if jpeg:  # sent again without news: then a browser that is gone is noticed
+                yield (f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode() + jpeg
+                       + b"\r\n--frame\r\n")
+                seen = number
+                board.pictures_sent += 1
+            start = max(start + board.viewers / PICTURES_PER_S, time.monotonic())
+            await asyncio.sleep(max(0.0, start - time.monotonic()))
+    finally:
+        board.viewers -= 1
+
+
+class Server:
+    """uvicorn in a thread. Raises ZerosegError in one line where it cannot listen.
+
+    pipeline gets a Board among its sinks; None serves photos only.
+    """
+
+    def __init__(self, segmenter: Segmenter, pipeline: Pipeline | None, host: str, port: int,
+                 token: str | None = None, text: str = "auto"):
+        board = Board()
+        if pipeline is not None:
+            pipeline.sinks.append(board)
+        self.board = board
+        app = make_app(segmenter, pipeline, board, token, any_host=host not in LOCAL, text=text)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            self._socket = socket.create_server((host, port), family=family)
+        except (OSError, OverflowError) as error:
+            raise ZerosegError(f"cannot listen at {host}:{port} ({getattr(error, 'strerror', None) or error}); "
+                               "choose another --host or --port") from error
+        self.port = self._socket.getsockname()[1]
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+        self.address = f"http://{shown}:{self.port}/" + ("?token=..." if token else "")
+        self._uvicorn = uvicorn.Server(uvicorn.Config(
+            app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=1,
+            limit_concurrency=500))
+        self._thread = threading.Thread(target=self._uvicorn.run, kwargs={"sockets": [self._socket]}, daemon=True,
+                                        name="zeroseg-server")
+
+    def start(self) -> "Server":
+        """Returns when it answers."""
+        self._thread.start()
+        while not self._uvicorn.started:
+            if not self._thread.is_alive():
+                raise ZerosegError("the web server did not start")
+            time.sleep(0.01)
+        return self
+
+    def stop(self) -> None:
+        """Close all connections and end the thread."""
+        self._uvicorn.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(5.0)
+        self._socket.close()
