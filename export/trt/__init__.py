@@ -1,0 +1,1 @@
+"""TensorRT: from an ONNX file to an engine that was compared with the model, and bundles to build one elsewhere."""

@@ -1,0 +1,121 @@
+"""From an ONNX file to an engine beside its manifest: build, write aside, compare on this GPU, then move into place."""
+
+import json
+import os
+import shlex
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from zeroseg import __version__
+from zeroseg.artifact import Artifact, read_artifact
+from zeroseg.errors import UnavailableError, ZerosegError
+from zeroseg.export.parity import Case, Parity, compare
+from zeroseg.export.trt.builder import BuildOptions, build_plan, make_profile
+from zeroseg.runtime.base import Runner
+from zeroseg.runtime.trt_engine import (
+    FORMAT,
+    SUFFIX,
+    EngineFile,
+    Manifest,
+    manifest_path,
+    read_engine,
+    sha256_of,
+    write_manifest,
+)
+from zeroseg.runtime.trt_library import load_tensorrt
+from zeroseg.runtime.trt_memory import open_memory
+from zeroseg.runtime.trt_runner import TrtRunner
+
+
+def why_not() -> str | None:
+    """What this machine lacks for building an engine, in one line; None when it lacks nothing."""
+    try:
+        load_tensorrt("building an engine")
+        open_memory().close()
+    except UnavailableError as error:
+        return str(error)
+    return None
+
+
+def build_engine(onnx: Path, out: Path, options: BuildOptions, reference: Runner, cases: list[Case], *, rebuild: str,
+                 report: Callable[[str], None] = lambda line: None, show_progress: bool = True) -> EngineFile:
+    """Build out (.engine, and .engine.json beside it) from onnx and compare it with reference on cases.
+
+    rebuild is the command that does this again, for the manifest; report gets the comparison's table and notes. Cases
+    of larger batches than the engine takes are left out. ZerosegError when TensorRT fails or the masks differ; what was
+    at `out` before stays as it was.
+    """
+    trt = load_tensorrt("building an engine")
+    memory = open_memory()
+    gpu = memory.gpu()
+    memory.close()
+    artifact = read_artifact(onnx, "onnxruntime")
+    content = onnx.read_bytes()
+    profile = make_profile(artifact.sidecar, options)
+    plan = build_plan(trt, content, onnx.name, profile, options, report, show_progress)
+    with tempfile.TemporaryDirectory(prefix=".zeroseg-engine-", dir=out.parent) as folder:
+        partial = Path(folder) / out.name
+        with open(partial, "wb") as file:
+            file.write(plan)
+        manifest = Manifest(
+            format=FORMAT, size_bytes=partial.stat().st_size, onnx_file=onnx.name, onnx_sha256=sha256_of(onnx),
+            gpu=gpu.name, sm=gpu.sm, tensorrt=trt.__version__, precision=precision_of(content), profile=profile,
+            version_compatible=options.version_compatible, hardware_compatible=options.hardware_compatible,
+            zeroseg=__version__, rebuild=rebuild)
+        write_manifest(partial, json.loads(onnx.with_suffix(".json").read_text(encoding="utf-8")), manifest)
+        check_engine(partial, reference, cases, report=report, name=str(out))
+        for source, target in ((partial, out), (manifest_path(partial), manifest_path(out))):
+            os.replace(source, target)
+    return read_engine(out)
+
+
+def check_engine(engine: Path, reference: Runner, cases: list[Case], *, report: Callable[[str], None],
+                 name: str | None = None) -> Parity:
+    """The gate, on this GPU: compare an engine with what it should give. ZerosegError when it does not."""
+    file = read_engine(engine)
+    runner = TrtRunner(Artifact(engine, file.sidecar, TrtRunner.backend))
+    try:
+        most = file.manifest.profile["image"][2][0]
+        fitting = [case for case in cases if len(case.image) <= most]
+        parity = compare(reference, runner, fitting, file.sidecar.threshold)
+    finally:
+        runner.close()
+    report(parity.table())
+    if not parity.ok:
+        raise ZerosegError(f"{name or engine}: the engine gives the same label to only {100 * parity.agreement:.3f} % "
+                           f"of pixels, {100 * parity.required:g} % are required; it is not kept")
+    return parity
+
+
+def precision_of(onnx: bytes) -> str:
+    """"int8", "float16" or "float32": what the network computes in, from its own nodes."""
+    try:
+        import onnx as onnx_package
+    except ImportError:  # on a device: the exporter's bundle says it
+        return "as in the ONNX file"
+    graph = onnx_package.load_from_string(onnx).graph
+    if any(node.op_type == "QuantizeLinear" for node in graph.node):
+        return "int8"
+    half = onnx_package.TensorProto.FLOAT16
+    casts = (item.i for node in graph.node if node.op_type == "Cast" for item in node.attribute if item.name == "to")
+    return "float16" if half in casts else "float32"
+
+
+def rebuild_command(source: Path, out: Path, options: BuildOptions) -> str:
+    """The zeroseg-export command for these options; files by name, as manifests must not hold a machine's folders."""
+    default = BuildOptions()
+    words = ["zeroseg-export", "--trt", source.name, "-o", out.name]
+    for name in ("max_batch", "max_labels", "workspace_mib"):
+        if getattr(options, name) != getattr(default, name):
+            words += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+    for name in ("version_compatible", "hardware_compatible"):
+        words += [f"--{name.replace('_', '-')}"] * getattr(options, name)
+    return shlex.join(words)
+
+
+def check_suffix(out: Path) -> None:
+    if out.suffix != SUFFIX:
+        raise ZerosegError(f"--out: expected a name that ends in {SUFFIX}, got {out.name}")
+    if not out.parent.is_dir():
+        raise ZerosegError(f"--out: {out.parent}: no such folder")

@@ -1,0 +1,116 @@
+"""What is said to TensorRT of each version while building, held to the facts of that version."""
+
+import pytest
+
+from tests.export.trt.fake_tensorrt import VERSIONS
+from zeroseg.artifact import read_artifact
+from zeroseg.errors import ZerosegError
+from zeroseg.export.trt.builder import BuildOptions, build_plan, choose_dialect, make_profile
+from zeroseg.export.trt.progress import Phases
+
+OPTIONS = BuildOptions(max_batch=2, max_labels=40)
+
+
+@pytest.fixture
+def build(install, network):
+    def build(version="10.3.0", options=OPTIONS, **state):
+        trt = install(version=version)
+        vars(trt.record).update(state)
+        profile = make_profile(read_artifact(network).sidecar, options)
+        notes = []
+        plan = build_plan(trt, network.read_bytes(), network.name, profile, options, notes.append)
+        return trt.record, plan, notes
+
+    return build
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_profile_and_limits_reach_tensorrt(build, version):
+    record, plan, _ = build(version, BuildOptions(max_batch=2, max_labels=40, workspace_mib=300))
+    assert plan.nbytes > 1000
+    assert record.profiles == [{"image": [[1, 3, 32, 32], [1, 3, 64, 96], [2, 3, 128, 128]],
+                                "label_embeddings": [[1, 16], [20, 16], [40, 16]]}]
+    assert record.pools == {"WORKSPACE": 300 * 2**20}
+    assert record.flags == set() and record.level is None
+
+
+@pytest.mark.parametrize("version, flags", [("10.3.0", 2), ("10.13.3.9", 2), ("11.4.0.106", 0)])
+def test_dialect_follows_the_version(build, version, flags):
+    """10: the bit of STRONGLY_TYPED, whose number is 1; 11: it is always so, and the flag deprecated."""
+    assert build(version)[0].network_flags == flags
+
+
+def test_dialects_precision_never_comes_from_flags():
+    assert choose_dialect("10.3.0").network_flags == ("STRONGLY_TYPED",)
+    assert choose_dialect("11.0.0.114").network_flags == ()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_compatibility_is_asked_for_by_option(build, version):
+    record, _, _ = build(version, BuildOptions(version_compatible=True, hardware_compatible=True))
+    assert record.flags == {"VERSION_COMPATIBLE"} and record.level == "AMPERE_PLUS"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_timing_cache_is_kept_between_builds(build, version, tmp_path):
+    options = BuildOptions(timing_cache=tmp_path / "timings")
+    build(version, options)
+    assert (tmp_path / "timings").read_bytes() == b"timed;"
+    _, _, notes = build(version, options)
+    assert (tmp_path / "timings").read_bytes() == b"timed;timed;" and notes == []
+
+
+def test_foreign_timing_cache_is_replaced(build, tmp_path):
+    (tmp_path / "timings").write_bytes(b"another GPU's")
+    _, _, notes = build(options=BuildOptions(timing_cache=tmp_path / "timings"))
+    assert "another GPU or TensorRT" in notes[0]
+    assert (tmp_path / "timings").read_bytes() == b"timed;"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_parser_error_names_the_node(build, version):
+    fault = {"desc": "Unsupported\n  operation", "node": 17, "node_name": "head.scores", "node_operator": "Einsum"}
+    with pytest.raises(ZerosegError) as caught:
+        build(version, parse_error=fault)
+    assert str(caught.value) == (f"net.onnx: TensorRT {version} cannot read it: node 17 (Einsum 'head.scores'): "
+                                 "Unsupported operation")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_build_error_is_tensorrts_own(build, version):
+    with pytest.raises(ZerosegError, match=r"cannot build an engine: Error Code 10: no implementation for node"):
+        build(version, build_error="Error Code 10: no\nimplementation for node")
+
+
+def test_progress_counts_nested_phases():
+    phases = Phases()
+    phases.start("outer", None, 2)
+    assert phases.share() == 0
+    phases.start("inner", "outer", 4)
+    phases.step("inner", 0)
+    assert phases.share() == pytest.approx(1 / 8)
+    phases.step("inner", 3)
+    phases.finish("inner")
+    phases.step("outer", 0)
+    assert phases.share() == pytest.approx(1 / 2)
+    phases.step("outer", 1)
+    phases.finish("outer")
+    assert phases.share() == 1
+
+
+def test_progress_is_reported_and_can_be_interrupted(build, monkeypatch):
+    record, _, _ = build()
+    assert record.monitored
+
+    def interrupt(self, name, step):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Phases, "step", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build()
+
+
+@pytest.mark.parametrize("wrong", [{"max_batch": 0}, {"max_labels": 0}, {"workspace_mib": -1}])
+def test_wrong_options_are_refused(wrong):
+    with pytest.raises(ZerosegError, match="expected at least 1"):
+        BuildOptions(**wrong)

@@ -1,0 +1,159 @@
+"""A TensorRT engine on disk: the file, and the manifest that says what it is and where it may run.
+
+tiny.engine lies next to tiny.engine.json: the model's sidecar (zeroseg/artifact.py) with the engine's checksum, and
+under "engine" what it was built from, for which GPU, by which TensorRT, for which shapes. An engine is code for one
+GPU and one TensorRT; given to another it fails late or crashes, so everything is compared before a byte of it is
+deserialised.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from zeroseg.artifact import Sidecar, parse_sidecar
+from zeroseg.errors import ZerosegError
+from zeroseg.runtime.trt_library import parse_version
+from zeroseg.runtime.trt_memory import Gpu
+
+FORMAT = 1
+SUFFIX = ".engine"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an engine is.
+
+    onnx_file, onnx_sha256: the network it was built from (name without folder). gpu, sm: the device. profile: input ->
+    [least, best, greatest] shape. version_compatible: later TensorRT of the same major version may load it.
+    hardware_compatible: other GPUs, of compute capability 8.0 and up, may. rebuild: the command that makes it anew.
+    """
+
+    format: int
+    size_bytes: int
+    onnx_file: str
+    onnx_sha256: str
+    gpu: str
+    sm: str
+    tensorrt: str
+    precision: str
+    profile: dict[str, list[list[int]]]
+    version_compatible: bool
+    hardware_compatible: bool
+    zeroseg: str
+    rebuild: str
+
+
+@dataclass(frozen=True)
+class EngineFile:
+    """An engine whose bytes are those its manifest was written for."""
+
+    path: Path
+    sidecar: Sidecar
+    manifest: Manifest
+
+
+def manifest_path(engine: Path) -> Path:
+    return engine.with_name(engine.name + ".json")
+
+
+def write_manifest(engine: Path, sidecar: dict, manifest: Manifest) -> None:
+    """Write the manifest of an engine file that is already there. sidecar: the model's, as a dict."""
+    document = {**sidecar, "files": {engine.name: sha256_of(engine)}, "engine": asdict(manifest)}
+    manifest_path(engine).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_engine(path: Path) -> EngineFile:
+    """Read the manifest and check the files against it; needs neither TensorRT nor a GPU.
+
+    ZerosegError in one line, with the command that rebuilds, when the manifest is missing or malformed, the engine is
+    cut off or another file, or the network beside it is another one than the engine was built from.
+    """
+    source = manifest_path(path)
+    try:
+        document = json.loads(source.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ZerosegError(f"{path}: {source.name}, its manifest, is missing, and an engine is not run without one; "
+                           "build it with zeroseg-export --trt") from None
+    except (OSError, ValueError) as error:
+        raise ZerosegError(f"{source}: cannot be read as JSON ({error})") from error
+    sidecar = parse_sidecar(document, str(source))
+    manifest = parse_manifest(document.get("engine"), f"{source}: engine")
+    differences = _file_differences(path, sidecar, manifest)
+    if differences:
+        raise ZerosegError(f"{path}: {'; '.join(differences)}; {rebuild_hint(manifest)}")
+    return EngineFile(path, sidecar, manifest)
+
+
+def parse_manifest(document, source: str) -> Manifest:
+    """Validate the "engine" object; source names it in messages."""
+    if not isinstance(document, dict):
+        raise ZerosegError(f"{source}: expected a JSON object, got {type(document).__name__}")
+    if document.get("format") != FORMAT:
+        raise ZerosegError(f"{source}: format {document.get('format')!r}, this version of zeroseg reads {FORMAT}")
+    kinds = {"format": int, "size_bytes": int, "profile": dict, "version_compatible": bool, "hardware_compatible": bool}
+    for field in fields(Manifest):
+        value, kind = document.get(field.name), kinds.get(field.name, str)
+        if type(value) is not kind:
+            raise ZerosegError(f"{source}: {field.name}: expected {kind.__name__}, got {json.dumps(value)}")
+    for name, shapes in document["profile"].items():
+        if not (isinstance(shapes, list) and len(shapes) == 3 and len({len(s) for s in map(_as_list, shapes)}) == 1
+                and all(type(side) is int and side > 0 for shape in shapes for side in shape)):
+            raise ZerosegError(f"{source}: profile: {name}: expected three shapes, got {json.dumps(shapes)}")
+    return Manifest(**{field.name: document[field.name] for field in fields(Manifest)})
+
+
+def check_machine(engine: EngineFile, gpu: Gpu, tensorrt: str) -> None:
+    """Raise ZerosegError, naming every difference, unless the engine was built for this GPU and this TensorRT."""
+    manifest = engine.manifest
+    differences = []
+    if manifest.tensorrt != tensorrt:
+        built, here = parse_version(manifest.tensorrt), parse_version(tensorrt)
+        if not (manifest.version_compatible and built[0] == here[0] and built <= here):
+            kind = ", for it and later ones of its major version" if manifest.version_compatible else ""
+            differences.append(f"built by TensorRT {manifest.tensorrt}{kind}, here is {tensorrt}")
+    if (manifest.gpu, manifest.sm) != (gpu.name, gpu.sm):
+        capability = tuple(int(part) for part in gpu.sm.split("."))
+        if not (manifest.hardware_compatible and capability >= (8, 0)):
+            differences.append(f"built for {manifest.gpu} (compute capability {manifest.sm}), here is {gpu.name} "
+                               f"({gpu.sm})")
+    if differences:
+        raise ZerosegError(f"{engine.path}: {'; '.join(differences)}; {rebuild_hint(manifest)}")
+
+
+def rebuild_hint(manifest: Manifest) -> str:
+    return f"rebuild it here: {manifest.rebuild}"
+
+
+def _file_differences(path: Path, sidecar: Sidecar, manifest: Manifest) -> list[str]:
+    size = path.stat().st_size
+    if size != manifest.size_bytes:
+        kind = "cut off" if size < manifest.size_bytes else "another file"
+        return [f"{kind}, it has {size} bytes and its manifest says {manifest.size_bytes}"]
+    if sha256_of(path) not in sidecar.files.values():
+        return ["not the engine its manifest was written for (sha256 differs)"]
+    onnx = path.with_name(Path(manifest.onnx_file).name)
+    differences = []
+    if onnx.is_file() and sha256_of(onnx) != manifest.onnx_sha256:
+        differences.append(f"built from another {onnx.name} than the one beside it (sha256 differs)")
+    if onnx.is_file() and onnx.with_suffix(".json").is_file():
+        try:
+            beside = parse_sidecar(json.loads(onnx.with_suffix(".json").read_text(encoding="utf-8")), onnx.name)
+        except (OSError, ValueError, ZerosegError):
+            return differences  # it is the network's own business, not the engine's
+        for what in ("embedding_space", "embedding_dim", "input"):
+            if getattr(beside, what) != getattr(sidecar, what):
+                differences.append(f"{what} {getattr(sidecar, what)}, that of {onnx.name} is {getattr(beside, what)}")
+    return differences
+
+
+def _as_list(value) -> list:
+    return value if isinstance(value, list) else []

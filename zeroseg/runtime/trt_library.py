@@ -1,0 +1,52 @@
+"""TensorRT as it is found on this machine: its module, its version, and a logger that keeps what it says."""
+
+from zeroseg.errors import UnavailableError, ZerosegError
+
+OLDEST = (10, 3)  # JetPack 6.2's
+NEWEST_MAJOR = 11
+
+
+def load_tensorrt(purpose: str):
+    """Import tensorrt, of a version that zeroseg speaks. UnavailableError in one line when there is none."""
+    try:
+        import tensorrt
+    except ModuleNotFoundError as error:
+        if error.name != "tensorrt":
+            raise UnavailableError(f"{purpose}: TensorRT is installed, but cannot be loaded ({error})") from error
+        raise UnavailableError(f"{purpose} needs TensorRT: its Python package is not installed (JetPack brings "
+                               "it; elsewhere: pip install tensorrt)") from error
+    except (ImportError, OSError) as error:  # its shared libraries
+        raise UnavailableError(f"{purpose}: TensorRT is installed, but cannot be loaded ({error})") from error
+    version = parse_version(tensorrt.__version__)
+    if version < OLDEST or version[0] > NEWEST_MAJOR:
+        raise UnavailableError(f"{purpose}: TensorRT {tensorrt.__version__} is installed; zeroseg speaks "
+                               f"{OLDEST[0]}.{OLDEST[1]} to {NEWEST_MAJOR}.x")
+    return tensorrt
+
+
+def parse_version(text: str) -> tuple[int, int]:
+    """(major, minor) of "10.3.0" or "11.4.0.106"."""
+    try:
+        major, minor = (int(part) for part in text.split(".")[:2])
+    except ValueError:
+        raise ZerosegError(f"TensorRT version {text!r}: expected something like 10.3.0") from None
+    return major, minor
+
+
+def make_logger(trt):
+    """A trt.ILogger whose `errors` collects what TensorRT complains about; nothing is printed."""
+
+    class Logger(trt.ILogger):
+        def __init__(self):
+            trt.ILogger.__init__(self)  # pybind11 insists
+            self.errors = []
+
+        def log(self, severity, msg):
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.errors.append(" ".join(msg.split()))
+
+        def reason(self) -> str:
+            """The last complaint, for a message."""
+            return self.errors[-1] if self.errors else "TensorRT gave no reason"
+
+    return Logger()

@@ -1,0 +1,147 @@
+"""TensorRT: an engine on this machine's GPU.
+
+Inputs and outputs have pinned host buffers and device buffers of the profile's greatest shapes, made once, so addresses
+never change. Copies in, the network and copies out go to one stream. A shape that comes a second time in a row is
+captured as a CUDA graph, copies included, and replayed from then on; another shape drops the graph, because an
+execution context that has moved on invalidates what was captured from it.
+"""
+
+import numpy as np
+
+from zeroseg.artifact import Artifact
+from zeroseg.errors import UnavailableError, ZerosegError
+from zeroseg.runtime.base import OUTPUTS, Runner, TensorSpec, check_face
+from zeroseg.runtime.trt_engine import check_machine, read_engine, rebuild_hint
+from zeroseg.runtime.trt_library import load_tensorrt, make_logger
+from zeroseg.runtime.trt_memory import DeviceMemory, Graph, open_memory
+
+INSTEAD = "elsewhere than on its GPU, run the .onnx file with backend onnxruntime"
+
+
+class TrtRunner(Runner):
+    backend = "tensorrt"
+
+    def __init__(self, artifact: Artifact, threads: int | None = None, memory: str = "auto"):
+        """memory: what moves data, "cuda-bindings", "pycuda" or, "auto", the first installed.
+
+        threads, which every runner takes, are the CPU's and mean nothing here.
+        """
+        self._file = read_engine(artifact.path)
+        try:
+            trt = load_tensorrt("back end tensorrt")
+            self._memory = open_memory(memory)
+        except UnavailableError as error:
+            raise UnavailableError(f"{artifact.path}: {error}; {INSTEAD}") from error
+        check_machine(self._file, self._memory.gpu(), trt.__version__)
+        self._load(trt)
+        check_face(artifact, self._inputs, self._outputs)
+        self._buffers = _Buffers(self._memory, self._greatest_shapes(), self._dtypes)
+        for name, address in self._buffers.device.items():
+            self._require(self._context.set_tensor_address(name, address), f"take the address of {name}")
+        self._shapes: dict[str, tuple[int, ...]] | None = None
+        self._graph: Graph | None = None
+        self.replays = 0  # runs that were the replay of a graph
+
+    def _load(self, trt) -> None:
+        self._logger = make_logger(trt)
+        self._runtime = trt.Runtime(self._logger)
+        if self._file.manifest.version_compatible:
+            self._runtime.engine_host_code_allowed = True  # such engines carry code; the manifest vouches for the file
+        self._engine = self._runtime.deserialize_cuda_engine(self._file.path.read_bytes())
+        self._require(self._engine is not None, "load the engine")
+        self._context = self._engine.create_execution_context()
+        self._require(self._context is not None, "make room for the engine's activations")
+        names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
+        self._dtypes = {name: np.dtype(trt.nptype(self._engine.get_tensor_dtype(name))) for name in names}
+        inputs = [name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        self._outputs = [name for name in names if name not in inputs]
+        self._inputs, self._range = {}, {}
+        for name in inputs:
+            least, _, greatest = (tuple(shape) for shape in self._engine.get_tensor_profile_shape(name, 0))
+            shape = tuple(self._engine.get_tensor_shape(name))
+            self._range[name] = (least, greatest)
+            self._inputs[name] = TensorSpec(
+                tuple(f"axis {i}" if size < 0 else int(size) for i, size in enumerate(shape)),
+                self._dtypes[name].name)
+
+    def _greatest_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor's shape at the far end of the profile."""
+        self._set_shapes({name: greatest for name, (_, greatest) in self._range.items()})
+        shapes = {name: tuple(self._context.get_tensor_shape(name)) for name in (*self._inputs, *self._outputs)}
+        unknown = [name for name, shape in shapes.items() if min(shape, default=0) < 0]
+        self._require(not unknown, f"tell the size of {', '.join(unknown)}")
+        return shapes
+
+    def _set_shapes(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        for name, shape in shapes.items():
+            self._require(self._context.set_input_shape(name, shape), f"take {name} of shape {shape}")
+
+    def _require(self, ok: bool, what: str) -> None:
+        if not ok:
+            raise ZerosegError(f"{self._file.path}: TensorRT cannot {what}: {self._logger.reason()}")
+
+    def inputs(self) -> dict[str, TensorSpec]:
+        return self._inputs
+
+    def _run(self, feed) -> dict[str, np.ndarray]:
+        shapes = {name: tuple(int(side) for side in feed[name].shape) for name in self._inputs}
+        repeated = shapes == self._shapes
+        if not repeated:
+            self._change_shapes(shapes)
+        for name in self._inputs:
+            np.copyto(self._buffers.host(name, shapes[name]), feed[name])
+        if self._graph is not None:
+            self._graph.launch()
+            self.replays += 1
+        elif repeated and self._memory.can_capture:
+            self._graph = self._memory.capture(self._enqueue)
+            self._graph.launch()
+            self.replays += 1
+        else:
+            self._enqueue()
+        self._memory.wait()
+        # copies: the buffers are the next run's too
+        return {name: self._buffers.host(name, self._output_shapes[name]).copy() for name in OUTPUTS}
+
+    def _change_shapes(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        for name, shape in shapes.items():
+            least, greatest = self._range[name]
+            if not all(low <= side <= high for low, side, high in zip(least, shape, greatest, strict=True)):
+                raise ZerosegError(f"{self._file.path}: {name}: the engine takes {least} to {greatest}, got {shape}; "
+                                   f"{rebuild_hint(self._file.manifest)}, with wider limits")
+        if self._graph is not None:
+            self._graph.destroy()
+        self._graph = self._shapes = None  # should the next lines fail, nothing stale is replayed
+        self._set_shapes(shapes)
+        self._output_shapes = {name: tuple(self._context.get_tensor_shape(name)) for name in self._outputs}
+        self._shapes = shapes
+
+    def _enqueue(self) -> None:
+        """Copies in, network, copies out: onto the stream."""
+        for name in self._inputs:
+            self._memory.upload(self._buffers.device[name], self._buffers.host(name, self._shapes[name]))
+        self._require(self._context.execute_async_v3(self._memory.stream), "run")
+        for name in OUTPUTS:
+            self._memory.download(self._buffers.host(name, self._output_shapes[name]), self._buffers.device[name])
+
+    def close(self) -> None:
+        """Give the GPU's memory back; the runner cannot be used any more."""
+        if self._graph is not None:
+            self._graph.destroy()
+        self._memory.close()
+        self._graph = self._context = self._engine = None
+
+
+class _Buffers:
+    """A pinned host buffer and a device buffer per tensor, large enough for the shapes given."""
+
+    def __init__(self, memory: DeviceMemory, shapes: dict[str, tuple[int, ...]], dtypes: dict[str, np.dtype]):
+        self._dtypes = dtypes
+        sizes = {name: int(np.prod(shape)) * dtypes[name].itemsize for name, shape in shapes.items()}
+        self._host = {name: memory.pinned(nbytes) for name, nbytes in sizes.items()}
+        self.device = {name: memory.alloc(nbytes) for name, nbytes in sizes.items()}  # name -> address
+
+    def host(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """The host buffer's beginning as an array of this shape."""
+        nbytes = int(np.prod(shape)) * self._dtypes[name].itemsize
+        return self._host[name][:nbytes].view(self._dtypes[name]).reshape(shape)
