@@ -12,6 +12,7 @@ from pathlib import Path
 from zeroseg.errors import UnavailableError, ZerosegError
 
 FORMAT = 1
+MAX_SIDE = 4096  # pixels at the network; a description that asks for more would ask for all memory
 DEFAULT_MODEL = "tiny"
 BUNDLED = Path(__file__).resolve().parent / "bundled"
 BACKENDS = {  # backend -> the files it reads; "auto" takes the first that reads the file
@@ -103,7 +104,7 @@ def read_artifact(path_or_name=None, backend: str = "auto") -> Artifact:
         document = json.loads(sidecar_path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ZerosegError(f"{path}: {sidecar_path.name}, its description, is missing; keep both together") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ZerosegError(f"{sidecar_path}: cannot be read as JSON ({error})") from error
     artifact = Artifact(path, parse_sidecar(document, str(sidecar_path)), backend)
     verify_file(artifact)
@@ -124,9 +125,9 @@ def parse_sidecar(document, source: str) -> Sidecar:
         embedding_dim=read.positive("embedding_dim"),
         segments=read.positive("segments"),
         stride=read.positive("stride"),
-        input=InputSpec(spec.positive("short_side"), spec.positive("multiple"), spec.positive("max_long_side"),
-                        spec.triple("mean"), spec.triple("std")),
-        threshold=float(read("threshold", (int, float))),
+        input=InputSpec(spec.positive("short_side", MAX_SIDE), spec.positive("multiple", MAX_SIDE),
+                        spec.positive("max_long_side", MAX_SIDE), spec.triple("mean"), spec.triple("std", above=0)),
+        threshold=read.finite("threshold"),
         files=read("files", dict),
         card=read("card", dict),
     )
@@ -161,15 +162,26 @@ class _Reader:
             raise ZerosegError(f"{self.source}: {key}: expected {wanted}, got {json.dumps(value)}")
         return value
 
-    def positive(self, key: str) -> int:
+    def positive(self, key: str, most: int | None = None) -> int:
         value = self(key, int)
         if value < 1:
             raise ZerosegError(f"{self.source}: {key}: expected a positive integer, got {value}")
+        if most is not None and value > most:
+            raise ZerosegError(f"{self.source}: {key}: expected at most {most}, got {value}")
         return value
 
-    def triple(self, key: str) -> tuple[float, float, float]:
+    def finite(self, key: str) -> float:
+        value = self(key, (int, float))
+        if not abs(value) < 1e30:  # NaN is not either; JSON's readers take it
+            raise ZerosegError(f"{self.source}: {key}: expected a finite number, got {value}")
+        return float(value)
+
+    def triple(self, key: str, above: float = -1e30) -> tuple[float, float, float]:
         value = self.document.get(key)
         values = value if isinstance(value, (list, tuple)) else []
         if len(values) != 3 or not all(isinstance(v, (int, float)) for v in values):
             raise ZerosegError(f"{self.source}: {key}: expected three numbers, got {json.dumps(value)}")
+        if not all(above < v < 1e30 for v in values):
+            wanted = f"finite numbers above {above:g}"
+            raise ZerosegError(f"{self.source}: {key}: expected {wanted}, got {json.dumps(value)}")
         return tuple(float(v) for v in values)

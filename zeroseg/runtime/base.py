@@ -22,12 +22,12 @@ from zeroseg.kernels._threads import available_threads, set_threads
 
 INPUTS = ("image", "label_embeddings")
 OUTPUTS = ("segment_maps", "segment_scores", "image_scores")
-RUNNERS = {
-    "tensorrt": "trt_runner:TrtRunner",  # backend -> module and class; a class may serve several, its artifact says which
+RUNNERS = {  # backend -> module and class; a class may serve several, its artifact says which
     "onnxruntime": "ort_runner:OrtRunner", "onnxruntime-cuda": "ort_runner:OrtRunner",
     "onnxruntime-tensorrt": "ort_runner:OrtRunner", "openvino": "openvino_runner:OpenVinoRunner",
     "torch": "torch_runner:TorchRunner", "torch-cuda": "torch_runner:TorchRunner",
     "torch-compile": "torch_fast_runners:CompiledRunner", "torch-cuda-graphs": "torch_fast_runners:CudaGraphRunner",
+    "tensorrt": "trt_runner:TrtRunner",
 }
 
 
@@ -58,7 +58,17 @@ class Runner(ABC):
             raise ValueError(f"feed: expected {sorted(specs)}, got {sorted(feed)}")
         for name, spec in specs.items():
             check_array(name, feed[name], spec.shape, spec.dtype)
-        return self._run(feed)
+        outputs = self._run(feed)
+        _check_outputs(outputs, len(feed["image"]), len(feed["label_embeddings"]))
+        return outputs
+
+
+def _check_outputs(outputs: Mapping[str, np.ndarray], batch: int, labels: int) -> None:
+    """A file can declare our face and compute something else; ValueError names what came out."""
+    check_array("segment_maps from the network", outputs["segment_maps"], (batch, "K", "h", "w"), "float32")
+    segments = outputs["segment_maps"].shape[1]
+    check_array("segment_scores from the network", outputs["segment_scores"], (batch, segments, labels), "float32")
+    check_array("image_scores from the network", outputs["image_scores"], (batch, labels), "float32")
 
 
 def check_face(artifact: Artifact, inputs: Mapping[str, TensorSpec], outputs: list[str]) -> None:
