@@ -1,0 +1,150 @@
+"""Cameras and streams that die and come back, against a real MJPEG server on loopback; csi:// against a stand-in."""
+
+import os
+import stat
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from zeroseg.bench.loopback import MjpegServer
+from zeroseg.errors import UnavailableError, ZerosegError
+from zeroseg.live import cameras
+from zeroseg.live.cameras import CsiCamera, csi_pipeline, open_camera
+from zeroseg.live.frame import Frame, Source
+from zeroseg.live.pattern import TestPattern, frame_number
+from zeroseg.live.reconnect import Reconnecting
+from zeroseg.live.sources import open_source
+
+pytest.importorskip("av")
+
+
+def test_stream_is_killed_and_restored():
+    server = MjpegServer(TestPattern("test://?size=320x192").picture, rate=25)
+    said = []
+    source = open_source(server.url, say=said.append)
+    assert source.live
+    numbers = [frame_number(source.read().image) for _ in range(5)]
+    assert numbers == sorted(numbers)
+    server.kill()
+    restored_s = []
+
+    def restore():
+        restored_s.append(time.perf_counter())
+        server.restore()
+
+    threading.Timer(1.0, restore).start()
+    deadline = time.perf_counter() + 30
+    while not source.reconnects:
+        last = source.read()
+        assert time.perf_counter() < deadline
+    assert last.captured_s - restored_s[0] < 2.5  # waits of at most 1 s, an open, and a busy machine
+    after = [source.read() for _ in range(3)]
+    assert [frame.index for frame in after] == [last.index + i for i in (1, 2, 3)]
+    assert after[0].time_s > 1.0 and source.reconnects == 1
+    assert "lost (" in said[0] and "back (reconnect 1)" in said[-1]
+    source.close()
+    server.kill()
+
+
+def test_stop_ends_the_waiting_for_a_dead_stream():
+    server = MjpegServer(TestPattern("test://?size=64x64").picture)
+    source = open_source(server.url)
+    source.read()
+    server.kill()
+    threading.Timer(0.5, source.stop).start()
+    start = time.perf_counter()
+    while source.read() is not None:
+        pass
+    assert time.perf_counter() - start < 10
+    source.close()
+
+
+class Flaky(Source):
+    """Gives two frames and dies."""
+
+    name, live = "flaky", True
+
+    def __init__(self, wrong=False):
+        if wrong:
+            raise ZerosegError("flaky: still away")
+        self.left = 2
+
+    def read(self):
+        self.left -= 1
+        if self.left < 0:
+            raise ZerosegError("flaky: unplugged")
+        return Frame(np.zeros((2, 2, 3), np.uint8), 0, 0)
+
+
+def test_back_off_doubles_up_to_a_second(monkeypatch):
+    waits, opened = [], []
+
+    def opening():
+        opened.append(len(opened))
+        return Flaky(wrong=0 < len(opened) - 1 < 7)
+
+    said = []
+    source = Reconnecting(opening, said.append)
+    monkeypatch.setattr(source._stopped, "wait", lambda seconds: waits.append(seconds))
+    frames = [source.read() for _ in range(3)]
+    assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0])
+    assert [frame.index for frame in frames] == [0, 1, 2] and source.reconnects == 1
+    assert said == ["flaky: lost (unplugged); trying again", "flaky: back (reconnect 1)"]
+
+
+def test_wrong_address_at_the_start_is_an_error():
+    with pytest.raises(ZerosegError, match="still away"):
+        Reconnecting(lambda: Flaky(wrong=True))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/sys/class/video4linux is Linux's")
+def test_missing_camera_lists_those_there_are(monkeypatch):
+    monkeypatch.setattr(cameras, "list_cameras", lambda: [("/dev/video4", "A Camera"), ("/dev/video5", "")])
+    with pytest.raises(ZerosegError) as caught:
+        open_camera("77")
+    assert str(caught.value) == ("camera 77: there is no such camera; cameras here: /dev/video4 (A Camera), "
+                                 "/dev/video5")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a device file")
+def test_device_that_is_no_camera_is_one_line():
+    with pytest.raises(ZerosegError, match="camera /dev/null: .*; cameras here: "):
+        open_camera("/dev/null")
+
+
+def test_csi_pipeline_is_what_jetsons_take():
+    assert " ".join(csi_pipeline(1, (1920, 1080), 30)) == (
+        "nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM),width=1920,height=1080,framerate=30/1 ! nvvidconv ! "
+        "video/x-raw,format=BGRx,width=1920,height=1080 ! videoconvert ! "
+        "video/x-raw,format=RGB,width=1920,height=1080 ! fdsink fd=1 sync=false")
+
+
+@pytest.fixture
+def gstreamer(tmp_path, monkeypatch):
+    """A stand-in for gst-launch-1.0 that writes two rows of padded RGB, then fails as asked."""
+    program = tmp_path / "gst-launch-1.0"
+    program.write_text(f"#!{sys.executable}\nimport os, sys\n"
+                       "row = bytes(range(1, 58)) + bytes(3)\n"  # 19 pixels are 57 bytes, padded to 60
+                       "[os.write(1, row * 16) for _ in range(2)]\nos.write(2, b'ERROR: no camera available\\n')\n")
+    program.chmod(program.stat().st_mode | stat.S_IEXEC)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a script as a program")
+def test_csi_reads_rows_that_are_padded(gstreamer):
+    camera = CsiCamera(0, size=(19, 16), rate=30)
+    frame = camera.read()
+    assert frame.image.shape == (16, 19, 3) and frame.image[5].ravel().tolist() == list(range(1, 58))
+    assert camera.read().index == 1
+    with pytest.raises(ZerosegError, match="csi://0: ERROR: no camera available"):
+        camera.read()
+    camera.close()
+
+
+def test_csi_without_gstreamer(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UnavailableError, match="gst-launch-1.0 is not on the PATH"):
+        CsiCamera(0)
