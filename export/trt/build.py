@@ -52,6 +52,7 @@ def build_engine(onnx: Path, out: Path, options: BuildOptions, reference: Runner
     memory.close()
     artifact = read_artifact(onnx, "onnxruntime")
     content = onnx.read_bytes()
+    sidecar = json.loads(onnx.with_suffix(".json").read_text(encoding="utf-8"))
     profile = make_profile(artifact.sidecar, options)
     plan = build_plan(trt, content, onnx.name, profile, options, report, show_progress)
     with tempfile.TemporaryDirectory(prefix=".zeroseg-engine-", dir=out.parent) as folder:
@@ -60,10 +61,11 @@ def build_engine(onnx: Path, out: Path, options: BuildOptions, reference: Runner
             file.write(plan)
         manifest = Manifest(
             format=FORMAT, size_bytes=partial.stat().st_size, onnx_file=onnx.name, onnx_sha256=sha256_of(onnx),
-            gpu=gpu.name, sm=gpu.sm, tensorrt=trt.__version__, precision=precision_of(content), profile=profile,
+            gpu=gpu.name, sm=gpu.sm, tensorrt=trt.__version__, profile=profile,
+            precision=sidecar.get("precision") or precision_of(content),
             version_compatible=options.version_compatible, hardware_compatible=options.hardware_compatible,
             zeroseg=__version__, rebuild=rebuild)
-        write_manifest(partial, json.loads(onnx.with_suffix(".json").read_text(encoding="utf-8")), manifest)
+        write_manifest(partial, sidecar, manifest)
         check_engine(partial, reference, cases, report=report, name=str(out))
         for source, target in ((partial, out), (manifest_path(partial), manifest_path(out))):
             os.replace(source, target)
@@ -89,17 +91,17 @@ def check_engine(engine: Path, reference: Runner, cases: list[Case], *, report: 
 
 
 def precision_of(onnx: bytes) -> str:
-    """"int8", "float16" or "float32": what the network computes in, from its own nodes."""
+    """What a network computes in, from its own nodes, where its description does not say: int8, fp16 or fp32."""
     try:
         import onnx as onnx_package
-    except ImportError:  # on a device: the exporter's bundle says it
-        return "as in the ONNX file"
+    except ImportError:
+        return "unknown"
     graph = onnx_package.load_from_string(onnx).graph
     if any(node.op_type == "QuantizeLinear" for node in graph.node):
         return "int8"
     half = onnx_package.TensorProto.FLOAT16
     casts = (item.i for node in graph.node if node.op_type == "Cast" for item in node.attribute if item.name == "to")
-    return "float16" if half in casts else "float32"
+    return "fp16" if half in casts else "fp32"
 
 
 def rebuild_command(source: Path, out: Path, options: BuildOptions) -> str:

@@ -51,7 +51,7 @@ def test_manifest_says_what_the_engine_is(build, network, version):
     manifest = read_engine(engine).manifest
     assert (manifest.gpu, manifest.sm, manifest.tensorrt) == ("Orin", "8.7", version)
     assert manifest.onnx_sha256 == sha256_of(network) and manifest.onnx_file == "net.onnx"
-    assert manifest.size_bytes == engine.stat().st_size and manifest.precision == "float32"
+    assert manifest.size_bytes == engine.stat().st_size and manifest.precision == "fp32"
     assert manifest.profile["label_embeddings"] == [[1, 16], [20, 16], [50, 16]]
     assert sorted(path.name for path in engine.parent.iterdir()) == [
         "net.engine", "net.engine.json", "net.json", "net.onnx"]

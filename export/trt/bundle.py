@@ -1,0 +1,227 @@
+"""A folder to copy to a device: everything that makes, checks and runs the engine there, and how, in five commands.
+
+The code lies in python/ as a wheel would have it, so the device installs a few small packages and no torch. The model's
+own answers, recorded here in PyTorch, are what the engine is held against there.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import zeroseg
+from zeroseg.artifact import read_artifact
+from zeroseg.errors import UnavailableError, ZerosegError
+from zeroseg.export.gate import photos_of
+from zeroseg.export.parity import make_cases
+from zeroseg.export.trt.builder import BuildOptions
+from zeroseg.export.trt.command import prepare
+from zeroseg.export.trt.device import DESCRIPTION, EXPECTED, record
+from zeroseg.export.trt.serving import PLAN, write_repository
+from zeroseg.runtime.base import open_runner
+
+LIMIT_MB = 5  # what a bundle may weigh beyond its model
+LABELS = "person,cat,dog,car,bicycle,tree,sky,grass,road,building,chair,table"
+CHECK_PHOTOS = 4
+SUBPACKAGES = ("kernels", "export")
+
+
+@dataclass(frozen=True)
+class Target:
+    """sms: kernels' architectures. cuda: major version of its CUDA, for cuda-bindings. notes go into the README."""
+
+    sms: tuple[int, ...]
+    cuda: int
+    notes: str
+    served: bool = False
+
+
+TARGETS = {
+    "jetson-orin": Target((87,), 12, "JetPack 6.2 (TensorRT 10.3, CUDA 12.6)"),
+    "jetson-orin-nano": Target((87,), 12, "JetPack 6.2 (TensorRT 10.3, CUDA 12.6); if the build runs out of memory, "
+                                          "make the bundle again with --workspace-mib 256"),
+    "jetson-thor": Target((110,), 13, "JetPack 7 (CUDA 13)"),
+    "datacenter": Target((80, 86, 89, 90, 100, 120), 13, "TensorRT 10.3 to 11; the engine is also put into triton/, a "
+                                                         "model repository for the Triton Inference Server", True),
+}
+
+README = """# {model} for {target}
+
+For {notes}. On the machine that made this folder, then on the device:
+
+1. `scp -r {folder} DEVICE:`
+2. `ssh DEVICE`, and there `cd {folder}`
+3. `python3 -m pip install numpy pillow click tqdm "cuda-bindings=={cuda}.*"`  (or `pycuda` instead of the last)
+4. `./build.sh`  makes {stem}.engine and {stem}.engine.json and compares the engine with the model
+5. `./infer.sh PHOTO --labels labels.npz`
+
+An engine that gives other masks than the model is not kept. `./build.sh --check` compares again later.
+{words}
+{kernels}
+{serving}"""
+BUILD = """#!/bin/sh
+# Build the engine on this device; needs its TensorRT.
+cd "$(dirname "$0")" && PYTHONPATH=python exec "${PYTHON:-python3}" -m zeroseg.export.trt.device . "$@"
+"""
+INFER = """#!/bin/sh
+# zeroseg-infer with this bundle's engine.
+here=$(cd "$(dirname "$0")" && pwd)
+PYTHONPATH="$here/python" exec "${PYTHON:-python3}" -c 'from zeroseg.cli import infer; infer()' \\
+    --model "$here/STEM.engine" "$@"
+"""
+
+
+def make_bundle(model: Path, out: Path, target_name: str, labels: str | None, options: BuildOptions, export: dict,
+                half_weights: bool, report: Callable[[str], None] = lambda line: None) -> Path:
+    """Export model (.pt through the gate, or an .onnx as it is) and write the bundle to the new folder out."""
+    target = TARGETS[target_name]
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ZerosegError(f"--out: {out} is there already; a bundle wants a new folder")
+    if not out.parent.is_dir():
+        raise ZerosegError(f"--out: {out.parent}: no such folder")
+    if options.timing_cache is not None:
+        raise ZerosegError("--timing-cache: is the device's own in a bundle; leave it out")
+    with tempfile.TemporaryDirectory(prefix=".zeroseg-bundle-", dir=out.parent) as parent:
+        folder = Path(parent) / out.name
+        (folder / "check").mkdir(parents=True)
+        onnx = folder / f"{model.stem}.onnx"
+        _network(model, onnx, export, half_weights)
+        artifact = read_artifact(onnx)
+        _labels(labels, artifact.sidecar, folder / "labels.npz")
+        photos = _photos(export, folder / "check")
+        pictures = [folder / "check" / name for name in photos]
+        from zeroseg.image import load_image
+
+        cases = make_cases(artifact.sidecar, [load_image(path) for path in pictures])
+        record(open_runner(read_artifact(model)), cases, folder / EXPECTED)
+        kernels = _kernels(target, folder, report)
+        _code(folder / "python" / "zeroseg")
+        if target.served:
+            write_repository(folder, artifact.sidecar, options)
+        for name, text in (("build.sh", BUILD), ("infer.sh", INFER.replace("STEM", model.stem))):
+            (folder / name).write_text(text, encoding="utf-8", newline="\n")
+            (folder / name).chmod(0o755)
+        words = _words(folder, onnx)
+        (folder / "README.md").write_text(README.format(
+            model=artifact.sidecar.name, target=target_name, notes=target.notes, folder=out.name, cuda=target.cuda,
+            stem=model.stem, words=words, kernels=kernels, serving=_serving(target)).rstrip() + "\n", encoding="utf-8")
+        _describe(folder, onnx.name, target_name, photos, options, [PLAN] if target.served else [])
+        extra = extra_mb(folder, onnx)
+        if extra > LIMIT_MB:
+            raise ZerosegError(f"{out}: not written, beyond its model it would weigh {extra:.1f} MB, at most {LIMIT_MB} "
+                               "are allowed; give fewer --labels or smaller --photo")
+        if out.is_dir():
+            out.rmdir()  # it is empty
+        folder.replace(out)
+    report(f"wrote {out} ({extra:.1f} MB beyond the model's {onnx_mb(out, model.stem):.1f}); its README.md has five "
+           "commands")
+    return out
+
+
+def extra_mb(folder: Path, onnx: Path) -> float:
+    """What the folder weighs beyond its model, in MB."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return (sum(path.stat().st_size for path in files) - onnx.stat().st_size) / 1e6
+
+
+def onnx_mb(folder: Path, stem: str) -> float:
+    return (folder / f"{stem}.onnx").stat().st_size / 1e6
+
+
+def _network(model: Path, onnx: Path, export: dict, half_weights: bool) -> None:
+    if model.suffix == ".onnx":
+        read_artifact(model, "onnxruntime")
+        shutil.copyfile(model, onnx)
+        shutil.copyfile(model.with_suffix(".json"), onnx.with_suffix(".json"))
+    else:
+        prepare(model, onnx, export, half_weights)
+
+
+def _labels(labels: str | None, sidecar, path: Path) -> None:
+    """The label pack: given, or made of words here, so that the device needs no text encoder."""
+    from zeroseg.words import LabelPack, embed_labels
+
+    if labels is not None and labels.endswith(".npz"):
+        pack = LabelPack.load(labels)
+    else:
+        names = [word.strip() for word in (labels or LABELS).split(",") if word.strip()]
+        vectors, known, nearest = embed_labels(names)
+        pack = LabelPack(names=names, vectors=vectors, known=known, nearest=nearest)
+    pack.require(sidecar.embedding_space, sidecar.embedding_dim)
+    pack.save(path)
+
+
+def _photos(export: dict, folder: Path) -> list[str]:
+    """Copies of the photos to compare on; the ones that come with zeroseg if none were given."""
+    given = list(export["photos"])
+    if not given:
+        from PIL import Image
+
+        names = []
+        for index, photo in enumerate(photos_of(export["gate_photos"])[:CHECK_PHOTOS]):
+            names.append(f"photo-{index}.jpg")
+            Image.fromarray(photo).save(folder / names[-1], quality=90)
+        return names
+    names = [f"photo-{index}{path.suffix.lower()}" for index, path in enumerate(given[:CHECK_PHOTOS])]
+    for name, path in zip(names, given, strict=False):
+        shutil.copyfile(path, folder / name)
+    return names
+
+
+def _kernels(target: Target, folder: Path, report) -> str:
+    """Compile the GPU kernels for the target's architectures; the sentence for the README."""
+    try:
+        from zeroseg.kernels.aot import choose_entries, compile_target, find_target
+
+        for sm in target.sms[:4]:  # more would not fit the size
+            found = find_target(f"sm_{sm}")
+            entries = [entry for entry in choose_entries("mask_decode", False) if entry.lowest_capability <= sm]
+            compile_target(found, folder / "kernels" / f"sm_{sm}", entries)
+    except (ImportError, UnavailableError, ZerosegError) as error:
+        shutil.rmtree(folder / "kernels", ignore_errors=True)
+        report(f"no GPU kernels in the bundle ({error}); masks are decoded on the CPU")
+        return ""
+    for path in (folder / "kernels").rglob("*.ptx"):
+        path.unlink()  # the cubin is what runs
+    return "kernels/ holds the mask decoding for CUDA programs in C or C++; zeroseg itself decodes on the CPU.\n"
+
+
+def _code(folder: Path) -> None:
+    """The package as a wheel would lay it out, sources only."""
+    def copy(source: Path, target: Path) -> None:
+        for path in source.rglob("*.py"):
+            relative = path.relative_to(source)
+            if not set(relative.parts) & {"bundled", "__pycache__", "model", "evaluation"}:
+                (target / relative).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target / relative)
+
+    copy(Path(zeroseg.__file__).parent, folder)
+    for name in SUBPACKAGES:
+        [root] = {Path(path) for path in __import__(f"zeroseg.{name}", fromlist=["x"]).__path__}
+        copy(root, folder / name)
+
+
+def _words(folder: Path, onnx: Path) -> str:
+    """The table that turns any word into a vector, where there is room for it."""
+    table = Path(zeroseg.__file__).parent / "bundled" / "words.npz"
+    if table.is_file() and extra_mb(folder, onnx) + table.stat().st_size / 1e6 < LIMIT_MB - 0.1:
+        (folder / "python" / "zeroseg" / "bundled").mkdir(exist_ok=True)
+        shutil.copyfile(table, folder / "python" / "zeroseg" / "bundled" / table.name)
+        return 'Instead of labels.npz any words do: `--labels "cat,sofa"`.\n'
+    return "Other words: make a labels.npz where zeroseg is installed (`zeroseg words --help`).\n"
+
+
+def _serving(target: Target) -> str:
+    return ("`tritonserver --model-repository triton` serves it once build.sh has run.\n" if target.served else "")
+
+
+def _describe(folder: Path, onnx: str, target: str, photos: list[str], options: BuildOptions, served_as: list[str]):
+    files = {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+             for path in sorted(folder.rglob("*")) if path.is_file()}
+    kept = {name: value for name, value in asdict(options).items() if name != "timing_cache"}
+    document = {"format": 1, "target": target, "zeroseg": zeroseg.__version__, "onnx": onnx, "photos": photos,
+                "options": kept, "served_as": served_as, "files": files}
+    (folder / DESCRIPTION).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

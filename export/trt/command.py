@@ -1,0 +1,102 @@
+"""The part of zeroseg-export that makes engines and bundles: its options, and what they start."""
+
+from pathlib import Path
+
+import click
+
+TARGET_NAMES = ("jetson-orin", "jetson-orin-nano", "jetson-thor", "datacenter")
+NAMES = ("bundle", "labels", "max_batch", "max_labels", "workspace_mib", "timing_cache", "version_compatible",
+         "hardware_compatible")
+
+
+def trt_options(command):
+    """Add the options named in NAMES to a click command."""
+    options = [
+        click.option("--bundle", type=click.Choice(TARGET_NAMES), metavar="TARGET",
+                     help=f"Make a folder that builds the engine on a device: {', '.join(TARGET_NAMES)}."),
+        click.option("--labels", metavar="WORDS|FILE", help="For --bundle: the words of its label pack, as a comma "
+                     "list, or a labels.npz.  [default: twelve everyday words]"),
+        click.option("--max-batch", type=click.IntRange(1), default=1, show_default=True, metavar="N",
+                     help="Most photos an engine takes at once."),
+        click.option("--max-labels", type=click.IntRange(1), default=1200, show_default=True, metavar="N",
+                     help="Most labels an engine takes."),
+        click.option("--workspace-mib", type=click.IntRange(1), default=1024, show_default=True, metavar="MIB",
+                     help="Memory that TensorRT may use for a layer."),
+        click.option("--timing-cache", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+                     help="Read and keep TensorRT's timings here: later builds take less time."),
+        click.option("--version-compatible", is_flag=True, help="Let later TensorRT of this major version load it."),
+        click.option("--hardware-compatible", is_flag=True, help="Let other GPUs from Ampere on load it (no Jetson)."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def run(model: Path, out: Path | None, trt: dict, export: dict, half_weights: bool, dry_run: bool) -> None:
+    """trt: the values of NAMES; export: those of ExportOptions. Raises ZerosegError in one line."""
+    from zeroseg.errors import ZerosegError
+    from zeroseg.export.trt.builder import BuildOptions
+
+    target, labels = trt["bundle"], trt["labels"]
+    options = BuildOptions(**{name: trt[name] for name in NAMES[2:]})
+    if export["precision"] == "auto":
+        raise ZerosegError("--precision auto: measures ONNX Runtime on this machine, which says nothing about "
+                           "TensorRT; give fp32, fp16 or int8")
+    if export["label_map"]:
+        raise ZerosegError("--label-map: engines give segment maps and scores; leave it out")
+    export = {**export, "symmetric": export["symmetric"] or export["precision"] == "int8"}
+    if target is None:
+        _run_engine(model, out, options, export, half_weights, dry_run)
+    else:
+        _run_bundle(model, out, target, labels, options, export, half_weights, dry_run)
+
+
+def _run_engine(model, out, options, export, half_weights, dry_run) -> None:
+    from zeroseg.errors import UnavailableError
+    from zeroseg.export.trt.build import build_engine, check_suffix, rebuild_command, why_not
+
+    out = out or model.with_suffix(".engine")
+    check_suffix(out)
+    onnx = model if model.suffix == ".onnx" else out.with_suffix(".onnx")
+    if dry_run:
+        click.echo(f"would export {model} to {onnx} and build {out} and {out.name}.json from it"
+                   if onnx != model else f"would build {out} and {out.name}.json from {onnx}")
+        return
+    if (reason := why_not()) is not None:
+        raise UnavailableError(f"--trt: {reason}; zeroseg-export --bundle TARGET makes a folder that builds the engine "
+                               "on the device")
+    reference, cases = prepare(model, onnx, export, half_weights)
+    file = build_engine(onnx, out, options, reference, cases, rebuild=rebuild_command(onnx, out, options),
+                        report=click.echo)
+    click.echo(f"wrote {out} ({file.manifest.size_bytes / 1e6:.1f} MB) and {out.name}.json: {file.manifest.precision}, "
+               f"{file.manifest.gpu}, TensorRT {file.manifest.tensorrt}")
+
+
+def prepare(model: Path, onnx: Path, export: dict, half_weights: bool):
+    """Export model to onnx through the gate, unless it is an ONNX file already; returns (reference runner, cases).
+
+    The reference is the model.pt in PyTorch, or the ONNX file on the CPU.
+    """
+    from zeroseg.artifact import read_artifact
+    from zeroseg.export.gate import photos_of
+    from zeroseg.export.parity import make_cases
+    from zeroseg.image import load_image
+    from zeroseg.runtime.base import open_runner
+
+    if model != onnx:
+        from zeroseg.export.run import ExportOptions, export_file
+
+        export_file(model, onnx, ExportOptions(half_weights=half_weights, **export), report=click.echo)
+    artifact = read_artifact(model)
+    photos = [load_image(photo) for photo in export["photos"]] or photos_of(export["gate_photos"])
+    return open_runner(artifact), make_cases(artifact.sidecar, photos)
+
+
+def _run_bundle(model, out, target, labels, options, export, half_weights, dry_run) -> None:
+    from zeroseg.export.trt.bundle import make_bundle
+
+    out = out or model.with_name(f"{model.stem}-{target}")
+    if dry_run:
+        click.echo(f"would export {model} and put what {target} needs into {out}")
+        return
+    make_bundle(model, out, target, labels, options, export, half_weights, click.echo)

@@ -1,0 +1,107 @@
+"""What a bundle runs on the device: build the engine, hold it against the model's recorded answers, write its manifest.
+
+    python3 -m zeroseg.export.trt.device BUNDLE
+
+Needs TensorRT, NumPy, Pillow, click, tqdm and cuda-bindings or PyCUDA; neither torch nor ONNX Runtime.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import click
+import numpy as np
+
+from zeroseg.artifact import read_artifact
+from zeroseg.cli import Command
+from zeroseg.errors import ZerosegError
+from zeroseg.export.parity import Case, make_cases
+from zeroseg.image import load_image
+from zeroseg.runtime.base import OUTPUTS, Runner
+
+DESCRIPTION = "bundle.json"
+EXPECTED = "check/expected.npz"
+
+
+class RecordedRunner(Runner):
+    """Answers the cases it was recorded with, and nothing else."""
+
+    backend = "recorded"
+
+    def __init__(self, cases: list[Case], outputs: list[dict[str, np.ndarray]]):
+        self._outputs = {(id(case.image), id(case.label_embeddings)): answer
+                         for case, answer in zip(cases, outputs, strict=True)}
+        self._cases = cases  # keeps the ids alive
+
+    def inputs(self):
+        raise NotImplementedError("a recording has no shapes of its own")
+
+    def run(self, feed):
+        return self._outputs[id(feed["image"]), id(feed["label_embeddings"])]
+
+    _run = run
+
+
+def record(runner: Runner, cases: list[Case], path: Path) -> None:
+    """Write what the runner answers to the cases."""
+    answers = {}
+    for index, case in enumerate(cases):
+        output = runner.run({"image": case.image, "label_embeddings": case.label_embeddings})
+        answers |= {f"{index}.{name}": output[name] for name in OUTPUTS}
+    np.savez_compressed(path, **answers)
+
+
+def recorded(folder: Path) -> tuple[RecordedRunner, list[Case]]:
+    """The bundle's cases, made anew from its photos, and the model's answers to them."""
+    artifact = read_artifact(folder / describe(folder)["onnx"], "onnxruntime")
+    photos = [load_image(folder / "check" / name) for name in describe(folder)["photos"]]
+    cases = make_cases(artifact.sidecar, photos)
+    with np.load(folder / EXPECTED) as answers:
+        outputs = [{name: answers[f"{index}.{name}"] for name in OUTPUTS} for index in range(len(cases))]
+    return RecordedRunner(cases, outputs), cases
+
+
+def describe(folder: Path) -> dict:
+    """bundle.json, after a look whether every file is the one it lists."""
+    path = folder / DESCRIPTION
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        files = dict(document["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ZerosegError(f"{path}: not the description of a bundle ({error})") from error
+    for name, digest in files.items():
+        file = folder / name
+        if not file.is_file():
+            raise ZerosegError(f"{file}: missing; copy the whole bundle again")
+        if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+            raise ZerosegError(f"{file}: not the bundle's (sha256 differs), a cut-off copy? Copy the bundle again")
+    return document
+
+
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="BUNDLE")
+@click.option("--check", is_flag=True, help="Only compare the engine that is there with the model's answers.")
+def main(folder, check):
+    """Build the engine of a bundle on this device and compare it with the model."""
+    from zeroseg.export.trt.build import build_engine, check_engine
+    from zeroseg.export.trt.builder import BuildOptions
+
+    description = describe(folder)
+    reference, cases = recorded(folder)
+    onnx = folder / description["onnx"]
+    engine = onnx.with_suffix(".engine")
+    if check:
+        check_engine(engine, reference, cases, report=click.echo)
+        return
+    options = BuildOptions(**description["options"], timing_cache=folder / "timing.cache")
+    file = build_engine(onnx, engine, options, reference, cases, rebuild="./build.sh", report=click.echo)
+    for target in description.get("served_as", []):  # where Triton Inference Server looks for it
+        (folder / target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(engine, folder / target)
+    click.echo(f"wrote {engine} ({file.manifest.size_bytes / 1e6:.1f} MB) and {engine.name}.json: "
+               f"{file.manifest.gpu}, TensorRT {file.manifest.tensorrt}")
+
+
+if __name__ == "__main__":
+    main()
