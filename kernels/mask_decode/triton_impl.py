@@ -4,14 +4,26 @@ The rows of the photo whose centres lie between the centres of rows j and j + 1 
 takes up to BLOCK_H rows of one interval and BLOCK_W columns; for every segment it reads its columns of the two rows
 once and blends them for all its pixels, keeping the best value and label so far. Every output is written once.
 
-B images, K segments (or labels), maps (h, w), photo (H, W). Places are exact: pos = ((2 y + 1) h - H) / (2 H) in integers.
+B images, K segments (or labels), maps (h, w), photo (H, W). Places are exact in integers: ((2 y + 1) h - H) / 2 H.
 """
+
+from dataclasses import dataclass
 
 import torch
 import triton
 import triton.language as tl
 
-BLOCK_H, BLOCK_W, WARPS = 16, 128, 4  # not yet timed on any GPU
+
+@dataclass(frozen=True)
+class Launch:
+    """Rows and columns per program, and warps."""
+
+    BLOCK_H: int
+    BLOCK_W: int
+    num_warps: int
+
+
+LAUNCH = Launch(BLOCK_H=16, BLOCK_W=128, num_warps=4)  # not yet timed on any GPU
 DTYPES = {"int16": torch.int16, "uint8": torch.uint8, "uint16": torch.uint16}
 
 
@@ -28,11 +40,13 @@ def source_place(target, source_size, target_size):
 def mask_decode_kernel(
     maps, table, labels, confidence, image, colors, picture, threshold, alpha, color_count,
     K, h, w, H, W, map_stride_b, map_stride_k, map_stride_h, map_stride_w,
-    row_blocks, WITH_TABLE: tl.constexpr, WITH_OVERLAY: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
+    WITH_TABLE: tl.constexpr, WITH_OVERLAY: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
 ):
     h, w, H, W = tl.to_tensor(h), tl.to_tensor(w), tl.to_tensor(H), tl.to_tensor(W)
     column_blocks = tl.cdiv(W, BLOCK_W)
     intervals = tl.maximum(h - 1, 1)
+    longest = tl.where(h > 2, (3 * H + 2 * h - 1) // (2 * h) + 1, H)  # as in row_blocks
+    row_blocks = tl.cdiv(longest, BLOCK_H)
     program = tl.program_id(0)
     x = program % column_blocks * BLOCK_W + tl.arange(0, BLOCK_W)
     program = program // column_blocks
@@ -82,11 +96,10 @@ def mask_decode_kernel(
             tl.store(picture + place * 3 + channel, after.to(tl.uint8), mask=mask)
 
 
-def row_blocks(rows: int, height: int) -> int:
-    """Blocks of BLOCK_H that hold the rows of the longest interval: the first and the last have half as many more."""
-    intervals = max(rows - 1, 1)
-    longest = height if intervals == 1 else (3 * height + 2 * rows - 1) // (2 * rows) + 1
-    return triton.cdiv(longest, BLOCK_H)
+def row_blocks(rows: int, height: int, block: int) -> int:
+    """Blocks that hold the rows of the longest interval: the first and the last have half as many more."""
+    longest = (3 * height + 2 * rows - 1) // (2 * rows) + 1 if rows > 2 else height
+    return triton.cdiv(longest, block)
 
 
 def mask_decode_triton(maps, table, size, label_dtype="int16", threshold=float("-inf"), overlay=None):
@@ -104,9 +117,9 @@ def mask_decode_triton(maps, table, size, label_dtype="int16", threshold=float("
     if overlay is not None:
         image, colors, alpha = overlay.image.contiguous(), overlay.colors.contiguous(), overlay.alpha_255
         picture, color_count = torch.empty_like(image), len(colors)
-    blocks = row_blocks(h, H)
-    mask_decode_kernel[B * max(h - 1, 1) * blocks * triton.cdiv(W, BLOCK_W),](
+    programs = B * max(h - 1, 1) * row_blocks(h, H, LAUNCH.BLOCK_H) * triton.cdiv(W, LAUNCH.BLOCK_W)
+    mask_decode_kernel[programs,](
         maps, maps if table is None else table.contiguous(), labels, confidence, image, colors, picture, threshold,
-        alpha, color_count, K, h, w, H, W, *maps.stride(), blocks, WITH_TABLE=table is not None,
-        WITH_OVERLAY=overlay is not None, BLOCK_H=BLOCK_H, BLOCK_W=BLOCK_W, num_warps=WARPS)
+        alpha, color_count, K, h, w, H, W, *maps.stride(), WITH_TABLE=table is not None,
+        WITH_OVERLAY=overlay is not None, **vars(LAUNCH))
     return (labels, confidence) if overlay is None else (labels, confidence, picture)

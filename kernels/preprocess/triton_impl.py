@@ -7,29 +7,45 @@ them. Unlike Pillow nothing is rounded to uint8 in between, which moves a value 
 B images, photo (H, W), input (h, w).
 """
 
+from dataclasses import dataclass
+
 import torch
 import triton
 import triton.language as tl
 
-BLOCK_H, BLOCK_W, WARPS = 8, 64, 4  # not yet timed on any GPU
+
+@dataclass(frozen=True)
+class Launch:
+    """Rows and columns per program, and warps."""
+
+    BLOCK_H: int
+    BLOCK_W: int
+    num_warps: int
+
+
+LAUNCH = Launch(BLOCK_H=8, BLOCK_W=64, num_warps=4)  # not yet timed on any GPU
 
 
 @triton.jit
 def filter_span(target, source_size, target_size):
-    """Of output places: centre, half width of the filter, the first source place and the weights' sum."""
-    scale = source_size.to(tl.float32) / target_size.to(tl.float32)
-    support = tl.maximum(scale, 1.0)
-    centre = (target.to(tl.float32) + 0.5) * scale
-    first = tl.maximum((centre - support + 0.5).to(tl.int32), 0)
-    total = tl.zeros_like(centre)
+    """Of output places: the centre's whole and broken part, half width of the filter, first source place, weights' sum.
+
+    The centre (x + 1/2) scale is taken in integers: in float32 it would be off by 1e-4 of a place at 2000.
+    """
+    numerator = (2 * target + 1) * source_size
+    whole = numerator // (2 * target_size)
+    broken = (numerator - whole * 2 * target_size).to(tl.float32) / (2 * target_size).to(tl.float32)
+    support = tl.maximum(source_size.to(tl.float32) / target_size.to(tl.float32), 1.0)
+    first = tl.maximum(whole + tl.floor(broken - support + 0.5).to(tl.int32), 0)
+    total = tl.zeros_like(broken)
     for tap in range(0, (2 * support).to(tl.int32) + 2):
-        total += filter_weight(first + tap, centre, support, source_size)
-    return centre, support, first, total
+        total += filter_weight(first + tap, whole, broken, support, source_size)
+    return whole, broken, support, first, total
 
 
 @triton.jit
-def filter_weight(place, centre, support, source_size):
-    distance = tl.abs(place.to(tl.float32) + 0.5 - centre) / support
+def filter_weight(place, whole, broken, support, source_size):
+    distance = tl.abs((place - whole).to(tl.float32) + 0.5 - broken) / support
     return tl.where(place < source_size, tl.maximum(1 - distance, 0.0), 0.0)
 
 
@@ -45,17 +61,18 @@ def preprocess_kernel(
     y = program // column_blocks % rows * BLOCK_H + tl.arange(0, BLOCK_H)
     photo = (program // column_blocks // rows).to(tl.int64)
     mask = (y < h)[:, None] & (x < w)[None, :]
-    row_centre, row_support, row_first, row_total = filter_span(y, H, h)
-    column_centre, column_support, column_first, column_total = filter_span(x, W, w)
+    row_whole, row_broken, row_support, row_first, row_total = filter_span(tl.minimum(y, h - 1), H, h)
+    column_whole, column_broken, column_support, column_first, column_total = filter_span(tl.minimum(x, w - 1), W, w)
     red = tl.zeros((BLOCK_H, BLOCK_W), tl.float32)
     green = tl.zeros((BLOCK_H, BLOCK_W), tl.float32)
     blue = tl.zeros((BLOCK_H, BLOCK_W), tl.float32)
     for row_tap in range(0, (2 * row_support).to(tl.int32) + 2):
         row = row_first + row_tap
-        row_weight = filter_weight(row, row_centre, row_support, H)
+        row_weight = filter_weight(row, row_whole, row_broken, row_support, H)
         for column_tap in range(0, (2 * column_support).to(tl.int32) + 2):
             column = column_first + column_tap
-            weight = row_weight[:, None] * filter_weight(column, column_centre, column_support, W)[None, :]
+            column_weight = filter_weight(column, column_whole, column_broken, column_support, W)
+            weight = row_weight[:, None] * column_weight[None, :]
             place = (photo * stride_b + row[:, None].to(tl.int64) * stride_h
                      + column[None, :].to(tl.int64) * stride_w)
             inside = mask & (row < H)[:, None] & (column < W)[None, :]
@@ -77,9 +94,11 @@ def preprocess_triton(images, size, mean, std, dtype=torch.float32, swap=False):
     swap reads the photos' channels as BGR.
     """
     (B, H, W, _), (h, w) = images.shape, size
+    if max(h * H, w * W) >= 2**28:
+        raise ValueError(f"size: photo and input are too large for 32-bit places, got {(H, W)} and {(h, w)}")
     out = torch.empty((B, 3, h, w), dtype=dtype, device=images.device)
     scales, offsets = [1 / s for s in std], [-m / s for m, s in zip(mean, std)]
-    preprocess_kernel[B * triton.cdiv(h, BLOCK_H) * triton.cdiv(w, BLOCK_W),](
+    preprocess_kernel[B * triton.cdiv(h, LAUNCH.BLOCK_H) * triton.cdiv(w, LAUNCH.BLOCK_W),](
         images[..., 2:] if swap else images, out, *scales, *offsets, H, W, h, w, *images.stride()[:3],
-        -images.stride(3) if swap else images.stride(3), BLOCK_H=BLOCK_H, BLOCK_W=BLOCK_W, num_warps=WARPS)
+        -images.stride(3) if swap else images.stride(3), **vars(LAUNCH))
     return out

@@ -1,0 +1,48 @@
+"""The assignment of tokens to groups by the fused kernels of zeroseg.kernels.segment_attention, on CUDA devices.
+
+Off unless asked for: no GPU has shown yet that it is faster. On a CPU a model computes as without it.
+"""
+
+import torch
+from torch import nn
+
+from zeroseg.model.grouping import Assign, StageMaps
+
+
+class FusedAssign(Assign):
+    """Assign with one op from logits to pooled values; the same parameters under the same names."""
+
+    def forward(self, group_BSC: torch.Tensor, x_BLC: torch.Tensor) -> tuple[torch.Tensor, StageMaps]:
+        if not x_BLC.is_cuda:
+            return super().forward(group_BSC, x_BLC)
+        return self.forward_fused(group_BSC, x_BLC)
+
+    def forward_fused(self, group_BSC: torch.Tensor, x_BLC: torch.Tensor, impl: str = "auto"):
+        """As forward, on any device. The noise comes from torch's CPU generator, one seed a call."""
+        from zeroseg.kernels.segment_attention import segment_attention
+
+        cosine = self.config.assignment == "cosine"
+        noise = self.training and self.config.gumbel
+        result = segment_attention(
+            self.q(group_BSC).float(), self.k(x_BLC).float(), self.v(x_BLC),
+            scale=self.log_scale.exp().clamp(max=100.0) if cosine else None, cosine=cosine,
+            aggregation=self.config.aggregation, eps=self.config.assign_eps, tau=self.config.assign_tau,
+            seed=int(torch.randint(2**62, ())) if noise else None, impl=impl)
+        return self.proj(result.pooled), StageMaps(result.hard, result.soft)
+
+
+def use_fused_assignment(model: nn.Module, fused: bool = True) -> None:
+    """Let every assignment below model use the fused kernels where it runs on CUDA, or no longer.
+
+    Parameters stay the same objects, so an optimizer and a checkpoint notice nothing.
+    """
+    kind, other = (FusedAssign, Assign) if fused else (Assign, FusedAssign)
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is other:
+                changed = kind(child.config)
+                for own, part in child.named_children():
+                    setattr(changed, own, part)
+                for own, parameter in child.named_parameters(recurse=False):
+                    setattr(changed, own, parameter)
+                setattr(parent, name, changed.train(child.training))
