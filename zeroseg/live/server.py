@@ -285,7 +285,7 @@ class Server:
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         self.address = f"http://{shown}:{self.port}/" + ("?token=..." if token else "")
         self._uvicorn = uvicorn.Server(uvicorn.Config(
-            app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=1,
+            app, log_level="critical", access_log=False, server_header=False, timeout_graceful_shutdown=1,
             limit_concurrency=500))
         self._thread = threading.Thread(target=self._uvicorn.run, kwargs={"sockets": [self._socket]}, daemon=True,
                                         name="zeroseg-server")

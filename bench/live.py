@@ -1,0 +1,239 @@
+"""How a live picture fares end to end: frames per second, capture-to-display latency, drops, memory, time to recover.
+
+"Displayed" means drawn and encoded as the JPEG that the page sends. The test pattern is a live source at 30 frames per
+second, whose newest frame is taken; the video file is played at its own pace, likewise. Recovery is the time from an
+MJPEG server's return on loopback to the first frame shown from it.
+
+    python bench/live.py                 a short look
+    python bench/live.py --full          ten minutes per source, for the memory
+    python bench/live.py --viewers 50    frame rate with and without viewers of the page
+"""
+
+import json
+import os
+import platform
+import socket
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import click
+
+try:
+    import zeroseg
+except ModuleNotFoundError:  # run from a checkout that is not installed
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
+    import zeroseg
+
+FULL_S = 600
+LABELS = "cat,dog,person,ball,grass,sky"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option("--model", metavar="FILE|NAME", help="Model to run.  [default: bundled]")
+@click.option("--labels", default=LABELS, metavar="WORDS", help="Comma list.")
+@click.option("--threads", type=click.IntRange(1), default=min(2, os.cpu_count() or 1), metavar="N")
+@click.option("--seconds", type=click.FloatRange(2), default=10, metavar="S", help="Per source.")
+@click.option("--full", is_flag=True, help=f"{FULL_S} seconds per source.")
+@click.option("--sizes", default="1280x720,1920x1080", metavar="WxH,WxH", help="Frame sizes in pixels.")
+@click.option("--viewers", type=click.IntRange(0), default=0, metavar="N", help="Also with N viewers of the page.")
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG",
+              help="Draw latency and memory over time (needs matplotlib).")
+def main(model, labels, threads, seconds, full, sizes, viewers, plot):
+    """Measure the live pipeline on this machine: a table, then one JSON line.
+
+    \b
+    Example:
+      python bench/live.py --threads 2 --seconds 20
+    """
+    from zeroseg.cli import user_errors
+    from zeroseg.segmenter import Segmenter
+
+    seconds = FULL_S if full else seconds
+    with user_errors(), tempfile.TemporaryDirectory() as folder:
+        segmenter = Segmenter.load(model, threads=threads).set_labels([word.strip() for word in labels.split(",")])
+        rows = []
+        click.echo(f"{'source':<24}{'FPS':>7}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'dropped':>9}{'CPU':>7}"
+                   f"{'MiB':>8}{'MiB/min':>9}")
+        for size in sizes.split(","):
+            clip = write_clip(Path(folder), size)
+            for name, url in ((f"test {size}", f"test://?size={size}"), (f"video {size}", str(clip))):
+                rows.append(measure(segmenter, name, url, seconds))
+                show(rows[-1])
+            if viewers:
+                rows.append(measure(segmenter, f"{viewers} viewers {size}", f"test://?size={size}", seconds, viewers))
+                show(rows[-1])
+                alone = next(row["fps"] for row in rows if row["source"] == f"test {size}")
+                click.echo(f"  with {viewers} viewers {rows[-1]['fps'] / alone:.0%} of the frame rate without")
+        recovery_s = recovery(segmenter)
+        click.echo(f"stream killed and restored: first frame shown after {recovery_s:.2f} s")
+    if plot is not None:
+        draw_plot(rows, plot)
+    click.echo(json.dumps({
+        "zeroseg": zeroseg.__version__, "machine": platform.machine(), "cores": len(os.sched_getaffinity(0)),
+        "load_before": rows[0]["load"], "threads": threads, "seconds": seconds, "recovery_s": round(recovery_s, 3),
+        "rows": [{key: value for key, value in row.items() if key not in ("memory_mib", "latencies_ms")}
+                 for row in rows]}))
+
+
+def show(row: dict) -> None:
+    """One line of the table."""
+    click.echo(f"{row['source']:<24}{row['fps']:>7.1f}{row['p50_ms']:>9.0f}{row['p95_ms']:>9.0f}{row['p99_ms']:>9.0f}"
+               f"{row['dropped']:>9}{row['cpu']:>7.0%}{row['rss_mib']:>8.0f}{row['growth_mib_per_min']:>9.2f}")
+
+
+def measure(segmenter, name: str, url: str, seconds: float, viewers: int = 0) -> dict:
+    """Run one source for so long; the first second is not counted. cpu: processor seconds per second, 1 = a core."""
+    from zeroseg.live.server import Server
+    from zeroseg.live.sources import open_source
+
+    pipeline = _pipeline(open_source(url, pace=True, loop=True), segmenter)
+    server = Server(segmenter, pipeline, "127.0.0.1", 0).start()
+    latencies, memory, stages = [], [], []
+    shown = pipeline.figures.add
+
+    def add(stages_ms, latency_ms):
+        shown(stages_ms, latency_ms)
+        latencies.append((time.perf_counter(), latency_ms))
+        stages.append(stages_ms)
+
+    pipeline.figures.add = add
+    load = os.getloadavg()[0]
+    pipeline.start()
+    watching = [_Viewer(server.port) for _ in range(viewers)]
+    time.sleep(1.0)
+    start_s, start_cpu, start_dropped = time.perf_counter(), time.process_time(), pipeline.dropped
+    while time.perf_counter() - start_s < seconds and not pipeline.finished.is_set():
+        time.sleep(min(1.0, seconds / 10))
+        memory.append((time.perf_counter() - start_s, rss_mib()))
+    end_s, cpu_s = time.perf_counter(), time.process_time() - start_cpu
+    dropped = pipeline.dropped - start_dropped
+    for viewer in watching:
+        viewer.close()
+    server.stop()
+    pipeline.stop()
+    pipeline.join(30)
+    pipeline.close()
+    counted = sorted(ms for at, ms in latencies if at >= start_s)
+    settled = memory[len(memory) // 3:]
+    row = {"source": name, "fps": round(len(counted) / (end_s - start_s), 2), "frames": len(counted),
+           "dropped": dropped, "cpu": round(cpu_s / (end_s - start_s), 3), "rss_mib": round(memory[-1][1], 1),
+           "growth_mib_per_min": round(60 * slope(settled), 3), "load": round(load, 2), "memory_mib": memory,
+           "latencies_ms": [(at - start_s, ms) for at, ms in latencies]}
+    for quantile in (50, 95, 99):
+        row[f"p{quantile}_ms"] = round(counted[min(len(counted) - 1, len(counted) * quantile // 100)], 1)
+    row["stages_ms"] = {stage: round(statistics.median(s[stage] for s in stages), 2) for stage in stages[-1]}
+    if watching:
+        row["pictures_per_viewer_s"] = round(sum(v.pictures for v in watching) / len(watching) / (end_s - start_s), 2)
+    return row
+
+
+def _pipeline(source, segmenter):
+    from zeroseg.live.pipeline import Pipeline
+
+    return Pipeline(source, segmenter, smoothing_s=0.3)
+
+
+class _Viewer:
+    """A browser's part: takes the live picture and throws it away."""
+
+    def __init__(self, port: int):
+        self.pictures = 0
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self._socket.sendall(b"GET /live.mjpg HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            while data := self._socket.recv(1 << 18):
+                self.pictures += data.count(b"--frame")
+        except OSError:
+            pass  # closed
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def recovery(segmenter, away_s: float = 3.0) -> float:
+    """Seconds from the return of an MJPEG server to the first frame shown from it."""
+    from zeroseg.bench.loopback import MjpegServer
+    from zeroseg.live.board import Board
+    from zeroseg.live.pattern import TestPattern
+    from zeroseg.live.sources import open_source
+
+    camera = MjpegServer(TestPattern("test://?size=640x360").picture, rate=15)
+    pipeline = _pipeline(open_source(camera.url), segmenter)
+    pipeline.sinks.append(Board())
+    pipeline.start()
+    time.sleep(1.5)
+    camera.kill()
+    time.sleep(away_s)
+    before = pipeline.figures.frames
+    camera.restore()
+    start_s = time.perf_counter()
+    while pipeline.figures.frames == before:
+        time.sleep(0.002)
+        if time.perf_counter() - start_s > 60:
+            raise SystemExit("the stream was not seen again within a minute")
+    recovered_s = time.perf_counter() - start_s
+    pipeline.stop()
+    pipeline.join(10)
+    pipeline.close()
+    camera.kill()
+    return recovered_s
+
+
+def write_clip(folder: Path, size: str, frames: int = 150) -> Path:
+    """The test pattern as an H.264 file at 30 frames per second."""
+    import av
+
+    from zeroseg.live.pattern import TestPattern
+
+    pattern = TestPattern(f"test://?size={size}")
+    path = folder / f"{size}.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = pattern.width, pattern.height, "yuv420p"
+        for i in range(frames):
+            for packet in stream.encode(av.VideoFrame.from_ndarray(pattern.picture(i), format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path
+
+
+def rss_mib() -> float:
+    """Memory of this process now."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def slope(points: list[tuple[float, float]]) -> float:
+    """Least-squares slope of (x, y)."""
+    if len(points) < 3:
+        return 0.0
+    mean_x, mean_y = (statistics.fmean(axis) for axis in zip(*points))
+    return sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)
+
+
+def draw_plot(rows: list[dict], path: Path) -> None:
+    """Latency and memory over time."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True)
+    for row in rows:
+        top.plot(*zip(*row["latencies_ms"]), linewidth=0.8, label=row["source"])
+        bottom.plot(*zip(*row["memory_mib"]), label=row["source"])
+    top.set_ylabel("latency, ms")
+    bottom.set_ylabel("memory, MiB")
+    bottom.set_xlabel("time, s")
+    top.legend()
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
