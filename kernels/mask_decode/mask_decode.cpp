@@ -14,10 +14,6 @@
 
 namespace {
 
-constexpr int64_t LANES = 8;
-typedef float Floats __attribute__((vector_size(4 * LANES)));
-typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
-
 // Where an axis of the photo reads its map: half-pixel centres, clamped at the edges.
 struct Axis {
   std::vector<int64_t> low;          // (target) lower neighbour
@@ -106,74 +102,84 @@ class Band {
 };
 
 template <typename Label>
-ZS_INLINE void store(Label* to, Ints values) {
-  typedef Label Labels __attribute__((vector_size(sizeof(Label) * LANES)));
-  const Labels narrow = __builtin_convertvector(values, Labels);
-  std::memcpy(to, &narrow, sizeof narrow);
+ZS_INLINE void fill(const Line& line, const float* below, const float* above, int64_t count, Label* labels,
+                    float* confidence) {
+  for (int64_t x = 0; x < count; ++x) confidence[x] = line.left * below[x] + line.right * above[x];
+  for (int64_t x = 0; x < count; ++x) labels[x] = static_cast<Label>(line.label);
 }
 
-ZS_INLINE Floats load(const float* from) {
-  Floats values;
-  std::memcpy(&values, from, sizeof values);
-  return values;
-}
-
-// Pixels [0, count) of one cell's row; an earlier line wins a tie.
+// confidence and labels hold the best of earlier lines; the new one takes over where it is higher.
 template <typename Label>
-ZS_INLINE void decode_span(const Line* lines, int64_t line_count, const float* below, const float* above,
-                           int64_t count, float threshold, int32_t background, Label* labels, float* confidence) {
-  if (count < LANES) {
-    for (int64_t x = 0; x < count; ++x) {
-      float best = lines[0].left * below[x] + lines[0].right * above[x];
-      int32_t label = lines[0].label;
-      for (int64_t i = 1; i < line_count; ++i) {
-        const float value = lines[i].left * below[x] + lines[i].right * above[x];
-        label = value > best ? lines[i].label : label;
-        best = std::max(value, best);
-      }
-      labels[x] = static_cast<Label>(best < threshold ? background : label);
-      confidence[x] = best;
+ZS_INLINE void raise(const Line& line, const float* below, const float* above, int64_t count, Label* labels,
+                     float* confidence) {
+  constexpr int64_t chunk = 64;
+  int32_t higher[chunk];  // the width of a float, so that both loops run in vectors
+  const Label label = static_cast<Label>(line.label);
+  for (int64_t begin = 0; begin < count; begin += chunk) {
+    const int64_t n = std::min(chunk, count - begin);
+    const float *s = below + begin, *t = above + begin;
+    float* best = confidence + begin;
+    for (int64_t x = 0; x < n; ++x) {
+      const float value = line.left * s[x] + line.right * t[x];
+      higher[x] = value > best[x];
+      best[x] = std::max(value, best[x]);
     }
-    return;
-  }
-  for (int64_t begin = 0; begin < count; begin += LANES) {
-    const int64_t x = std::min(begin, count - LANES);  // the last vector may repeat pixels: no tail to treat apart
-    const Floats s = load(below + x), t = load(above + x);
-    Floats best = lines[0].left * s + lines[0].right * t;
-    Ints label = Ints{} + lines[0].label;
-    for (int64_t i = 1; i < line_count; ++i) {
-      const Floats value = lines[i].left * s + lines[i].right * t;
-      const Ints higher = value > best;
-      best = higher ? value : best;
-      label = higher ? Ints{} + lines[i].label : label;
-    }
-    label = best < threshold ? Ints{} + background : label;
-    store(labels + x, label);
-    std::memcpy(confidence + x, &best, sizeof best);
+    for (int64_t x = 0; x < n; ++x) labels[begin + x] = higher[x] ? label : labels[begin + x];
   }
 }
 
+// Functions of their own, not templates: only these can be compiled for several processors.
+#define ZS_SPANS(Label)                                                                                             \
+  ZS_CLONES void fill_span(const Line& line, const float* below, const float* above, int64_t count, Label* labels,  \
+                           float* confidence) {                                                                     \
+    fill(line, below, above, count, labels, confidence);                                                            \
+  }                                                                                                                 \
+  ZS_CLONES void raise_span(const Line& line, const float* below, const float* above, int64_t count, Label* labels, \
+                            float* confidence) {                                                                    \
+    raise(line, below, above, count, labels, confidence);                                                           \
+  }
+ZS_SPANS(uint8_t)
+ZS_SPANS(uint16_t)
+#undef ZS_SPANS
+
 template <typename Label>
-ZS_INLINE void decode_row(const Row& row, const Band& band, Line* lines, Label* labels, float* confidence) {
+void decode_row(const Row& row, const Band& band, Line* lines, Label* labels, float* confidence) {
   for (size_t c = 0; c < row.cells.size(); ++c) {
     const Candidate* candidates = band.candidates.data() + band.start[c];
-    const int64_t count = band.start[c + 1] - band.start[c], begin = row.cells[c].begin;
-    for (int64_t i = 0; i < count; ++i) {
+    const int64_t all = band.start[c + 1] - band.start[c], begin = row.cells[c].begin;
+    const int64_t count = row.cells[c].end - begin;
+    const float *below = row.across.below.data() + begin, *above = row.across.above.data() + begin;
+    float floor = -INFINITY, best_left = -INFINITY, best_right = -INFINITY;
+    int64_t left = 0, right = 0;  // the highest line at either end
+    for (int64_t i = 0; i < all; ++i) {
       const Candidate& from = candidates[i];
-      lines[i] = {from.upper_left * row.below + from.lower_left * row.above,
-                  from.upper_right * row.below + from.lower_right * row.above, from.label};
+      const Line line = {from.upper_left * row.below + from.lower_left * row.above,
+                         from.upper_right * row.below + from.lower_right * row.above, from.label};
+      lines[i] = line;
+      floor = std::max(floor, std::min(line.left, line.right));
+      left = line.left > best_left ? i : left;
+      right = line.right > best_right ? i : right;
+      best_left = std::max(best_left, line.left);
+      best_right = std::max(best_right, line.right);
     }
-    decode_span(lines, count, row.across.below.data() + begin, row.across.above.data() + begin,
-                row.cells[c].end - begin, row.threshold, row.background, labels + begin, confidence + begin);
+    if (left == right) {  // highest at both ends, so all along
+      fill_span(lines[left], below, above, count, labels + begin, confidence + begin);
+      continue;
+    }
+    bool first = true;
+    for (int64_t i = 0; i < all; ++i) {  // a line that lies below another one's lower end never is the highest
+      if (std::max(lines[i].left, lines[i].right) < floor) continue;
+      if (first)
+        fill_span(lines[i], below, above, count, labels + begin, confidence + begin);
+      else
+        raise_span(lines[i], below, above, count, labels + begin, confidence + begin);
+      first = false;
+    }
   }
-}
-
-ZS_CLONES void decode_row_8(const Row& row, const Band& band, Line* lines, uint8_t* labels, float* confidence) {
-  decode_row(row, band, lines, labels, confidence);
-}
-
-ZS_CLONES void decode_row_16(const Row& row, const Band& band, Line* lines, uint16_t* labels, float* confidence) {
-  decode_row(row, band, lines, labels, confidence);
+  if (row.threshold == -INFINITY) return;
+  const int64_t width = static_cast<int64_t>(row.across.below.size());
+  for (int64_t x = 0; x < width; ++x)
+    labels[x] = confidence[x] < row.threshold ? static_cast<Label>(row.background) : labels[x];
 }
 
 // out = (image * (255 - alpha) + colour * alpha) / 255, rounded, on `bytes` bytes of one colour.
@@ -234,11 +240,11 @@ int32_t zs_mask_decode(const float* maps, int64_t segments, int64_t rows, int64_
         float* confidence_row = confidence + y * width;
         if (label_bytes == 1) {
           uint8_t* label_row = static_cast<uint8_t*>(labels) + y * width;
-          decode_row_8(row, band, lines.data(), label_row, confidence_row);
+          decode_row(row, band, lines.data(), label_row, confidence_row);
           if (overlay) overlay_row(*overlay, y, width, label_row);
         } else {
           uint16_t* label_row = static_cast<uint16_t*>(labels) + y * width;
-          decode_row_16(row, band, lines.data(), label_row, confidence_row);
+          decode_row(row, band, lines.data(), label_row, confidence_row);
           if (overlay) overlay_row(*overlay, y, width, label_row);
         }
       }
