@@ -111,8 +111,8 @@ def make_bundle(model: Path, out: Path, target_name: str, labels: str | None, op
         _describe(folder, onnx.name, target_name, photos, options, [PLAN] if target.served else [])
         extra = extra_mb(folder, onnx)
         if extra > LIMIT_MB:
-            raise ZerosegError(f"{out}: not written, beyond its model it would weigh {extra:.1f} MB, at most {LIMIT_MB} "
-                               "are allowed; give fewer --labels or smaller --photo")
+            raise ZerosegError(f"{out}: not written, it would weigh {extra:.1f} MB beyond its model, {LIMIT_MB} are "
+                               "allowed; give fewer --labels or smaller --photo")
         if out.is_dir():
             out.rmdir()  # it is empty
         folder.replace(out)
