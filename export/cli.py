@@ -5,48 +5,66 @@ from pathlib import Path
 import click
 
 from zeroseg.cli import Command
+from zeroseg.export.trt import command as engines
 
-TRT_LATER = "--trt: needs TensorRT and is not built yet; use --onnx and build an engine from that file with trtexec"
+DATASETS = ("folder", "voc", "context", "coco-object", "voc-dev")
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="MODEL.PT")
 # What to make
 @click.option("--onnx", "onnx_", is_flag=True, help="Write an ONNX file and its description (.json).")
-@click.option("--trt", is_flag=True, help="Build a TensorRT engine.")
-@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Where to write.  [default: MODEL with the suffix .onnx]")
+@click.option("--trt", is_flag=True, help="Build a TensorRT engine (.engine, .engine.json) on this GPU.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE|DIR",
+              help="Where to write.  [default: MODEL with the suffix .onnx or .engine, or MODEL-TARGET]")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8", "auto"]), default="fp32", show_default=True,
+              help="What the graph computes in; auto keeps the fastest here that passes the gate.")
 @click.option("--weights", type=click.Choice(["float32", "float16"]), default="float32", show_default=True,
-              help="How weights are stored; computing is float32 either way, float16 halves the file.")
+              help="How float32 weights are stored; float16 halves the file and computes the same.")
+@click.option("--label-map", is_flag=True, help="Add the finished label map as an output.")
+@click.option("--symmetric", is_flag=True, help="int8 as TensorRT takes it: signed, zero at zero.")
+@click.option("--calibration", type=FOLDER, metavar="DIR", help="Photos that set int8's ranges.  [default: bundled]")
 # How it is checked
 @click.option("--photo", "photos", type=click.Path(exists=True, dir_okay=False, path_type=Path), multiple=True,
-              metavar="FILE", help="Compare on this photo; may be repeated.  [default: drawn scenes]")
+              metavar="FILE", help="Compare on this photo; may be repeated.  [default: bundled photos]")
+@click.option("--gate-photos", type=FOLDER, metavar="DIR", help="Compare on the photos of this folder.")
+@click.option("--masks", type=click.Choice(DATASETS), metavar="LAYOUT",
+              help="The folder also holds masks, laid out as for zeroseg eval --dataset: compare mIoU too.")
+# Engines
+@engines.trt_options
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would be done.")
-def main(model, onnx_, trt, out, weights, photos, dry_run):
+def main(model, onnx_, trt, out, weights, dry_run, **options):
     """Turn a trained model into an ONNX file.
 
-    The exported file and the model see the same pictures with two label sets; unless they give the same label to at
-    least 99.5 % of all pixels, nothing is written and the exit code is 1.
+    The exported file and the model see the same photos with two label sets; unless they give the same label to at
+    least 99.5 % of all pixels, nothing is written, the first node that differs is named and the exit code is 1.
 
     \b
     Example:
       zeroseg-export model.pt --onnx -o model.onnx --weights float16
+      zeroseg-export model.pt --bundle jetson-orin --precision fp16
+      zeroseg-export model.pt --onnx --precision auto --gate-photos voc-dev --masks voc-dev
     """
-    if trt:
-        raise click.ClickException(TRT_LATER)
+    engine_options = {name: options.pop(name) for name in engines.NAMES}
+    if trt or engine_options["bundle"]:
+        engines.run(model, out, engine_options, options, weights == "float16", dry_run)
+        return
     if not onnx_:
-        raise click.UsageError("say what to make: --onnx")
+        raise click.UsageError("say what to make: --onnx, --trt or --bundle TARGET")
     out = out or model.with_suffix(".onnx")
     if out.suffix != ".onnx":
         raise click.BadParameter(f"expected a name that ends in .onnx, got {out.name}", param_hint="--out")
-    if not out.parent.is_dir():
-        raise click.BadParameter(f"{out.parent}: no such folder", param_hint="--out")
+    if not out.parent.is_dir() or out.is_dir():
+        problem = f"{out}: is a folder" if out.is_dir() else f"{out.parent}: no such folder"
+        raise click.BadParameter(problem, param_hint="--out")
     if dry_run:
-        click.echo(f"would export {model} to {out} and {out.with_suffix('.json')}, weights as {weights}")
+        click.echo(f"would export {model} to {out} and {out.with_suffix('.json')}, {options['precision']}, weights as "
+                   f"{weights}")
         return
-    from zeroseg.export.run import export_file
+    from zeroseg.export.run import ExportOptions, export_file
 
-    export_file(model, out, half_weights=weights == "float16", photos=photos, report=click.echo)
+    export_file(model, out, ExportOptions(half_weights=weights == "float16", **options), report=click.echo)
     click.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB) and {out.with_suffix('.json')}")
 
 

@@ -18,6 +18,7 @@ from zeroseg.kernels.preprocess import preprocess
 from zeroseg.runtime.base import OUTPUTS, Runner
 
 REQUIRED = 0.995  # share of pixels; float32 exports reach 1, float16 weights lose edge pixels
+MIOU_CHANGE = 0.3  # points, where masks are given
 LABEL_COUNTS = (3, 20)  # two label sets, of different size, on the same file
 PHOTO_SIZES = ((480, 640), (640, 480), (300, 300))
 
@@ -42,16 +43,29 @@ class Parity:
     cosine: dict[str, float]
     photos: int
     required: float = REQUIRED
+    miou: tuple[float, float] | None = None  # the model's and the file's, in points
     ok: bool = field(init=False)
 
     def __post_init__(self):
-        self.ok = self.agreement >= self.required  # NaN is not
+        self.ok = self.why_not() is None
+
+    def why_not(self) -> str | None:
+        """What fails, or None."""
+        if not self.agreement >= self.required:  # NaN is not
+            return (f"the exported file gives the same label to only {100 * self.agreement:.3f} % of pixels, "
+                    f"{100 * self.required:g} % are required")
+        if self.miou and not abs(self.miou[1] - self.miou[0]) <= MIOU_CHANGE:
+            return (f"mIoU is {self.miou[1]:.2f} where the model has {self.miou[0]:.2f}, at most {MIOU_CHANGE} points "
+                    "apart are allowed")
+        return None
 
     def table(self) -> str:
         lines = [f"{'output':<16}{'max abs diff':>14}{'cosine':>12}"]
         lines += [f"{name:<16}{self.max_abs[name]:>14.2e}{self.cosine[name]:>12.8f}" for name in self.max_abs]
         lines.append(f"same label on {100 * self.agreement:.3f} % of pixels, {100 * self.worst:.3f} % on the worst of "
                      f"{self.photos} decoded photos (required: {100 * self.required:g} %)")
+        if self.miou:
+            lines.append(f"mIoU {self.miou[0]:.2f} -> {self.miou[1]:.2f} (at most {MIOU_CHANGE} points apart)")
         return "\n".join(lines)
 
 

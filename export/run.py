@@ -3,43 +3,132 @@
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from zeroseg.artifact import read_artifact
+import numpy as np
+
+from zeroseg.artifact import Sidecar, read_artifact
 from zeroseg.errors import ZerosegError, missing_extra
-from zeroseg.export.parity import Parity, compare, make_cases
-from zeroseg.image import load_image
+from zeroseg.export.gate import Gate, check_label_map, mask_scorer, photos_of
+from zeroseg.export.parity import Parity, make_cases
+from zeroseg.export.race import race
+from zeroseg.image import load_image, network_size
+from zeroseg.kernels.preprocess import preprocess
 from zeroseg.runtime.base import open_runner
 
+WORTH_IT = 1.05  # times as fast as float32, or `auto` keeps float32: below it is noise
 
-def export_file(
-    model_path: Path, out: Path, *, half_weights: bool = False, photos=(), report: Callable[[str], None] | None = None
-) -> Parity:
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """The command's options, named as there. masks: the layout of gate_photos if it holds masks, else None."""
+
+    precision: str = "fp32"
+    half_weights: bool = False
+    label_map: bool = False
+    symmetric: bool = False
+    photos: tuple[Path, ...] = ()
+    gate_photos: Path | None = None
+    masks: str | None = None
+    calibration: Path | None = None
+    rounds: int = 15
+
+
+def export_file(model_path: Path, out: Path, options: ExportOptions = ExportOptions(),  # noqa: B008 (frozen)
+                report: Callable[[str], None] = lambda line: None) -> Parity:
     """Export model.pt to out (.onnx, and the .json beside it) and return how well it agrees.
 
-    photos are the files to compare on, drawn scenes if there are none; report gets the comparison's table.
-    ZerosegError when the two do not agree; whatever was at `out` before stays as it was.
+    report gets the comparison's table, and for a search or "auto" a line per step. ZerosegError when the masks are not
+    those of the model; whatever was at `out` before stays as it was.
     """
     try:
-        from zeroseg.export.to_onnx import to_onnx, write_onnx
+        from zeroseg.export import to_onnx, variants
+        from zeroseg.export.divergence import torch_values
         from zeroseg.model import load_model
     except ModuleNotFoundError as error:
         raise missing_extra(error.name, "export", "exporting") from error
     artifact = read_artifact(model_path, "torch")
     model, sidecar = load_model(artifact.path)
-    cases = make_cases(artifact.sidecar, [load_image(photo) for photo in photos])
+    gate = make_gate(artifact, options)
     with tempfile.TemporaryDirectory(prefix=".zeroseg-export-", dir=out.parent) as folder:
-        partial = Path(folder) / out.name
-        write_onnx(to_onnx(model, sidecar, half_weights=half_weights), partial, sidecar)
-        candidate = open_runner(read_artifact(partial))
-        parity = compare(open_runner(artifact), candidate, cases, artifact.sidecar.threshold)
-        if report is not None:
-            report(parity.table())
-        if not parity.ok:
-            raise ZerosegError(
-                f"{out}: not written, the exported file gives the same label to only {100 * parity.agreement:.3f} % of "
-                f"pixels, {100 * parity.required:g} % are required"
-            )
+        workshop = variants.Workshop(
+            to_onnx.to_onnx(model, sidecar), sidecar, gate, Path(folder), half_weights=options.half_weights,
+            label_map=options.label_map, symmetric=options.symmetric, report=report,
+            calibration=calibration_images(artifact.sidecar, options) if options.precision in ("int8", "auto") else [],
+        )  # fmt: skip
+        if options.precision == "auto":
+            chosen = _fastest(workshop, gate, options.rounds, report)
+        else:
+            chosen = workshop.make(options.precision)
+            report(chosen.parity.table() + (f"\n{chosen.note}" if chosen.note else ""))
+        if not chosen.parity.ok:
+            true = None
+            if chosen.precision == "fp32":  # then the export itself is wrong, not what was made of it
+                true = torch_values(to_onnx.trace(load_model(artifact.path)[0]), workshop.feed())
+            raise variants.refuse(out, chosen, workshop.explain(chosen, true))
+        if options.label_map:
+            share = check_label_map(chosen.path, gate.cases[:2], artifact.sidecar.threshold)
+            report(f"label map in the graph: the same as mask_decode on {100 * share:.3f} % of pixels")
+            if not share >= 0.999:
+                raise ZerosegError(f"{out}: not written, its label map is mask_decode's on only {100 * share:.2f} %")
+        final = Path(folder) / out.name
+        to_onnx.rename_pair(chosen.path, final)
         for suffix in (".onnx", ".json"):
-            os.replace(partial.with_suffix(suffix), out.with_suffix(suffix))
-    return parity
+            os.replace(final.with_suffix(suffix), out.with_suffix(suffix))
+    return chosen.parity
+
+
+def make_gate(artifact, options: ExportOptions) -> Gate:
+    """What an export of this model.pt is held against."""
+    photos = [load_image(photo) for photo in options.photos]
+    masks = None
+    if options.masks is not None:
+        if options.gate_photos is None:
+            raise ZerosegError("--masks: needs --gate-photos, the folder that holds them")
+        masks = mask_scorer(options.gate_photos, options.masks, artifact.sidecar)
+    if options.gate_photos is not None or not photos:
+        photos += photos_of(options.gate_photos)
+    return Gate(open_runner(artifact), make_cases(artifact.sidecar, photos), artifact.sidecar, masks)
+
+
+def calibration_images(sidecar: Sidecar, options: ExportOptions) -> list[np.ndarray]:
+    """Photos as the network sees them, (1, 3, h, w) float32 each, and mirrored."""
+    spec, images = sidecar.input, []
+    for photo in photos_of(options.calibration):
+        size = network_size(photo.shape[:2], spec.short_side, spec.max_long_side, spec.multiple)
+        image = preprocess(photo, size, spec.mean, spec.std)[None]
+        images += [image, np.ascontiguousarray(image[..., ::-1])]
+    return images
+
+
+def _fastest(workshop, gate: Gate, rounds: int, report):
+    """The fastest variant on this machine that passes the gate; the table of all goes to report."""
+    from zeroseg.export.variants import PRECISIONS
+
+    made, why = {}, {}
+    for precision in PRECISIONS:
+        try:
+            made[precision] = workshop.make(precision)
+            why[precision] = "passes" if made[precision].parity.ok else made[precision].parity.why_not()
+        except ZerosegError as error:
+            why[precision] = str(error)
+    runners = {name: open_runner(read_artifact(variant.path)) for name, variant in made.items()}
+    feed = workshop.feed()
+    laps = race({name: lambda r=runner: r.run(feed) for name, runner in runners.items()}, rounds)
+    best = max((n for n in made if made[n].parity.ok), key=lambda n: laps[n].speedup, default="fp32")
+    if laps[best].speedup < WORTH_IT:
+        best = "fp32"
+    lines = [f"{'precision':<10}{'MB':>7}{'same label':>12}{'ms':>9}{'x fp32':>8}  verdict"]
+    for name in PRECISIONS:
+        if name not in made:
+            lines.append(f"{name:<10}{'':>36}  {why[name]}")
+            continue
+        parity, lap = made[name].parity, laps[name]
+        fate = "; kept" if name == best else "; not faster here" if parity.ok else ""
+        verdict = why[name] + fate + (f" ({made[name].note})" if made[name].note else "")
+        lines.append(f"{name:<10}{made[name].path.stat().st_size / 1e6:>7.1f}{100 * parity.agreement:>10.3f} %"
+                     f"{lap.median_ms:>9.1f}{lap.speedup:>8.2f}  {verdict}")
+    lines.append(f"on {runners['fp32'].backend}, one photo; medians of {rounds} rounds in turns")
+    report("\n".join(lines))
+    return made[best]

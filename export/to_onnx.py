@@ -5,6 +5,7 @@ The graph is the reference path: canonical attention, LayerNormalization nodes, 
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 
 import onnx
@@ -31,11 +32,8 @@ AXES = {
 }
 
 
-def to_onnx(model: ZeroSeg, sidecar: dict, *, half_weights: bool = False) -> ModelProto:
-    """Export and check. The sidecar, without its checksums, goes into the metadata under "zeroseg".
-
-    half_weights stores the weights as float16 (computing stays float32).
-    """
+def trace(model: ZeroSeg) -> "torch.onnx.ONNXProgram":
+    """The exporter's program: the graph in PyTorch's form and in ONNX's. Takes the model over (see ExportModel)."""
     config = model.config
     multiple = config.size_multiple
     wrapper = ExportModel(model).requires_grad_(False)
@@ -46,13 +44,22 @@ def to_onnx(model: ZeroSeg, sidecar: dict, *, half_weights: bool = False) -> Mod
     batch, count = torch.export.Dim("batch", min=1, max=1024), torch.export.Dim("labels", min=1, max=1 << 20)
     shapes = ({0: batch, 2: height, 3: width}, {0: count})
     with torch.no_grad():
-        program = torch.onnx.export(
+        return torch.onnx.export(
             wrapper, (image, labels), dynamo=True, opset_version=OPSET, dynamic_shapes=shapes, verbose=False,
             input_names=list(INPUTS), output_names=list(OUTPUTS),
         )  # fmt: skip
+
+
+def to_onnx(model: ZeroSeg, sidecar: dict, *, half_weights: bool = False) -> ModelProto:
+    """Export and check. The sidecar, without its checksums, goes into the metadata under "zeroseg".
+
+    half_weights stores the weights as float16 (computing stays float32).
+    """
+    program = trace(model)
     exported = program.model_proto
     _name_axes(exported)
     _strip(exported)
+    halve_first(exported)
     if half_weights:
         store_weights_as_half(exported)
     described = {key: value for key, value in sidecar.items() if key != "files"}
@@ -77,6 +84,31 @@ def write_onnx(model: ModelProto, path: Path, sidecar: dict) -> None:
         path.with_suffix(".json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise ZerosegError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def rename_pair(source: Path, target: Path) -> None:
+    """Move an ONNX file and its sidecar to another name, which the checksum's entry follows."""
+    document = json.loads(source.with_suffix(".json").read_text(encoding="utf-8"))
+    document["files"] = {target.name: document["files"][source.name]}
+    source.replace(target)
+    target.with_suffix(".json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def halve_first(model: ModelProto) -> None:
+    """x * (0.5 * (1 + erf)) becomes (x * 0.5) * (1 + erf), in place: the same numbers, as halving rounds nothing, and
+    the order that runtimes know as GELU and fuse.
+    """
+    graph = model.graph
+    alone = [tensor for tensor in graph.initializer if list(tensor.dims) in ([], [1])]
+    halves = {tensor.name for tensor in alone if onnx.numpy_helper.to_array(tensor).item() == 0.5}
+    made = {name: node for node in graph.node for name in node.output}
+    uses = Counter(name for node in graph.node for name in node.input)
+    for node in graph.node:
+        inner = made.get(node.input[1]) if node.op_type == "Mul" else None
+        if inner is None or inner.op_type != "Mul" or inner.input[0] not in halves or uses[node.input[1]] != 1:
+            continue
+        half, bracket = inner.input
+        inner.input[0], inner.input[1], node.input[0], node.input[1] = node.input[0], half, node.input[1], bracket
 
 
 def _strip(model: ModelProto) -> None:

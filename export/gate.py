@@ -1,0 +1,115 @@
+"""The gate that every exported file passes, or is not kept: masks as PyTorch gives them, on real photos.
+
+A label map agrees on 99.5 % of its pixels; where masks are given, mIoU moves by 0.3 points at most.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from zeroseg.artifact import Sidecar
+from zeroseg.errors import ZerosegError
+from zeroseg.export.parity import Case, Parity, compare
+from zeroseg.image import SUFFIXES, load_image
+from zeroseg.kernels.mask_decode import mask_decode
+from zeroseg.runtime.base import Runner
+
+PHOTOS = Path(__file__).resolve().parent / "photos"  # redistributable; see the README there
+MOST_PHOTOS = 16  # of a folder, spread evenly: each takes two passes of both networks
+
+
+class Remembering(Runner):
+    """A runner that answers a feed it has seen from memory: the reference, which every candidate is held against."""
+
+    def __init__(self, runner: Runner):
+        self.runner, self.backend = runner, runner.backend
+        self._seen = []  # (feed, outputs)
+
+    def inputs(self):
+        return self.runner.inputs()
+
+    def _run(self, feed):
+        for known, outputs in self._seen:
+            if all(known[name] is value for name, value in feed.items()):
+                return outputs
+        self._seen.append((dict(feed), self.runner.run(feed)))
+        return self._seen[-1][1]
+
+
+class Gate:
+    """Holds the reference's answers; check() a candidate as often as wanted.
+
+    cases: inputs to compare on. masks: a function that gives mIoU in points for a runner, or None without masks.
+    """
+
+    def __init__(self, reference: Runner, cases: list[Case], sidecar: Sidecar,
+                 masks: Callable[[Runner], float] | None = None):
+        self.reference, self.cases, self.sidecar, self.masks = Remembering(reference), cases, sidecar, masks
+        self._before: float | None = None
+
+    def check(self, candidate: Runner) -> Parity:
+        """All of it; whether it passed is in the answer's `ok`. The masks are only counted where the pixels agree."""
+        parity = compare(self.reference, candidate, self.cases, self.sidecar.threshold)
+        if self.masks is None or not parity.ok:
+            return parity
+        if self._before is None:
+            self._before = self.masks(self.reference.runner)
+        return replace(parity, miou=(self._before, self.masks(candidate)))
+
+    def quick(self, candidate: Runner, count: int = 3) -> tuple[float, float]:
+        """(share of pixels that differ, 1 - the worst output's cosine) on a few cases, for searches."""
+        parity = compare(self.reference, candidate, self.cases[:count], self.sidecar.threshold)
+        cosine = min(parity.cosine.values())
+        return 1 - parity.agreement, 1 - cosine if np.isfinite(cosine) else np.inf
+
+
+def photos_of(folder: Path | None) -> list[np.ndarray]:
+    """Up to MOST_PHOTOS photos of a folder, or the ones that come with zeroseg; (H, W, 3) uint8 each."""
+    root = PHOTOS if folder is None else Path(folder)
+    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES) if root.is_dir() else []
+    if not files and folder is not None:
+        raise ZerosegError(f"{folder}: expected a folder with photos, found none")
+    chosen = np.unique(np.linspace(0, len(files) - 1, min(len(files), MOST_PHOTOS)).astype(int)) if files else []
+    return [load_image(files[i]) for i in chosen]
+
+
+def mask_scorer(folder: Path, kind: str, sidecar: Sidecar) -> Callable[[Runner], float]:
+    """runner -> mIoU in points over a folder with masks of layout `kind`, as `zeroseg eval FOLDER --dataset kind`."""
+    from zeroseg.evaluation.evaluate import class_ids, evaluate
+    from zeroseg.evaluation.folders import plain_folder
+    from zeroseg.evaluation.label_sets import label_set
+    from zeroseg.evaluation.metrics import mean_iou
+    from zeroseg.evaluation.network import SegmenterPredict
+    from zeroseg.evaluation.protocol import ProtocolConfig
+    from zeroseg.evaluation.run import DEFAULT_SUBSET, SUBSETS
+    from zeroseg.evaluation.standard_sets import READERS
+    from zeroseg.segmenter import Segmenter
+
+    dataset = plain_folder(folder) if kind == "folder" else READERS[kind](folder)
+    labels = label_set(dataset)
+    subset = class_ids(dataset, SUBSETS.get(DEFAULT_SUBSET.get(kind, ""), ())) or None
+    config = ProtocolConfig(threshold=sidecar.threshold, multiple_px=sidecar.input.multiple)
+
+    def score(runner: Runner) -> float:
+        segmenter = Segmenter(runner, sidecar).set_labels(list(labels.names))
+        report = evaluate(SegmenterPredict(segmenter), dataset, config, labels)
+        return 100 * (mean_iou(report.confusion, subset) if subset else report.mean_iou())
+
+    return score
+
+
+def check_label_map(path: Path, cases: list[Case], threshold: float) -> float:
+    """Share of pixels on which the file's own label map and mask_decode of its maps and scores agree."""
+    from zeroseg.runtime.ort_runner import open_session
+
+    session = open_session(path, 1)
+    shares = []
+    for case in cases:
+        feed = {"image": case.image, "label_embeddings": case.label_embeddings, "size": np.array(case.size)}
+        got, maps, scores = session.run(["label_map", "segment_maps", "segment_scores"], feed)
+        for b in range(len(got)):
+            table = np.where(scores[b].max(1) >= threshold, scores[b].argmax(1), -1)
+            shares.append((got[b] == mask_decode(maps[b], table, case.size)[0]).mean())
+    return float(np.mean(shares))
