@@ -22,6 +22,7 @@ from zeroseg.segmenter import Segmenter
 
 pytest.importorskip("av")
 pytest.importorskip("fastapi")
+pytest.importorskip("httpx2", reason="the framework's test client needs it")
 testclient = pytest.importorskip("starlette.testclient")
 
 from zeroseg.live.board import Board  # noqa: E402 (only where FastAPI is)
