@@ -1,0 +1,49 @@
+"""Where the time of a frame goes: one JPEG through every segmenter in turn, stage by stage."""
+
+import statistics
+import time
+from pathlib import Path
+
+from zeroseg.segmenter import Segmenter
+
+STAGES = ("decode", "preprocess", "network", "masks", "overlay")  # of a frame, in this order
+_TIMED = {"load": "decode", "preprocess": "preprocess", "network": "network", "decode": "masks"}
+
+
+def time_frames(segmenters: dict[str, Segmenter], photo: Path, rounds: int, warm_up: int = 2) -> dict[str, dict]:
+    """Name -> medians: STAGES in ms, total_ms, p90_ms, network_share, speedup (over the first, round by round).
+
+    The segmenters take turns on the same file, so that a machine whose speed drifts treats all alike.
+    """
+    rows = {name: [] for name in segmenters}
+    for turn in range(rounds + warm_up):
+        for name, segmenter in segmenters.items():
+            result = segmenter.segment(photo)
+            start = time.perf_counter()
+            result.overlay(legend=False)
+            times = {_TIMED[stage]: ms for stage, ms in result.timings_ms.items()}
+            times["overlay"] = 1000 * (time.perf_counter() - start)
+            if turn >= warm_up:
+                rows[name].append(times)
+    first = next(iter(rows.values()))
+    return {name: _medians(own, first) for name, own in rows.items()}
+
+
+def _medians(rows: list[dict], first: list[dict]) -> dict:
+    totals = [sum(row.values()) for row in rows]
+    found = {stage: statistics.median(row[stage] for row in rows) for stage in STAGES}
+    return found | {
+        "total_ms": statistics.median(totals),
+        "p90_ms": sorted(totals)[int(0.9 * (len(totals) - 1))],
+        "network_share": statistics.median(row["network"] / total for row, total in zip(rows, totals)),
+        "speedup": statistics.median(sum(a.values()) / b for a, b in zip(first, totals)),
+    }
+
+
+def memory_mib() -> float | None:
+    """Resident memory of this process now; None where the system does not tell."""
+    try:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS"))
+    except (OSError, StopIteration):
+        return None
