@@ -191,3 +191,12 @@ def processor_seconds(command):
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_a_reader_that_stops_reading_is_no_error(workplace):
+    code = ("from zeroseg.cli import Command\n"
+            "def run(): raise BrokenPipeError(32, 'Broken pipe')\n"
+            "Command('x', callback=run).main([])")
+    done = subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"],
+                          capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == ""

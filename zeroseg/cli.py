@@ -33,6 +33,8 @@ def user_errors():
     """
     try:
         yield
+    except BrokenPipeError:  # `| head` has read enough: click ends the command quietly
+        raise
     except (ZerosegError, ValueError, OSError) as error:
         if os.environ.get("ZEROSEG_TRACEBACK"):
             raise
