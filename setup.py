@@ -36,7 +36,8 @@ EXTRAS = {
 # what the tests compare against, and the linter
 EXTRAS["dev"] = sorted({*EXTRAS["train"], *EXTRAS["export"], *EXTRAS["supervision"], *EXTRAS["serve"],
                         "httpx2", "playwright", "schemathesis",
-                        "pytest", "pytest-xdist", "ruff", "cmake", "transformers", "torchmetrics", "pycocotools", "scipy"})
+                        "pytest", "pytest-xdist", "ruff", "cmake",
+                        "transformers", "torchmetrics", "pycocotools", "scipy"})
 
 
 @functools.cache
