@@ -86,9 +86,9 @@ def run(threads: int, full: bool) -> list[dict]:
     cv2.setNumThreads(threads)
     try:
         require_correct()
-        bandwidth = copy_bandwidth()
+        bandwidth, commit = copy_bandwidth(), current_commit()
         with torch.inference_mode():
-            return [row for contest in contests(full) for row in measure(contest, bandwidth, threads, full)]
+            return [row for contest in contests(full) for row in measure(contest, bandwidth, threads, full, commit)]
     finally:
         set_threads(None)
 
@@ -120,6 +120,15 @@ def require_correct() -> None:
         require("preprocess", name, np.abs(ours - truth).max() <= 1.01 / 255 / min(STD))
 
 
+def current_commit() -> str | None:
+    """Of the checkout, or None outside one; "+" marks kernels that differ from it."""
+    def git(*command):
+        return subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+    commit = git("rev-parse", "--short", "HEAD")
+    return commit + "+" * bool(git("status", "--porcelain", "kernels")) if commit else None
+
+
 def copy_bandwidth() -> float:
     """Bytes per second read and written by a plain copy of 64 MiB."""
     import torch
@@ -136,9 +145,8 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def measure(contest: Contest, bandwidth: float, threads: int, full: bool) -> list[dict]:
+def measure(contest: Contest, bandwidth: float, threads: int, full: bool, commit: str | None = None) -> list[dict]:
     """One row per contender; a slow contender gets fewer rounds."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     rows = []
     for name, contender in contest.contenders.items():
         contest.ours()
@@ -156,7 +164,7 @@ def measure(contest: Contest, bandwidth: float, threads: int, full: bool) -> lis
             "speedup_range": [ratios[0], ratios[-1]], "rounds": rounds,
             "percent_of_limit": 100 * contest.bytes_moved / (ours_ms / 1000) / bandwidth,
             "bytes_moved": contest.bytes_moved, "flops": contest.flops,
-            "device": f"{platform.machine()} CPU, {threads} threads", "commit": commit.stdout.strip() or None})
+            "device": f"{platform.machine()} CPU, {threads} threads", "commit": commit})
     return rows
 
 
