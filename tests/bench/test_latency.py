@@ -1,0 +1,61 @@
+"""The latency benchmark on a network of thirteen nodes: what it reports, and what it says when something is missing."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("onnx")
+
+from zeroseg.bench.latency import main  # noqa: E402
+from zeroseg.bench.stages import STAGES  # noqa: E402
+from zeroseg.export.race import race  # noqa: E402
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_reports_stages_and_label_counts(color_model):
+    done = invoke("--model", color_model, "--backend", "onnxruntime", "--size", "96x64", "--labels", "2,50",
+                  "--rounds", 3, "--threads", 1)
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.output.splitlines()[-1])
+    [row] = report["frames"]
+    assert row["size"] == "96x64" and row["backend"] == "onnxruntime" and row["speedup"] == 1
+    assert all(row[stage] > 0 for stage in STAGES) and row["total_ms"] <= row["p90_ms"] * 1.001
+    assert 0 < row["network_share"] < 1
+    assert [r["labels"] for r in report["labels"]] == [2, 50] and report["labels"][0]["ratio_to_first"] == 1
+    assert report["versions"]["onnxruntime"] and report["threads"] == 1
+
+
+def test_back_end_that_cannot_run_is_named(color_model):
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("it can run here")
+    done = invoke("--model", color_model, "--backend", "onnxruntime-cuda", "--rounds", 3)
+    assert done.exit_code == 1 and done.output.splitlines()[-1].startswith("Error: no back end can run: ")
+
+
+@pytest.mark.parametrize("size", ["640", "0x5", "axb"])
+def test_wrong_size(color_model, size):
+    done = invoke("--model", color_model, "--backend", "onnxruntime", "--size", size, "--rounds", 3)
+    assert done.exit_code == 1 and f"size: expected WIDTHxHEIGHT such as 640x480, got '{size}'" in done.output
+
+
+def test_race_takes_turns_and_compares_round_by_round(monkeypatch):
+    clock, order = [0.0], []
+    monkeypatch.setattr("zeroseg.export.race.time.perf_counter", lambda: clock[0])
+
+    def takes(name, seconds):
+        def call():
+            order.append(name)
+            clock[0] += seconds
+
+        return call
+
+    laps = race({"one": takes("one", 0.030), "two": takes("two", 0.010)}, rounds=4, warm_up=1)
+    assert order == ["one", "two"] * 5
+    assert laps["one"].speedup == 1 and laps["two"].speedup == pytest.approx(3)
+    assert laps["two"].median_ms == pytest.approx(10) and laps["one"].p90_ms == pytest.approx(30)
