@@ -1,5 +1,10 @@
-"""Every test starts from the same seeds; GPU tests say why they were skipped."""
+"""Every test starts from the same seeds; GPU tests say why they were skipped.
 
+Without a GPU Triton's interpreter runs the kernels. It must be asked for before anything imports triton, whose own
+functions are compiled or interpreted once and for all: hence here, before any test is collected.
+"""
+
+import os
 import random
 import sys
 
@@ -7,6 +12,14 @@ import numpy as np
 import pytest
 
 from tests.color_model import write_color_model
+
+try:
+    import torch
+except ImportError:
+    pass
+else:
+    if not torch.cuda.is_available():
+        os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(autouse=True)

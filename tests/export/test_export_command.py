@@ -1,6 +1,7 @@
 """zeroseg-export as a user meets it: a file that a Segmenter opens, or one line and nothing left behind."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -85,10 +86,12 @@ def test_failed_parity_leaves_nothing_behind(model_pt, monkeypatch):
     assert files_beside(model_pt) == ["model.onnx", "model.pt"] and old.read_bytes() == b"an older export"
 
 
-def test_tensorrt_says_what_it_needs(model_pt):
+def test_tensorrt_says_what_it_needs(model_pt, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)  # not here, even where it is
     done = invoke(model_pt, "--trt")
     assert done.exit_code == 1
-    assert done.output.startswith("Error: --trt: needs TensorRT and is not built yet") and done.output.count("\n") == 1
+    assert done.output.startswith("Error: --trt: building an engine ") and done.output.count("\n") == 1
+    assert "--bundle TARGET makes a folder that builds the engine on the device" in done.output
     assert files_beside(model_pt) == ["model.pt"]
 
 

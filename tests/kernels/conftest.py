@@ -1,9 +1,4 @@
-"""In kernel tests fresh memory is poisoned: an output cell that a kernel forgets to write shows as NaN or -12345.
-
-Without a GPU Triton's interpreter runs the kernels; it must be asked for before triton is imported.
-"""
-
-import os
+"""In kernel tests fresh memory is poisoned: an output cell that a kernel forgets to write shows as NaN or -12345."""
 
 import numpy as np
 import pytest
@@ -12,9 +7,6 @@ try:
     import torch
 except ImportError:
     torch = None
-else:
-    if not torch.cuda.is_available():
-        os.environ.setdefault("TRITON_INTERPRET", "1")
 
 _empty = np.empty
 
