@@ -27,7 +27,7 @@ EXTRAS = {
     "export": ["torch", "timm", "onnx", "onnxscript"],
     "gpu": ["torch", "triton; platform_system == 'Linux'"],
     # TensorRT itself comes with the CUDA or JetPack installation; its wheels fetch their libraries from another index
-    "trt": ["tensorrt"],
+    "trt": ["tensorrt", "cuda-bindings"],
     "openvino": ["openvino"],
     "supervision": ["supervision"],
     "live": ["av>=14.4"],
