@@ -37,7 +37,7 @@ EXTRAS = {
 EXTRAS["dev"] = sorted({*EXTRAS["train"], *EXTRAS["export"], *EXTRAS["supervision"], *EXTRAS["serve"],
                         "httpx2", "playwright", "schemathesis",
                         "pytest", "pytest-xdist", "ruff", "cmake",
-                        "transformers", "torchmetrics", "pycocotools", "scipy"})
+                        "opencv-python-headless", "transformers", "torchmetrics", "pycocotools", "scipy"})
 
 
 @functools.cache
