@@ -37,13 +37,13 @@ LAYOUTS = ("folder", "voc", "context", "coco-object", "voc-dev")
 @click.option("--model", metavar="FILE|NAME", help="ONNX model to time.  [default: bundled]")
 @click.option("--checkpoint", type=FILE, metavar="FILE", help="The same model as model.pt, for the back ends of torch.")
 @click.option("--backend", "backends", multiple=True, metavar="NAME",
-              help="Back end to time; may be repeated.  [default: all that can run here]")
+              help="Back end to time; may be repeated.  [default: all that can run here but torch-compile]")
 @click.option("--photo", type=FILE, default=PHOTO, help="Picture to time.")
 @click.option("--size", "sizes", default=SIZES, metavar="WxH,...", help="Frame sizes in pixels; --full takes more.")
 @click.option("--labels", "counts", default="2,20,171,1200", metavar="N,N", help="Numbers of labels to compare.")
 @click.option("--threads", type=click.IntRange(1), default=min(2, os.cpu_count() or 1), metavar="N")
 @click.option("--rounds", type=click.IntRange(3), default=10, metavar="N", help="Frames per contender.")
-@click.option("--full", is_flag=True, help="Also all sizes, batches, compiled back ends and peers: minutes.")
+@click.option("--full", is_flag=True, help="Also more sizes, batches and peers: minutes.")
 @click.option("--masks", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
               help="Photos with masks: mIoU of the same file beside its latency.")
 @click.option("--masks-layout", type=click.Choice(LAYOUTS), default="folder", help="As for zeroseg eval --dataset.")
@@ -73,7 +73,7 @@ def run(*, model, checkpoint, backends, photo, sizes, counts, threads, rounds, f
 
     report = {"zeroseg": zeroseg.__version__, "threads": threads, "rounds": rounds, **machine()}
     say(f"{report['cpu']}, {threads} threads; " + ", ".join(f"{k} {v}" for k, v in report["versions"].items()))
-    segmenters, report["not_run"], report["memory_mib"] = open_all(model, checkpoint, backends, threads, full)
+    segmenters, report["not_run"], report["memory_mib"] = open_all(model, checkpoint, backends, threads)
     for name, why in report["not_run"].items():
         say(f"{name}: not run, {why}")
     [labels, *rest] = [int(n) for n in counts.split(",")]
@@ -109,7 +109,7 @@ def run(*, model, checkpoint, backends, photo, sizes, counts, threads, rounds, f
     return report
 
 
-def open_all(model, checkpoint, wanted, threads: int, full: bool):
+def open_all(model, checkpoint, wanted, threads: int):
     """(name -> Segmenter, name -> why not, name -> MiB that opening it took). ZerosegError if none can run."""
     from zeroseg.artifact import BACKENDS, read_artifact
     from zeroseg.bench.stages import memory_mib
@@ -117,7 +117,7 @@ def open_all(model, checkpoint, wanted, threads: int, full: bool):
     from zeroseg.runtime.base import open_runner
     from zeroseg.segmenter import Segmenter
 
-    slow = () if full or wanted else ("torch-compile",)  # compiles for a minute
+    slow = () if wanted else ("torch-compile",)  # compiles for minutes: only when asked for
     segmenters, missing, memory = {}, {}, {}
     for name, suffixes in BACKENDS.items():
         source = checkpoint if ".pt" in suffixes else model if ".onnx" in suffixes else None
