@@ -132,7 +132,9 @@ def test_interrupted_command_leaves_a_whole_video(tmp_path, color_model, number)
                "labels.npz", "--model", str(color_model), "--threads", "1", "--save", "out.mp4", "--headless",
                "--jsonl", "out.jsonl"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    # a shell's background jobs ignore Ctrl-C, and so would what they start
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     lines = tmp_path / "out.jsonl"
     end = time.monotonic() + 60
     while not (lines.exists() and lines.read_text().count("\n") > 5):
