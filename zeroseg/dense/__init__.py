@@ -1,0 +1,1 @@
+"""CLIP towers of open_clip as segmenters, without training; docs/open_clip.md."""

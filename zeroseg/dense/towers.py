@@ -1,0 +1,267 @@
+"""The image towers of open_clip, each cut into: everything before the last block, the last block, the head.
+
+    tower = read_tower(model.visual, "naclip", window=224)
+    places, embedding = tower(image)
+
+`embedding` is what encode_image gives: the ordinary last block and the tower's own pooling. `places` takes the last
+block by a reading, and then the head on each place alone: a pooling of one token. That is the norm and the projection
+where a class token or the mean is pooled; where attention pools, its softmax over one key is 1, so that the pool's
+value path is left (as MaskCLIP reads the attention pool of CLIP's ResNets).
+
+B batch, L tokens, C width, D embedding size, h x w places.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from zeroseg.dense.blocks import FastVitBlock, OpenClipBlock, TimmBlock
+from zeroseg.dense.readings import DEFAULT, ORDINARY, READINGS, Layout, reading_named
+from zeroseg.errors import ZerosegError
+
+
+class DenseTower(nn.Module):
+    """A tower read densely; image sides are `window`, the grid is window / patch. Evaluation mode, no gradients.
+
+    Subclasses give: `patch` px; `readings`, the names that make sense; resize(), which fits the positions to the grid;
+    stem(image) -> (B, L, C) tokens before the last block; `last`, the block; pooled(x), place_head(x).
+    """
+
+    prefix = 0
+    readings = tuple(READINGS)
+
+    def __init__(self, visual: nn.Module, patch: int):
+        super().__init__()
+        self.visual, self.patch = visual, patch
+        self.reading = None
+
+    def prepare(self, reading: str | None, window: int) -> "DenseTower":
+        """Choose the reading (None: the best that this tower allows) and the window's side in px."""
+        if reading is None:
+            reading = DEFAULT if DEFAULT in self.readings else self.readings[-1]
+        reading_named(reading)
+        if reading not in self.readings:
+            raise ZerosegError(f"reading {reading!r}: makes no sense for this tower ({self.why}); use "
+                               f"{' or '.join(self.readings)}")
+        if window % self.patch or window < self.patch:
+            raise ZerosegError(f"window: expected a multiple of this tower's patch of {self.patch} pixels, got "
+                               f"{window}")
+        self.reading, self.window = reading, window
+        self.grid = (window // self.patch, window // self.patch)
+        self.layout = Layout(self.prefix, self.grid)
+        self.resize()
+        return self.eval().requires_grad_(False)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """image (B, 3, window, window), normalised -> places (B, h, w, D) and embedding (B, D); unit vectors."""
+        before = self.stem(image)
+        embedding = self.pooled(self.last(before, ORDINARY, self.layout))
+        read = self.last(before, READINGS[self.reading], self.layout)
+        places = self.place_head(read[:, self.prefix :])
+        return F.normalize(places, dim=-1).unflatten(1, self.grid), F.normalize(embedding, dim=-1)
+
+
+def _resized(positions: torch.Tensor, prefix: int, old: tuple[int, int], new: tuple[int, int]) -> nn.Parameter:
+    """Positions (prefix + h w, C) for another grid: bicubic with antialiasing, as open_clip resizes a checkpoint's."""
+    if old == new:
+        return nn.Parameter(positions.detach(), requires_grad=False)
+    head, grid = positions.detach()[:prefix], positions.detach()[prefix:]
+    grid = grid.T.unflatten(1, old)[None].float()
+    grid = F.interpolate(grid, new, mode="bicubic", antialias=True, align_corners=False)
+    return nn.Parameter(torch.cat([head, grid[0].flatten(1).T.to(head)]), requires_grad=False)
+
+
+class OpenClipVit(DenseTower):
+    """open_clip's VisionTransformer: class token, mean or attention pooling (OpenAI, LAION, MetaCLIP, CoCa)."""
+
+    prefix = 1
+
+    def __init__(self, visual: nn.Module):
+        super().__init__(visual, visual.patch_size[0])
+        self.last = OpenClipBlock(visual.transformer.resblocks[-1])
+        self._old = tuple(visual.grid_size)
+
+    def resize(self):
+        self.visual.positional_embedding = _resized(self.visual.positional_embedding, 1, self._old, self.grid)
+        self._old = self.grid
+
+    def stem(self, image):
+        x = self.visual._embeds(image)
+        for block in self.visual.transformer.resblocks[:-1]:
+            x = block(x)
+        return x
+
+    def pooled(self, x):
+        return self._projected(self.visual._pool(x)[0])
+
+    def place_head(self, x):
+        pool = self.visual.attn_pool
+        if pool is not None:
+            x = pool.ln_k(x)
+            width = pool.attn.embed_dim
+            bias = None if pool.attn.in_proj_bias is None else pool.attn.in_proj_bias[2 * width :]
+            packed = pool.attn.in_proj_weight
+            weight = pool.attn.v_proj_weight if packed is None else packed[2 * width :]
+            x = pool.attn.out_proj(F.linear(x, weight, bias))
+        return self._projected(self.visual.ln_post(x))
+
+    def _projected(self, x):
+        return x if self.visual.proj is None else x @ self.visual.proj
+
+
+class TimmVit(DenseTower):
+    """timm's VisionTransformer in open_clip's adapter: SigLIP (attention pooling), MobileCLIP-B and others."""
+
+    def __init__(self, visual: nn.Module):
+        trunk = visual.trunk
+        super().__init__(visual, _patch_of(trunk))
+        self.prefix = trunk.num_prefix_tokens
+        self.last = TimmBlock(trunk.blocks[-1])
+
+    def resize(self):
+        if tuple(self.visual.trunk.patch_embed.grid_size) != self.grid:
+            self.visual.trunk.set_input_size(img_size=(self.window, self.window))
+
+    def stem(self, image):
+        trunk = self.visual.trunk
+        x = trunk.norm_pre(trunk.patch_drop(trunk._pos_embed(trunk.patch_embed(image))))
+        for block in trunk.blocks[:-1]:
+            x = block(x)
+        return x
+
+    def pooled(self, x):
+        trunk = self.visual.trunk
+        return self.visual.head(trunk.forward_head(trunk.norm(x)))
+
+    def place_head(self, x):
+        trunk = self.visual.trunk
+        x, pool = trunk.norm(x), trunk.attn_pool
+        if pool is not None:
+            weight, bias = (None if part is None else part.chunk(2)[1] for part in (pool.kv.weight, pool.kv.bias))
+            x = pool.proj(F.linear(x, weight, bias))
+            x = x if pool.mlp is None else x + pool.mlp(pool.norm(x))
+        return self.visual.head(trunk.head(trunk.fc_norm(x)))
+
+
+class FastVit(DenseTower):
+    """timm's FastVit in open_clip's adapter (MobileCLIP S0 to S4): convolutions, attention in the last stage, then one
+    more convolution, a mean over places and a linear layer.
+    """
+
+    readings = ("maskclip", "sclip")
+    why = "convolutions trained on the whole block come after it"
+
+    def __init__(self, visual: nn.Module):
+        trunk = visual.trunk
+        super().__init__(visual, trunk.feature_info[-1]["reduction"])
+        self.last = FastVitBlock(trunk.stages[-1].blocks[-1])
+
+    def resize(self):
+        pass  # positions are convolutions
+
+    def stem(self, image):
+        trunk = self.visual.trunk
+        x = trunk.stem(image)
+        for stage in trunk.stages[:-1]:
+            x = stage(x)
+        stage = trunk.stages[-1]
+        x = stage.pos_emb(stage.downsample(x))
+        for block in stage.blocks[:-1]:
+            x = block(x)
+        return x.flatten(2).transpose(1, 2)
+
+    def pooled(self, x):
+        return self.visual.head(self.visual.trunk.forward_head(self._final(x)))
+
+    def place_head(self, x):
+        trunk = self.visual.trunk
+        return self.visual.head(trunk.head.fc(self._final(x).flatten(2).transpose(1, 2)))
+
+    def _final(self, x):
+        return self.visual.trunk.final_conv(x.transpose(1, 2).unflatten(2, self.grid))
+
+
+class AttentionPoolResNet(DenseTower):
+    """CLIP's ModifiedResNet, whose attention pool is its only attention: the pool's value path, without positions
+    (MaskCLIP).
+    """
+
+    readings = ("maskclip",)
+    why = "its only attention is the pool"
+
+    def __init__(self, visual: nn.Module):
+        super().__init__(visual, 32)
+        side = int(round((len(visual.attnpool.positional_embedding) - 1) ** 0.5))
+        self._old = (side, side)
+
+    def resize(self):
+        pool = self.visual.attnpool
+        pool.positional_embedding = _resized(pool.positional_embedding, 1, self._old, self.grid)
+        self._old = self.grid
+
+    def forward(self, image):
+        visual, pool = self.visual, self.visual.attnpool
+        x = visual.stem(image)
+        for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+            x = layer(x)
+        x = x.flatten(2).transpose(1, 2)
+        places = pool.c_proj(pool.v_proj(x))
+        tokens = torch.cat([x.mean(1, keepdim=True), x], 1) + pool.positional_embedding
+        q, k, v = (layer(t).unflatten(2, (pool.num_heads, -1)).transpose(1, 2) for layer, t in
+                   ((pool.q_proj, tokens[:, :1]), (pool.k_proj, tokens), (pool.v_proj, tokens)))
+        mixed = ORDINARY.mix(q, k, v, q.shape[-1] ** -0.5, self.layout)
+        embedding = pool.c_proj(mixed.transpose(1, 2).flatten(2))[:, 0]
+        return F.normalize(places, dim=-1).unflatten(1, self.grid), F.normalize(embedding, dim=-1)
+
+
+def read_tower(visual: nn.Module, reading: str | None = None, window: int | None = None) -> DenseTower:
+    """The dense reading of an open_clip image tower (model.visual), which it takes over.
+
+    reading  a name of READINGS; None for the best that makes sense for this tower.
+    window   side in px of the images it will see; None for the tower's own, to a multiple of its patch.
+    Raises ZerosegError in one line for a tower that cannot be read densely.
+    """
+    tower = _tower(visual)
+    if window is None:
+        size = visual.image_size
+        own = int(size[0] if isinstance(size, (tuple, list)) else size)
+        window = max(1, own // tower.patch) * tower.patch
+    return tower.prepare(reading, window)
+
+
+def _tower(visual: nn.Module) -> DenseTower:
+    kind = type(visual).__name__
+    if kind == "VisionTransformer" and isinstance(getattr(_last(visual.transformer, "resblocks"), "attn", None),
+                                                  nn.MultiheadAttention):
+        if getattr(visual, "attn_pool_contrastive", None) is not None:
+            raise _refusal(kind, "it pools attention twice")
+        return OpenClipVit(visual)
+    if kind == "ModifiedResNet" and visual.attnpool is not None:
+        return AttentionPoolResNet(visual)
+    if kind == "TimmModel":
+        trunk = visual.trunk
+        kind = f"timm {type(trunk).__name__}"
+        if type(trunk).__name__ == "VisionTransformer":
+            block = trunk.blocks[-1]
+            if type(block).__name__ == "Block" and type(block.attn).__name__ == "Attention" and block.attn.gate is None:
+                return TimmVit(visual)
+            kind += f" with {type(block).__name__}"
+        if type(trunk).__name__ == "FastVit" and type(trunk.stages[-1].blocks[-1]).__name__ == "AttentionBlock":
+            return FastVit(visual)
+    raise _refusal(kind, "its last block is no plain self-attention")
+
+
+def _last(module: nn.Module, name: str):
+    blocks = getattr(module, name, None)
+    return blocks[-1] if blocks is not None and len(blocks) else None
+
+
+def _refusal(kind: str, why: str) -> ZerosegError:
+    return ZerosegError(f"image tower {kind}: cannot be read densely, {why}; towers that can: open_clip's and timm's "
+                        "plain ViTs (OpenAI, MetaCLIP, SigLIP), CLIP's ResNets and MobileCLIP")
+
+
+def _patch_of(trunk: nn.Module) -> int:
+    """Pixels per place: a hybrid's patch embedding counts its own stride on top of its backbone's."""
+    size, grid = trunk.patch_embed.img_size, trunk.patch_embed.grid_size
+    return size[0] // grid[0]
