@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from zeroseg.errors import ZerosegError
+from zeroseg.hub import fetching
 from zeroseg.training.conse import LabelSpace, Probe, class_vectors, name_vector, read_logits
 from zeroseg.training.forward import FrozenForward
-from zeroseg.training.hub import fetching
 from zeroseg.training.recipes import TeacherConfig
 from zeroseg.training.row_cache import digest
 from zeroseg.training.teacher import Teacher, file_digest

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from zeroseg.errors import ZerosegError, missing_extra
-from zeroseg.training.hub import fetching, quiet
+from zeroseg.hub import fetching, quiet
 from zeroseg.training.recipes import TeacherConfig
 from zeroseg.training.teacher import Teacher, file_digest
 

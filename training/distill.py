@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 import zeroseg
 from zeroseg.errors import ZerosegError
+from zeroseg.hub import fetching
 from zeroseg.model.checkpoint import load_checkpoint, save_checkpoint
 from zeroseg.model.zeroseg import ZeroSeg
 from zeroseg.training.batches import TrainingSet, split_rows, validation_batch
 from zeroseg.training.conse import LabelSpace, load_label_space
-from zeroseg.training.hub import fetching
 from zeroseg.training.loop import Trainer, plan_steps
 from zeroseg.training.objective import Objective, check_weights
 from zeroseg.training.photos import find_photos, name_some
