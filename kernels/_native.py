@@ -9,7 +9,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-ABI_VERSION = 2  # of csrc/native.h
+ABI_VERSION = 3  # of csrc/native.h
 _NAME = {"win32": "zeroseg_cpu.dll", "darwin": "libzeroseg_cpu.dylib"}.get(sys.platform, "libzeroseg_cpu.so")
 _STATUS = {1: ValueError, 2: MemoryError}
 

@@ -58,14 +58,6 @@ def test_blend_follows_the_formula(alpha):
     assert (out[:, 400] == colors[1]).all()
 
 
-def test_blend_in_blocks_equals_blend_at_once(monkeypatch):
-    image = np.random.randint(0, 256, (37, 41, 3), np.uint8)
-    label_map = np.random.randint(-1, 3, (37, 41)).astype(np.int16)
-    at_once = blend(image, label_map, label_colors("abc"), 0.4)
-    monkeypatch.setattr("zeroseg.drawing._BLOCK_PIXELS", 100)
-    np.testing.assert_array_equal(blend(image, label_map, label_colors("abc"), 0.4), at_once)
-
-
 @pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan")])
 def test_bad_alpha_is_named(alpha):
     with pytest.raises(ValueError, match="alpha: expected 0 to 1"):

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from zeroseg.kernels.tint import tint
+
 # Okabe and Ito's seven, then the colours farthest from all before them for normal, protan and deutan eyes at once
 # (Vienot 1999, CIELAB). tests/test_drawing.py holds the smallest distance.
 PALETTE = np.array([
@@ -17,7 +19,6 @@ PALETTE = np.array([
     (0, 60, 255), (165, 255, 180), (60, 120, 255), (120, 255, 255), (180, 15, 45),
 ], np.uint8)
 _STEPS = (1, 5, 7, 11)  # coprime to 12: each walks through the whole palette
-_BLOCK_PIXELS = 1 << 18  # blended at a time, so that a large photo needs no further copies of itself
 CELL_PX = 320  # of a contact sheet
 _PAPER, _INK = (24, 24, 24), (240, 240, 240)
 
@@ -41,39 +42,10 @@ def label_colors(labels: Sequence[str]) -> np.ndarray:
 def blend(image: np.ndarray, label_map: np.ndarray, colors: np.ndarray, alpha: float) -> np.ndarray:
     """Lay the labels' colours over a photo.
 
-    image (H, W, 3) uint8 RGB, label_map (H, W) integer with -1 for background, colors (N, 3) uint8, alpha in [0, 1].
+    image (H, W, 3) uint8 RGB, label_map (H, W) int16 with -1 for background, colors (N, 3) uint8, alpha in [0, 1].
     Returns (H, W, 3) uint8: background as it was, segments tinted, their outlines in full colour.
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha: expected 0 to 1, got {alpha}")
-    rgba = np.zeros((len(colors) + 1, 4), np.uint8)  # the last entry is the background's, index -1
-    rgba[:-1, :3], rgba[:-1, 3] = colors, round(alpha * 255)
-    edge = _outline(label_map, max(1, round(min(label_map.shape) / 200)))
-    out = np.empty_like(image)
-    step = max(1, _BLOCK_PIXELS // image.shape[1])
-    for top in range(0, image.shape[0], step):
-        rows = slice(top, top + step)
-        tint = np.take(rgba.view(np.uint32)[:, 0], label_map[rows], mode="wrap")  # one number per pixel: fast
-        tint = tint.view(np.uint8).reshape(*label_map[rows].shape, 4)
-        np.putmask(tint[..., 3], edge[rows], 255)
-        layer, block = Image.fromarray(tint), Image.fromarray(image[rows])
-        block.paste(layer, mask=layer)
-        out[rows] = np.asarray(block)
-    return out
-
-
-def _outline(label_map: np.ndarray, width_px: int) -> np.ndarray:
-    """Pixels of a label that have another label, or none, within width_px to a side, (H, W) bool."""
-    edge = np.zeros(label_map.shape, bool)
-    for distance in {1, width_px}:
-        down = label_map[distance:] != label_map[:-distance]
-        edge[distance:] |= down
-        edge[:-distance] |= down
-        across = label_map[:, distance:] != label_map[:, :-distance]
-        edge[:, distance:] |= across
-        edge[:, :-distance] |= across
-    edge &= label_map >= 0
-    return edge
+    return tint(image, label_map, colors, alpha, max(1, round(min(label_map.shape) / 200)))
 
 
 def with_legend(picture: np.ndarray, entries: Sequence[tuple[Sequence[int], str]]) -> Image.Image:

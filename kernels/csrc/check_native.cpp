@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "native.h"
@@ -92,6 +93,31 @@ static float from_half(uint16_t bits) {
   return bits & 0x8000 ? -value : value;
 }
 
+static void check_tint(int64_t H, int64_t W, int64_t reach, int32_t threads) {
+  std::vector<uint8_t> image(3 * H * W), colors(3 * 3), out(3 * H * W, 0x55);
+  std::vector<int16_t> labels(H * W);
+  for (auto& value : image) value = static_cast<uint8_t>(uniform() * 256);
+  for (auto& value : colors) value = static_cast<uint8_t>(uniform() * 256);
+  for (int64_t i = 0; i < H * W; ++i)  // patches of five, so that there is an inside
+    labels[i] = static_cast<int16_t>((i / W / 5 + i % W / 5 * 2) % 4 - 1);
+  REQUIRE(zs_tint(image.data(), labels.data(), colors.data(), 3, 99, reach, H, W, out.data(), threads) == ZS_OK);
+  for (int64_t y = 0; y < H; ++y)
+    for (int64_t x = 0; x < W; ++x) {
+      const int64_t label = labels[y * W + x];
+      bool edge = false;
+      for (int64_t d : {int64_t(1), reach})
+        for (const auto& step : {std::pair<int64_t, int64_t>{d, 0}, {-d, 0}, {0, d}, {0, -d}}) {
+          const int64_t v = y + step.first, u = x + step.second;
+          edge |= reach > 0 && v >= 0 && v < H && u >= 0 && u < W && labels[v * W + u] != label;
+        }
+      for (int64_t c = 0; c < 3; ++c) {
+        const double plain = image[3 * (y * W + x) + c], alpha = label < 0 ? 0 : edge ? 255 : 99;
+        const double color = label < 0 ? 0 : colors[3 * label + c];
+        REQUIRE(out[3 * (y * W + x) + c] == std::lround((plain * (255 - alpha) + color * alpha) / 255));
+      }
+    }
+}
+
 enum Layout { PACKED, REVERSED, PADDED };  // RGB; BGR upside down; four bytes a pixel in rows with a gap
 
 static void check_preprocess(int64_t H, int64_t W, int64_t h, int64_t w, Layout layout, bool half, int32_t threads) {
@@ -137,11 +163,14 @@ int main() {
     for (const auto& n : resize)
       for (Layout layout : {PACKED, REVERSED, PADDED})
         check_preprocess(n[0], n[1], n[2], n[3], layout, layout == REVERSED || threads == 3, threads);
+    for (const auto& n : {std::pair<int64_t, int64_t>{1, 1}, {1, 37}, {37, 1}, {101, 97}, {400, 33}})
+      for (int64_t reach : {0, 1, 2, 50}) check_tint(n.first, n.second, reach, threads);
   }
   float value = 0;
   uint8_t byte = 0;
   int32_t label = 0;
   const float three[3] = {1, 1, 1};
+  const uint8_t image_colors[9] = {};
   zs_overlay overlay = {&byte, nullptr, 1, 10, &byte};
   auto decode_with = [&](const float* maps, int64_t rows, int32_t bytes, const zs_overlay* picture) {
     return zs_mask_decode(maps, 1, rows, 1, &label, 0, 1, 1, bytes, &label, &value, picture, 1);
@@ -151,6 +180,9 @@ int main() {
   REQUIRE(decode_with(&value, 1, 4, nullptr) == ZS_BAD_ARGUMENT);
   REQUIRE(decode_with(&value, 1, 2, &overlay) == ZS_BAD_ARGUMENT);
   REQUIRE(zs_preprocess(&byte, 1, 1, 3, 3, 1, three, three, 0, 1, 0, &value, 1) == ZS_BAD_ARGUMENT);
+  const int16_t outside[2] = {3, -2};
+  for (const int16_t& wrong : outside)
+    REQUIRE(zs_tint(&byte, &wrong, image_colors, 3, 9, 1, 1, 1, &byte, 1) == ZS_BAD_ARGUMENT);
   REQUIRE(zs_last_error()[0] != 0 && zs_abi_version() > 0);
   std::printf("native kernels: all checks passed\n");
   return 0;

@@ -10,10 +10,11 @@
 #include "native.h"
 
 // On x86-64 Linux the compiler makes a copy per instruction set and the loader picks one; elsewhere the portable
-// copy is the only one (on 64-bit ARM it already uses NEON).
+// copy is the only one (on 64-bit ARM it already uses NEON). Named by feature: "arch=..." also asks who made the
+// processor, and leaves AMD's with the portable copy.
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && \
     !defined(ZEROSEG_NO_CLONES)
-#define ZS_CLONES __attribute__((target_clones("default", "arch=haswell", "arch=skylake-avx512")))
+#define ZS_CLONES __attribute__((target_clones("default", "avx2")))
 #else
 #define ZS_CLONES
 #endif

@@ -32,6 +32,12 @@ ZS_API int32_t zs_mask_decode(const float* maps, int64_t segments, int64_t rows,
                               float threshold, int64_t height, int64_t width, int32_t label_bytes, void* labels,
                               float* confidence, const zs_overlay* overlay, int32_t threads);
 
+// image and out (height, width, 3), labels (height, width) in [-1, color_count), colors (color_count, 3). A pixel with
+// label l becomes round((image * (255 - alpha) + colors[l] * alpha) / 255), or colors[l] where a pixel 1 or reach
+// (0: none) away to a side has another label; label -1 leaves it as it is.
+ZS_API int32_t zs_tint(const uint8_t* image, const int16_t* labels, const uint8_t* colors, int64_t color_count,
+                       uint32_t alpha, int64_t reach, int64_t height, int64_t width, uint8_t* out, int32_t threads);
+
 // image (height, width, 3), its strides in bytes (any sign), -> out (3, out_height, out_width) = resized / 255 *
 // scale[c] + offset[c], float32 or, with half != 0, IEEE float16.
 ZS_API int32_t zs_preprocess(const uint8_t* image, int64_t height, int64_t width, int64_t row_stride,
