@@ -4,12 +4,18 @@ The sidecar is a JSON file with the network's stem (tiny.onnx, tiny.json); a mod
 file name means nothing beyond its suffix: sizes, normalisation, embedding space and threshold are read from there.
 """
 
+import base64
+import binascii
 import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zeroseg.errors import UnavailableError, ZerosegError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FORMAT = 1
 MAX_SIDE = 4096  # pixels at the network; a description that asks for more would ask for all memory
@@ -34,8 +40,30 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
+class DenseInput:
+    """What a network without segments (zeroseg/dense) says besides: how it is run, and where words come from.
+
+    window, stride      px, side of the windows and from one to the next; multiples of the sidecar's stride.
+    reading             of the tower's last block, for people.
+    text, templates     the model whose text tower embeds labels, and how many sentences each is put into.
+    background          M words that mean background; background_vectors (M, D) float32.
+    """
+
+    window: int
+    stride: int
+    reading: str
+    text: str
+    templates: int
+    background: tuple[str, ...]
+    background_vectors: "np.ndarray"
+
+
+@dataclass(frozen=True)
 class Sidecar:
-    """What a model says about itself. threshold: a segment whose best score is below it is background."""
+    """What a model says about itself. threshold: a segment whose best score is below it is background.
+
+    dense: None for a network with segments; else segments is 1, and stride is the pixels per place.
+    """
 
     name: str
     embedding_space: str
@@ -46,6 +74,7 @@ class Sidecar:
     threshold: float
     files: dict[str, str]  # file name -> sha256
     card: dict
+    dense: DenseInput | None = None
 
 
 @dataclass(frozen=True)
@@ -119,18 +148,40 @@ def parse_sidecar(document, source: str) -> Sidecar:
         raise ZerosegError(f"{source}: format {document.get('format')!r}, this version of zeroseg reads {FORMAT}")
     read = _Reader(document, source)
     spec = _Reader(read("input", dict), f"{source}: input")
+    dim, stride = read.positive("embedding_dim"), read.positive("stride")
     return Sidecar(
         name=read("name", str),
         embedding_space=read("embedding_space", str),
-        embedding_dim=read.positive("embedding_dim"),
+        embedding_dim=dim,
         segments=read.positive("segments"),
-        stride=read.positive("stride"),
+        stride=stride,
         input=InputSpec(spec.positive("short_side", MAX_SIDE), spec.positive("multiple", MAX_SIDE),
                         spec.positive("max_long_side", MAX_SIDE), spec.triple("mean"), spec.triple("std", above=0)),
         threshold=read.finite("threshold"),
         files=read("files", dict),
         card=read("card", dict),
+        dense=_dense_input(read("dense", dict), f"{source}: dense", dim, stride) if "dense" in document else None,
     )
+
+
+def _dense_input(document: dict, source: str, dim: int, patch: int) -> DenseInput:
+    import numpy as np
+
+    read = _Reader(document, source)
+    words = document.get("background")
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ZerosegError(f"{source}: background: expected a list of words, got {json.dumps(words)}")
+    try:
+        vectors = np.frombuffer(base64.b64decode(read("background_vectors", str), validate=True), "<f4")
+        vectors = vectors.astype(np.float32).reshape(len(words), dim)
+    except (ValueError, binascii.Error):
+        raise ZerosegError(f"{source}: background_vectors: expected {len(words)} x {dim} float32 as base64") from None
+    window, stride = read.positive("window", MAX_SIDE), read.positive("stride", MAX_SIDE)
+    if not np.isfinite(vectors).all() or window % patch or stride % patch or stride > window:
+        raise ZerosegError(f"{source}: expected finite vectors and window and stride as multiples of {patch}, stride "
+                           f"at most window, got {window} and {stride}")
+    return DenseInput(window, stride, read("reading", str), read("text", str), read.positive("templates"), tuple(words),
+                      vectors)
 
 
 def verify_file(artifact: Artifact) -> None:

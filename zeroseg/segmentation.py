@@ -62,10 +62,14 @@ class Segmentation:
             areas += np.bincount(row + 1, minlength=len(areas))
         regions = []
         for index in np.flatnonzero(areas[1:]):
-            score = self.segment_scores[self.segment_labels == index, index].max()
             area_px = int(areas[index + 1])
-            regions.append(Region(self.labels[index], int(index), float(score), area_px, area_px / self.label_map.size))
+            regions.append(Region(self.labels[index], int(index), self.score_of(int(index)), area_px,
+                                  area_px / self.label_map.size))
         return sorted(regions, key=lambda region: -region.area_px)
+
+    def score_of(self, index: int) -> float:
+        """The score of a label that was found: that of its best segment."""
+        return float(self.segment_scores[self.segment_labels == index, index].max())
 
     @cached_property
     def colors(self) -> np.ndarray:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zeroseg.artifact import Sidecar, read_artifact
-from zeroseg.errors import ZerosegError
+from zeroseg.dense.spec import is_dense_name
+from zeroseg.errors import UnavailableError, ZerosegError, missing_extra
 from zeroseg.image import load_image, network_size
 from zeroseg.kernels.mask_decode import mask_decode
 from zeroseg.kernels.preprocess import preprocess
@@ -37,18 +38,26 @@ class Segmenter:
 
     @classmethod
     def load(cls, path_or_name=None, backend: str = "auto", threads: int | None = None) -> "Segmenter":
-        """Open a model: a file, the name of a bundled one, or None for the default.
+        """Open a model: a file, the name of a bundled one, an open_clip model's, or None for the default.
 
         backend "auto" goes by the kind of file (.onnx onnxruntime, .pt torch); threads None takes all CPU threads.
+        open_clip:ARCH/TAG and open_clip:ARCH/FILE run open_clip's towers without training (docs/open_clip.md).
         Raises ZerosegError in one line when it cannot.
         """
+        if is_dense_name(path_or_name):
+            try:
+                from zeroseg.dense.model import open_dense
+            except ModuleNotFoundError as error:
+                raise missing_extra(error.name, "train", "an open_clip model") from error
+            return cls(*open_dense(path_or_name, backend, threads))
         artifact = read_artifact(path_or_name, backend)
         return cls(open_runner(artifact, threads), artifact.sidecar)
 
     def set_labels(self, labels, text: str = "auto") -> "Segmenter":
         """Say what to look for: a list of words, a LabelPack, or the path of a labels.npz; returns self.
 
-        text names what turns words into vectors, as for zeroseg.embed_labels. Changing labels costs no reload.
+        text names what turns words into vectors, as for zeroseg.embed_labels; for an open_clip model "auto" is its own
+        text tower. Changing labels costs no reload.
         """
         from zeroseg.words import LabelPack, embed_labels
 
@@ -63,8 +72,11 @@ class Segmenter:
                 names = list(dict.fromkeys(labels))  # a word named twice is looked for once
             except TypeError:
                 raise ZerosegError(f"labels: expected a list of words, got {labels!r}") from None
-            vectors, known, nearest = embed_labels(names, text=text)
-            pack = LabelPack(names=names, vectors=vectors, known=known, nearest=nearest)
+            if self.sidecar.dense is not None and text == "auto":
+                pack = LabelPack(names, self._own_text_vectors(names), self.sidecar.embedding_space)
+            else:
+                vectors, known, nearest = embed_labels(names, text=text)
+                pack = LabelPack(names=names, vectors=vectors, known=known, nearest=nearest)
         pack.require(self.sidecar.embedding_space, self.sidecar.embedding_dim)
         self.pack = pack
         return self
@@ -81,6 +93,10 @@ class Segmenter:
         clock = [time.perf_counter()]
         photo = load_image(image)
         clock.append(time.perf_counter())
+        if self.sidecar.dense is not None:
+            from zeroseg.dense.segment import segment_dense
+
+            return segment_dense(self.runner, self.sidecar, pack, photo, threshold, 1000 * (clock[1] - clock[0]))
         spec = self.sidecar.input
         size = network_size(photo.shape[:2], spec.short_side, spec.max_long_side, spec.multiple)
         tensor = preprocess(photo, size, spec.mean, spec.std)
@@ -100,3 +116,12 @@ class Segmenter:
             segment_labels=table, segment_scores=segment_scores, threshold=float(threshold), model=self.sidecar.name,
             approximate=[not known for known in pack.known], nearest=pack.nearest,
             timings_ms={stage: 1000 * (end - start) for stage, start, end in zip(stages, clock, clock[1:])})
+
+    def _own_text_vectors(self, names: list[str]) -> np.ndarray:
+        try:
+            from zeroseg.dense.model import text_vectors
+        except ModuleNotFoundError as error:
+            raise UnavailableError(
+                f"model {self.sidecar.name}: its words need its text tower, and {error.name} is not installed; make a "
+                f"label pack elsewhere: zeroseg words WORDS --model {self.sidecar.dense.text} -o labels.npz") from error
+        return text_vectors(self.sidecar, names)

@@ -156,6 +156,12 @@ def test_resnet_place_is_the_pool_s_value_path():
     np.testing.assert_allclose(tower(x)[0][0, 2, 1].numpy(), expected / np.linalg.norm(expected), atol=1e-5)
 
 
+def test_names_of_readings_are_those_that_a_model_name_may_ask_for():
+    from zeroseg.dense import spec
+
+    assert tuple(READINGS) == spec.READINGS
+
+
 def test_gaussian_is_one_at_home_and_leaves_the_class_token_alone():
     weights = gaussian(Layout(1, (2, 3)))
     assert weights.shape == (7, 7) and not weights[0].any() and not weights[:, 0].any()

@@ -16,7 +16,9 @@ _READ_AS = {"name": (" ", "known"), "noun": ("~", "approximate"), "phrase": ("~"
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="NPZ", help="Write a label pack.")
 @click.option("--text", default="auto", show_default=True, metavar="SOURCE",
               help="auto: the bundled table; open_clip or open_clip:FILE: the real text tower.")
-def words(words, out, text):
+@click.option("--model", metavar="NAME", help="open_clip:ARCH/TAG or ARCH/FILE: vectors by that model's text "
+              "tower, for use with it.")
+def words(words, out, text, model):
     """Show how WORDS are understood: a comma list, or a text file with one word a line.
 
     Each line ends with the nearest of the names that the model knows, and their centred cosine. A word that is not
@@ -25,16 +27,39 @@ def words(words, out, text):
     \b
     Example:
       zeroseg words "cat,tabby,fire truck" -o labels.npz
+      zeroseg words words.txt --model open_clip:ViT-B-16/openai -o labels.npz
     """
     from zeroseg.words import LabelPack, embed_labels
 
     labels = read_words(words)
+    if model is not None:
+        pack = model_pack(labels, model)
+        click.echo(f"{len(pack)} labels of {pack.vectors.shape[1]} numbers in the space {pack.space}")
+        if out is not None:
+            click.echo(f"wrote {pack.save(out)}: {len(pack)} labels")
+        return
     embedded = embed_labels(labels, text=text)
     for line in table_lines(labels, embedded, text):
         click.echo(line)
     if out is not None:
         written = LabelPack(labels, embedded.vectors, known=embedded.known, nearest=embedded.nearest).save(out)
         click.echo(f"wrote {written}: {len(labels)} labels")
+
+
+def model_pack(labels: list[str], model: str):
+    """A LabelPack by the text tower of an open_clip model."""
+    from zeroseg.dense.spec import parse_spec
+    from zeroseg.errors import missing_extra
+    from zeroseg.words import LabelPack
+
+    spec = parse_spec(model)
+    try:
+        from zeroseg.dense.text import label_vectors
+        from zeroseg.dense.weights import space_of
+
+        return LabelPack(labels, label_vectors(spec, labels), space_of(spec.arch, spec.weights))
+    except ModuleNotFoundError as error:
+        raise missing_extra(error.name, "train", "--model open_clip") from error
 
 
 def read_words(words: str) -> list[str]:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from zeroseg.dense.windows import window_boxes
 from zeroseg.evaluation.oracle import label_counts, oracle_labels
 from zeroseg.evaluation.protocol import Predict, ProtocolConfig, checked, segment_of_pixels, segment_outputs
 from zeroseg.evaluation.resize import fitted_size, nearest, taps
@@ -116,16 +117,6 @@ def read_windows(predict: Predict, photo: np.ndarray, names: int, config: Protoc
         segments = segment_of_pixels(maps, (h, w))
         windows.append(Window(box, segments, group_scores(scores, image_scores, config.logit_scale, config.top_names)))
     return WindowReading(tuple(windows), resized, size, config.softmax_before_resize)
-
-
-def window_boxes(size: tuple[int, int], window: int, stride: int) -> list[tuple[int, int, int, int]]:
-    """(y, x, h, w) of windows over a picture of size (H, W), row by row; a side below the window is one window."""
-    starts = []
-    for side in size:
-        count = max(math.ceil((side - window) / stride), 0) + 1
-        starts.append([max(min(i * stride, side - window), 0) for i in range(count)])
-    h, w = min(window, size[0]), min(window, size[1])
-    return [(y, x, h, w) for y in starts[0] for x in starts[1]]
 
 
 def group_scores(scores: np.ndarray, image_scores: np.ndarray, scale: float, top_names: int | None) -> np.ndarray:

@@ -38,7 +38,7 @@ class SmoothingRunner(Runner):
 
     def _run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         output = self._inner.run(feed)
-        if self.tau_s <= 0:
+        if self.tau_s <= 0 or "segment_maps" not in output:  # without segments (open_clip) there are none to follow
             return output
         now = time.monotonic() if self.now is None else self.now
         maps, scores, labels = output["segment_maps"], output["segment_scores"], feed["label_embeddings"]

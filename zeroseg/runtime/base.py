@@ -7,6 +7,11 @@ The network's face is the same in every file format:
     segment_maps      (B, K, h, w) float32, soft assignment of places to segments, sums to 1 over K, h = H / stride
     segment_scores    (B, K, N) float32, comparable with the sidecar's threshold, higher is better
     image_scores      (B, N) float32
+
+A network without segments (its sidecar has `dense`, zeroseg/dense) takes images of one size, the window's, and gives
+instead of the two segment outputs
+
+    place_scores      (B, N, h, w) float32, the cosine of every place and label; h = w = window / stride
 """
 
 from abc import ABC, abstractmethod
@@ -16,12 +21,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zeroseg.artifact import Artifact
+from zeroseg.artifact import Artifact, Sidecar
 from zeroseg.errors import ZerosegError, check_array
 from zeroseg.kernels._threads import available_threads, set_threads
 
 INPUTS = ("image", "label_embeddings")
 OUTPUTS = ("segment_maps", "segment_scores", "image_scores")
+DENSE_OUTPUTS = ("place_scores", "image_scores")
 RUNNERS = {  # backend -> module and class; a class may serve several, its artifact says which
     "onnxruntime": "ort_runner:OrtRunner", "onnxruntime-cuda": "ort_runner:OrtRunner",
     "onnxruntime-tensorrt": "ort_runner:OrtRunner", "openvino": "openvino_runner:OpenVinoRunner",
@@ -65,15 +71,24 @@ class Runner(ABC):
 
 def _check_outputs(outputs: Mapping[str, np.ndarray], batch: int, labels: int) -> None:
     """A file can declare our face and compute something else; ValueError names what came out."""
+    check_array("image_scores from the network", outputs["image_scores"], (batch, labels), "float32")
+    if "place_scores" in outputs:
+        check_array("place_scores from the network", outputs["place_scores"], (batch, labels, "h", "w"), "float32")
+        return
     check_array("segment_maps from the network", outputs["segment_maps"], (batch, "K", "h", "w"), "float32")
     segments = outputs["segment_maps"].shape[1]
     check_array("segment_scores from the network", outputs["segment_scores"], (batch, segments, labels), "float32")
-    check_array("image_scores from the network", outputs["image_scores"], (batch, labels), "float32")
+
+
+def outputs_of(sidecar: Sidecar) -> tuple[str, ...]:
+    """What the network of this sidecar gives."""
+    return OUTPUTS if sidecar.dense is None else DENSE_OUTPUTS
 
 
 def check_face(artifact: Artifact, inputs: Mapping[str, TensorSpec], outputs: list[str]) -> None:
     """Raise ZerosegError unless the network has the face above, with the sidecar's embedding size."""
-    missing = [name for name in INPUTS if name not in inputs] + [name for name in OUTPUTS if name not in outputs]
+    wanted = outputs_of(artifact.sidecar)
+    missing = [name for name in INPUTS if name not in inputs] + [name for name in wanted if name not in outputs]
     if missing:
         raise ZerosegError(f"{artifact.path}: not a zeroseg network, it has no {', '.join(missing)}")
     size = inputs["label_embeddings"].shape[-1]

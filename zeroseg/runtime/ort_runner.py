@@ -6,7 +6,7 @@ import numpy as np
 
 from zeroseg.artifact import Artifact
 from zeroseg.errors import UnavailableError, ZerosegError
-from zeroseg.runtime.base import OUTPUTS, Runner, TensorSpec, check_face
+from zeroseg.runtime.base import Runner, TensorSpec, check_face, outputs_of
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
 CPU = "CPUExecutionProvider"
@@ -26,16 +26,17 @@ class OrtRunner(Runner):
         self._session = open_session(artifact.path, threads, self.backend)
         self._inputs = {value.name: _spec(value) for value in self._session.get_inputs()}
         check_face(artifact, self._inputs, [value.name for value in self._session.get_outputs()])
+        self._outputs = outputs_of(artifact.sidecar)
 
     def inputs(self) -> dict[str, TensorSpec]:
         return self._inputs
 
     def _run(self, feed) -> dict[str, np.ndarray]:
         try:
-            values = self._session.run(list(OUTPUTS), dict(feed))
+            values = self._session.run(list(self._outputs), dict(feed))
         except Exception as error:  # a file that loads may still hold shapes that do not fit, or ask for all memory
             raise ZerosegError(f"onnxruntime cannot run this network: {_first_line(error)}") from error
-        return dict(zip(OUTPUTS, values, strict=True))
+        return dict(zip(self._outputs, values, strict=True))
 
 
 def open_session(path: Path, threads: int, backend: str = "onnxruntime"):

@@ -1,0 +1,84 @@
+"""How an open_clip model is named: one string for every command and for Segmenter.load.
+
+    open_clip:ARCH/TAG              weights that open_clip knows, as open_clip:ViT-B-16/openai
+    open_clip:ARCH/FILE             a checkpoint file, as open_clip:ViT-B-16/clip/weights.pt
+    ...@NAME=VALUE,NAME=VALUE       settings: the fields of DenseSpec from `reading` on, words joined by "+"
+"""
+
+import re
+from dataclasses import dataclass, fields
+
+from zeroseg.errors import ZerosegError
+
+PREFIX = "open_clip:"
+READINGS = ("maskclip", "sclip", "clearclip", "naclip")  # zeroseg.dense.readings
+TEMPLATES = (1, 7, 80)
+# What a photo without the things asked for is likely to show: SCLIP's background words for VOC and COCO-Object.
+BACKGROUND = tuple(
+    "sky,wall,tree,wood,grass,road,sea,river,mountain,sands,desk,bed,building,cloud,lamp,door,window,wardrobe,ceiling,"
+    "shelf,curtain,stair,floor,hill,rail,fence".split(",")
+)
+
+
+@dataclass(frozen=True)
+class DenseSpec:
+    """An open_clip model and how it is read; None: see `zeroseg.dense.model`.
+
+    arch        open_clip's name of the architecture.
+    weights     a tag that open_clip knows for it, or a checkpoint file.
+    reading     of the last block: maskclip, sclip, clearclip or naclip.
+    templates   how many sentences a label is put into: 1, CLIP's best 7, or the 80 of ImageNet.
+    short_side  px, the photo's before it is cut into windows.
+    window      px, side of the windows; stride, from one to the next.
+    background  words that mean background; () for none, so that every pixel gets a label.
+    """
+
+    arch: str
+    weights: str
+    reading: str | None = None
+    templates: int = 80
+    short_side: int | None = None
+    window: int | None = None
+    stride: int | None = None
+    background: tuple[str, ...] = BACKGROUND
+
+    def towers(self) -> str:
+        """The name without settings."""
+        return f"{PREFIX}{self.arch}/{self.weights}"
+
+
+def is_dense_name(name) -> bool:
+    """Whether a model's name is an open_clip model's."""
+    return isinstance(name, str) and name.startswith(PREFIX)
+
+
+def parse_spec(name: str) -> DenseSpec:
+    """The model of a name as in the module docstring; ZerosegError in one line where it is none."""
+    text, settings = name, ""
+    found = re.fullmatch(r"(.*?)@(\w+=.*)", name)
+    if found:
+        text, settings = found.groups()
+    arch, _, weights = text.removeprefix(PREFIX).partition("/")
+    if not is_dense_name(name) or not arch or not weights:
+        raise ZerosegError(f"model {name!r}: open_clip needs ARCH/TAG or ARCH/FILE, as in open_clip:ViT-B-16/openai")
+    values = {}
+    for setting in settings.split(",") if settings else ():
+        key, _, value = setting.partition("=")
+        values[key] = _value(name, key, value)
+    return DenseSpec(arch, weights, **values)
+
+
+def _value(name: str, key: str, value: str):
+    known = [field.name for field in fields(DenseSpec)[2:]]
+    if key not in known:
+        raise ZerosegError(f"model {name!r}: no setting {key!r}; there are {', '.join(known)}")
+    if key == "reading":
+        if value not in READINGS:
+            raise ZerosegError(f"model {name!r}: reading: expected {', '.join(READINGS)}, got {value!r}")
+        return value
+    if key == "background":
+        return () if value == "none" else tuple(word.strip() for word in value.split("+") if word.strip())
+    if not value.isdigit() or not 0 < int(value) <= 4096 or (key == "templates" and int(value) not in TEMPLATES):
+        wanted = ", ".join(map(str, TEMPLATES)) if key == "templates" else "a number of pixels"
+        raise ZerosegError(f"model {name!r}: {key}: expected {wanted}, got {value!r}")
+    return int(value)

@@ -1,0 +1,134 @@
+"""An open_clip model from a tag or a file, and its text side.
+
+Weights of a tag are looked for in open_clip's caches and else fetched from its hub; a file is read as it is.
+"""
+
+import difflib
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from zeroseg.errors import UnavailableError, ZerosegError, missing_extra
+from zeroseg.hub import fetching, quiet
+
+# names under which the text side of the same weights is known
+SPACES = {
+    "ViT-B-32/openai": "openai/clip-vit-base-patch32",
+    "ViT-B-32-quickgelu/openai": "openai/clip-vit-base-patch32",
+    "ViT-B-16/openai": "openai/clip-vit-base-patch16",
+    "ViT-B-16-quickgelu/openai": "openai/clip-vit-base-patch16",
+    "ViT-L-14/openai": "openai/clip-vit-large-patch14",
+    "ViT-L-14-quickgelu/openai": "openai/clip-vit-large-patch14",
+    "ViT-L-14-336/openai": "openai/clip-vit-large-patch14-336",
+}
+FILE_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # OpenAI's, where none is stated
+_BATCH = 256  # prompts
+
+
+def weights_file(weights: str) -> Path | None:
+    """The file that `weights` names, None where it is a tag; ZerosegError where it looks like a file that is not there.
+    """
+    path = Path(weights)
+    if path.is_file():
+        return path
+    if path.suffix in FILE_SUFFIXES:
+        raise ZerosegError(f"there is no file {weights}")
+    return None
+
+
+def space_of(arch: str, weights: str) -> str:
+    """The name of the embedding space."""
+    path = weights_file(weights)
+    return SPACES.get(f"{arch}/{weights}", f"open_clip/{arch}/{path.name if path else weights}")
+
+
+def load_open_clip(arch: str, weights: str, device: str = "cpu", role: str = "model",
+                   option: str = "--model") -> nn.Module:
+    """The open_clip model in evaluation mode, float32, without gradients.
+
+    role and option name in messages what it is for and how a file would be given.
+    Raises ZerosegError for a wrong name or file, UnavailableError where open_clip or the weights cannot be had.
+    """
+    try:
+        import open_clip
+    except ImportError as error:
+        raise missing_extra("open_clip", "train", f"An open_clip {role}") from error
+    if not arch or not weights:
+        raise ZerosegError(f"{role}: open_clip needs ARCH/TAG or ARCH/FILE, as in open_clip:ViT-L-14/openai")
+    known = open_clip.list_models()
+    if arch not in known:
+        near = difflib.get_close_matches(arch, known, 3)
+        hint = f"; near it: {', '.join(near)}" if near else ""
+        raise ZerosegError(f"{role}: open_clip has no architecture {arch!r}{hint}")
+    try:
+        path = weights_file(weights)
+    except ZerosegError as error:
+        raise ZerosegError(f"{role}: {error}") from None
+    tags = open_clip.list_pretrained_tags_by_model(arch)
+    if path is None and weights not in tags:
+        raise ZerosegError(f"{role}: open_clip has no weights {weights!r} for {arch}; it has "
+                           f"{', '.join(tags) or 'none'}")
+    if path is None:
+        with fetching(f"weights of the {role} {arch}/{weights}", f"a file, as in {option} open_clip:{arch}/FILE"):
+            model = open_clip.create_model(arch, pretrained=weights, device=device)
+        return model.eval().requires_grad_(False)
+    try:
+        with quiet():
+            model = open_clip.create_model(arch, pretrained=str(path), device=device)
+    except Exception as error:  # noqa: BLE001 torch.load and load_state_dict raise many kinds
+        reason = textwrap.shorten(str(error), 120, placeholder=" ...")
+        raise ZerosegError(f"{role}: {weights} does not hold open_clip's {arch} ({reason})") from error
+    return model.eval().requires_grad_(False)
+
+
+def normalisation(visual: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std) per RGB channel of the images that a tower was trained on."""
+    return tuple(getattr(visual, "image_mean", None) or MEAN), tuple(getattr(visual, "image_std", None) or STD)
+
+
+class TextSide:
+    """The text tower of a model and its tokenizer, which is fetched when it is first needed."""
+
+    def __init__(self, arch: str, model: nn.Module):
+        self.arch, self.model, self._tokenizer = arch, model, None
+
+    def vectors(self, prompts: list[str]) -> np.ndarray:
+        """(n, D) float32 unit rows."""
+        import open_clip
+
+        if self._tokenizer is None:
+            try:
+                with quiet():
+                    self._tokenizer = open_clip.get_tokenizer(self.arch)
+            except Exception as error:  # noqa: BLE001 the hub library's and transformers' own kinds
+                reason = textwrap.shorten(str(error) or type(error).__name__, 120, placeholder=" ...")
+                raise UnavailableError(f"{self.arch}: its tokenizer is not on this machine and cannot be fetched; make "
+                                       f"a label pack where it is (zeroseg words) ({reason})") from error
+        rows = []
+        with torch.inference_mode():
+            device = next(self.model.parameters()).device
+            for start in range(0, len(prompts), _BATCH):
+                tokens = self._tokenizer(prompts[start : start + _BATCH]).to(device)
+                rows.append(nn.functional.normalize(self.model.encode_text(tokens).float(), dim=-1).cpu())
+        return torch.cat(rows).numpy()
+
+
+_text_sides: dict[tuple[str, str], TextSide] = {}
+
+
+def load_towers(arch: str, weights: str) -> tuple[nn.Module, TextSide]:
+    """(image tower, text side); the text side is kept for text_side_of."""
+    model = load_open_clip(arch, weights)
+    visual, model.visual = model.visual, None
+    _text_sides.clear()  # one at a time: a tower may take a gigabyte
+    _text_sides[arch, weights] = side = TextSide(arch, model)
+    return visual, side
+
+
+def text_side_of(arch: str, weights: str) -> TextSide:
+    """The text side of the model loaded last, if it is this one, else loaded now."""
+    return _text_sides.get((arch, weights)) or load_towers(arch, weights)[1]
