@@ -4,29 +4,12 @@ Dense maps follow MaskCLIP (Zhou et al., 2022, arXiv 2112.01071): in the last bl
 instead of what attention would mix in, and then goes through the block's MLP, the final norm and the projection.
 """
 
-import difflib
-import textwrap
-from pathlib import Path
-
 import torch
 from torch import nn
 
-from zeroseg.errors import ZerosegError, missing_extra
-from zeroseg.hub import fetching, quiet
+from zeroseg.dense.weights import load_open_clip, normalisation, space_of, weights_file
 from zeroseg.training.recipes import TeacherConfig
 from zeroseg.training.teacher import Teacher, file_digest
-
-# names under which the text side of the same weights is known
-SPACES = {
-    "ViT-B-32/openai": "openai/clip-vit-base-patch32",
-    "ViT-B-32-quickgelu/openai": "openai/clip-vit-base-patch32",
-    "ViT-B-16/openai": "openai/clip-vit-base-patch16",
-    "ViT-B-16-quickgelu/openai": "openai/clip-vit-base-patch16",
-    "ViT-L-14/openai": "openai/clip-vit-large-patch14",
-    "ViT-L-14-quickgelu/openai": "openai/clip-vit-large-patch14",
-    "ViT-L-14-336/openai": "openai/clip-vit-large-patch14-336",
-}
-FILE_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 
 
 class ClipTower(Teacher):
@@ -35,14 +18,14 @@ class ClipTower(Teacher):
     def __init__(self, config: TeacherConfig, device: str = "cpu"):
         self.spec, self.device = config.spec, device
         arch, _, tag = config.spec.partition(":")[2].partition("/")
-        self.model, path = _load(arch, tag, device)
+        self.model = load_open_clip(arch, tag, device, "teacher", "--teacher")
+        path = weights_file(tag)
         self.visual = self.model.visual
         size = self.visual.image_size
         self.view_size = int(size[0] if isinstance(size, (tuple, list)) else size)
-        self.space = SPACES.get(f"{arch}/{tag}", f"open_clip/{arch}/{path.name if path else tag}")
+        self.space = space_of(arch, tag)
         self.has_dense = _is_plain_vit(self.visual)
-        mean = getattr(self.visual, "image_mean", None) or (0.48145466, 0.4578275, 0.40821073)
-        std = getattr(self.visual, "image_std", None) or (0.26862954, 0.26130258, 0.27577711)
+        mean, std = normalisation(self.visual)
         self.mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)
         self.std = torch.tensor(std, device=device).view(1, 3, 1, 1)
         with torch.no_grad():
@@ -90,39 +73,6 @@ class ClipTower(Teacher):
         grid = visual.grid_size
         places = x_BLC.reshape(len(x_BLC), grid[0], grid[1], -1)
         return nn.functional.normalize(places.float(), dim=-1).cpu()
-
-
-def _load(arch: str, tag: str, device: str) -> tuple[nn.Module, Path | None]:
-    """The open_clip model, and the local file its weights came from (None: the hub)."""
-    try:
-        import open_clip
-    except ImportError as error:
-        raise missing_extra("open_clip", "train", "An open_clip teacher") from error
-    if not arch or not tag:
-        raise ZerosegError("teacher: open_clip needs ARCH/TAG or ARCH/FILE, as in open_clip:ViT-L-14/openai")
-    known = open_clip.list_models()
-    if arch not in known:
-        near = difflib.get_close_matches(arch, known, 3)
-        hint = f"; near it: {', '.join(near)}" if near else ""
-        raise ZerosegError(f"teacher: open_clip has no architecture {arch!r}{hint}")
-    path = Path(tag)
-    local = path.suffix in FILE_SUFFIXES or path.is_file()
-    if local and not path.is_file():
-        raise ZerosegError(f"teacher: there is no file {tag}")
-    tags = open_clip.list_pretrained_tags_by_model(arch)
-    if not local and tag not in tags:
-        raise ZerosegError(f"teacher: open_clip has no weights {tag!r} for {arch}; it has {', '.join(tags) or 'none'}")
-    if not local:
-        with fetching(f"weights of the teacher {arch}/{tag}", f"a file, as in --teacher open_clip:{arch}/FILE"):
-            model = open_clip.create_model(arch, pretrained=tag, device=device)
-        return model.eval().requires_grad_(False), None
-    try:
-        with quiet():
-            model = open_clip.create_model(arch, pretrained=tag, device=device)
-    except Exception as error:  # noqa: BLE001 torch.load and load_state_dict raise many kinds
-        reason = textwrap.shorten(str(error), 120, placeholder=" ...")
-        raise ZerosegError(f"teacher: {tag} does not hold open_clip's {arch} ({reason})") from error
-    return model.eval().requires_grad_(False), path
 
 
 def _is_plain_vit(visual: nn.Module) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from zeroseg.errors import ZerosegError
 from zeroseg.image import network_size
 from zeroseg.kernels.preprocess import preprocess
 from zeroseg.runtime.base import OUTPUTS
@@ -14,6 +15,9 @@ class SegmenterPredict:
     """predict(photo, size) of a Segmenter whose labels are set: its runner and its way of preparing a photo."""
 
     def __init__(self, segmenter: Segmenter):
+        if segmenter.sidecar.dense is not None:
+            raise ZerosegError(f"model {segmenter.sidecar.name}: evaluation knows models with segments only, not "
+                               "open_clip's")
         self.segmenter = segmenter
 
     def __call__(self, photo: np.ndarray, size: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
