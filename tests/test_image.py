@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from zeroseg.errors import ZerosegError
-from zeroseg.image import load_image, network_size
+from zeroseg.image import live_short_side, load_image, network_size
 
 RGB = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[9, 9, 9], [128, 128, 128], [250, 250, 250]]], np.uint8)
 GREY = np.array([[0, 100, 255], [50, 150, 200]], np.uint8)
@@ -179,3 +179,13 @@ def test_unreadable_file_gives_one_line(tmp_path, monkeypatch):
 ])
 def test_network_size(size, expected):
     assert network_size(size, short_side=320, max_long_side=1024, multiple=32) == expected
+
+
+@pytest.mark.parametrize("size", [(720, 1280), (1280, 720), (1080, 2520), (480, 640), (500, 500)])
+def test_wide_live_pictures_cost_what_4_to_3_costs(size):
+    short_side = live_short_side(size, 288)
+    pixels = short_side * short_side * max(size) / min(size)
+    if max(size) / min(size) > 4 / 3:
+        assert pixels == pytest.approx(288 * 384, rel=0.01)
+    else:
+        assert short_side == 288

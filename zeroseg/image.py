@@ -3,6 +3,7 @@
 "The photo's frame" everywhere in zeroseg means after EXIF orientation: (H, W) as a viewer shows it.
 """
 
+import io
 import os
 import struct
 import warnings
@@ -23,8 +24,8 @@ _DAMAGE = (OSError, SyntaxError, ValueError, struct.error, EOFError, IndexError,
 def load_image(source) -> np.ndarray:
     """Read a picture into RGB.
 
-    source  a path; a PIL image; or an array: (H, W, 3) uint8 RGB, (H, W, 4) uint8 RGBA, (H, W) or (H, W, 1) uint8
-            grey, or any of these in uint16, of which the high 8 bits are used.
+    source  a path; a PIL image; the bytes of a file; or an array: (H, W, 3) uint8 RGB, (H, W, 4) uint8 RGBA, (H, W)
+            or (H, W, 1) uint8 grey, or any of these in uint16, of which the high 8 bits are used.
 
     Returns (H, W, 3) uint8 RGB, contiguous, in the frame after EXIF orientation. Transparent parts lie on white; of an
     animation the first frame counts. Raises ZerosegError in one line that names the file and says what is wrong.
@@ -33,25 +34,32 @@ def load_image(source) -> np.ndarray:
         return _from_array(source)
     if isinstance(source, Image.Image):
         return _to_rgb(source, "image")
+    if isinstance(source, bytes):
+        return _from_file(io.BytesIO(source), "image")
     if not isinstance(source, (str, os.PathLike)):
         raise ZerosegError(f"image: expected a path, a PIL image or a uint8 RGB array, got {type(source).__name__}")
     path = Path(source)
     if path.is_dir():
         raise ZerosegError(f"{path}: is a folder, expected a picture")
+    return _from_file(path, str(path))
+
+
+def _from_file(file: Path | io.BytesIO, name: str) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of size, where MAX_PIXELS decides, and of odd EXIF
-            with Image.open(path) as picture:
-                return _to_rgb(picture, str(path))
+            with Image.open(file) as picture:
+                return _to_rgb(picture, name)
     except FileNotFoundError:
-        raise ZerosegError(f"{path}: no such file") from None
+        raise ZerosegError(f"{name}: no such file") from None
     except Image.DecompressionBombError:
-        raise ZerosegError(f"{path}: too large, {_limit()}") from None
+        raise ZerosegError(f"{name}: too large, {_limit()}") from None
     except UnidentifiedImageError:
-        what = "an empty file" if path.stat().st_size == 0 else "not a picture that Pillow can read"
-        raise ZerosegError(f"{path}: {what}; expected JPEG, PNG, WebP, TIFF, BMP or the like") from None
+        size = file.stat().st_size if isinstance(file, Path) else len(file.getvalue())
+        what = "an empty file" if size == 0 else "not a picture that Pillow can read"
+        raise ZerosegError(f"{name}: {what}; expected JPEG, PNG, WebP, TIFF, BMP or the like") from None
     except _DAMAGE as error:
-        raise ZerosegError(f"{path}: {getattr(error, 'strerror', None) or f'damaged or cut off ({error})'}") from error
+        raise ZerosegError(f"{name}: {getattr(error, 'strerror', None) or f'damaged or cut off ({error})'}") from error
 
 
 def network_size(size: tuple[int, int], short_side: int, max_long_side: int, multiple: int) -> tuple[int, int]:
@@ -62,6 +70,15 @@ def network_size(size: tuple[int, int], short_side: int, max_long_side: int, mul
     """
     scale = min(short_side / min(size), max_long_side / max(size))
     return tuple(max(1, int(side * scale / multiple + 0.5)) * multiple for side in size)
+
+
+def live_short_side(size: tuple[int, int], short_side: int) -> int:
+    """The short side for a live picture of size (H, W): one wider than 4:3 is seen with no more pixels than a 4:3 one.
+
+    So a widescreen camera is as fast as another: 720p with short_side 288 goes in at 448 x 256, not 512 x 288.
+    """
+    aspect = max(size) / min(size)
+    return short_side if aspect <= 4 / 3 else max(1, round(short_side * (4 / 3 / aspect) ** 0.5))
 
 
 def _limit() -> str:

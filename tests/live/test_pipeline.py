@@ -275,3 +275,14 @@ def test_pattern_through_a_lossless_video_is_readable(tmp_path):
     while (frame := source.read()) is not None:
         numbers.append(frame_number(frame.image))
     assert numbers == list(range(20))
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_network_sees_no_more_of_a_wide_live_picture_than_of_another(color_segmenter, monkeypatch, live):
+    seen = []
+    monkeypatch.setattr("zeroseg.live.pipeline.live_short_side", lambda size, short_side: 24)
+    monkeypatch.setattr("zeroseg.segmenter.network_size",
+                        lambda size, short_side, *rest: seen.append(short_side) or (32, 32))
+    usual = color_segmenter.sidecar.input.short_side
+    Pipeline(open_source(f"test://?size=160x64&frames=2&live={live:d}"), color_segmenter, [Kept()]).run()
+    assert set(seen) == {24 if live else usual} and color_segmenter.sidecar.input.short_side == usual

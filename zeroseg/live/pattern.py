@@ -6,6 +6,7 @@ top shows the frame's number in binary, so that a test can tell which frame it s
 
 import time
 from fractions import Fraction
+from functools import lru_cache
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -84,7 +85,9 @@ def _background(height: int, width: int) -> np.ndarray:
     return np.repeat(ramp.astype(np.uint8)[..., None], 3, axis=2)
 
 
+@lru_cache(maxsize=3)
 def _shape(kind: str, size: int) -> np.ndarray:
+    """Whether a pixel is inside, (size, size, 3) bool, every channel alike."""
     mask = Image.new("1", (size, size))
     draw, end = ImageDraw.Draw(mask), size - 1
     if kind == "disc":
@@ -93,12 +96,13 @@ def _shape(kind: str, size: int) -> np.ndarray:
         draw.rectangle((0, 0, end, end), fill=1)
     else:
         draw.polygon([(end / 2, 0), (0, end), (end, end)], fill=1)
-    return np.asarray(mask)
+    return np.repeat(np.asarray(mask)[..., None], 3, axis=2)
 
 
 def _stamp(image: np.ndarray, x: int, y: int, mask: np.ndarray, color) -> None:
-    height, width = mask.shape
-    image[y:y + height, x:x + width][mask] = color
+    height, width, _ = mask.shape
+    place = image[y:y + height, x:x + width]
+    place[:] = np.where(mask, np.array(color, np.uint8), place)
 
 
 def _number(url: str, name: str, text: str) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 
 from zeroseg import drawing
 from zeroseg.errors import ZerosegError
+from zeroseg.image import live_short_side
 from zeroseg.live.figures import Figures
 from zeroseg.live.frame import Frame, Source
 from zeroseg.live.handoff import Handoff
@@ -65,6 +66,7 @@ class Pipeline:
         self.settings = Settings(segmenter.pack, **settings)
         self._smoother = SmoothingRunner(segmenter.runner, smoothing_s)
         self._segmenter = Segmenter(self._smoother, segmenter.sidecar)
+        self._sidecar, self._frame_size = segmenter.sidecar, None
         self.figures = Figures()
         self.error: Exception | None = None
         self._captured = Handoff(newest=source.live)
@@ -181,6 +183,10 @@ class Pipeline:
         settings = self.settings
         wait_ms = 0.0 if again else 1000 * (time.perf_counter() - frame.captured_s) - frame.capture_ms
         self._segmenter.pack = settings.pack
+        if self.source.live and self._frame_size != (size := frame.image.shape[:2]):
+            spec = self._sidecar.input
+            spec = replace(spec, short_side=live_short_side(size, spec.short_side))
+            self._segmenter.sidecar, self._frame_size = replace(self._sidecar, input=spec), size
         self._smoother.now = frame.time_s
         result = self._segmenter.segment(frame.image, settings.threshold)
         return self._segmented.put(_Segmented(frame, result, settings, max(0.0, wait_ms), again))

@@ -114,10 +114,10 @@ class ZeroSeg(nn.Module):
         """
         segments_BKD, image_BD = output.segment_embeddings, output.image_embedding
         if self.config.readout == "prototypes":
-            labels_DN = self.readout.label_directions(label_embeddings).transpose(0, 1)
-        else:
-            segments_BKD, image_BD = F.normalize(segments_BKD, dim=-1), F.normalize(image_BD, dim=-1)
-            labels_DN = label_embeddings.transpose(0, 1)
+            scores_BKN = self.readout.score(torch.cat([segments_BKD, image_BD[:, None]], dim=1), label_embeddings)
+            return scores_BKN[:, :-1], scores_BKN[:, -1]
+        segments_BKD, image_BD = F.normalize(segments_BKD, dim=-1), F.normalize(image_BD, dim=-1)
+        labels_DN = label_embeddings.transpose(0, 1)
         return segments_BKD @ labels_DN, image_BD @ labels_DN
 
     def _image_embedding(self, head, stem):
