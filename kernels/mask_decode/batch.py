@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import torch
 
 from zeroseg.errors import check_array
-from zeroseg.kernels import _triton
+from zeroseg.kernels import _cuda, _triton
 from zeroseg.kernels._dispatch import choose_impl
 from zeroseg.kernels.mask_decode import reference
 
 LARGEST_LABEL = {"int16": 32767, "uint8": 254, "uint16": 65534}
 # best first: what keeps an implementation from running on tensors of a device, None where nothing does
-IMPLEMENTATIONS = {"triton": _triton.why_not, "reference": lambda device: None}
+IMPLEMENTATIONS = {"triton": _triton.why_not, "cuda": _cuda.why_not, "reference": lambda device: None}
 
 
 def mask_decode_batch(
@@ -27,7 +27,7 @@ def mask_decode_batch(
     table        (B, K) integers: label of each segment, -1 for background; None where segment k is label k, as in
                  maps of label logits. Values are not looked at: a label must fit label_dtype.
     size         (H, W), each >= 1.
-    impl         "auto", "reference" or "triton"; "auto" takes the first that runs on the device of maps.
+    impl         "auto", "reference", "cuda" or "triton"; "auto" takes the first that runs on the device of maps.
     label_dtype  "int16", "uint8" or "uint16"; in the last two background is the dtype's largest value.
     threshold    pixels whose best value is lower become background.
     overlay      None, or an Overlay of tensors: image (B, H, W, 3) uint8, colors (N, 3) uint8.
@@ -57,11 +57,14 @@ def mask_decode_batch(
         if not 0 <= overlay.alpha <= 1:
             raise ValueError(f"overlay.alpha: expected 0 to 1, got {overlay.alpha}")
     why_not = {name: (lambda reason=reason: reason(maps.device)) for name, reason in IMPLEMENTATIONS.items()}
-    if choose_impl("mask_decode_batch", impl, why_not) == "reference":
-        return _by_reference(maps, table, size, label_dtype, threshold, overlay)
-    from zeroseg.kernels.mask_decode.triton_impl import mask_decode_triton
-
-    return mask_decode_triton(maps, table, size, label_dtype, threshold, overlay)
+    chosen = choose_impl("mask_decode_batch", impl, why_not)
+    if chosen == "cuda":
+        from zeroseg.kernels.mask_decode.cuda_impl import mask_decode_cuda as decode
+    elif chosen == "triton":
+        from zeroseg.kernels.mask_decode.triton_impl import mask_decode_triton as decode
+    else:
+        decode = _by_reference
+    return decode(maps, table, size, label_dtype, threshold, overlay)
 
 
 def stage_maps(stages: Sequence[torch.Tensor], grid: tuple[int, int]) -> torch.Tensor:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 
 from zeroseg.errors import check_array
-from zeroseg.kernels import _triton
+from zeroseg.kernels import _cuda, _triton
 from zeroseg.kernels._dispatch import choose_impl
 
 # best first: what keeps an implementation from running on tensors of a device, None where nothing does
-IMPLEMENTATIONS = {"triton": _triton.why_not, "reference": lambda device: None}
+IMPLEMENTATIONS = {"triton": _triton.why_not, "cuda": _cuda.why_not, "reference": lambda device: None}
 
 
 def preprocess_batch(
@@ -21,7 +21,7 @@ def preprocess_batch(
     images     (B, H, W, 3) uint8 of any non-negative strides, as a view of a decoder's surface may have.
     size       (h, w) of the result, each >= 1.
     mean, std  three values each, for RGB in [0, 1]; std positive.
-    impl       "auto", "reference" or "triton"; all return the same to within one grey level, 1 / (255 std).
+    impl       "auto", "reference", "cuda" or "triton"; all return the same to within one grey level, 1 / (255 std).
     order      "rgb" or "bgr" of the photos; the result is RGB.
     dtype      torch.float32 or torch.float16 of the result.
 
@@ -43,9 +43,11 @@ def preprocess_batch(
     chosen = choose_impl("preprocess_batch", impl, why_not)
     if chosen == "reference":
         return _by_reference(images.flip(-1) if order == "bgr" else images, size, mean, std, dtype)
-    from zeroseg.kernels.preprocess.triton_impl import preprocess_triton
-
-    return preprocess_triton(images, size, mean, std, dtype, swap=order == "bgr")
+    if chosen == "cuda":
+        from zeroseg.kernels.preprocess.cuda_impl import preprocess_cuda as run
+    else:
+        from zeroseg.kernels.preprocess.triton_impl import preprocess_triton as run
+    return run(images, size, mean, std, dtype, swap=order == "bgr")
 
 
 def _by_reference(images, size, mean, std, dtype):

@@ -16,14 +16,14 @@ import torch
 import torch.nn.functional as F
 
 from zeroseg.errors import check_array
-from zeroseg.kernels import _triton
+from zeroseg.kernels import _cuda, _triton
 from zeroseg.kernels._dispatch import always, choose_impl
 from zeroseg.kernels.segment_attention import reference
 
 MAX_GROUPS = 64  # one tile of every kernel holds all groups of a token
 KINDS = ("float32", "float16", "bfloat16")
 # best first: what keeps an implementation from running on tensors of a device, None where nothing does
-IMPLEMENTATIONS = {"triton": _triton.why_not, "reference": lambda device: None}
+IMPLEMENTATIONS = {"triton": _triton.why_not, "cuda": _cuda.why_not, "reference": lambda device: None}
 
 
 class SegmentAttention(NamedTuple):
@@ -58,7 +58,8 @@ def segment_attention(
     tau          temperature of the noisy softmax; without a seed it has no effect. Must be positive.
     seed         None, or an int in [0, 2^63) from which the Gumbel noise follows; see gumbel_noise.py.
     maps         which of "hard" and "soft" to return; what is not named is not kept in memory.
-    impl         "auto", "reference", "triton"; "auto" takes the first that runs on q's device.
+    impl         "auto", "reference", "cuda" (forward only) or "triton"; "auto" takes the first that runs on q's
+                 device.
 
     Differentiable once in q, k, v and scale. Raises ValueError for anything else than the above, and UnavailableError
     for an impl that cannot run here.
@@ -67,6 +68,8 @@ def segment_attention(
     why_not = {name: (lambda reason=reason: reason(q.device)) for name, reason in IMPLEMENTATIONS.items()}
     if q.dtype == torch.float64:
         why_not = {name: (lambda: "it does not take float64") for name in IMPLEMENTATIONS} | {"reference": always}
+    elif torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, scale) if isinstance(x, torch.Tensor)):
+        why_not["cuda"] = lambda: "it has no gradient; use torch.no_grad() or another impl"
     chosen = choose_impl("segment_attention", impl, why_not)
     wide = q if q.dtype == torch.float64 else q.float()
     if cosine:
@@ -77,10 +80,11 @@ def segment_attention(
     if chosen == "reference":
         pooled, choice, hard, soft = reference.segment_attention(scaled, k, v, **options)
     else:
-        from zeroseg.kernels.segment_attention import torch_op
-
-        pooled, choice, hard, soft = torch_op.segment_attention(
-            scaled, k, v, **options, with_hard="hard" in maps, with_soft="soft" in maps)
+        if chosen == "cuda":
+            from zeroseg.kernels.segment_attention.cuda_impl import segment_attention_cuda as run
+        else:
+            from zeroseg.kernels.segment_attention.torch_op import segment_attention as run
+        pooled, choice, hard, soft = run(scaled, k, v, **options, with_hard="hard" in maps, with_soft="soft" in maps)
     return SegmentAttention(pooled, choice, hard if "hard" in maps else None, soft if "soft" in maps else None)
 
 

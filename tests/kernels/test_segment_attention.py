@@ -245,7 +245,7 @@ Q, K, V = torch.zeros(2, 3, 8), torch.zeros(2, 5, 8), torch.zeros(2, 5, 4)
     ((Q, K, V), {"tau": 0}, "positive"),
     ((Q, K, V), {"seed": -1}, "seed: expected"),
     ((Q, K, V), {"maps": ("loud",)}, "maps: expected"),
-    ((Q, K, V), {"impl": "fastest"}, "impl must be one of auto, triton, reference"),
+    ((Q, K, V), {"impl": "fastest"}, "impl must be one of auto, triton, cuda, reference"),
 ])
 def test_bad_input_is_named(tensors, options, message):
     with pytest.raises(ValueError, match=message):
