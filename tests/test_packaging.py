@@ -58,6 +58,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
         files = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.py")}
         assert {file if folder == "zeroseg" else f"zeroseg/{file}" for file in files} <= ours
     assert {f"zeroseg/bundled/{path.name}" for path in BUNDLED.glob("*")} <= ours
+    assert {f"zeroseg/live/page/{path.name}" for path in (ROOT / "zeroseg/live/page").glob("*")} <= ours
     assert not [name for name in ours if "/tests/" in name or name.endswith(".pt")]
     libraries = [name for name in ours if name.endswith((".so", ".dylib"))]
     if shutil.which("c++"):  # cmake comes with the build's own requirements
@@ -87,7 +88,7 @@ def test_installed_copy_is_used(clean):
     assert "site-packages" in where
 
 
-@pytest.mark.parametrize("script", ["zeroseg", "zeroseg-infer", "zeroseg-export"])
+@pytest.mark.parametrize("script", ["zeroseg", "zeroseg-infer", "zeroseg-export", "zeroseg-serve"])
 def test_console_scripts_explain_themselves(clean, script):
     assert "Usage:" in call(f"venv/bin/{script}", "--help", cwd=clean)
 
