@@ -30,11 +30,14 @@ EXTRAS = {
     "trt": ["tensorrt", "cuda-bindings"],
     "openvino": ["openvino"],
     "supervision": ["supervision"],
+    "annotate": ["pyarrow"],
+    "ray": ["ray[data]", "pyarrow"],
     "live": ["av>=14.4"],
     "serve": ["av>=14.4", "fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.18"],
 }
 # what the tests compare against, and the linter
 EXTRAS["dev"] = sorted({*EXTRAS["train"], *EXTRAS["export"], *EXTRAS["supervision"], *EXTRAS["serve"],
+                        *EXTRAS["ray"],
                         "httpx2", "playwright", "schemathesis",
                         "pytest", "pytest-xdist", "ruff", "cmake",
                         "opencv-python-headless", "transformers", "torchmetrics", "pycocotools", "scipy"})

@@ -1,0 +1,125 @@
+"""Listing photos, and the plan on disk: every photo once, in order, from its place in a folder or tar."""
+
+import gzip
+import os
+import tarfile
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from zeroseg.collection import listing
+from zeroseg.collection.listing import Photo, list_photos, printable, tar_members
+from zeroseg.collection.plan import Plan, open_plan
+from zeroseg.errors import ZerosegError
+
+
+def names(*sources, **options) -> list[str]:
+    return [photo.path for photo in list_photos(sources, **options)]
+
+
+def test_every_photo_is_listed_once_and_reads_as_it_is(collection, monkeypatch):
+    monkeypatch.chdir(collection)
+    wanted = ["album/broken.jpg", *(f"album/x/{i:02}.png" for i in range(1, 14, 2)),
+              *(f"album/y/{i:02}.png" for i in range(0, 14, 2)),
+              *(f"more/pack.tar/{name}" for name in ("0.png", "1.png", "2.png", "3.png", "4.png", "0.png#2",
+                                                      "empty.png"))]
+    assert names("album", "more") == wanted
+    with tarfile.open("more/pack.tar") as tar:
+        data = [tar.extractfile(member).read() for member in tar if member.name.endswith(".png")]
+    photos = list(list_photos(["album", "more"]))
+    assert [photo.read() for photo in photos] == [Path(name).read_bytes() for name in wanted[:15]] + data
+    assert names("album/x/01.png", "more/pack.tar")[:2] == ["album/x/01.png", "more/pack.tar/0.png"]
+
+
+def test_sources_that_overlap_give_each_photo_once(collection, monkeypatch):
+    monkeypatch.chdir(collection)
+    assert sorted(names("album/x", "album")) == sorted(names("album"))
+    assert names("album", "album/x", "album/x/01.png", str(collection / "album")) == names("album")
+    assert names("album", leave=["album/x"]) == [n for n in names("album") if "/x/" not in n]
+    os.symlink(collection / "album", collection / "album" / "x" / "again")
+    assert not [name for name in names("album") if "again" in name]
+
+
+def test_large_folders_come_in_sorted_runs(collection, monkeypatch):
+    whole = names(collection / "album")
+    monkeypatch.setattr(listing, "LISTED_AT_ONCE", 3)
+    assert sorted(names(collection / "album")) == sorted(whole)
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda p: p / "nothing", "no such file"),
+    (lambda p: touch(p / "a.txt"), "expected a folder, a tar file or a picture"),
+    (lambda p: touch(p / "a.tar.gz", gzip.compress(b"x" * 2000)), "compressed; unpack it"),
+    (lambda p: touch(p / "b.tar", gzip.compress(b"x" * 2000)), "decompress it first"),
+    (lambda p: touch(p / "c.tar", (p / "more/pack.tar").read_bytes()[:1200]), "cut off"),
+    (lambda p: touch(p / "d.tar", damaged((p / "more/pack.tar").read_bytes())), "damaged or cut off after"),
+])
+def test_sources_that_are_wrong_are_one_line(collection, make, message):
+    with pytest.raises(ZerosegError, match=message) as error:
+        list(list_photos([make(collection)]))
+    assert "\n" not in str(error.value)
+
+
+def touch(path, data=b""):
+    path.write_bytes(data)
+    return path
+
+
+def damaged(tar: bytes) -> bytes:
+    """The second member's header is overwritten."""
+    second = 512 + -(-int(tar[124:135], 8) // 512) * 512
+    return tar[:second] + b"x" * 512 + tar[second + 512:]
+
+
+def test_plan_cuts_every_photo_into_one_part_and_is_kept(collection, tmp_path, monkeypatch):
+    monkeypatch.chdir(collection)
+    folder = tmp_path / "album" / "out"  # inside a source: it is left out
+    folder.mkdir()
+    listed = list(list_photos(["album", "more"]))
+    plan = open_plan(folder, ["album", "more"], part_size=5)
+    assert (plan.photos, plan.parts, plan.size(4)) == (22, 5, 2)
+    assert [photo for number in range(5) for photo in plan.part(number)] == listed
+    (collection / "album" / "new.png").write_bytes(b"")
+    os.remove(collection / "album/x/01.png")
+    assert [photo for number in range(5) for photo in Plan(folder).part(number)] == listed
+    assert open_plan(folder, [collection / "album", "more"], part_size=9).part_size == 5
+    with pytest.raises(ZerosegError, match="was begun with"):
+        open_plan(folder, ["more"])
+    (folder / "plan.json").unlink()  # as after an interrupted listing
+    assert open_plan(folder, ["more"]).photos == 7
+
+
+def test_no_photo_is_one_line(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ZerosegError, match="no photo in"):
+        open_plan(tmp_path, [tmp_path / "empty"])
+
+
+def test_listing_a_tar_takes_no_memory_per_photo(tmp_path):
+    """Twenty times the members must not take twice the memory: tarfile would keep them all."""
+    peaks = []
+    for count in (200, 4000):
+        path = tmp_path / f"{count}.tar"
+        with open(path, "wb") as file:
+            for i in range(count):
+                member = tarfile.TarInfo(f"{i}.jpg")
+                file.write(member.tobuf())
+            file.write(bytes(1024))
+        tracemalloc.start()
+        assert sum(1 for _ in tar_members(path)) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 2 * peaks[0]
+
+
+def test_names_that_are_no_utf8_stay_readable(tmp_path):
+    name = os.fsdecode(b"caf\xe9.png")
+    (tmp_path / "in").mkdir()
+    try:
+        (tmp_path / "in" / name).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    [photo] = open_plan(tmp_path, [tmp_path / "in"]).part(0)
+    assert photo.read() == b"x" and printable(photo.path).endswith("caf\\xe9.png")
+    assert isinstance(photo, Photo)

@@ -1,0 +1,192 @@
+"""What is to be done to every photo, kept in the output folder, and the doing of it: one part in, one table out.
+
+    OUT/job.json, labels.npz, plan.*   the task; every process, here or on another machine, reads it from there
+    OUT/parts/part-000000.parquet      the photos of one part, there whole or not at all: what makes a photo done
+    OUT/masks/PATH.png                 label maps, if asked for: 0 background, i + 1 label i
+    OUT/bad.txt                        the photos that could not be labelled, and why
+
+A part's table has one row for each label found on a photo, and a row without a label for a photo with none:
+
+    path            str, the photo
+    height, width   int32, pixels after EXIF orientation; null for a bad photo
+    label           str, null where nothing was found or the photo is bad
+    score           float32, of the label's best segment
+    area            int64, pixels
+    rle             str, the mask as COCO's compressed run lengths ("counts"; "size" is [height, width])
+    error           str, why a bad photo could not be labelled, else null
+"""
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from zeroseg.collection.listing import Photo, printable
+from zeroseg.collection.plan import Plan, replace_text
+from zeroseg.errors import ZerosegError, missing_extra
+from zeroseg.image import load_image
+from zeroseg.masks import encode_label_map
+
+FORMAT = 1
+PNG_LEVEL = 1  # zlib's fastest
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done to every photo. model: file or bundled name, None for the default; model_digest: SHA-256 of it."""
+
+    model: str | None
+    model_digest: str
+    backend: str
+    threads: int
+    labels_digest: str
+    threshold: float | None
+    masks: bool
+
+    @classmethod
+    def read(cls, folder: Path) -> "Job":
+        """The job of an output folder; ZerosegError where there is none."""
+        try:
+            document = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+            if document.pop("format") != FORMAT:
+                raise ValueError("another version's")
+            return cls(**document)
+        except FileNotFoundError:
+            raise ZerosegError(f"{folder}: holds no labelling job (job.json); on several machines the folder must be "
+                               "one that all of them see") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ZerosegError(f"{folder / 'job.json'}: cannot be read ({error})") from error
+
+    def begin(self, folder: Path) -> None:
+        """Keep the job in its folder. ZerosegError if photos were labelled there by another one."""
+        if (folder / "job.json").is_file() and any((folder / "parts").iterdir()):
+            earlier, now = asdict(Job.read(folder)), asdict(self)
+            for name in ("labels_digest", "model_digest", "threshold", "masks"):
+                if earlier[name] != now[name]:
+                    raise ZerosegError(f"{folder}: was begun with {_SAID[name]}; choose another -o, or delete it")
+        replace_text(folder / "job.json", json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
+
+
+_SAID = {"labels_digest": "other labels", "model_digest": "another model", "threshold": "another threshold",
+         "masks": "another choice of --masks"}
+
+
+def part_file(folder: Path, number: int) -> Path:
+    """The table of a part."""
+    return folder / "parts" / f"part-{number:06}.parquet"
+
+
+def done_parts(folder: Path, parts: int) -> bytearray:
+    """One byte a part, 1 where its table is there."""
+    done = bytearray(parts)
+    with os.scandir(folder / "parts") as entries:
+        for entry in entries:
+            number = entry.name.removeprefix("part-").removesuffix(".parquet")
+            if entry.name.endswith(".parquet") and number.isdigit() and int(number) < parts:
+                done[int(number)] = 1
+    return done
+
+
+class Labeller:
+    """One process's model, loaded once, and the parts it labels."""
+
+    def __init__(self, folder: str | Path):
+        """folder: the output folder of a job that was begun. Raises ZerosegError where the model cannot run."""
+        from zeroseg.segmenter import Segmenter
+
+        require_pyarrow()
+        self.folder = Path(folder)
+        self.job, self.plan = Job.read(self.folder), Plan(self.folder)
+        self.segmenter = Segmenter.load(self.job.model, self.job.backend, self.job.threads)
+        self.segmenter.set_labels(self.folder / "labels.npz")
+
+    def part(self, number: int, skip: Mapping[int, str] | None = None,
+             on_photo: Callable[[], None] = lambda: None) -> int:
+        """Label a part and write its table; return how many of its photos are bad.
+
+        skip      place in the part -> why that photo is not tried.
+        on_photo  called after each photo.
+        """
+        table, bad, skip = {name: [] for name, _ in columns()}, 0, skip or {}
+        for place, photo in enumerate(self.plan.part(number)):
+            rows, error = self._photo(photo) if place not in skip else ([], skip[place])
+            bad += error is not None
+            for row in rows or [(None,) * 6]:
+                for name, value in zip(table, (printable(photo.path), *row, error), strict=True):
+                    table[name].append(value)
+            on_photo()
+        self._write(number, table)
+        return bad
+
+    def _photo(self, photo: Photo) -> tuple[list[tuple], str | None]:
+        """The rows of a photo without path and error; and the error."""
+        try:
+            result = self.segmenter.segment(load_image(photo.read()), self.job.threshold)
+            if self.job.masks:
+                self._write_mask(photo, result)
+        except (ZerosegError, ValueError, OSError, MemoryError) as error:
+            if isinstance(error, OSError) and error.errno == 28:  # the disk is full: no fault of the photo
+                raise
+            return [], printable(str(error).removeprefix("image: ") or "out of memory")
+        height, width = result.label_map.shape
+        masks = encode_label_map(result.label_map) if result.found else {}
+        rows = [(height, width, region.label, region.score, region.area_px, masks[region.index]["counts"])
+                for region in result.found]
+        return rows or [(height, width, None, None, None, None)], None
+
+    def _write_mask(self, photo: Photo, result) -> None:
+        path = mask_file(self.folder, photo)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{uuid.uuid4().hex}.partial")
+        try:
+            result.label_picture().save(partial, format="PNG", compress_level=PNG_LEVEL)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _write(self, number: int, table: dict[str, list]) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        path = part_file(self.folder, number)
+        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")  # on a shared disk no pid is unique
+        try:
+            rows = pyarrow.table(table, schema=pyarrow.schema([(name, kind) for name, kind in columns()]))
+            pyarrow.parquet.write_table(rows, partial, compression="zstd")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def columns() -> list[tuple]:
+    """(name, Arrow type) of a part's table."""
+    import pyarrow as pa
+
+    return [("path", pa.string()), ("height", pa.int32()), ("width", pa.int32()), ("label", pa.string()),
+            ("score", pa.float32()), ("area", pa.int64()), ("rle", pa.string()), ("error", pa.string())]
+
+
+def mask_file(folder: Path, photo: Photo) -> Path:
+    """Where a photo's label map goes: under masks/, by the photo's name without what leads out of there."""
+    steps = [step for step in printable(photo.path).replace("\\", "/").split("/") if step not in ("", ".", "..")]
+    return folder / "masks" / ("/".join(steps).replace(":", "_") + ".png")
+
+
+def digest(path: str | Path) -> str:
+    """Hex SHA-256 of a file."""
+    total = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            total.update(block)
+    return total.hexdigest()
+
+
+def require_pyarrow() -> None:
+    """UnavailableError, naming the extra, where pyarrow is not installed."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise missing_extra("pyarrow", "annotate", "Labelling a collection") from error

@@ -1,0 +1,146 @@
+"""Parts labelled by several processes of one machine, each with its own model.
+
+A process that dies (out of memory, a decoder's crash) costs nothing but the part it had: the part is tried again by a
+fresh process, and a photo at which two processes died is set down as bad. Only whole parts count, so the parent may be
+stopped at any moment.
+"""
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from zeroseg.errors import ZerosegError
+
+DEATHS_OF_A_PHOTO = 2
+
+
+class _Worker:
+    """A process, the pipe to it, the part it has, and how many photos of it are done."""
+
+    def __init__(self, context, folder: Path):
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, str(folder)), daemon=True)
+        with _ctrl_c_ignored():
+            self.process.start()
+        theirs.close()
+        self.part, self.photos, self.ready = None, 0, False
+
+    def give(self, part: int, skip: dict[int, str]) -> None:
+        self.part, self.photos = part, 0
+        self.pipe.send((part, skip))
+
+
+def label_in_processes(folder: Path, parts: Iterator[int], processes: int, on_photos: Callable[[int], None],
+                       say: Callable[[str], None] = lambda line: None) -> None:
+    """Label parts of the job in folder; returns when all are done.
+
+    on_photos  called with the number of photos that were labelled; negative where a part is tried again.
+    say        called with a line about each process that died.
+    Raises ZerosegError where the model cannot be loaded or the results cannot be written.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork would share the threads of ONNX Runtime
+    again: list[int] = []
+    deaths: dict[tuple[int, int], int] = {}
+    skip: dict[int, dict[int, str]] = {}
+    workers: dict = {}
+
+    def start() -> None:
+        worker = _Worker(context, folder)
+        workers[worker.pipe] = worker
+
+    def next_part() -> int | None:
+        return again.pop() if again else next(parts, None)
+
+    def hand_out(worker: _Worker) -> None:
+        part = next_part()
+        if part is None:
+            worker.part = None
+        else:
+            worker.give(part, skip.get(part, {}))
+
+    def died(worker: _Worker) -> None:
+        worker.process.join()
+        how = _cause(worker.process.exitcode)
+        if not worker.ready:
+            raise ZerosegError(f"a labelling process {how} while it loaded the model; try fewer --processes")
+        del workers[worker.pipe]
+        if worker.part is None:
+            return
+        place = (worker.part, worker.photos)
+        deaths[place] = deaths.get(place, 0) + 1
+        say(f"a labelling process {how} at photo {worker.photos + 1} of part {worker.part}; its part is tried again")
+        if deaths[place] >= DEATHS_OF_A_PHOTO:
+            skip.setdefault(worker.part, {})[worker.photos] = f"the process that read it {how}, twice"
+        on_photos(-worker.photos)
+        again.append(worker.part)
+        start()
+
+    try:
+        for _ in range(processes):
+            start()
+        while any(worker.part is not None or not worker.ready for worker in workers.values()):
+            for pipe in wait(list(workers)):
+                worker = workers[pipe]
+                try:
+                    kind, value = pipe.recv()
+                except (EOFError, OSError):
+                    died(worker)
+                    continue
+                if kind == "error":
+                    raise ZerosegError(value)
+                if kind == "photo":
+                    worker.photos += 1
+                    on_photos(1)
+                    continue
+                worker.ready = True
+                hand_out(worker)
+    finally:
+        for worker in workers.values():
+            worker.pipe.close()
+            worker.process.terminate()
+        for worker in workers.values():
+            worker.process.join()
+
+
+def _work(pipe, folder: str) -> None:
+    """A process: load the model, then label the parts that come through the pipe until it is closed."""
+    from zeroseg.annotate.job import Labeller
+
+    try:
+        labeller = Labeller(folder)
+        pipe.send(("ready", None))
+        while True:
+            part, skip = pipe.recv()
+            labeller.part(part, skip, lambda: pipe.send(("photo", None)))
+            pipe.send(("done", part))
+    except EOFError:
+        pass
+    except (ZerosegError, ValueError, OSError) as error:
+        try:
+            pipe.send(("error", str(error)))
+        except OSError:  # the parent has gone
+            pass
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """A process started within never sees Ctrl-C: the parent, which does, ends it."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not the main thread, which alone gets signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _cause(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        return f"was killed ({name}{', out of memory?' if name == 'SIGKILL' else ''})"
+    return f"ended (exit code {exitcode})"

@@ -1,0 +1,67 @@
+"""The same job on a Ray cluster: Ray Data hands the numbers of the parts to its machines.
+
+Every machine reads the job and writes its tables where the single machine does: the output folder and the photos must
+be on a disk that all of them see. Parts are plain tasks, not actors: when a machine is lost Ray gives its tasks to
+another, a part whose table is there is left alone, and a table appears by a rename, so it is whole and there once.
+A process of Ray keeps its model from task to task.
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+from zeroseg.annotate.job import Labeller, part_file
+from zeroseg.collection.plan import Plan
+from zeroseg.errors import ZerosegError, missing_extra
+
+BLOCKS_MAX = 10_000  # tasks of Ray's; each has its own cost of some milliseconds
+
+
+def label_on_ray(folder: Path, parts: list[int], address: str, threads: int, on_photos: Callable[[int], None]) -> None:
+    """Label parts of the job in folder on the cluster at address ("auto", "host:port", "local").
+
+    threads    CPUs that a task takes.
+    on_photos  called with the number of photos that were labelled.
+    Raises UnavailableError without ray, ZerosegError where the cluster cannot be reached or a task fails for good.
+    """
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise missing_extra("ray", "ray", "--ray") from error
+    plan, context = Plan(folder), None
+    try:
+        context = ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        settings = ray.data.DataContext.get_current()
+        settings.enable_progress_bars = False
+        settings.print_on_execution_start = False
+        settings.retried_io_errors = []
+        data = ray.data.from_items(list(map(int, parts)), override_num_blocks=min(len(parts), BLOCKS_MAX))
+        done = data.map(_label, fn_kwargs={"folder": str(folder)}, num_cpus=threads)
+        for row in done.iter_rows():
+            if row["error"]:
+                raise ZerosegError(row["error"])
+            on_photos(plan.size(row["part"]))
+    except (ConnectionError, ray.exceptions.RayError, RuntimeError) as error:
+        cause = getattr(error, "cause", None) or error
+        lines = str(cause).strip().splitlines() or [type(cause).__name__]
+        raise ZerosegError(f"--ray {address}: {lines[-1]}") from error
+    finally:
+        if context is not None:
+            ray.shutdown()
+
+
+@functools.cache
+def _labeller(folder: str) -> Labeller:
+    return Labeller(folder)
+
+
+def _label(row: dict, folder: str) -> dict:
+    """One task: label a part unless its table is there. A fault of the job is no reason to try again: it is told."""
+    part = int(row["item"])
+    try:
+        if not part_file(Path(folder), part).is_file():
+            _labeller(folder).part(part)
+    except (ZerosegError, ValueError, OSError) as error:
+        return {"part": part, "error": str(error)}
+    return {"part": part, "error": ""}

@@ -1,0 +1,1 @@
+"""Collections of photos of any size: folders, and tar files (shards) that hold photos."""

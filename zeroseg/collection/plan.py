@@ -1,0 +1,101 @@
+"""The photos of a collection, listed once, on disk, cut into numbered parts: what resuming and sharing work rest on.
+
+A part is the unit of work that is done whole or not at all. Because the list is written before any work begins, a
+photo keeps its part when a job is stopped and resumed, and memory does not grow with the collection: of the plan, a
+process holds one part at a time and eight bytes for each part.
+
+plan.jsonl  one line a photo: [path, file] or [path, file, offset, size].
+plan.idx    little-endian int64: the offset in plan.jsonl of the first line of each part.
+plan.json   counts and sources; written last, so a plan without it was interrupted and is made again.
+"""
+
+import json
+import os
+from array import array
+from collections.abc import Callable, Iterable
+from itertools import islice
+from pathlib import Path
+
+from zeroseg.collection.listing import Photo, list_photos
+from zeroseg.errors import ZerosegError
+
+FORMAT = 1
+LARGEST_PART = 256  # photos: some ten seconds of one core's work, which is what an interruption can cost
+
+
+class Plan:
+    """An existing plan in a folder. photos, parts: how many there are; part_size: photos in each part but the last."""
+
+    def __init__(self, folder: str | Path):
+        """ZerosegError if the folder has no whole plan."""
+        self.folder = Path(folder)
+        try:
+            about = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
+            if about["format"] != FORMAT:
+                raise ValueError(f"format {about['format']}")
+            self.photos, self.part_size, self.sources = about["photos"], about["part_size"], about["sources"]
+            self._offsets = array("q", (self.folder / "plan.idx").read_bytes())
+        except (OSError, ValueError, KeyError) as error:
+            raise ZerosegError(f"{self.folder}: no plan of this version in it ({error})") from error
+        self.parts = -(-self.photos // self.part_size)
+        if len(self._offsets) != self.parts:
+            raise ZerosegError(f"{self.folder}: plan.idx does not fit plan.json; start again in another folder")
+
+    def size(self, part: int) -> int:
+        """How many photos a part has."""
+        return min(self.part_size, self.photos - part * self.part_size)
+
+    def part(self, number: int) -> list[Photo]:
+        """The photos of a part."""
+        with open(self.folder / "plan.jsonl", "rb") as file:
+            file.seek(self._offsets[number])
+            return [Photo(*json.loads(line)) for line in islice(file, self.size(number))]
+
+
+def open_plan(folder: str | Path, sources: Iterable[str | Path], part_size: int | None = None, processes: int = 1,
+              on_photo: Callable[[], None] = lambda: None) -> Plan:
+    """The plan in a folder; made now where there is none.
+
+    part_size  photos in a part; None: as large as leaves each process several, at most LARGEST_PART.
+    on_photo   called for each photo that is listed.
+    Raises ZerosegError where there is no photo, or where the folder has a plan of other sources.
+    """
+    folder = Path(folder)
+    given = [os.path.realpath(source) for source in sources]
+    if (folder / "plan.json").is_file():
+        plan = Plan(folder)
+        if plan.sources != given:
+            raise ZerosegError(f"{folder}: was begun with {', '.join(plan.sources)}; choose another folder")
+        return plan
+    count = 0
+    with open(folder / "plan.jsonl", "wb") as file:
+        for photo in list_photos(sources, leave=[folder]):
+            entry = photo[:2] if photo.offset is None else photo
+            file.write(json.dumps(entry).encode() + b"\n")
+            count += 1
+            on_photo()
+    if not count:
+        raise ZerosegError(f"no photo in {', '.join(map(str, sources))}")
+    part_size = part_size or max(1, min(LARGEST_PART, count // (4 * processes)))
+    (folder / "plan.idx").write_bytes(_part_offsets(folder / "plan.jsonl", part_size).tobytes())
+    about = {"format": FORMAT, "photos": count, "part_size": part_size, "sources": given}
+    replace_text(folder / "plan.json", json.dumps(about, indent=1) + "\n")
+    return Plan(folder)
+
+
+def _part_offsets(path: Path, part_size: int) -> array:
+    """Offsets of the lines 0, part_size, 2 part_size, ..."""
+    offsets, place = array("q"), 0
+    with open(path, "rb") as file:
+        for number, line in enumerate(file):
+            if number % part_size == 0:
+                offsets.append(place)
+            place += len(line)
+    return offsets
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file so that it is there whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

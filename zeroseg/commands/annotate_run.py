@@ -1,0 +1,167 @@
+"""What zeroseg annotate does once its options are parsed."""
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from zeroseg.annotate.job import Job, Labeller, digest, done_parts, require_pyarrow
+from zeroseg.annotate.pool import label_in_processes
+from zeroseg.annotate.summary import contact_sheet, summarise
+from zeroseg.artifact import read_artifact
+from zeroseg.collection.plan import open_plan
+from zeroseg.commands.words import read_words
+from zeroseg.errors import ZerosegError
+from zeroseg.kernels._threads import available_threads
+from zeroseg.segmenter import Segmenter
+from zeroseg.words import LabelPack, embed_labels
+
+LOG_EVERY_S = 30  # between lines of progress where stderr is no terminal
+
+
+@dataclass(frozen=True)
+class AnnotateOptions:
+    """The command's options, named as there; labels is still text."""
+
+    out: Path
+    labels: str | None = None
+    text: str = "auto"
+    threshold: float | None = None
+    masks: bool = False
+    summary: bool = False
+    model: str | None = None
+    backend: str = "auto"
+    processes: int | None = None
+    threads: int | None = None
+    part_size: int | None = None
+    ray: str | None = None
+
+
+def run_annotate(sources: list[str], options: AnnotateOptions) -> bool:
+    """Label what is not labelled yet; return whether it was stopped before its end."""
+    require_pyarrow()
+    folder = options.out.absolute()
+    stopped = False
+    if sources:
+        for source in sources:
+            if not os.path.exists(source):
+                raise ZerosegError(f"{source}: no such file or folder")
+        _check_names(sources, options.masks)
+        artifact = read_artifact(options.model, options.backend)
+        threads, processes = options.threads or 1, processes_for(artifact.backend, options)
+        pack = read_labels(options)
+        pack.require(artifact.sidecar.embedding_space, artifact.sidecar.embedding_dim)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "parts").mkdir(exist_ok=True)
+        begin(folder, options, artifact, pack, threads)
+        stopped = _label(folder, sources, options, threads, processes)
+    elif not (folder / "job.json").is_file():
+        raise ZerosegError(f"{options.out}: nothing was labelled into this folder; give PHOTOS and --labels")
+    summary = summarise(folder)
+    if options.summary and not stopped:
+        for line in summary.lines():
+            click.echo(line)
+        sheet = contact_sheet(folder, LabelPack.load(folder / "labels.npz").names)
+        if sheet is not None:
+            sheet.save(folder / "contact.png")
+            click.echo(f"contact sheet: {options.out / 'contact.png'}")
+    if summary.bad:
+        click.echo(f"{summary.bad} bad photos: {options.out / 'bad.txt'}", err=True)
+    return stopped
+
+
+def processes_for(backend: str, options: AnnotateOptions) -> int:
+    """How many processes: one thread each labels most photos a second on CPUs, since every photo is decoded alone; a
+    GPU is fed by one process."""
+    if options.processes:
+        return options.processes
+    on_gpu = backend.startswith(("tensorrt", "torch-cuda", "onnxruntime-"))
+    return 1 if on_gpu else max(1, available_threads() // (options.threads or 1))
+
+
+def read_labels(options: AnnotateOptions) -> LabelPack:
+    """The labels as vectors, embedded once for all processes."""
+    if options.labels.endswith(".npz"):
+        return LabelPack.load(options.labels)
+    words = list(dict.fromkeys(read_words(options.labels)))
+    if not words:
+        raise ZerosegError(f"--labels {options.labels!r}: no words in it; expected something like \"cat,sofa\"")
+    vectors, known, nearest = embed_labels(words, text=options.text)
+    return LabelPack(words, vectors, known=known, nearest=nearest)
+
+
+def begin(folder: Path, options: AnnotateOptions, artifact, pack: LabelPack, threads: int) -> None:
+    """Write job.json and labels.npz, or see that they are this job's."""
+    model = options.model
+    if model is not None and Path(model).exists():
+        model = os.path.abspath(model)
+    Segmenter.load(model, options.backend, threads)  # a model that cannot run is told now, in one line
+    partial = folder / ".labels.partial.npz"
+    pack.save(partial)
+    try:
+        Job(model, digest(artifact.path), options.backend, threads, digest_of(pack), options.threshold,
+            options.masks).begin(folder)
+        partial.replace(folder / "labels.npz")
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def digest_of(pack: LabelPack) -> str:
+    """Equal for packs that give equal labels."""
+    import hashlib
+
+    names = "\n".join(pack.names)
+    return hashlib.sha256(f"{pack.space}\n{names}\n".encode() + pack.vectors.tobytes()).hexdigest()
+
+
+def _label(folder: Path, sources: list[str], options: AnnotateOptions, threads: int, processes: int) -> bool:
+    """List the photos, label the parts that are not done; True if it was stopped."""
+    began = time.perf_counter()
+    try:
+        with _bar("listing photos", None, 0) as bar:
+            plan = open_plan(folder, sources, options.part_size, processes, bar.update)
+        for leftover in (folder / "parts").glob(".*.partial"):
+            leftover.unlink(missing_ok=True)
+        done = done_parts(folder, plan.parts)
+        before = sum(plan.size(part) for part in range(plan.parts) if done[part])
+        todo = [part for part in range(plan.parts) if not done[part]]
+        processes = min(processes, len(todo))
+        with _bar("labelling", plan.photos, before) as bar:
+            if todo and options.ray:
+                from zeroseg.annotate.ray_job import label_on_ray
+
+                label_on_ray(folder, todo, options.ray, threads, bar.update)
+            elif processes == 1:
+                labeller = Labeller(folder)
+                for part in todo:
+                    labeller.part(part, on_photo=bar.update)
+            elif todo:
+                label_in_processes(folder, iter(todo), processes, bar.update,
+                                   lambda line: bar.write(line, file=sys.stderr))
+    except KeyboardInterrupt:
+        click.echo("stopped; what is done is kept, and the same command goes on", err=True)
+        return True
+    seconds = time.perf_counter() - began
+    labelled = plan.photos - before
+    how = f"Ray at {options.ray}" if options.ray else f"{processes} process{'es' if processes != 1 else ''}"
+    click.echo(f"{plan.photos} photos in {folder / 'parts'}" + (f", {before} of them before" if before else "") +
+               (f"; {labelled} in {seconds:.1f} s, {labelled / seconds:.1f} photos/s, {how} of {threads} thread"
+                f"{'s' if threads != 1 else ''}" if labelled else ""))
+    return False
+
+
+def _bar(label: str, total: int | None, done: int) -> tqdm:
+    pause_s = 0.2 if sys.stderr.isatty() else LOG_EVERY_S
+    return tqdm(desc=label, unit="photo", total=total, initial=done, smoothing=0.05, dynamic_ncols=True,
+                mininterval=pause_s, maxinterval=pause_s, leave=total is not None)
+
+
+def _check_names(sources: list[str], masks: bool) -> None:
+    """Masks lie under the photos' names without the steps that lead out of the folder: these must still differ."""
+    plain = [tuple(step for step in source.split("/") if step not in ("", ".", "..")) for source in sources]
+    if masks and len({*plain}) < len({*map(os.path.realpath, sources)}):
+        raise ZerosegError("--masks: two of the sources have the same name but for .. and /; give absolute paths")
