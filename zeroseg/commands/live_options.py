@@ -49,7 +49,22 @@ SERVER = [
                  help="Viewers need it: http://host:port/?token=SECRET.  [also: ZEROSEG_TOKEN]"),
     click.option("--insecure", is_flag=True, help="Let the network in without a token."),
 ]
+TRITON = [
+    click.option("--instances", type=click.IntRange(1, 64), default=2, show_default=True, metavar="N",
+                 help="With triton: networks side by side; they share --threads."),
+    click.option("--max-batch", type=click.IntRange(1, 64), default=8, show_default=True, metavar="N",
+                 help="With triton: most photos in one run; 1 for no batching."),
+    click.option("--window-ms", type=click.FloatRange(0, 1000), default=2.0, show_default=True, metavar="MS",
+                 help="With triton: how long a photo waits for others."),
+    click.option("--triton-host", default=HOST, show_default=True, metavar="ADDRESS",
+                 help="Where triton listens; it knows no token, so any other than this machine's needs --insecure."),
+    click.option("--triton-http", type=click.IntRange(0, 65535), default=8001, show_default=True, metavar="PORT",
+                 help="0 takes a free one."),
+    click.option("--triton-grpc", type=click.IntRange(0, 65535), default=8002, show_default=True, metavar="PORT",
+                 help="0 takes a free one."),
+]
 NAMES = {
+    "triton": ("instances", "max_batch", "window_ms", "triton_host", "triton_http", "triton_grpc"),
     "source": ("camera", "size", "fps", "rotate", "flip", "every", "max_frames"),
     "look": ("smooth", "legend", "figures"),
     "server": ("host", "port", "token", "insecure"),

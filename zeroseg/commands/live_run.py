@@ -111,11 +111,16 @@ def serve_photos(options: LiveOptions) -> None:
         click.echo(line)
     server = Server(segmenter, None, options.host, options.port, options.token, text=options.text).start()
     click.echo(f"page: {server.address}  (Ctrl-C ends)")
-    _end_on_sigterm()
     try:
-        _wait_for_ctrl_c()
+        wait_for_end()
     finally:
         server.stop()
+
+
+def wait_for_end() -> None:
+    """Return at Ctrl-C or SIGTERM."""
+    _end_on_sigterm()
+    _wait_for_ctrl_c()
 
 
 def _end_on_sigterm() -> None:

@@ -3,7 +3,7 @@
 import click
 
 from zeroseg.cli import Command
-from zeroseg.commands.live_options import LOOK, SERVER, SOURCE, options
+from zeroseg.commands.live_options import LOOK, NAMES, SERVER, SOURCE, TRITON, options
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,7 +21,11 @@ from zeroseg.commands.live_options import LOOK, SERVER, SOURCE, options
 @click.option("--backend", default="auto", show_default=True, metavar="NAME", help="What runs the network.")
 @click.option("--threads", type=click.IntRange(1), metavar="N",
               help="CPU threads.  [default: all this process may use]")
-def serve(source, camera, labels, **given):
+@click.option("--engine", type=click.Choice(["own", "triton"]), default="own", show_default=True,
+              help="own: one photo at a time, in this process. triton: the Triton Inference Server beside it, which "
+                   "runs the photos of many clients in batches and answers over its HTTP and gRPC too.")
+@options(TRITON)
+def serve(source, camera, labels, engine, **given):
     """Serve a web page where the words can be changed while the picture moves, and POST /segment for programs.
 
     SOURCE is a camera (or --camera 0), a video file, a stream's address, pictures, or test://; files are played over
@@ -31,6 +35,7 @@ def serve(source, camera, labels, **given):
     Example:
       zeroseg-serve --camera 0 --labels "cat,dog"
       zeroseg-serve --labels "cat,dog" --host 0.0.0.0 --token a-long-secret
+      zeroseg-serve --labels "cat,dog" --engine triton
     """
     import time
 
@@ -40,8 +45,15 @@ def serve(source, camera, labels, **given):
     if source is not None and camera is not None:
         raise click.UsageError("expected a SOURCE or --camera, got both")
     source = camera if source is None else source
+    triton = {name: given.pop(name) for name in NAMES["triton"]}
+    if engine == "triton" and source is not None:
+        raise click.UsageError("--engine triton serves photos only; leave the SOURCE out, or use --engine own")
     live = LiveOptions(labels=labels, serve=True, **given)
-    if source is None:
+    if engine == "triton":
+        from zeroseg.commands.serve_triton import serve_triton
+
+        serve_triton(live, **triton)
+    elif source is None:
         serve_photos(live)
     else:
         run_live([source], live, started)

@@ -2,46 +2,48 @@
 
 import asyncio
 import base64
-import io
 import math
-import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 from fastapi import HTTPException
-from PIL import Image, UnidentifiedImageError
 
-from zeroseg.errors import ZerosegError
-from zeroseg.image import load_image
+from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.live.board import to_png
 from zeroseg.segmentation import Segmentation
 from zeroseg.segmenter import Segmenter
+from zeroseg.serving.photo_bytes import PIXEL_LIMIT, TooLarge, decode_photo
 from zeroseg.words import LabelPack
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what strangers may make Pillow decode
-PIXEL_LIMIT = 24_000_000
 LABELS_MAX, LABEL_LENGTH_MAX = 200, 100
 WAITING_MAX = 8  # requests in line for the network; more get 503
 
 
 class Photos:
-    """Segments single photos beside the live picture, one at a time.
+    """Segments single photos beside the live picture.
 
     segmenter  its runner is shared with the pipeline, its labels are not touched.
+    at_once    photos in work; more than one only where the runner is for several threads.
+    waiting    photos in work and in line; more are refused.
     """
 
-    def __init__(self, segmenter: Segmenter, text: str = "auto", pixel_limit: int = PIXEL_LIMIT):
+    def __init__(self, segmenter: Segmenter, text: str = "auto", pixel_limit: int = PIXEL_LIMIT, at_once: int = 1,
+                 waiting: int = WAITING_MAX):
         self._segmenter, self._text, self._pixel_limit = segmenter, text, pixel_limit
-        self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._pool = ThreadPoolExecutor(at_once, "zeroseg-photos")
+        self._waiting, self._waiting_max = 0, waiting
         self.requests = 0
 
     async def segment(self, data: bytes, pack: LabelPack, threshold: float | None) -> Segmentation:
         """Decode and segment; HTTPException with one line where that cannot be."""
-        if self._waiting >= WAITING_MAX:
+        if self._waiting >= self._waiting_max:
             raise HTTPException(503, "too many photos at once; try again", {"Retry-After": "1"})
         self._waiting += 1
         try:
-            async with self._turn:
-                return await asyncio.to_thread(self._work, data, pack, threshold)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._work, data, pack, threshold)
+        except UnavailableError as error:
+            raise HTTPException(503, str(error), {"Retry-After": "2"}) from error
+        except ZerosegError as error:
+            raise HTTPException(500, str(error)) from error
         finally:
             self._waiting -= 1
             self.requests += 1
@@ -68,19 +70,12 @@ class Photos:
 
 def read_picture(data: bytes, pixel_limit: int):
     """(H, W, 3) uint8 RGB; HTTPException 413 for too many pixels (before they are decoded), 415 for no picture."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-                if picture.width * picture.height > pixel_limit:
-                    raise HTTPException(413, f"{picture.width} x {picture.height} pixels, at most "
-                                             f"{pixel_limit / 1e6:g} megapixels are taken")
-                return load_image(picture)
-        except Image.DecompressionBombError as error:
-            raise HTTPException(413, f"at most {pixel_limit / 1e6:g} megapixels are taken") from error
-        except (UnidentifiedImageError, ZerosegError, OSError, SyntaxError, ValueError) as error:
-            detail = str(error) if isinstance(error, ZerosegError) else "not a picture that can be read"
-            raise HTTPException(415, f"image: {detail}; expected {', '.join(FORMATS)}") from error
+    try:
+        return decode_photo(data, pixel_limit)
+    except TooLarge as error:
+        raise HTTPException(413, str(error)) from error
+    except ZerosegError as error:
+        raise HTTPException(415, str(error)) from error
 
 
 def marks(pack: LabelPack) -> list[str]:

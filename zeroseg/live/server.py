@@ -12,6 +12,7 @@ import math
 import socket
 import threading
 import time
+from collections.abc import Callable
 from importlib import resources
 from typing import Annotated, Literal
 
@@ -30,7 +31,7 @@ from zeroseg.live.board import Board, to_png
 from zeroseg.live.guard import LOCAL, Guard, check_exposure
 from zeroseg.live.metrics import CONTENT_TYPE, metrics_text
 from zeroseg.live.pipeline import Pipeline
-from zeroseg.live.rest import LABELS_MAX, Photos, hex_color, marks, photo_document
+from zeroseg.live.rest import LABELS_MAX, WAITING_MAX, Photos, hex_color, marks, photo_document
 from zeroseg.segmenter import Segmenter
 
 __all__ = ["Server", "check_exposure", "make_app"]
@@ -66,9 +67,13 @@ def _problems(*statuses: int) -> dict:
 
 
 def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, token: str | None = None,
-             any_host: bool = False, text: str = "auto"):
-    """The application. pipeline None: no live picture, photos only. segmenter has the labels to begin with."""
-    photos = Photos(segmenter, text)
+             any_host: bool = False, text: str = "auto", at_once: int = 1, waiting: int = WAITING_MAX,
+             problem: Callable[[], str | None] = lambda: None):
+    """The application. pipeline None: no live picture, photos only. segmenter has the labels to begin with.
+
+    problem: why photos cannot be segmented at this moment, for /healthz; None where nothing is wrong.
+    """
+    photos = Photos(segmenter, text, at_once=at_once, waiting=waiting)
     page = {"pack": segmenter.pack, "marks": marks(segmenter.pack)}  # without a pipeline the page's words live here
 
     @contextlib.asynccontextmanager
@@ -102,6 +107,8 @@ def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, toke
     def healthz() -> dict:
         if pipeline is not None and pipeline.error is not None:
             return JSONResponse({"status": "failed", "detail": str(pipeline.error)}, 503)
+        if (detail := problem()) is not None:
+            return JSONResponse({"status": "failed", "detail": detail}, 503)
         return {"status": "ended" if pipeline is not None and pipeline.finished.is_set() else "ok",
                 "version": __version__}
 
@@ -265,16 +272,19 @@ async def _pictures(board: Board):
 class Server:
     """uvicorn in a thread. Raises ZerosegError in one line where it cannot listen.
 
-    pipeline gets a Board among its sinks; None serves photos only.
+    pipeline gets a Board among its sinks; None serves photos only. at_once and waiting are Photos',
+    problem is make_app's.
     """
 
     def __init__(self, segmenter: Segmenter, pipeline: Pipeline | None, host: str, port: int,
-                 token: str | None = None, text: str = "auto"):
+                 token: str | None = None, text: str = "auto", at_once: int = 1, waiting: int = WAITING_MAX,
+                 problem: Callable[[], str | None] = lambda: None):
         board = Board()
         if pipeline is not None:
             pipeline.sinks.append(board)
         self.board = board
-        app = make_app(segmenter, pipeline, board, token, any_host=host not in LOCAL, text=text)
+        app = make_app(segmenter, pipeline, board, token, any_host=host not in LOCAL, text=text,
+                       at_once=at_once, waiting=waiting, problem=problem)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             self._socket = socket.create_server((host, port), family=family)

@@ -1,0 +1,30 @@
+"""zeroseg-serve --engine triton: what it says where it cannot serve."""
+
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("fastapi")
+
+from zeroseg.commands.serve import serve  # noqa: E402
+
+
+@pytest.mark.parametrize("options, line", [
+    (["test://"], "--engine triton serves photos only; leave the SOURCE out, or use --engine own"),
+    (["--triton-host", "0.0.0.0"], "--triton-host 0.0.0.0 lets the network in, and triton knows no token: give "),
+    (["--host", "0.0.0.0"], "give --token SECRET, or --insecure"),
+    (["--model", "nowhere.onnx"], "nowhere.onnx: no such model file"),
+    (["--max-batch", "0"], "0 is not in the range"),
+])
+def test_what_cannot_be_served_is_said_in_one_line(options, line):
+    done = CliRunner().invoke(serve, ["--labels", "cat", "--engine", "triton", *options])
+    assert done.exit_code != 0 and line in done.output and "Traceback" not in done.output
+
+
+def test_missing_server_is_named(monkeypatch, tmp_path):
+    from zeroseg.serving import server_files
+
+    monkeypatch.setattr(server_files, "find_spec", lambda name: None)
+    done = CliRunner().invoke(serve, ["--labels", "cat", "--engine", "triton", "--triton-http", "0"])
+    assert done.exit_code == 1
+    assert done.output.strip() == ("Error: --engine triton needs the Triton Inference Server, which is not installed: "
+                                   "pip install 'zeroseg[triton]' (Linux x86-64, glibc 2.35 or newer)")

@@ -1,0 +1,39 @@
+"""What strangers send as a photo: limits first, decoding after."""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from zeroseg.errors import ZerosegError
+from zeroseg.image import load_image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what strangers may make Pillow decode
+PIXEL_LIMIT = 24_000_000
+
+
+class TooLarge(ZerosegError):
+    """More pixels than are taken."""
+
+
+def decode_photo(data: bytes, pixel_limit: int = PIXEL_LIMIT) -> np.ndarray:
+    """The bytes of a picture file -> (H, W, 3) uint8 RGB, upright.
+
+    TooLarge for too many pixels, before they are decoded; ZerosegError for what is no picture.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                if picture.width * picture.height > pixel_limit:
+                    raise TooLarge(f"{picture.width} x {picture.height} pixels, at most {pixel_limit / 1e6:g} "
+                                   "megapixels are taken")
+                return load_image(picture)
+        except Image.DecompressionBombError as error:
+            raise TooLarge(f"at most {pixel_limit / 1e6:g} megapixels are taken") from error
+        except TooLarge:
+            raise
+        except (UnidentifiedImageError, ZerosegError, OSError, SyntaxError, ValueError) as error:
+            detail = str(error) if isinstance(error, ZerosegError) else "not a picture that can be read"
+            raise ZerosegError(f"image: {detail}; expected {', '.join(FORMATS)}") from error
