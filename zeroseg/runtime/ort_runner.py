@@ -61,8 +61,9 @@ def open_session(path: Path, threads: int, backend: str = "onnxruntime"):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # a thread that spins while it waits takes the core that capture, drawing or another program needs
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Between two steps of the network a thread waits some microseconds: spinning is faster than to sleep and be woken.
+    # To spin on takes the core that capture, drawing or another program needs.
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "200")
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # onnxruntime has one exception class per status, none of them public
