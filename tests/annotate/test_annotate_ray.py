@@ -33,7 +33,8 @@ def cluster(monkeypatch):
 
 
 def rows(folder) -> list[dict]:
-    return [row for file in sorted((folder / "parts").glob("*.parquet")) for row in parquet.read_table(file).to_pylist()]
+    files = sorted((folder / "parts").glob("*.parquet"))
+    return [row for file in files for row in parquet.read_table(file).to_pylist()]
 
 
 def test_a_cluster_that_loses_a_worker_equals_one_machine(cluster, color_model, color_labels, tmp_path):
@@ -62,10 +63,20 @@ def test_a_cluster_that_loses_a_worker_equals_one_machine(cluster, color_model, 
     assert rows(out) == rows(alone) and len(rows(out)) == 2 * PARTS + 1
 
 
-def test_without_a_cluster_or_ray_it_is_one_line(monkeypatch, color_model, color_labels, tmp_path):
+@pytest.mark.parametrize(("address", "ray_there", "message"), [
+    ("127.0.0.1:1", False, "--ray needs ray, which is not installed: pip install 'zeroseg[ray]'"),
+    ("127.0.0.1:1", True, "--ray 127.0.0.1:1: no cluster answers there"),
+    ("127.0.0.1:head", True, "expected host:port or auto"),
+    ("auto", True, "--ray auto: "),
+])
+def test_without_ray_or_a_cluster_it_is_one_line(monkeypatch, color_model, color_labels, tmp_path, address, ray_there,
+                                                 message):
+    if ray_there:
+        pytest.importorskip("ray", reason="ray is not installed (extra ray)")
+    else:
+        monkeypatch.setitem(sys.modules, "ray", None)
     halves(0).save(tmp_path / "0.png")
     args = ["annotate", tmp_path / "0.png", "-o", tmp_path / "out", "--model", color_model, "--labels", color_labels]
-    monkeypatch.setitem(sys.modules, "ray", None)
-    result = CliRunner().invoke(main, [*map(str, args), "--ray", "127.0.0.1:1"])
-    assert result.exit_code == 1
-    assert "--ray needs ray, which is not installed: pip install 'zeroseg[ray]'" in result.output
+    result = CliRunner().invoke(main, [*map(str, args), "--ray", address])
+    assert result.exit_code == 1 and message in result.output
+    assert result.output.strip().splitlines()[-1].startswith("Error: ")

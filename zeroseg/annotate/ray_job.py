@@ -7,6 +7,7 @@ A process of Ray keeps its model from task to task.
 """
 
 import functools
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from zeroseg.annotate.job import Labeller, part_file
 from zeroseg.collection.plan import Plan
 from zeroseg.errors import ZerosegError, missing_extra
 
+CONNECT_S = 5  # Ray itself would try for minutes, silently
 BLOCKS_MAX = 10_000  # tasks of Ray's; each has its own cost of some milliseconds
 
 
@@ -29,6 +31,7 @@ def label_on_ray(folder: Path, parts: list[int], address: str, threads: int, on_
         import ray.data
     except ImportError as error:
         raise missing_extra("ray", "ray", "--ray") from error
+    _knock(address)
     plan, context = Plan(folder), None
     try:
         context = ray.init(address=address, log_to_driver=False, logging_level="ERROR")
@@ -49,6 +52,20 @@ def label_on_ray(folder: Path, parts: list[int], address: str, threads: int, on_
     finally:
         if context is not None:
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """ZerosegError unless something listens at an address of the form [ray://]host:port."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host:
+        return  # auto, local: Ray knows at once
+    if not port.isdigit():
+        raise ZerosegError(f"--ray {address}: expected host:port or auto")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise ZerosegError(f"--ray {address}: no cluster answers there ({error}); start one with ray start --head"
+                           ) from error
 
 
 @functools.cache
