@@ -9,8 +9,8 @@ from dataclasses import dataclass
 C_TYPES = {"*fp32": "const float*", "*fp16": "const uint16_t*", "*bf16": "const uint16_t*",
            "*u8": "const uint8_t*", "*i16": "const int16_t*", "*u16": "const uint16_t*", "*i32": "const int32_t*",
            "i32": "int32_t", "i64": "int64_t", "fp32": "float"}
-OUTPUTS = {"choice", "hard", "soft", "pooled", "total", "labels", "confidence", "picture", "out", "d_q", "d_k", "d_v",
-           "d_logits"}
+OUTPUTS = {"choice", "chosen", "hard", "soft", "pooled", "total", "labels", "confidence", "picture", "out", "d_q",
+           "d_k", "d_v", "d_logits"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Entry:
 
 def entries(training: bool = False) -> list[Entry]:
     """All entries; imports the kernels, so triton and torch must be there."""
-    inference = [*_segment_attention(), *_mask_decode(), *_preprocess()]
+    inference = [*_segment_attention(), *_mask_decode(), _segment_labels(), *_preprocess()]
     return inference + _segment_attention_training() if training else inference
 
 
@@ -132,6 +132,15 @@ def _mask_decode():
                        image="*u8", colors="*u8", picture="*u8", threshold="fp32", **strides)
         made.append(Entry(name, mask_decode_kernel, types, fixed, grid, LAUNCH.num_warps))
     return made
+
+
+def _segment_labels():
+    from zeroseg.kernels.mask_decode.segment_labels import BLOCK_N, segment_labels_kernel
+
+    fixed = {"BLOCK_N": BLOCK_N}
+    types = _types(segment_labels_kernel, fixed, scores="*fp32", chosen="*i32", threshold="fp32")
+    # B counts segments here: a block each
+    return Entry("segment_labels", segment_labels_kernel, types, fixed, "B", num_warps=4)
 
 
 def _preprocess():

@@ -101,14 +101,22 @@ class Segmenter:
         size = network_size(photo.shape[:2], spec.short_side, spec.max_long_side, spec.multiple)
         tensor = preprocess(photo, size, spec.mean, spec.std)
         clock.append(time.perf_counter())
-        output = self.runner.run({"image": tensor[None], "label_embeddings": pack.vectors})
+        feed = {"image": tensor[None], "label_embeddings": pack.vectors}
+        if self.runner.can_decode:
+            output = self.runner.decode(feed, photo.shape[:2], threshold)
+        else:
+            output = self.runner.run(feed)
         clock.append(time.perf_counter())
         segment_scores = output["segment_scores"][0]
         if not np.isfinite(segment_scores).all():
             raise ZerosegError(f"model {self.sidecar.name} gave scores that are not finite; the file may be damaged")
-        best = segment_scores.argmax(1)
-        table = np.where(segment_scores.max(1) >= threshold, best, -1).astype(np.int16)
-        label_map, confidence = mask_decode(output["segment_maps"][0], table, photo.shape[:2])
+        if self.runner.can_decode:
+            table = output["segment_labels"][0].astype(np.int16)
+            label_map, confidence = output["label_map"][0], output["confidence"][0]
+        else:
+            best = segment_scores.argmax(1)
+            table = np.where(segment_scores.max(1) >= threshold, best, -1).astype(np.int16)
+            label_map, confidence = mask_decode(output["segment_maps"][0], table, photo.shape[:2])
         clock.append(time.perf_counter())
         stages = ("load", "preprocess", "network", "decode")
         return Segmentation(

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import zeroseg
 from zeroseg.artifact import read_artifact
-from zeroseg.errors import UnavailableError, ZerosegError
+from zeroseg.errors import ZerosegError
 from zeroseg.export.gate import photos_of
 from zeroseg.export.parity import make_cases
 from zeroseg.export.trt.builder import BuildOptions
 from zeroseg.export.trt.command import prepare
 from zeroseg.export.trt.device import DESCRIPTION, EXPECTED, record
+from zeroseg.export.trt.kernels import compile_kernels
 from zeroseg.export.trt.serving import PLAN, write_repository
 from zeroseg.runtime.base import open_runner
 
@@ -172,21 +173,10 @@ def _photos(export: dict, folder: Path) -> list[str]:
 
 
 def _kernels(target: Target, folder: Path, report) -> str:
-    """Compile the GPU kernels for the target's architectures; the sentence for the README."""
-    try:
-        from zeroseg.kernels.aot import choose_entries, compile_target, find_target
-
-        for sm in target.sms[:4]:  # more would not fit the size
-            found = find_target(f"sm_{sm}")
-            entries = [entry for entry in choose_entries("mask_decode", False) if entry.lowest_capability <= sm]
-            compile_target(found, folder / "kernels" / f"sm_{sm}", entries)
-    except (ImportError, UnavailableError, ZerosegError) as error:
-        shutil.rmtree(folder / "kernels", ignore_errors=True)
-        report(f"no GPU kernels in the bundle ({error}); masks are decoded on the CPU")
+    """Compile the kernels that decode masks for the target's architectures; the sentence for the README."""
+    if not compile_kernels(folder, target.sms, report):
         return ""
-    for path in (folder / "kernels").rglob("*.ptx"):
-        path.unlink()  # the cubin is what runs
-    return "kernels/ holds the mask decoding for CUDA programs in C or C++; zeroseg itself decodes on the CPU.\n"
+    return "kernels/ decodes masks on the GPU, right behind the engine; without it they are decoded on the CPU.\n"
 
 
 def _code(folder: Path) -> None:

@@ -54,6 +54,7 @@ def run(model: Path, out: Path | None, trt: dict, export: dict, half_weights: bo
 def _run_engine(model, out, options, export, half_weights, dry_run) -> None:
     from zeroseg.errors import UnavailableError
     from zeroseg.export.trt.build import build_engine, check_suffix, rebuild_command, why_not
+    from zeroseg.export.trt.kernels import check_decoding, compile_kernels
 
     out = out or model.with_suffix(".engine")
     check_suffix(out)
@@ -68,6 +69,8 @@ def _run_engine(model, out, options, export, half_weights, dry_run) -> None:
     reference, cases = prepare(model, onnx, export, half_weights)
     file = build_engine(onnx, out, options, reference, cases, rebuild=rebuild_command(onnx, out, options),
                         report=click.echo)
+    if compile_kernels(out.parent, [int(file.manifest.sm.replace(".", ""))], click.echo):
+        check_decoding(out, cases, click.echo)
     click.echo(f"wrote {out} ({file.manifest.size_bytes / 1e6:.1f} MB) and {out.name}.json: {file.manifest.precision}, "
                f"{file.manifest.gpu}, TensorRT {file.manifest.tensorrt}")
 

@@ -86,6 +86,7 @@ def main(folder, check):
     """Build the engine of a bundle on this device and compare it with the model."""
     from zeroseg.export.trt.build import build_engine, check_engine
     from zeroseg.export.trt.builder import BuildOptions
+    from zeroseg.export.trt.kernels import check_decoding
 
     description = describe(folder)
     reference, cases = recorded(folder)
@@ -93,9 +94,11 @@ def main(folder, check):
     engine = onnx.with_suffix(".engine")
     if check:
         check_engine(engine, reference, cases, report=click.echo)
+        check_decoding(engine, cases, click.echo)
         return
     options = BuildOptions(**description["options"], timing_cache=folder / "timing.cache")
     file = build_engine(onnx, engine, options, reference, cases, rebuild="./build.sh", report=click.echo)
+    check_decoding(engine, cases, click.echo)
     for target in description.get("served_as", []):  # where Triton Inference Server looks for it
         (folder / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(engine, folder / target)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from zeroseg.artifact import Artifact, Sidecar
-from zeroseg.errors import ZerosegError, check_array
+from zeroseg.errors import UnavailableError, ZerosegError, check_array
 from zeroseg.kernels._threads import available_threads, set_threads
 
 INPUTS = ("image", "label_embeddings")
@@ -57,16 +57,44 @@ class Runner(ABC):
     def _run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """run() after the checks."""
 
+    @property
+    def can_decode(self) -> bool:
+        """Whether decode() runs: whether masks can be decoded where the network runs, without its maps coming here."""
+        return False
+
+    def _decode(self, feed: Mapping[str, np.ndarray], size: tuple[int, int], threshold: float):
+        """decode() after the checks."""
+        raise UnavailableError(f"back end {self.backend} does not decode masks itself: use run() and mask_decode")
+
     def run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Feed arrays by name, get arrays by name. Raises ValueError when a name, shape or dtype is not inputs()'s."""
+        self._check_feed(feed)
+        outputs = self._run(feed)
+        _check_outputs(outputs, len(feed["image"]), len(feed["label_embeddings"]))
+        return outputs
+
+    def decode(self, feed: Mapping[str, np.ndarray], size: tuple[int, int], threshold: float) -> dict[str, np.ndarray]:
+        """run() and mask_decode in one, for batches of photos of one size; only where can_decode.
+
+        size       (H, W) of the label maps, each >= 1.
+        threshold  segments whose best score is below it are background.
+
+        Returns label_map (B, H, W) int16, confidence (B, H, W) float32 (the winning segment's map), segment_labels
+        (B, K) int32, segment_scores (B, K, N) and image_scores (B, N) float32. Raises as run().
+        """
+        self._check_feed(feed)
+        height, width = (int(side) for side in size)
+        if height < 1 or width < 1 or len(feed["label_embeddings"]) > 32767:
+            raise ValueError(f"size: expected (H, W) of at least 1 x 1 and at most 32767 labels, got {tuple(size)} and "
+                             f"{len(feed['label_embeddings'])}")
+        return self._decode(feed, (height, width), float(threshold))
+
+    def _check_feed(self, feed: Mapping[str, np.ndarray]) -> None:
         specs = self.inputs()
         if feed.keys() != specs.keys():
             raise ValueError(f"feed: expected {sorted(specs)}, got {sorted(feed)}")
         for name, spec in specs.items():
             check_array(name, feed[name], spec.shape, spec.dtype)
-        outputs = self._run(feed)
-        _check_outputs(outputs, len(feed["image"]), len(feed["label_embeddings"]))
-        return outputs
 
 
 def _check_outputs(outputs: Mapping[str, np.ndarray], batch: int, labels: int) -> None:

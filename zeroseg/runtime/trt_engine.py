@@ -83,7 +83,7 @@ def read_engine(path: Path) -> EngineFile:
     except FileNotFoundError:
         raise ZerosegError(f"{path}: {source.name}, its manifest, is missing, and an engine is not run without one; "
                            "build it with zeroseg-export --trt") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ZerosegError(f"{source}: cannot be read as JSON ({error})") from error
     sidecar = parse_sidecar(document, str(source))
     manifest = parse_manifest(document.get("engine"), f"{source}: engine")

@@ -6,7 +6,7 @@ primary context, which is the one that TensorRT works in. Addresses and handles 
 
 import atexit
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,24 @@ class DeviceMemory(ABC):
     @abstractmethod
     def download(self, target: np.ndarray, address: int) -> None:
         """Start copying from the device into a contiguous pinned array."""
+
+    @abstractmethod
+    def free(self, address: int) -> None:
+        """Give device memory of alloc() back; nothing on the stream may still use it."""
+
+    @abstractmethod
+    def free_pinned(self, array: np.ndarray) -> None:
+        """Give an array of pinned() back; it must not be touched any more."""
+
+    @abstractmethod
+    def load_kernel(self, cubin: bytes, symbol: str):
+        """A kernel of a cubin, for launch(); lives as long as this object."""
+
+    @abstractmethod
+    def launch(self, kernel, blocks: int, threads: int, shared: int, arguments: Sequence[np.generic]) -> None:
+        """Start a kernel on a grid of one dimension. arguments: NumPy scalars of its parameters' types; pointers are
+        uint64. shared: bytes per block.
+        """
 
     @abstractmethod
     def wait(self) -> None:
@@ -96,10 +114,10 @@ class CudaBindings(DeviceMemory):
     can_capture = True
 
     def __init__(self):
-        from cuda.bindings import runtime
+        from cuda.bindings import driver, runtime
 
-        self._rt = runtime
-        self._allocated, self._pinned = [], []
+        self._rt, self._driver = runtime, driver
+        self._allocated, self._pinned, self._modules = [], [], []
         try:
             count = self._call(runtime.cudaGetDeviceCount)
         except ZerosegError as error:
@@ -114,6 +132,15 @@ class CudaBindings(DeviceMemory):
         status, *results = function(*arguments)
         if status != self._rt.cudaError_t.cudaSuccess:
             _, text = self._rt.cudaGetErrorString(status)
+            words = text.decode() if isinstance(text, bytes) else str(text)
+            raise ZerosegError(f"CUDA: {function.__name__}: {words}")
+        return results[0] if results else None
+
+    def _drive(self, function, *arguments):
+        """As _call, for functions of the driver API."""
+        status, *results = function(*arguments)
+        if status != self._driver.CUresult.CUDA_SUCCESS:
+            _, text = self._driver.cuGetErrorString(status)
             words = text.decode() if isinstance(text, bytes) else str(text)
             raise ZerosegError(f"CUDA: {function.__name__}: {words}")
         return results[0] if results else None
@@ -144,6 +171,24 @@ class CudaBindings(DeviceMemory):
         kind = self._rt.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call(self._rt.cudaMemcpyAsync, target.ctypes.data, address, target.nbytes, kind, self._stream)
 
+    def free(self, address: int) -> None:
+        self._allocated.remove(address)
+        self._call(self._rt.cudaFree, address)
+
+    def free_pinned(self, array: np.ndarray) -> None:
+        self._pinned.remove(array.ctypes.data)
+        self._call(self._rt.cudaFreeHost, array.ctypes.data)
+
+    def load_kernel(self, cubin: bytes, symbol: str):
+        self._modules.append(self._drive(self._driver.cuModuleLoadData, cubin))
+        return self._drive(self._driver.cuModuleGetFunction, self._modules[-1], symbol.encode())
+
+    def launch(self, kernel, blocks: int, threads: int, shared: int, arguments: Sequence[np.generic]) -> None:
+        cells = [np.array(value) for value in arguments]  # CUDA reads them before the call returns
+        addresses = np.array([cell.ctypes.data for cell in cells], np.uint64)
+        self._drive(self._driver.cuLaunchKernel, kernel, blocks, 1, 1, threads, 1, 1, shared, self.stream,
+                    addresses.ctypes.data, 0)
+
     def wait(self) -> None:
         self._call(self._rt.cudaStreamSynchronize, self._stream)
 
@@ -153,6 +198,8 @@ class CudaBindings(DeviceMemory):
             self._call(self._rt.cudaFree, self._allocated.pop())
         while self._pinned:
             self._call(self._rt.cudaFreeHost, self._pinned.pop())
+        while self._modules:
+            self._drive(self._driver.cuModuleUnload, self._modules.pop())
         self._call(self._rt.cudaStreamDestroy, self._stream)
 
     def capture(self, work: Callable[[], None]) -> Graph:
@@ -186,7 +233,7 @@ class PyCuda(DeviceMemory):
         import pycuda.driver as driver
 
         self._driver = driver
-        self._allocated = []
+        self._allocated, self._modules = {}, []
         try:
             driver.init()
             count = driver.Device.count()
@@ -212,8 +259,23 @@ class PyCuda(DeviceMemory):
 
     def alloc(self, nbytes: int) -> int:
         allocation = self._call(self._driver.mem_alloc, nbytes)
-        self._allocated.append(allocation)
+        self._allocated[int(allocation)] = allocation
         return int(allocation)
+
+    def free(self, address: int) -> None:
+        self._call(self._allocated.pop(address).free)
+
+    def free_pinned(self, array: np.ndarray) -> None:
+        pass  # PyCUDA frees it with the array
+
+    def load_kernel(self, cubin: bytes, symbol: str):
+        self._modules.append(self._call(self._driver.module_from_buffer, cubin))
+        return self._call(self._modules[-1].get_function, symbol)
+
+    def launch(self, kernel, blocks: int, threads: int, shared: int, arguments: Sequence[np.generic]) -> None:
+        kernel.prepare([value.dtype for value in arguments])
+        self._call(kernel.prepared_async_call, (blocks, 1, 1), (threads, 1, 1), self._stream, *arguments,
+                   shared_size=shared)
 
     def pinned(self, nbytes: int) -> np.ndarray:
         return self._call(self._driver.pagelocked_empty, nbytes, np.uint8)
@@ -229,5 +291,6 @@ class PyCuda(DeviceMemory):
 
     def close(self) -> None:
         self.wait()
+        self._modules.clear()
         while self._allocated:
-            self._call(self._allocated.pop().free)
+            self._call(self._allocated.popitem()[1].free)

@@ -1,20 +1,26 @@
 """TensorRT: an engine on this machine's GPU.
 
 Inputs and outputs have pinned host buffers and device buffers of the profile's greatest shapes, made once, so addresses
-never change. Copies in, the network and copies out go to one stream. A shape that comes a second time in a row is
-captured as a CUDA graph, copies included, and replayed from then on; another shape drops the graph, because an
-execution context that has moved on invalidates what was captured from it.
+never change. Copies in, the network, the decoding of masks and copies out go to one stream. Work of the same shapes
+that comes a second time in a row is captured as a CUDA graph, copies included, and replayed from then on; other work
+drops the graph, because an execution context that has moved on invalidates what was captured from it.
 """
+
+import logging
+from math import prod
 
 import numpy as np
 
 from zeroseg.artifact import Artifact
 from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.runtime.base import OUTPUTS, Runner, TensorSpec, check_face
+from zeroseg.runtime.trt_decode import Decoder, Frame, kernel_folder
 from zeroseg.runtime.trt_engine import check_machine, read_engine, rebuild_hint
 from zeroseg.runtime.trt_library import load_tensorrt, make_logger
 from zeroseg.runtime.trt_memory import DeviceMemory, Graph, open_memory
 
+_log = logging.getLogger("zeroseg.runtime")
+DECODED = ("label_map", "confidence", "segment_labels", "segment_scores", "image_scores")
 INSTEAD = "elsewhere than on its GPU, run the .onnx file with backend onnxruntime"
 
 
@@ -32,15 +38,28 @@ class TrtRunner(Runner):
             self._memory = open_memory(memory)
         except UnavailableError as error:
             raise UnavailableError(f"{artifact.path}: {error}; {INSTEAD}") from error
-        check_machine(self._file, self._memory.gpu(), trt.__version__)
+        gpu = self._memory.gpu()
+        check_machine(self._file, gpu, trt.__version__)
         self._load(trt)
         check_face(artifact, self._inputs, self._outputs)
         self._buffers = _Buffers(self._memory, self._greatest_shapes(), self._dtypes)
         for name, address in self._buffers.device.items():
             self._require(self._context.set_tensor_address(name, address), f"take the address of {name}")
+        self._decoder = self._open_decoder(kernel_folder(artifact.path, gpu.sm))
         self._shapes: dict[str, tuple[int, ...]] | None = None
+        self._frame: Frame | None = None  # what the last run decoded to, None for none
         self._graph: Graph | None = None
         self.replays = 0  # runs that were the replay of a graph
+
+    def _open_decoder(self, folder) -> Decoder | None:
+        if not folder.is_dir():
+            _log.info("%s: no kernels for this GPU in %s, masks are decoded on the CPU", self._file.path, folder)
+            return None
+        return Decoder(folder, self._memory)
+
+    @property
+    def can_decode(self) -> bool:
+        return self._decoder is not None
 
     def _load(self, trt) -> None:
         self._logger = make_logger(trt)
@@ -84,12 +103,25 @@ class TrtRunner(Runner):
         return self._inputs
 
     def _run(self, feed) -> dict[str, np.ndarray]:
+        self._execute(feed, None)
+        # copies: the buffers are the next run's too
+        return {name: self._host(name).copy() for name in OUTPUTS}
+
+    def _decode(self, feed, size, threshold) -> dict[str, np.ndarray]:
+        if self._decoder is None:
+            raise UnavailableError(f"{self._file.path}: no kernels for this GPU beside the engine, so masks are "
+                                   "decoded on the CPU: use run() and mask_decode")
+        self._execute(feed, Frame(size, threshold))
+        return {name: self._host(name).copy() for name in DECODED}
+
+    def _execute(self, feed, frame: Frame | None) -> None:
+        """Run, and decode to frame unless it is None; the results are in the host buffers afterwards."""
         shapes = {name: tuple(int(side) for side in feed[name].shape) for name in self._inputs}
-        repeated = shapes == self._shapes
+        repeated = shapes == self._shapes and frame == self._frame
         if not repeated:
-            self._change_shapes(shapes)
+            self._change(shapes, frame)
         for name in self._inputs:
-            np.copyto(self._buffers.host(name, shapes[name]), feed[name])
+            np.copyto(self._host(name), feed[name])
         if self._graph is not None:
             self._graph.launch()
             self.replays += 1
@@ -100,10 +132,8 @@ class TrtRunner(Runner):
         else:
             self._enqueue()
         self._memory.wait()
-        # copies: the buffers are the next run's too
-        return {name: self._buffers.host(name, self._output_shapes[name]).copy() for name in OUTPUTS}
 
-    def _change_shapes(self, shapes: dict[str, tuple[int, ...]]) -> None:
+    def _change(self, shapes: dict[str, tuple[int, ...]], frame: Frame | None) -> None:
         for name, shape in shapes.items():
             least, greatest = self._range[name]
             if not all(low <= side <= high for low, side, high in zip(least, shape, greatest, strict=True)):
@@ -113,16 +143,29 @@ class TrtRunner(Runner):
             self._graph.destroy()
         self._graph = self._shapes = None  # should the next lines fail, nothing stale is replayed
         self._set_shapes(shapes)
-        self._output_shapes = {name: tuple(self._context.get_tensor_shape(name)) for name in self._outputs}
-        self._shapes = shapes
+        current = shapes | {name: tuple(self._context.get_tensor_shape(name)) for name in self._outputs}
+        if frame is not None:
+            (B, K, _), pixels = current["segment_scores"], (shapes["image"][0], *frame.size)
+            current |= {"segment_labels": (B, K), "label_map": pixels, "confidence": pixels}
+            for name, dtype in (("segment_labels", np.int32), ("label_map", np.int16), ("confidence", np.float32)):
+                self._buffers.grow(name, current[name], np.dtype(dtype))
+        self._current, self._shapes, self._frame = current, shapes, frame
+
+    def _host(self, name: str) -> np.ndarray:
+        return self._buffers.host(name, self._current[name])
 
     def _enqueue(self) -> None:
-        """Copies in, network, copies out: onto the stream."""
+        """Copies in, network, masks, copies out: onto the stream."""
+        device = self._buffers.device
         for name in self._inputs:
-            self._memory.upload(self._buffers.device[name], self._buffers.host(name, self._shapes[name]))
+            self._memory.upload(device[name], self._host(name))
         self._require(self._context.execute_async_v3(self._memory.stream), "run")
-        for name in OUTPUTS:
-            self._memory.download(self._buffers.host(name, self._output_shapes[name]), self._buffers.device[name])
+        if self._frame is not None:
+            self._decoder.enqueue(
+                device["segment_scores"], device["segment_maps"], device["segment_labels"], device["label_map"],
+                device["confidence"], self._current["segment_maps"], self._current["segment_scores"][2], self._frame)
+        for name in OUTPUTS if self._frame is None else DECODED:
+            self._memory.download(self._host(name), device[name])
 
     def close(self) -> None:
         """Give the GPU's memory back; the runner cannot be used any more."""
@@ -136,12 +179,25 @@ class _Buffers:
     """A pinned host buffer and a device buffer per tensor, large enough for the shapes given."""
 
     def __init__(self, memory: DeviceMemory, shapes: dict[str, tuple[int, ...]], dtypes: dict[str, np.dtype]):
-        self._dtypes = dtypes
-        sizes = {name: int(np.prod(shape)) * dtypes[name].itemsize for name, shape in shapes.items()}
-        self._host = {name: memory.pinned(nbytes) for name, nbytes in sizes.items()}
-        self.device = {name: memory.alloc(nbytes) for name, nbytes in sizes.items()}  # name -> address
+        self._memory, self._dtypes = memory, dict(dtypes)
+        self._pinned: dict[str, np.ndarray] = {}
+        self.device: dict[str, int] = {}  # name -> address
+        for name, shape in shapes.items():
+            self.grow(name, shape, dtypes[name])
+
+    def grow(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        """Make room for a tensor of this shape, where there is none yet; nothing on the stream may still use it."""
+        nbytes = prod(shape) * dtype.itemsize
+        self._dtypes[name] = dtype
+        if name in self._pinned:
+            if nbytes <= self._pinned[name].nbytes:
+                return
+            self._memory.free(self.device.pop(name))
+            self._memory.free_pinned(self._pinned.pop(name))
+        self._pinned[name] = self._memory.pinned(nbytes)
+        self.device[name] = self._memory.alloc(nbytes)
 
     def host(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """The host buffer's beginning as an array of this shape."""
-        nbytes = int(np.prod(shape)) * self._dtypes[name].itemsize
-        return self._host[name][:nbytes].view(self._dtypes[name]).reshape(shape)
+        nbytes = prod(shape) * self._dtypes[name].itemsize
+        return self._pinned[name][:nbytes].view(self._dtypes[name]).reshape(shape)

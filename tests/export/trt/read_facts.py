@@ -9,7 +9,11 @@ loader, and the classes, enums and docstrings are then the real ones. Nothing of
     pip install --no-deps --target bindings cuda-bindings==12.9.8
     python tests/export/trt/read_facts.py cuda bindings
 
-facts/pycuda-2026.1.json was written by hand from src/wrapper/wrap_cudadrv.cpp of its sdist.
+PyCUDA is only to be had as sources, which build with the CUDA toolkit; a libcuda of functions that do nothing lets the
+result be imported, and its docstrings have every signature:
+
+    LDFLAGS=-L/folder/of/an/empty/libcuda.so python setup.py build_ext --inplace   # in its unpacked sdist
+    python tests/export/trt/read_facts.py pycuda pycuda-2026.1
 """
 
 import enum
@@ -36,6 +40,9 @@ CUDA = ("cudaGetDeviceCount", "cudaGetDevice", "cudaGetDeviceProperties", "cudaG
         "cudaStreamCreateWithFlags", "cudaStreamSynchronize", "cudaStreamDestroy", "cudaStreamBeginCapture",
         "cudaStreamEndCapture", "cudaGraphInstantiate", "cudaGraphLaunch", "cudaGraphExecDestroy", "cudaGraphDestroy",
         "cudaSetDevice", "cudaMemGetInfo")
+DRIVER = ("cuModuleLoadData", "cuModuleUnload", "cuModuleGetFunction", "cuLaunchKernel", "cuGetErrorString")
+PYCUDA = ("init", "mem_alloc", "pagelocked_empty", "memcpy_htod_async", "memcpy_dtoh_async", "module_from_buffer")
+PYCUDA_CLASSES = ("Device", "Context", "Stream", "DeviceAllocation", "Module", "Function")
 CUDA_ENUMS = ("cudaError_t", "cudaMemcpyKind", "cudaStreamCaptureMode")
 
 
@@ -77,7 +84,7 @@ def read_tensorrt() -> dict:
 
 def read_cuda() -> dict:
     import cuda.bindings
-    from cuda.bindings import runtime
+    from cuda.bindings import driver, runtime
 
     def parameters(function):
         return [str(item) for item in inspect.signature(function).parameters]
@@ -90,10 +97,65 @@ def read_cuda() -> dict:
                                           "cudaErrorNoDevice", "cudaErrorInsufficientDriver")}
     return {"module": "cuda.bindings.runtime", "version": cuda.bindings.__version__, "enums": enums,
             "functions": {name: parameters(getattr(runtime, name)) for name in CUDA},
+            "driver": {"functions": {name: parameters(getattr(driver, name)) for name in DRIVER},
+                       "enums": {"CUresult": {name: int(getattr(driver.CUresult, name)) for name in (
+                           "CUDA_SUCCESS", "CUDA_ERROR_INVALID_IMAGE", "CUDA_ERROR_NOT_FOUND")}}},
             "constants": {name: int(getattr(runtime, name)) for name in ("cudaStreamNonBlocking",
                                                                          "cudaHostAllocDefault")},
             "properties": [name for name in ("name", "major", "minor", "totalGlobalMem")
                            if hasattr(runtime.cudaDeviceProp, name)]}
+
+
+def boost_parameters(function, is_method: bool) -> list[str]:
+    """["name", "other=default"] of Boost.Python's first signature, "f( (int)a [, (int)b=0]) -> T :", or of Python's
+    own; parameters without a name are arg1, arg2.
+    """
+    line = next((line for line in (function.__doc__ or "").splitlines() if re.match(r"\w+\(.*\) -> ", line)), None)
+    if line is None:
+        found = [str(p) if p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) else p.name
+                 for p in inspect.signature(function).parameters.values()]
+    else:
+        found = [f"{name}{default}" for name, default in re.findall(r"\(\w+\)(\w+)((?:=[^\s,\[\]]*(?:\[\])?)?)",
+                                                                    line[line.index("("):line.rindex(") ->")])]
+    return found[is_method:]
+
+
+def read_pycuda() -> dict:
+    import pycuda
+    from pycuda import driver
+
+    classes = {}
+    for name in PYCUDA_CLASSES:
+        facts = classes[name] = {"methods": {}, "static": {}, "properties": []}
+        for key, value in vars(getattr(driver, name)).items():
+            if isinstance(value, property):
+                facts["properties"].append(key)
+            elif isinstance(value, staticmethod):
+                facts["static"][key] = boost_parameters(value.__func__, False)
+            elif callable(value) and (key in ("__init__", "__int__", "__index__") or key[0] != "_"):
+                if "cannot be instantiated" not in (value.__doc__ or ""):
+                    facts["methods"][key] = boost_parameters(value, True)
+    errors = [name for name, value in vars(driver).items()
+              if isinstance(value, type) and issubclass(value, driver.Error) and value.__module__ == "pycuda._driver"]
+    return {"module": "pycuda.driver", "version": pycuda.VERSION_TEXT,
+            "functions": {name: boost_parameters(getattr(driver, name), False) for name in PYCUDA},
+            "classes": classes, "errors": sorted(errors, key=lambda name: (name != "Error", name)),
+            "names": sorted(name for name in dir(driver) if name[0] != "_")}
+
+
+def with_idle_libcuda(folder: Path) -> dict:
+    """The environment in which PyCUDA's driver interface loads: every function of libcuda that it wants is there."""
+    [library] = folder.glob("pycuda/_driver*.so")
+    command = ["nm", "-D", "--undefined-only", library]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    idle = Path(tempfile.mkdtemp())
+    functions = "".join(f"int {name}(void) {{ return 0; }}\n" for name in re.findall(r"\bcu[A-Z]\w*", listed)
+                        if name != "cuDriverGetVersion")
+    version = "int cuDriverGetVersion(int *v) { *v = 13000; return 0; }\n"
+    (idle / "idle.c").write_text(functions + version)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", idle / "libcuda.so.1", idle / "idle.c"], check=True)
+    return {**os.environ, "LD_PRELOAD": str(idle / "libcuda.so.1"), "PYTHONPATH": os.pathsep.join(
+        [str(folder), os.environ.get("PYTHONPATH", "")])}
 
 
 def with_empty_libraries(folder: Path) -> dict:
@@ -112,11 +174,11 @@ def with_empty_libraries(folder: Path) -> dict:
 def main(what: str, folder: str, inside: str = "") -> None:
     if not inside:  # again, with the bindings in reach
         folder = Path(folder).resolve()
-        environment = (with_empty_libraries(folder) if what == "tensorrt"
-                       else {**os.environ, "PYTHONPATH": str(folder)})
-        subprocess.run([sys.executable, __file__, what, str(folder), "inside"], check=True, env=environment)
+        prepare = {"tensorrt": with_empty_libraries, "pycuda": with_idle_libcuda,
+                   "cuda": lambda folder: {**os.environ, "PYTHONPATH": str(folder)}}[what]
+        subprocess.run([sys.executable, __file__, what, str(folder), "inside"], check=True, env=prepare(folder))
         return
-    facts = read_tensorrt() if what == "tensorrt" else read_cuda()
+    facts = {"tensorrt": read_tensorrt, "pycuda": read_pycuda, "cuda": read_cuda}[what]()
     path = FACTS / f"{what}-{facts['version']}.json"
     path.write_text(json.dumps(facts, indent=1, default=_plain) + "\n", encoding="utf-8")
     print(path.name, path.stat().st_size)

@@ -1,0 +1,63 @@
+"""The kernels that decode masks behind an engine: compiled where Triton is, held against the CPU's where the GPU is."""
+
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from zeroseg.artifact import Artifact
+from zeroseg.errors import UnavailableError, ZerosegError
+from zeroseg.export.parity import Case
+from zeroseg.kernels.mask_decode import mask_decode
+from zeroseg.runtime.trt_decode import FOLDER, NAMES
+from zeroseg.runtime.trt_engine import read_engine
+from zeroseg.runtime.trt_runner import TrtRunner
+
+REQUIRED = 0.999  # share of pixels; rounding differs where two segments tie
+
+
+def compile_kernels(folder: Path, sms: Iterable[int], report: Callable[[str], None]) -> bool:
+    """Write folder/kernels/sm_XX for every architecture; without Triton nothing is written and report told why."""
+    try:
+        from zeroseg.kernels.aot import choose_entries, compile_target, find_target
+
+        for sm in sms:
+            compile_target(find_target(f"sm_{sm}"), folder / FOLDER / f"sm_{sm}", choose_entries(",".join(NAMES)))
+    except (ImportError, UnavailableError, ZerosegError) as error:
+        shutil.rmtree(folder / FOLDER, ignore_errors=True)
+        report(f"no GPU kernels beside the engine ({error}); masks are decoded on the CPU")
+        return False
+    for path in (folder / FOLDER).rglob("*.ptx"):
+        path.unlink()  # the cubin is what runs
+    return True
+
+
+def check_decoding(engine: Path, cases: list[Case], report: Callable[[str], None]) -> float | None:
+    """Share of pixels with the same label whether the masks are decoded on the GPU or the CPU; None without kernels.
+
+    ZerosegError when it is below REQUIRED.
+    """
+    file = read_engine(engine)
+    runner = TrtRunner(Artifact(engine, file.sidecar, TrtRunner.backend))
+    try:
+        if not runner.can_decode:
+            return None
+        shares = []
+        for case in cases:
+            if len(case.image) > file.manifest.profile["image"][2][0]:
+                continue
+            feed = {"image": case.image, "label_embeddings": case.label_embeddings}
+            output, decoded = runner.run(feed), runner.decode(feed, case.size, file.sidecar.threshold)
+            best, which = output["segment_scores"].max(2), output["segment_scores"].argmax(2)
+            for b, table in enumerate(np.where(best >= np.float32(file.sidecar.threshold), which, -1)):
+                expected = mask_decode(output["segment_maps"][b], table, case.size)[0]
+                shares.append((decoded["label_map"][b] == expected).mean())
+    finally:
+        runner.close()
+    share = float(np.mean(shares))
+    if not share >= REQUIRED:
+        raise ZerosegError(f"{engine}: the kernels in {FOLDER}/ give the CPU's label to only {100 * share:.2f} % of "
+                           f"pixels; delete {FOLDER}/ to decode masks on the CPU")
+    report(f"masks decoded on the GPU: the CPU's label on {100 * share:.3f} % of pixels")
+    return share
