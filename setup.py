@@ -74,13 +74,37 @@ def native_library() -> Path | None:
     return library
 
 
+@functools.cache
+def cuda_library() -> Path | None:
+    """Build the CUDA library where ZEROSEG_CUDA=1 asks for it; a failure is an error. ZEROSEG_CUDA_ONLY="75;90" is for
+    those capabilities only."""
+    if os.environ.get("ZEROSEG_CUDA") != "1":
+        return None
+    build = HERE / "build" / "cuda"
+    shutil.rmtree(build, ignore_errors=True)
+    cmake = shutil.which("cmake") or "cmake"
+    output = build / "out"
+    for command in ([cmake, "-S", HERE, "-B", build, f"-DZEROSEG_LIBRARY_DIR={output}", "-DZEROSEG_CUDA=ON",
+                     f"-DZEROSEG_CUDA_ONLY={os.environ.get('ZEROSEG_CUDA_ONLY', '')}"],
+                    [cmake, "--build", build, "--config", "Release", "--target", "zeroseg_cuda"]):
+        try:
+            subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            reason = (getattr(error, "stderr", None) or getattr(error, "stdout", None) or str(error)).strip()
+            if "nvcc was not found" in reason:
+                reason = "nvcc was not found; install the CUDA toolkit or set CUDA_HOME"
+            raise SystemExit(f"zeroseg: ZEROSEG_CUDA=1, but the library cannot be built: {reason}") from None
+    [library] = output.glob("*zeroseg_cuda.*")
+    return library
+
+
 class BuildPy(build_py):
-    """Puts the library beside zeroseg/kernels/_native.py: in the wheel, or in an editable checkout."""
+    """Puts the libraries beside zeroseg/kernels/_native.py: in the wheel, or in an editable checkout."""
 
     def run(self):
         super().run()
-        if library := native_library():
-            target = HERE / "kernels" if self.editable_mode else Path(self.build_lib) / "zeroseg" / "kernels"
+        target = HERE / "kernels" if self.editable_mode else Path(self.build_lib) / "zeroseg" / "kernels"
+        for library in filter(None, (native_library(), cuda_library())):
             target.mkdir(parents=True, exist_ok=True)
             shutil.copy2(library, target / library.name)
 
@@ -89,7 +113,7 @@ class BdistWheel(bdist_wheel):
     """With the library, which ctypes loads, a wheel serves any Python 3 of this platform; without it, any machine."""
 
     def run(self):
-        self.root_is_pure = native_library() is None
+        self.root_is_pure = native_library() is None and cuda_library() is None
         self.distribution.has_ext_modules = lambda: not self.root_is_pure  # where `install` puts what it copies
         super().run()
 

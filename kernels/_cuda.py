@@ -1,6 +1,6 @@
 """The CUDA library: where it is, whether it can be used, and how it is called.
 
-It is built by CMake with -DZEROSEG_CUDA=ON, needs no torch, and is loaded by ctypes. Work is queued on the
+It is built by `ZEROSEG_CUDA=1 pip install .`, needs no torch, and is loaded by ctypes. Work is queued on the
 current stream of the tensors' device. In tests the same sources, compiled for the CPU (csrc/cuda/emulator.h), take CPU
 tensors.
 """
@@ -50,7 +50,7 @@ def _library() -> ctypes.CDLL | str:
     """The loaded library, or the reason why there is none."""
     path = Path(os.environ.get("ZEROSEG_CUDA_LIBRARY") or Path(__file__).resolve().parent / _NAME)
     if not path.is_file():
-        return f"{path.name} was not built; cmake -DZEROSEG_CUDA=ON builds it; see docs/kernels.md"
+        return f"{path.name} was not built; ZEROSEG_CUDA=1 pip install . builds it; see docs/kernels.md"
     try:
         library = ctypes.CDLL(str(path))
         found = library.zs_cuda_abi_version()

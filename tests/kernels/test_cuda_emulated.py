@@ -142,7 +142,7 @@ def test_what_it_cannot_do_is_said(emulated, monkeypatch):
             maps=1, labels=1, batch=1, segments=1, rows=1 << 20, columns=1, height=1 << 20, width=1, label_bytes=1))
     monkeypatch.setenv("ZEROSEG_CUDA_LIBRARY", "nowhere/libzeroseg_cuda.so")
     _cuda._library.cache_clear()
-    with pytest.raises(UnavailableError, match="cmake -DZEROSEG_CUDA=ON builds it"):
+    with pytest.raises(UnavailableError, match="ZEROSEG_CUDA=1 pip install . builds it"):
         preprocess_batch(torch.zeros(1, 2, 2, 3, dtype=torch.uint8), (1, 1), (0, 0, 0), (1, 1, 1), "cuda")
 
 

@@ -137,13 +137,15 @@ def _tensorrt() -> str:
 
 
 def _kernels() -> Iterator[tuple[str, str]]:
-    from zeroseg.kernels import mask_decode, preprocess
+    from zeroseg.kernels import _cuda, mask_decode, preprocess, tint
 
-    for op in (mask_decode, preprocess):
+    for op in (mask_decode, preprocess, tint):
         reasons = {name: why_not() for name, why_not in op.IMPLEMENTATIONS.items()}
         chosen = next(name for name, reason in reasons.items() if reason is None)
         rest = "".join(f"; not {name}: {reason}" for name, reason in reasons.items() if reason)
         yield op.__name__.rsplit(".", 1)[-1], f"{chosen}{rest}"
+    reason = _cuda.missing()
+    yield "CUDA library", f"no: {reason}" if reason else "yes"
 
 
 def _bundled() -> str:
