@@ -6,6 +6,7 @@ labels of one list want the same colour does the later one take its next choice.
 
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -25,6 +26,12 @@ _PAPER, _INK = (24, 24, 24), (240, 240, 240)
 
 def label_colors(labels: Sequence[str]) -> np.ndarray:
     """The (N, 3) uint8 RGB colours of N labels, all different for up to 36 of them."""
+    return _colors(tuple(labels)).copy()
+
+
+@lru_cache(maxsize=8)
+def _colors(labels: tuple[str, ...]) -> np.ndarray:
+    """Kept, as every frame asks again: 1,200 labels take milliseconds."""
     shades = [PALETTE, (PALETTE * 0.6).astype(np.uint8), (PALETTE * 0.5 + 127).astype(np.uint8)]
     taken: list[set[int]] = [set() for _ in shades]
     colors = np.empty((len(labels), 3), np.uint8)

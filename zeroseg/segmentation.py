@@ -11,6 +11,8 @@ from zeroseg import drawing
 from zeroseg.errors import missing_extra
 from zeroseg.masks import bounding_box, encode_label_map
 
+_COUNTED_AT_ONCE = 1 << 16  # pixels
+
 
 class Region(NamedTuple):
     """One label that was found. score: of its best segment; area: in pixels, and as a share of the photo."""
@@ -58,8 +60,9 @@ class Segmentation:
     def found(self) -> list[Region]:
         """The labels that hold at least one pixel, largest first."""
         areas = np.zeros(len(self.labels) + 1, np.int64)
-        for row in self.label_map:  # row by row: bincount widens its input to 64 bits
-            areas += np.bincount(row + 1, minlength=len(areas))
+        step = max(1, _COUNTED_AT_ONCE // max(1, self.label_map.shape[1]))
+        for top in range(0, len(self.label_map), step):  # in strips: bincount widens its input to 64 bits
+            areas += np.bincount(self.label_map[top:top + step].ravel() + 1, minlength=len(areas))
         regions = []
         for index in np.flatnonzero(areas[1:]):
             area_px = int(areas[index + 1])
