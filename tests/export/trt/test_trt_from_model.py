@@ -1,0 +1,93 @@
+"""zeroseg-export --trt from a model.pt: through the export's own gate first, in the precision asked for."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from zeroseg.errors import ZerosegError
+from zeroseg.export.parity import draw_scene
+from zeroseg.export.trt.kernels import compile_kernels
+
+pytest.importorskip("torch")
+pytest.importorskip("onnxscript")
+onnx = pytest.importorskip("onnx")
+
+
+@pytest.fixture(scope="module")
+def model_pt(make_model, sidecar, tmp_path_factory):
+    from zeroseg.model import save_checkpoint
+
+    path = tmp_path_factory.mktemp("model") / "model.pt"
+    save_checkpoint(path, make_model("vit"), sidecar=sidecar)
+    return path
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    path = tmp_path_factory.mktemp("photo") / "scene.png"
+    Image.fromarray(draw_scene(np.random.default_rng(0), (72, 96))).save(path)
+    return path
+
+
+def invoke(*arguments):
+    from zeroseg.export.cli import main
+
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_engine_of_a_model_comes_from_its_checked_export(model_pt, photo, install, tmp_path):
+    """Two tables: the export against PyTorch, the engine against PyTorch. Precision is in the ONNX, in no flag."""
+    trt = install(version="11.4.0.106")
+    done = invoke(model_pt, "--trt", "--precision", "fp16", "--photo", photo, "-o", tmp_path / "x.engine")
+    assert done.exit_code == 0, done.output
+    assert done.output.count("same label on") == 2
+    manifest = json.loads((tmp_path / "x.engine.json").read_text())["engine"]
+    assert (manifest["precision"], manifest["onnx_file"]) == ("fp16", "x.onnx")
+    assert trt.record.flags == set()
+    weights = onnx.load(tmp_path / "x.onnx").graph.initializer
+    assert any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in weights)
+
+
+def test_export_that_fails_its_gate_never_reaches_tensorrt(model_pt, photo, install, tmp_path, monkeypatch):
+    """What the gate itself refuses is tested in tests/export."""
+    from zeroseg.export import run
+
+    def refuse(model, out, options, report):
+        raise ZerosegError(f"{out}: not written, the masks differ")
+
+    trt = install()
+    monkeypatch.setattr(run, "export_file", refuse)
+    done = invoke(model_pt, "--trt", "--photo", photo, "-o", tmp_path / "x.engine")
+    assert done.exit_code == 1 and done.output.endswith("x.onnx: not written, the masks differ\n")
+    assert trt.record.network_flags is None and not list(tmp_path.iterdir())
+
+
+def test_datacenter_kernels_fit_into_the_bundle(tmp_path):
+    """In a process of its own, because this one may interpret kernels."""
+    pytest.importorskip("triton")
+    from zeroseg.export.trt.bundle import LIMIT_MB, TARGETS
+
+    assert {90, 100, 120} <= set(TARGETS["datacenter"].sms)
+    code = ("import sys; from pathlib import Path; from zeroseg.export.trt.kernels import compile_kernels; "
+            "sys.exit(not compile_kernels(Path(sys.argv[1]), (100, 120), print))")
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for sm in (100, 120):
+        names = sorted(path.name for path in (tmp_path / f"kernels/sm_{sm}").iterdir())
+        assert names == ["manifest.json", "mask_decode_int16.cubin", "segment_labels.cubin", "zeroseg_kernels.h"]
+    size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    assert size / 2 * len(TARGETS["datacenter"].sms) / 1e6 < LIMIT_MB / 4
+
+
+def test_without_a_compiler_the_reason_is_said(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zeroseg.kernels.aot", None)
+    lines = []
+    assert compile_kernels(tmp_path, (90,), lines.append) is False
+    assert "no GPU kernels beside the engine" in lines[0] and not list(tmp_path.iterdir())
