@@ -146,6 +146,32 @@ def test_labels_change_without_reload(color_model):
     assert [r.label for r in segmenter.set_labels(one).segment(flag()).found] == ["night"]
 
 
+def test_a_larger_short_side_finds_a_smaller_thing(color_model):
+    """A red stripe of 6 of 256 pixels is a fraction of a patch of 16 at short side 64, and more than one at 768."""
+    image = np.zeros((256, 384, 3), np.uint8)
+    image[:, 90:96] = [255, 0, 0]
+    sizes = {}
+    for short_side in (None, 768):
+        segmenter = Segmenter.load(color_model, threads=1, short_side=short_side).set_labels(PACK)
+        run = segmenter.runner.run
+
+        def seen(feed, run=run, short_side=short_side):
+            sizes[short_side] = feed["image"].shape[2:]
+            return run(feed)
+
+        segmenter.runner.run = seen
+        result = segmenter.segment(image)
+        assert [region.label for region in result.found] == ([] if short_side is None else ["rose"])
+    assert sizes == {None: (64, 96), 768: (768, 1152)}
+
+
+@pytest.mark.parametrize("short_side", [0, -1, 31, 4097])
+def test_a_short_side_that_no_network_takes(color_model, short_side):
+    with pytest.raises(ZerosegError) as error:
+        Segmenter.load(color_model, short_side=short_side)
+    assert str(error.value) == f"short side: expected 32 to 4096 pixels for this model, got {short_side}"
+
+
 @pytest.mark.parametrize(("labels", "message"), [
     ("cat,dog", r"expected a list of words or a labels.npz, got 'cat,dog'"),
     ("nowhere.npz", "no such label pack"),

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from zeroseg.errors import ZerosegError
 
+LIVE_SHARE = 8 / 9  # of a photo's short side: a fifth less work, for 1.2 mIoU of the bundled model's 52.1
 MAX_PIXELS = 128_000_000  # a decoded photo, its labels, confidence and overlay take some 15 bytes per pixel together
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm",
                       ".pgm", ".pbm", ".jp2", ".tga", ".ico", ".avif"})
@@ -73,12 +74,13 @@ def network_size(size: tuple[int, int], short_side: int, max_long_side: int, mul
 
 
 def live_short_side(size: tuple[int, int], short_side: int) -> int:
-    """The short side for a live picture of size (H, W): one wider than 4:3 is seen with no more pixels than a 4:3 one.
+    """The short side for a live picture of size (H, W), where photos have short_side: LIVE_SHARE of it.
 
-    So a widescreen camera is as fast as another: 720p with short_side 288 goes in at 448 x 256, not 512 x 288.
+    One wider than 4:3 is seen with no more pixels than a 4:3 one, so that a widescreen camera is as fast as another:
+    with short_side 288, 720p goes in at 384 x 224 and not 512 x 288.
     """
-    aspect = max(size) / min(size)
-    return short_side if aspect <= 4 / 3 else max(1, round(short_side * (4 / 3 / aspect) ** 0.5))
+    aspect = max(4 / 3, max(size) / min(size))
+    return max(1, round(LIVE_SHARE * short_side * (4 / 3 / aspect) ** 0.5))
 
 
 def _limit() -> str:

@@ -11,6 +11,7 @@ at least the threshold, else it is background.
 
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,8 @@ from zeroseg.segmentation import Segmentation
 if TYPE_CHECKING:
     from zeroseg.words import LabelPack
 
+SHORT_SIDE_MAX = 4096  # px; attention over the patches of such a photo already takes gigabytes
+
 
 class Segmenter:
     """A model and the labels it looks for. Load once, set labels as often as wanted, segment many photos."""
@@ -37,11 +40,13 @@ class Segmenter:
         self.pack: LabelPack | None = None
 
     @classmethod
-    def load(cls, path_or_name=None, backend: str = "auto", threads: int | None = None) -> "Segmenter":
+    def load(cls, path_or_name=None, backend: str = "auto", threads: int | None = None,
+             short_side: int | None = None) -> "Segmenter":
         """Open a model: a file, the name of a bundled one, an open_clip model's, or None for the default.
 
         backend "auto" goes by the kind of file (.onnx onnxruntime, .pt torch); threads None takes all CPU threads.
         open_clip:ARCH/TAG and open_clip:ARCH/FILE run open_clip's towers without training (docs/open_clip.md).
+        short_side: pixels of a photo's short side at the network, None for the model's own; less is faster and coarser.
         Raises ZerosegError in one line when it cannot.
         """
         if is_dense_name(path_or_name):
@@ -49,9 +54,22 @@ class Segmenter:
                 from zeroseg.dense.model import open_dense
             except ModuleNotFoundError as error:
                 raise missing_extra(error.name, "train", "an open_clip model") from error
-            return cls(*open_dense(path_or_name, backend, threads))
+            return cls(*open_dense(path_or_name, backend, threads))._seeing(short_side)
         artifact = read_artifact(path_or_name, backend)
-        return cls(open_runner(artifact, threads), artifact.sidecar)
+        return cls(open_runner(artifact, threads), artifact.sidecar)._seeing(short_side)
+
+    def _seeing(self, short_side: int | None) -> "Segmenter":
+        """Self, with another size of photos at the network unless None; the cap of the long side grows along."""
+        if short_side is not None:
+            spec, least = self.sidecar.input, max(self.sidecar.input.multiple, self.sidecar.dense.window
+                                                  if self.sidecar.dense else 0)
+            if not least <= short_side <= SHORT_SIDE_MAX:
+                raise ZerosegError(f"short side: expected {least} to {SHORT_SIDE_MAX} pixels for this model, "
+                                   f"got {short_side}")
+            longest = round(spec.max_long_side * max(1.0, short_side / spec.short_side))
+            spec = replace(spec, short_side=short_side, max_long_side=longest)
+            self.sidecar = replace(self.sidecar, input=spec)
+        return self
 
     def set_labels(self, labels, text: str = "auto") -> "Segmenter":
         """Say what to look for: a list of words, a LabelPack, or the path of a labels.npz; returns self.

@@ -7,7 +7,7 @@ import click
 
 from zeroseg.artifact import BACKENDS
 from zeroseg.cli import Command
-from zeroseg.commands.live_options import LOOK, NAMES, SERVER, SOURCE, VIDEO_FILES, options
+from zeroseg.commands.live_options import LOOK, NAMES, NETWORK, SERVER, SOURCE, VIDEO_FILES, options
 
 KINDS = ("overlay", "labels", "json", "contact")
 PHOTO_KINDS = "overlay,labels,json"  # what photos get by default
@@ -67,6 +67,7 @@ class SaveList(click.ParamType):
               help=f"What runs the network: auto, {', '.join(BACKENDS)}.")
 @click.option("--threads", type=click.IntRange(1), metavar="N",
               help="CPU threads.  [default: all this process may use]")
+@options(NETWORK)
 @click.pass_context
 def infer(ctx, sources, save, **given):
     """Find what you name in photos, videos, cameras and streams.
@@ -95,7 +96,7 @@ def infer(ctx, sources, save, **given):
         raise click.UsageError("Missing argument 'SOURCE...': a picture, folder, video or address, or --camera 0")
     moving = any(kind_of(source) != "pictures" for source in sources)
     photo_options = {name: given[name] for name in ("labels", "text", "threshold", "out", "alpha", "model", "backend",
-                                                    "threads")}
+                                                    "threads", "short_side")}
     if not (moving or (save and save.video) or given["jsonl"] or given["serve"]):
         for name in (*NAMES["source"], *NAMES["look"], *NAMES["server"], "rle", "headless"):
             if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:

@@ -38,6 +38,7 @@ class InferOptions:
     model: str | None
     backend: str
     threads: int | None
+    short_side: int | None = None
 
 
 def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
@@ -45,7 +46,8 @@ def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
     labels = parse_labels(options.labels)
     photos, failed = find_photos(sources)
     asked = len(photos) + failed
-    segmenter = Segmenter.load(options.model, options.backend, options.threads).set_labels(labels, text=options.text)
+    segmenter = Segmenter.load(options.model, options.backend, options.threads, options.short_side)
+    segmenter.set_labels(labels, text=options.text)
     guessed = guessed_words(segmenter.pack)
     for line in approximate_words(segmenter.pack):
         click.echo(line)

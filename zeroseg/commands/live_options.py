@@ -21,6 +21,11 @@ class Size(click.ParamType):
         return int(width), int(height)
 
 
+NETWORK = [
+    click.option("--short-side", type=click.IntRange(1), metavar="PX",
+                 help="Short side of the picture at the network: less is faster, more is finer.  [default: the "
+                      "model's own; of live pictures some less]"),
+]
 SOURCE = [
     click.option("--camera", metavar="N|DEVICE", help="Camera by number or device file, such as 0 or /dev/video0."),
     click.option("--size", type=Size(), metavar="WxH",

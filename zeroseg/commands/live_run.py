@@ -55,6 +55,7 @@ class LiveOptions:
     model: str | None = None
     backend: str = "auto"
     threads: int | None = None
+    short_side: int | None = None
 
 
 def run_live(sources: list[str], options: LiveOptions, started: float) -> None:
@@ -69,13 +70,14 @@ def run_live(sources: list[str], options: LiveOptions, started: float) -> None:
     source = open_any(sources, options, pictures, say=lambda line: tqdm.write(line, file=sys.stderr))
     try:
         video = _video_path(sources, source, options)
-        segmenter = Segmenter.load(options.model, options.backend, options.threads)
+        segmenter = Segmenter.load(options.model, options.backend, options.threads, options.short_side)
         segmenter.set_labels(labels, text=options.text)
         for line in approximate_words(segmenter.pack):
             echo(line)
         sinks = make_sinks(source, options, video)
         smoothing_s = options.smooth if options.smooth is not None else (0.0 if pictures else SMOOTHING_S)
-        pipeline = Pipeline(source, segmenter, sinks, smoothing_s, threshold=options.threshold, alpha=options.alpha,
+        pipeline = Pipeline(source, segmenter, sinks, smoothing_s, options.short_side is not None,
+                            threshold=options.threshold, alpha=options.alpha,
                             legend=options.legend and not options.serve, figures=options.figures)
     except BaseException:
         source.close()
@@ -105,7 +107,7 @@ def serve_photos(options: LiveOptions) -> None:
     from zeroseg.live.server import Server, check_exposure
 
     check_exposure(options.host, options.token, options.insecure)
-    segmenter = Segmenter.load(options.model, options.backend, options.threads)
+    segmenter = Segmenter.load(options.model, options.backend, options.threads, options.short_side)
     segmenter.set_labels(parse_labels(options.labels), text=options.text)
     for line in approximate_words(segmenter.pack):
         click.echo(line)

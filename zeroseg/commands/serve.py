@@ -3,7 +3,7 @@
 import click
 
 from zeroseg.cli import Command
-from zeroseg.commands.live_options import LOOK, NAMES, SERVER, SOURCE, TRITON, options
+from zeroseg.commands.live_options import LOOK, NAMES, NETWORK, SERVER, SOURCE, TRITON, options
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,6 +21,7 @@ from zeroseg.commands.live_options import LOOK, NAMES, SERVER, SOURCE, TRITON, o
 @click.option("--backend", default="auto", show_default=True, metavar="NAME", help="What runs the network.")
 @click.option("--threads", type=click.IntRange(1), metavar="N",
               help="CPU threads.  [default: all this process may use]")
+@options(NETWORK)
 @click.option("--engine", type=click.Choice(["own", "triton"]), default="own", show_default=True,
               help="own: one photo at a time, in this process. triton: the Triton Inference Server beside it, which "
                    "runs the photos of many clients in batches and answers over its HTTP and gRPC too.")
@@ -48,6 +49,8 @@ def serve(source, camera, labels, engine, **given):
     triton = {name: given.pop(name) for name in NAMES["triton"]}
     if engine == "triton" and source is not None:
         raise click.UsageError("--engine triton serves photos only; leave the SOURCE out, or use --engine own")
+    if engine == "triton" and given["short_side"] is not None:
+        raise click.UsageError("--short-side: --engine triton runs photos at the model's own size; use --engine own")
     live = LiveOptions(labels=labels, serve=True, **given)
     if engine == "triton":
         from zeroseg.commands.serve_triton import serve_triton

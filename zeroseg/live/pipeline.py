@@ -58,15 +58,17 @@ class Pipeline:
     """One source, one model, any sinks.
 
     segmenter  its labels are the first settings; smoothing_s is the time constant of zeroseg.live.smoothing, 0 off.
+    photo_size  live pictures go in at the size the segmenter has for photos, not at live_short_side's.
     """
 
     def __init__(self, source: Source, segmenter: Segmenter, sinks: Sequence[Sink] = (), smoothing_s: float = 0.0,
-                 **settings):
+                 photo_size: bool = False, **settings):
         self.source, self.sinks = source, list(sinks)
         self.settings = Settings(segmenter.pack, **settings)
         self._smoother = SmoothingRunner(segmenter.runner, smoothing_s)
         self._segmenter = Segmenter(self._smoother, segmenter.sidecar)
         self._sidecar, self._frame_size = segmenter.sidecar, None
+        self._live_size = source.live and not photo_size
         self.figures = Figures()
         self.error: Exception | None = None
         self._captured = Handoff(newest=source.live)
@@ -183,7 +185,7 @@ class Pipeline:
         settings = self.settings
         wait_ms = 0.0 if again else 1000 * (time.perf_counter() - frame.captured_s) - frame.capture_ms
         self._segmenter.pack = settings.pack
-        if self.source.live and self._frame_size != (size := frame.image.shape[:2]):
+        if self._live_size and self._frame_size != (size := frame.image.shape[:2]):
             spec = self._sidecar.input
             spec = replace(spec, short_side=live_short_side(size, spec.short_side))
             self._segmenter.sidecar, self._frame_size = replace(self._sidecar, input=spec), size
