@@ -2,7 +2,7 @@
 
 "Displayed" means drawn and encoded as the JPEG that the page sends. The test pattern is a live source at 30 frames per
 second, whose newest frame is taken; the video file is played at its own pace, likewise. Recovery is the time from an
-MJPEG server's return on loopback to the first frame shown from it.
+MJPEG or an RTSP server's return on loopback to the first frame shown from it.
 
     python bench/live.py                 a short look
     python bench/live.py --full          ten minutes per source, for the memory
@@ -68,13 +68,15 @@ def main(model, labels, threads, seconds, full, sizes, viewers, plot):
                 show(rows[-1])
                 alone = next(row["fps"] for row in rows if row["source"] == f"test {size}")
                 click.echo(f"  with {viewers} viewers {rows[-1]['fps'] / alone:.0%} of the frame rate without")
-        recovery_s = recovery(segmenter)
-        click.echo(f"stream killed and restored: first frame shown after {recovery_s:.2f} s")
+        recovery_s = {}
+        for kind in ("mjpeg", "rtsp"):
+            recovery_s[kind] = round(recovery(segmenter, kind), 3)
+            click.echo(f"{kind} stream killed and restored: first frame shown after {recovery_s[kind]:.2f} s")
     if plot is not None:
         draw_plot(rows, plot)
     click.echo(json.dumps({
         "zeroseg": zeroseg.__version__, "machine": platform.machine(), "cores": len(os.sched_getaffinity(0)),
-        "load_before": rows[0]["load"], "threads": threads, "seconds": seconds, "recovery_s": round(recovery_s, 3),
+        "load_before": rows[0]["load"], "threads": threads, "seconds": seconds, "recovery_s": recovery_s,
         "rows": [{key: value for key, value in row.items() if key not in ("memory_mib", "latencies_ms")}
                  for row in rows]}))
 
@@ -157,18 +159,21 @@ class _Viewer:
         self._socket.close()
 
 
-def recovery(segmenter, away_s: float = 3.0) -> float:
-    """Seconds from the return of an MJPEG server to the first frame shown from it."""
+def recovery(segmenter, kind: str, away_s: float = 3.0) -> float:
+    """Seconds from the return of an MJPEG or RTSP server to the first frame shown from it."""
     from zeroseg.bench.loopback import MjpegServer
+    from zeroseg.bench.loopback_rtsp import RtspServer
     from zeroseg.live.board import Board
     from zeroseg.live.pattern import TestPattern
     from zeroseg.live.sources import open_source
 
-    camera = MjpegServer(TestPattern("test://?size=640x360").picture, rate=15)
+    camera = {"mjpeg": MjpegServer, "rtsp": RtspServer}[kind](TestPattern("test://?size=640x360").picture, rate=15)
     pipeline = _pipeline(open_source(camera.url), segmenter)
     pipeline.sinks.append(Board())
     pipeline.start()
-    time.sleep(1.5)
+    while not pipeline.figures.frames:
+        time.sleep(0.01)
+    time.sleep(1.0)
     camera.kill()
     time.sleep(away_s)
     before = pipeline.figures.frames
