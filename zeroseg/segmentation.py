@@ -35,7 +35,8 @@ class Segmentation:
     segment_labels  (K,) int16, the label of each segment, -1 for background.
     segment_scores  (K, N) float32, every segment's score for every label; higher is better.
     threshold       the score below which a segment became background.
-    approximate     per label, whether its meaning was guessed; nearest, the known words it was then placed near.
+    marks           per label "" (known by heart), "~" (approximate) or "?" (a guess); nearest, the known words it was
+                    then placed near.
     timings_ms      milliseconds per stage: load, preprocess, network, decode.
     """
 
@@ -47,9 +48,14 @@ class Segmentation:
     segment_scores: np.ndarray
     threshold: float
     model: str
-    approximate: list[bool]
+    marks: list[str]
     nearest: list[list[str]]
     timings_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def approximate(self) -> list[bool]:
+        """Per label, whether it is not known by heart."""
+        return [bool(mark) for mark in self.marks]
 
     @property
     def scores(self) -> np.ndarray:
@@ -82,13 +88,13 @@ class Segmentation:
     def overlay(self, alpha: float = 0.5, legend: bool = True) -> Image.Image:
         """The photo with its segments tinted; alpha 0 (outlines only) to 1 (flat colour).
 
-        The legend stands under the photo and marks approximate words with ~; without it the picture has the photo's
+        The legend stands under the photo and marks words as `marks` has it; without it the picture has the photo's
         size.
         """
         picture = drawing.blend(self.image, self.label_map, self.colors, alpha)
         if not legend:
             return Image.fromarray(picture)
-        entries = [(self.colors[r.index], f"{'~' if self.approximate[r.index] else ''}{r.label}  {r.score:.2f}")
+        entries = [(self.colors[r.index], f"{self.marks[r.index]}{r.label}  {r.score:.2f}")
                    for r in self.found]
         return drawing.with_legend(picture, entries or [((24, 24, 24), "nothing found above the threshold")])
 

@@ -140,7 +140,7 @@ class Segmenter:
         return Segmentation(
             image=photo, label_map=label_map, confidence=confidence, labels=list(pack.names),
             segment_labels=table, segment_scores=segment_scores, threshold=float(threshold), model=self.sidecar.name,
-            approximate=[not known for known in pack.known], nearest=pack.nearest,
+            marks=pack.marks, nearest=pack.nearest,
             timings_ms={stage: 1000 * (end - start) for stage, start, end in zip(stages, clock, clock[1:])})
 
     def _own_text_vectors(self, names: list[str]) -> np.ndarray:

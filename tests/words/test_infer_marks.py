@@ -3,7 +3,9 @@
 import numpy as np
 
 from zeroseg import LabelPack, embed_labels
-from zeroseg.commands.infer_run import approximate_words, guessed_words
+from zeroseg.commands.infer_run import approximate_words
+from zeroseg.live.picture import legend_rows
+from zeroseg.segmentation import Segmentation
 
 
 def test_marks_tell_nouns_from_guesses():
@@ -11,12 +13,25 @@ def test_marks_tell_nouns_from_guesses():
     vectors, known, nearest = embed_labels(labels)
     pack = LabelPack(labels, vectors, known=known, nearest=nearest)
     lines = list(approximate_words(pack))
-    assert guessed_words(pack) == {"zorgblat"}
+    assert pack.marks == ["", "~", "?"]
     assert lines[0].startswith("~ tabby: ") and "near cat, kitten, dog" in lines[0]
     assert lines[1].startswith("? zorgblat: no English noun") and len(lines) == 2
 
 
 def test_a_pack_with_names_that_are_no_text_is_marked_too():
     pack = LabelPack(["...", "x" * 300, "cat"], np.eye(3, 512, dtype=np.float32), known=np.zeros(3, bool))
-    assert guessed_words(pack) == {"...", "x" * 300}
     assert [line[0] for line in approximate_words(pack)] == ["?", "?", "~"]
+
+
+def test_legends_mark_words_as_the_command_line_does():
+    labels = ["cat", "tabby", "zorgblat"]
+    vectors, known, nearest = embed_labels(labels)
+    pack = LabelPack(labels, vectors, known=known, nearest=nearest)
+    label_map = np.repeat(np.array([0, 1, 1, 2, 2, 2], np.int16), 2)[None]
+    result = Segmentation(
+        image=np.zeros((1, 12, 3), np.uint8), label_map=label_map, confidence=np.ones((1, 12), np.float32),
+        labels=labels, segment_labels=np.arange(3, dtype=np.int16), segment_scores=np.eye(3, dtype=np.float32),
+        threshold=0.5, model="drawn", marks=pack.marks, nearest=pack.nearest)
+    rows = [text for _, text in legend_rows(result, result.colors)]
+    assert rows == ["?zorgblat  1.00  50%", "~tabby  1.00  33%", "cat  1.00  17%"]
+    assert result.approximate == [False, True, True]

@@ -48,7 +48,6 @@ def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
     asked = len(photos) + failed
     segmenter = Segmenter.load(options.model, options.backend, options.threads, options.short_side)
     segmenter.set_labels(labels, text=options.text)
-    guessed = guessed_words(segmenter.pack)
     for line in approximate_words(segmenter.pack):
         click.echo(line)
     outputs = plan_outputs(photos, options)
@@ -64,7 +63,7 @@ def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
                 failed += 1
                 bar.write(f"Error: {error or 'out of memory'}", file=sys.stderr)
             else:
-                bar.write("\n".join(report(photo, result, write_ms, outputs[photo], guessed)))
+                bar.write("\n".join(report(photo, result, write_ms, outputs[photo])))
             bar.update()
     if "contact" in options.save and sheet:
         save_atomically(options.out / CONTACT_NAME, drawing.contact_sheet(sheet))
@@ -149,29 +148,13 @@ def plan_outputs(photos: list[Path], options: InferOptions) -> dict[Path, dict[s
     return outputs
 
 
-def guessed_words(pack) -> set[str]:
-    """The labels of a pack that are no English noun, so that even their approximate place is a guess."""
-    doubtful = [name for name, known in zip(pack.names, pack.known, strict=True) if not known]
-    return {name for name in doubtful if _is_guess(name)}
-
-
-def _is_guess(name: str) -> bool:
-    from zeroseg.words import explain
-
-    try:
-        return explain([name])[0].kind == "guess"
-    except ValueError:  # a pack may hold names that are no words at all
-        return True
-
-
 def approximate_words(pack) -> Iterator[str]:
     """A line for every label that was not known by heart."""
-    guessed = guessed_words(pack)
-    for name, known, nearest in zip(pack.names, pack.known, pack.nearest, strict=True):
+    for name, mark, nearest in zip(pack.names, pack.marks, pack.nearest, strict=True):
         near = f", near {', '.join(nearest[:3])}" if nearest else ""
-        if name in guessed:
+        if mark == "?":
             yield f"? {name}: no English noun; its meaning is guessed{near}"
-        elif not known:
+        elif mark:
             yield f"~ {name}: not a word the model knows by heart; its meaning is approximate{near}"
 
 
@@ -206,12 +189,12 @@ def save_atomically(path: Path, picture) -> None:
         partial.unlink(missing_ok=True)
 
 
-def report(photo: Path, result: Segmentation, write_ms: float, files: dict[str, Path], guessed: set[str]) -> list[str]:
+def report(photo: Path, result: Segmentation, write_ms: float, files: dict[str, Path]) -> list[str]:
     """What a person reads about one photo."""
     height, width = result.label_map.shape
     lines = [f"{photo}  {width} x {height}"]
     for region in result.found:
-        mark = "?" if region.label in guessed else "~" if result.approximate[region.index] else " "
+        mark = result.marks[region.index] or " "
         lines.append(f" {mark} {region.label:<20} score {region.score:.3f}  {region.area:6.1%} of the photo")
     if not result.found:
         best = int(result.scores.argmax())

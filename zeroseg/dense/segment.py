@@ -68,7 +68,7 @@ def segment_dense(runner: Runner, sidecar: Sidecar, pack: LabelPack, photo: np.n
     return DenseSegmentation(
         image=photo, label_map=label_map, confidence=confidence, labels=list(pack.names),
         segment_labels=np.arange(len(pack), dtype=np.int16), segment_scores=asked.max((1, 2))[None],
-        threshold=float(threshold), model=sidecar.name, approximate=[not known for known in pack.known],
+        threshold=float(threshold), model=sidecar.name, marks=pack.marks,
         nearest=pack.nearest, timings_ms={"load": load_ms, **timings}, place_scores=asked)
 
 

@@ -78,28 +78,15 @@ def read_picture(data: bytes, pixel_limit: int):
         raise HTTPException(415, str(error)) from error
 
 
-def marks(pack: LabelPack) -> list[str]:
-    """Per label "" (known by heart), "~" (approximate) or "?" (a guess), as the command line marks them."""
-    from zeroseg.words import explain
-
-    found = []
-    for name, known in zip(pack.names, pack.known):
-        try:
-            found.append("" if known else "?" if explain([name])[0].kind == "guess" else "~")
-        except ValueError:
-            found.append("?")
-    return found
-
-
 def hex_color(color) -> str:
     """Three numbers in [0, 255] as #rrggbb."""
     return "#" + bytes(int(c) for c in color).hex()
 
 
-def photo_document(result: Segmentation, overlay: bool, alpha: float, marked: list[str]) -> dict:
+def photo_document(result: Segmentation, overlay: bool, alpha: float) -> dict:
     """Segmentation.to_dict(), with each label's colour and mark, and the overlay as a data URL by option."""
     document = result.to_dict()
-    for entry, color, mark in zip(document["labels"], result.colors, marked):
+    for entry, color, mark in zip(document["labels"], result.colors, result.marks):
         entry |= {"color": hex_color(color), "mark": mark}
         if not math.isfinite(entry["score"]):
             entry["score"] = None

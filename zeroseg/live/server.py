@@ -31,7 +31,7 @@ from zeroseg.live.board import Board, to_png
 from zeroseg.live.guard import LOCAL, Guard, check_exposure
 from zeroseg.live.metrics import CONTENT_TYPE, metrics_text
 from zeroseg.live.pipeline import Pipeline
-from zeroseg.live.rest import LABELS_MAX, WAITING_MAX, Photos, hex_color, marks, photo_document
+from zeroseg.live.rest import LABELS_MAX, WAITING_MAX, Photos, hex_color, photo_document
 from zeroseg.segmenter import Segmenter
 
 __all__ = ["Server", "check_exposure", "make_app"]
@@ -74,7 +74,7 @@ def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, toke
     problem: why photos cannot be segmented at this moment, for /healthz; None where nothing is wrong.
     """
     photos = Photos(segmenter, text, at_once=at_once, waiting=waiting)
-    page = {"pack": segmenter.pack, "marks": marks(segmenter.pack)}  # without a pipeline the page's words live here
+    page = {"pack": segmenter.pack}  # without a pipeline the page's words live here
 
     @contextlib.asynccontextmanager
     async def lifespan(_):
@@ -84,13 +84,8 @@ def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, toke
     app = FastAPI(title="zeroseg", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan,
                   description="Open-vocabulary segmentation: name what you look for, get masks.")
 
-    def current_marks(pack) -> list[str]:
-        if page["pack"] is not pack:
-            page["marks"], page["pack"] = marks(pack), pack
-        return page["marks"]
-
     def state() -> dict:
-        return page_state(segmenter, pipeline, board, page["pack"], current_marks)
+        return page_state(segmenter, pipeline, board, page["pack"])
 
     state_text = _StateText(state)
 
@@ -144,7 +139,7 @@ def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, toke
              responses=_problems(400, 401, 403, 413, 422))
     async def put_labels(asked: Labels) -> dict:
         pack = await asyncio.to_thread(photos.pack, asked.labels)
-        current_marks(pack)
+        page["pack"] = pack
         if pipeline is not None:
             pipeline.change(pack=pack)
         return state()
@@ -176,7 +171,7 @@ def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, toke
             threshold = settings.threshold
         result = await photos.segment(await image.read(), pack, threshold)
         if format == "json":
-            return JSONResponse(await asyncio.to_thread(photo_document, result, overlay, alpha, marks(pack)))
+            return JSONResponse(await asyncio.to_thread(photo_document, result, overlay, alpha))
         picture = await asyncio.to_thread(result.label_picture if format == "labels" else lambda: result.overlay(alpha))
         return Response(await asyncio.to_thread(to_png, picture), media_type="image/png")
 
@@ -193,12 +188,12 @@ def _file(name: str, kind: str):
     return send
 
 
-def page_state(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, pack, marks_of) -> dict:
+def page_state(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, pack) -> dict:
     """What the page shows beside the picture, ready for JSON."""
     settings = pipeline.settings if pipeline is not None else None
     pack = settings.pack if settings else pack
     document = {"model": segmenter.sidecar.name, "backend": segmenter.runner.backend, "live": pipeline is not None,
-                "labels": list(pack.names), "marks": marks_of(pack), "viewers": board.viewers,
+                "labels": list(pack.names), "marks": pack.marks, "viewers": board.viewers,
                 "nearest": [list(near[:3]) for near in pack.nearest],
                 "threshold_default": segmenter.sidecar.threshold}
     if pipeline is None:
@@ -214,13 +209,12 @@ def page_state(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, pa
     if output is not None:
         result = output.result
         areas = {region.index: region.area for region in result.found}
-        found_marks = marks_of(pack) if result.labels == list(pack.names) else [""] * len(result.labels)
         document["size"] = [int(side) for side in result.label_map.shape]
         document["legend"] = [
             {"label": name, "mark": mark, "color": hex_color(color),
              "score": round(float(score), 4) if math.isfinite(score) else None, "area": round(areas.get(i, 0.0), 5)}
             for i, (name, mark, color, score)
-            in enumerate(zip(result.labels, found_marks, result.colors, result.scores))]
+            in enumerate(zip(result.labels, result.marks, result.colors, result.scores))]
     return document
 
 

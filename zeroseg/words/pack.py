@@ -7,6 +7,7 @@ labels.npz holds names (n,) str, vectors (n, D) float and space (a str), and may
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,11 @@ class LabelPack:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @cached_property
+    def marks(self) -> list[str]:
+        """How each name is to be shown: "" known by heart, "~" approximate, "?" no English noun and so a guess."""
+        return ["" if known else _doubt(name) for name, known in zip(self.names, self.known, strict=True)]
 
     def require(self, space: str, dim: int) -> None:
         """Raise ValueError unless the pack is of this space and width (a model's embedding_space, embedding_dim)."""
@@ -134,6 +140,15 @@ def _reason(error: Exception) -> str:
     if "allow_pickle" in str(error):
         return "it holds pickled objects, which are never loaded"
     return " ".join(str(error).split())
+
+
+def _doubt(name: str) -> str:
+    from zeroseg.words.embed import explain
+
+    try:
+        return "?" if explain([name])[0].kind == "guess" else "~"
+    except ValueError:  # a pack may hold names that are no words at all
+        return "?"
 
 
 def _unit_rows(vectors, count: int) -> np.ndarray:
