@@ -40,7 +40,7 @@ EXTRAS = {
 }
 # what the tests compare against, and the linter
 EXTRAS["dev"] = sorted({*EXTRAS["train"], *EXTRAS["export"], *EXTRAS["supervision"], *EXTRAS["serve"],
-                        *EXTRAS["ray"],
+                        *EXTRAS["ray"], *EXTRAS["openvino"],
                         "httpx2", "playwright", "schemathesis",
                         "pytest", "pytest-xdist", "ruff", "cmake",
                         "opencv-python-headless", "transformers", "torchmetrics", "pycocotools", "scipy"})
