@@ -97,7 +97,7 @@ def _to_rgb(picture: Image.Image, name: str) -> np.ndarray:
     except _DAMAGE as error:
         raise ZerosegError(f"{name}: damaged or cut off ({error})") from error
     try:
-        picture = ImageOps.exif_transpose(picture)
+        ImageOps.exif_transpose(picture, in_place=True)  # which copies nothing where there is nothing to turn
     except Exception:  # EXIF is written by anyone and anything: a block that cannot be read is no orientation
         pass
     if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
@@ -106,7 +106,7 @@ def _to_rgb(picture: Image.Image, name: str) -> np.ndarray:
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
         picture = _on_white(picture)
     try:
-        return np.array(picture.convert("RGB"))
+        return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
     except ValueError as error:
         raise ZerosegError(f"{name}: colour mode {picture.mode} cannot be turned into RGB") from error
 
