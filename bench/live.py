@@ -18,6 +18,8 @@ import sys
 import tempfile
 import threading
 import time
+from array import array
+from collections import defaultdict
 from pathlib import Path
 
 import click
@@ -94,13 +96,16 @@ def measure(segmenter, name: str, url: str, seconds: float, viewers: int = 0) ->
 
     pipeline = _pipeline(open_source(url, pace=True, loop=True), segmenter)
     server = Server(segmenter, pipeline, "127.0.0.1", 0).start()
-    latencies, memory, stages = [], [], []
+    # packed numbers: lists of objects would be a good part of the growth of memory that is to be measured
+    at_s, latency, memory, stages = array("d"), array("f"), [], defaultdict(lambda: array("f"))
     shown = pipeline.figures.add
 
     def add(stages_ms, latency_ms):
         shown(stages_ms, latency_ms)
-        latencies.append((time.perf_counter(), latency_ms))
-        stages.append(stages_ms)
+        at_s.append(time.perf_counter())
+        latency.append(latency_ms)
+        for stage, ms in stages_ms.items():
+            stages[stage].append(ms)
 
     pipeline.figures.add = add
     load = os.getloadavg()[0]
@@ -119,15 +124,15 @@ def measure(segmenter, name: str, url: str, seconds: float, viewers: int = 0) ->
     pipeline.stop()
     pipeline.join(30)
     pipeline.close()
-    counted = sorted(ms for at, ms in latencies if at >= start_s)
+    counted = sorted(ms for at, ms in zip(at_s, latency, strict=True) if at >= start_s)
     settled = memory[len(memory) // 3:]
     row = {"source": name, "fps": round(len(counted) / (end_s - start_s), 2), "frames": len(counted),
            "dropped": dropped, "cpu": round(cpu_s / (end_s - start_s), 3), "rss_mib": round(memory[-1][1], 1),
            "growth_mib_per_min": round(60 * slope(settled), 3), "load": round(load, 2), "memory_mib": memory,
-           "latencies_ms": [(at - start_s, ms) for at, ms in latencies]}
+           "latencies_ms": [(at - start_s, ms) for at, ms in zip(at_s, latency, strict=True)]}
     for quantile in (50, 95, 99):
         row[f"p{quantile}_ms"] = round(counted[min(len(counted) - 1, len(counted) * quantile // 100)], 1)
-    row["stages_ms"] = {stage: round(statistics.median(s[stage] for s in stages), 2) for stage in stages[-1]}
+    row["stages_ms"] = {stage: round(statistics.median(ms), 2) for stage, ms in stages.items()}
     if watching:
         row["pictures_per_viewer_s"] = round(sum(v.pictures for v in watching) / len(watching) / (end_s - start_s), 2)
     return row

@@ -129,21 +129,11 @@ class CudaBindings(DeviceMemory):
 
     def _call(self, function, *arguments):
         """The function's result without its status; ZerosegError with CUDA's own words when that is not success."""
-        status, *results = function(*arguments)
-        if status != self._rt.cudaError_t.cudaSuccess:
-            _, text = self._rt.cudaGetErrorString(status)
-            words = text.decode() if isinstance(text, bytes) else str(text)
-            raise ZerosegError(f"CUDA: {function.__name__}: {words}")
-        return results[0] if results else None
+        return _result(function, arguments, self._rt.cudaError_t.cudaSuccess, self._rt.cudaGetErrorString)
 
     def _drive(self, function, *arguments):
         """As _call, for functions of the driver API."""
-        status, *results = function(*arguments)
-        if status != self._driver.CUresult.CUDA_SUCCESS:
-            _, text = self._driver.cuGetErrorString(status)
-            words = text.decode() if isinstance(text, bytes) else str(text)
-            raise ZerosegError(f"CUDA: {function.__name__}: {words}")
-        return results[0] if results else None
+        return _result(function, arguments, self._driver.CUresult.CUDA_SUCCESS, self._driver.cuGetErrorString)
 
     def gpu(self) -> Gpu:
         device = self._call(self._rt.cudaGetDevice)
@@ -223,6 +213,16 @@ class _CudaGraph(Graph):
 
     def destroy(self) -> None:
         self._memory._call(self._memory._rt.cudaGraphExecDestroy, self._executable)
+
+
+def _result(function, arguments, success, error_string):
+    """What a function of cuda-bindings gives beside its status: nothing, or one value. ZerosegError if it failed."""
+    status, *results = function(*arguments)
+    if status != success:
+        _, text = error_string(status)
+        words = text.decode() if isinstance(text, bytes) else str(text)
+        raise ZerosegError(f"CUDA: {function.__name__}: {words}")
+    return results[0] if results else None
 
 
 class PyCuda(DeviceMemory):
