@@ -14,7 +14,10 @@ from PIL import Image
 
 from tests.annotate.conftest import BAD, PHOTOS, halves
 from tests.color_model import NAMES
+from zeroseg.annotate import pool
+from zeroseg.annotate.job import mask_file
 from zeroseg.cli import main
+from zeroseg.collection.listing import Photo
 from zeroseg.masks import decode_rle
 from zeroseg.segmenter import Segmenter
 
@@ -193,6 +196,29 @@ def children(pid: int) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def test_a_part_handed_to_a_process_that_has_just_died_is_done_by_another(common, monkeypatch):
+    give, killed = pool._Worker.give, []
+
+    def kill_first(worker, part, skip):
+        if not killed:
+            killed.append(part)
+            worker.process.kill()
+            worker.process.join()
+        give(worker, part, skip)
+
+    monkeypatch.setattr(pool._Worker, "give", kill_first)
+    result = call(*common, "-o", "out", "--processes", 2, "--part-size", 4)
+    assert result.exit_code == 0 and "was killed (SIGKILL" in result.output, result.output
+    assert call(*common, "-o", "alone", "--processes", 1, "--part-size", 4).exit_code == 0
+    assert rows("out") == rows("alone")
+
+
+def test_no_two_photos_share_a_mask(tmp_path):
+    names = ["album/a:b.png", "album/a_b.png", "album/a/b.png", "/album/a.b.png"]
+    files = [mask_file(tmp_path, Photo(name, "/photo")) for name in names]
+    assert len({*files}) == 4 and not any(":" in file.name for file in files)
 
 
 def test_a_photo_that_kills_its_process_twice_is_bad(common, tmp_path):

@@ -172,7 +172,7 @@ def columns() -> list[tuple]:
 def mask_file(folder: Path, photo: Photo) -> Path:
     """Where a photo's label map goes: under masks/, by the photo's name without what leads out of there."""
     steps = [step for step in printable(photo.path).replace("\\", "/").split("/") if step not in ("", ".", "..")]
-    return folder / "masks" / ("/".join(steps).replace(":", "_") + ".png")
+    return folder / "masks" / ("/".join(steps).replace(":", "%3A") + ".png")
 
 
 def digest(path: str | Path) -> str:

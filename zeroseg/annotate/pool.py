@@ -30,7 +30,10 @@ class _Worker:
 
     def give(self, part: int, skip: dict[int, str]) -> None:
         self.part, self.photos = part, 0
-        self.pipe.send((part, skip))
+        try:
+            self.pipe.send((part, skip))
+        except OSError:  # it died since it was last heard of; the pipe's end tells, and the part is tried again
+            pass
 
 
 def label_in_processes(folder: Path, parts: Iterator[int], processes: int, on_photos: Callable[[int], None],
