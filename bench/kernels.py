@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -27,8 +26,7 @@ try:
 except ModuleNotFoundError:  # run from a checkout that is not installed
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-ROOT = Path(__file__).resolve().parent.parent
-PHOTO = ROOT / "docs" / "photos" / "chelsea.jpg"
+PHOTO = Path(__file__).resolve().parent.parent / "docs" / "photos" / "chelsea.jpg"
 FULL_HD = (1080, 1920)
 MAPS_SIZE = (20, 36)  # of the bundled model on a 16:9 photo
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -75,6 +73,7 @@ def run(threads: int, full: bool) -> list[dict]:
     import cv2
     import torch
 
+    from zeroseg.bench.commit import current_commit
     from zeroseg.errors import UnavailableError
     from zeroseg.kernels import _native
     from zeroseg.kernels._threads import set_threads
@@ -86,7 +85,7 @@ def run(threads: int, full: bool) -> list[dict]:
     cv2.setNumThreads(threads)
     try:
         require_correct()
-        bandwidth, commit = copy_bandwidth(), current_commit()
+        bandwidth, commit = copy_bandwidth(), current_commit("kernels")
         with torch.inference_mode():
             return [row for contest in contests(full) for row in measure(contest, bandwidth, threads, full, commit)]
     finally:
@@ -118,15 +117,6 @@ def require_correct() -> None:
         image = random.integers(0, 256, (*case.photo_size, 3), np.uint8)
         ours, truth = (preprocess(image, case.input_size, MEAN, STD, impl) for impl in ("native", "reference"))
         require("preprocess", name, np.abs(ours - truth).max() <= 1.01 / 255 / min(STD))
-
-
-def current_commit() -> str | None:
-    """Of the checkout, or None outside one; "+" marks kernels that differ from it."""
-    def git(*command):
-        return subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-
-    commit = git("rev-parse", "--short", "HEAD")
-    return commit + "+" * bool(git("status", "--porcelain", "kernels")) if commit else None
 
 
 def copy_bandwidth() -> float:

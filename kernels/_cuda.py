@@ -11,6 +11,8 @@ from ctypes import POINTER, Structure, byref, c_float, c_int32, c_int64, c_uint3
 from functools import cache
 from pathlib import Path
 
+from zeroseg.kernels._shared_library import load_library
+
 ABI_VERSION = 1  # of csrc/cuda/zeroseg_cuda.h
 _NAME = "zeroseg_cuda.dll" if os.name == "nt" else "libzeroseg_cuda.so"
 _STATUS = {1: ValueError}
@@ -49,15 +51,10 @@ class PreprocessArgs(Structure):
 def _library() -> ctypes.CDLL | str:
     """The loaded library, or the reason why there is none."""
     path = Path(os.environ.get("ZEROSEG_CUDA_LIBRARY") or Path(__file__).resolve().parent / _NAME)
-    if not path.is_file():
-        return f"{path.name} was not built; ZEROSEG_CUDA=1 pip install . builds it; see docs/kernels.md"
-    try:
-        library = ctypes.CDLL(str(path))
-        found = library.zs_cuda_abi_version()
-    except (OSError, AttributeError) as error:
-        return f"{path}: {error}"
-    if found != ABI_VERSION:
-        return f"{path} was built from other sources (interface {found}, expected {ABI_VERSION}); install again"
+    not_built = f"{path.name} was not built; ZEROSEG_CUDA=1 pip install . builds it; see docs/kernels.md"
+    library = load_library(path, not_built, "zs_cuda_abi_version", ABI_VERSION)
+    if isinstance(library, str):
+        return library
     library.zs_cuda_last_error.restype = ctypes.c_char_p
     library.zs_cuda_segment_attention_workspace.restype = c_int64
     library.zs_cuda_segment_attention.argtypes = [POINTER(SegmentAttentionArgs), c_void_p, c_int64, c_void_p]

@@ -9,6 +9,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from zeroseg.kernels._shared_library import load_library
+
 ABI_VERSION = 3  # of csrc/native.h
 _NAME = {"win32": "zeroseg_cpu.dll", "darwin": "libzeroseg_cpu.dylib"}.get(sys.platform, "libzeroseg_cpu.so")
 _STATUS = {1: ValueError, 2: MemoryError}
@@ -17,18 +19,11 @@ _STATUS = {1: ValueError, 2: MemoryError}
 @cache
 def _library() -> ctypes.CDLL | str:
     """The loaded library, or the reason why there is none."""
-    path = Path(__file__).resolve().parent / _NAME
-    if not path.is_file():
-        return (f"{_NAME} was not built; with a C++ compiler and CMake, `pip install .` builds it "
-                "(ZEROSEG_BUILD_NATIVE=1 shows what is missing)")
-    try:
-        library = ctypes.CDLL(str(path))
-        found = library.zs_abi_version()
-    except (OSError, AttributeError) as error:
-        return f"{path}: {error}"
-    if found != ABI_VERSION:
-        return f"{path} was built from other sources (interface {found}, expected {ABI_VERSION}); install again"
-    library.zs_last_error.restype = ctypes.c_char_p
+    not_built = (f"{_NAME} was not built; with a C++ compiler and CMake, `pip install .` builds it "
+                 "(ZEROSEG_BUILD_NATIVE=1 shows what is missing)")
+    library = load_library(Path(__file__).resolve().parent / _NAME, not_built, "zs_abi_version", ABI_VERSION)
+    if not isinstance(library, str):
+        library.zs_last_error.restype = ctypes.c_char_p
     return library
 
 

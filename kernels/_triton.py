@@ -4,7 +4,17 @@ With TRITON_INTERPRET=1, set before triton is first imported, the kernels run on
 tests, not for speed.
 """
 
+from dataclasses import dataclass
 from functools import cache
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Rows and columns of the picture per program, and warps."""
+
+    BLOCK_H: int
+    BLOCK_W: int
+    num_warps: int
 
 
 @cache

@@ -7,21 +7,11 @@ once and blends them for all its pixels, keeping the best value and label so far
 B images, K segments (or labels), maps (h, w), photo (H, W). Places are exact in integers: ((2 y + 1) h - H) / 2 H.
 """
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
 
-
-@dataclass(frozen=True)
-class Launch:
-    """Rows and columns per program, and warps."""
-
-    BLOCK_H: int
-    BLOCK_W: int
-    num_warps: int
-
+from zeroseg.kernels._triton import Launch
 
 LAUNCH = Launch(BLOCK_H=16, BLOCK_W=128, num_warps=4)  # not yet timed on any GPU
 DTYPES = {"int16": torch.int16, "uint8": torch.uint8, "uint16": torch.uint16}

@@ -7,21 +7,11 @@ them. Unlike Pillow nothing is rounded to uint8 in between, which moves a value 
 B images, photo (H, W), input (h, w).
 """
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
 
-
-@dataclass(frozen=True)
-class Launch:
-    """Rows and columns per program, and warps."""
-
-    BLOCK_H: int
-    BLOCK_W: int
-    num_warps: int
-
+from zeroseg.kernels._triton import Launch
 
 LAUNCH = Launch(BLOCK_H=8, BLOCK_W=64, num_warps=4)  # not yet timed on any GPU
 
