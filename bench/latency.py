@@ -43,6 +43,7 @@ LAYOUTS = ("folder", "voc", "context", "coco-object", "voc-dev")
 @click.option("--labels", "counts", default="2,20,171,1200", metavar="N,N", help="Numbers of labels to compare.")
 @click.option("--threads", type=click.IntRange(1), default=min(2, os.cpu_count() or 1), metavar="N")
 @click.option("--rounds", type=click.IntRange(3), default=10, metavar="N", help="Frames per contender.")
+@click.option("--without-kernels", is_flag=True, help="The first back end also with NumPy in the kernels' place.")
 @click.option("--full", is_flag=True, help="Also more sizes, batches and peers: minutes.")
 @click.option("--masks", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
               help="Photos with masks: mIoU of the same file beside its latency.")
@@ -65,7 +66,8 @@ def main(full, plot, **options):
     click.echo(json.dumps(report))
 
 
-def run(*, model, checkpoint, backends, photo, sizes, counts, threads, rounds, full, masks, masks_layout, say) -> dict:
+def run(*, model, checkpoint, backends, photo, sizes, counts, threads, rounds, without_kernels, full, masks,
+        masks_layout, say) -> dict:
     """Everything the command prints, as plain values; say gets the tables as they are ready."""
     from PIL import Image
 
@@ -83,11 +85,15 @@ def run(*, model, checkpoint, backends, photo, sizes, counts, threads, rounds, f
     report["frames"] = []
     say(f"\n{'frame':<11}{'back end':<22}" + "".join(f"{stage:>11}" for stage in STAGES) +
         f"{'all ms':>9}{'p90':>8}{'FPS':>7}{'network':>9}{'x first':>9}")
+    framed, impls = dict(segmenters), {}
+    if without_kernels:
+        name = next(iter(segmenters))
+        framed[f"{name}, NumPy"], impls[f"{name}, NumPy"] = segmenters[name], "reference"
     with tempfile.TemporaryDirectory() as folder:
         for size in (FULL_SIZES if full and sizes == SIZES else sizes).split(","):
             file = Path(folder) / f"{size}.jpg"
             Image.open(photo).convert("RGB").resize(parse_pair(size)).save(file, quality=90)
-            for name, row in time_frames(segmenters, file, rounds).items():
+            for name, row in time_frames(framed, file, rounds, impls=impls).items():
                 report["frames"].append({"size": size, "backend": name, "labels": labels, **row})
                 say(f"{size:<11}{name:<22}" + "".join(f"{row[stage]:>11.1f}" for stage in STAGES) +
                     f"{row['total_ms']:>9.1f}{row['p90_ms']:>8.1f}{1000 / row['total_ms']:>7.1f}"

@@ -1,7 +1,10 @@
 """Where the time of a frame goes: one JPEG through every segmenter in turn, stage by stage."""
 
+import os
 import statistics
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from zeroseg.segmenter import Segmenter
@@ -10,23 +13,39 @@ STAGES = ("decode", "preprocess", "network", "masks", "overlay")  # of a frame, 
 _TIMED = {"load": "decode", "preprocess": "preprocess", "network": "network", "decode": "masks"}
 
 
-def time_frames(segmenters: dict[str, Segmenter], photo: Path, rounds: int, warm_up: int = 2) -> dict[str, dict]:
+def time_frames(segmenters: dict[str, Segmenter], photo: Path, rounds: int, warm_up: int = 2,
+                impls: Mapping[str, str] | None = None) -> dict[str, dict]:
     """Name -> medians: STAGES in ms, total_ms, p90_ms, network_share, speedup (over the first, round by round).
 
     The segmenters take turns on the same file, so that a machine whose speed drifts treats all alike.
+    impls: name -> the implementation of every kernel, such as "reference"; the best that runs for those left out.
     """
     rows = {name: [] for name in segmenters}
     for turn in range(rounds + warm_up):
         for name, segmenter in segmenters.items():
-            result = segmenter.segment(photo)
-            start = time.perf_counter()
-            result.overlay(legend=False)
+            with _kernels((impls or {}).get(name, "auto")):
+                result = segmenter.segment(photo)
+                start = time.perf_counter()
+                result.overlay(legend=False)
             times = {_TIMED[stage]: ms for stage, ms in result.timings_ms.items()}
             times["overlay"] = 1000 * (time.perf_counter() - start)
             if turn >= warm_up:
                 rows[name].append(times)
     first = next(iter(rows.values()))
     return {name: _medians(own, first) for name, own in rows.items()}
+
+
+@contextmanager
+def _kernels(impl: str) -> Iterator[None]:
+    """Every op of the kernels by this implementation."""
+    before = os.environ.get("ZEROSEG_IMPL")
+    os.environ["ZEROSEG_IMPL"] = impl
+    try:
+        yield
+    finally:
+        del os.environ["ZEROSEG_IMPL"]
+        if before is not None:
+            os.environ["ZEROSEG_IMPL"] = before
 
 
 def _medians(rows: list[dict], first: list[dict]) -> dict:

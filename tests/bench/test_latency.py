@@ -1,6 +1,7 @@
 """The latency benchmark on a network of thirteen nodes: what it reports, and what it says when something is missing."""
 
 import json
+import os
 
 import pytest
 from click.testing import CliRunner
@@ -59,3 +60,28 @@ def test_race_takes_turns_and_compares_round_by_round(monkeypatch):
     assert order == ["one", "two"] * 5
     assert laps["one"].speedup == 1 and laps["two"].speedup == pytest.approx(3)
     assert laps["two"].median_ms == pytest.approx(10) and laps["one"].p90_ms == pytest.approx(30)
+
+
+def test_kernels_are_left_out_where_asked_and_nowhere_else(color_model, monkeypatch):
+    from zeroseg.kernels import _native
+    from zeroseg.kernels._dispatch import last_impl
+    from zeroseg.segmenter import Segmenter
+
+    if _native.why_not():
+        pytest.skip(_native.why_not())
+    monkeypatch.setenv("ZEROSEG_IMPL", "native")
+    ran, segment = [], Segmenter.segment
+
+    def watched(self, *arguments):
+        result = segment(self, *arguments)
+        ran.append((last_impl("preprocess"), last_impl("mask_decode")))
+        return result
+
+    monkeypatch.setattr(Segmenter, "segment", watched)
+    done = invoke("--model", color_model, "--backend", "onnxruntime", "--size", "96x64", "--labels", 2, "--rounds", 3,
+                  "--threads", 1, "--without-kernels")
+    assert done.exit_code == 0, done.output
+    assert ran == [("native", "native"), ("reference", "reference")] * 5  # 2 to warm up
+    assert [row["backend"] for row in json.loads(done.output.splitlines()[-1])["frames"]] == [
+        "onnxruntime", "onnxruntime, NumPy"]
+    assert os.environ["ZEROSEG_IMPL"] == "native"
