@@ -1,6 +1,7 @@
-"""The CUDA kernels' own source, compiled for the CPU (csrc/cuda/emulator.h), against the references on cases.py.
+"""The CUDA kernels against the references on cases.py: on a GPU where there is one, else their own source compiled for
+the CPU (csrc/cuda/emulator.h).
 
-Threads of a block run upwards and downwards from barrier to barrier: a missing barrier shows as a difference.
+There the threads of a block run upwards and downwards from barrier to barrier: a missing barrier shows as a difference.
 """
 
 import os
@@ -46,13 +47,20 @@ def built(tmp_path_factory):
     return os.environ.get(SANITIZED) or build(tmp_path_factory.mktemp("emulated"))
 
 
-@pytest.fixture(params=["upwards", "downwards"])
-def emulated(request, built, monkeypatch):
-    monkeypatch.setenv("ZEROSEG_CUDA_LIBRARY", str(built))
+@pytest.fixture(params=["upwards", "downwards", pytest.param("gpu", marks=pytest.mark.gpu)])
+def cuda_library(request, monkeypatch):
+    """The library is loaded, and new tensors are where it takes them."""
+    torch.manual_seed(0)
+    if request.param == "gpu":
+        assert _cuda.missing() is None, _cuda.missing()
+        torch.set_default_device("cuda")
+        yield
+        torch.set_default_device(None)
+        return
+    monkeypatch.setenv("ZEROSEG_CUDA_LIBRARY", str(request.getfixturevalue("built")))
     _cuda._library.cache_clear()
     assert _cuda.missing() is None and _cuda.emulated()
     _cuda._library().zs_emulator_set_order(request.param == "downwards")
-    torch.manual_seed(0)
     yield
     _cuda._library.cache_clear()
 
@@ -64,7 +72,7 @@ def both(op, *args, **kwargs):
 
 
 @pytest.mark.parametrize("name", preprocess_cases.CASES)
-def test_preprocess(name, emulated):
+def test_preprocess(name, cuda_library):
     case = preprocess_cases.CASES[name]
     images = torch.randint(0, 256, (1, *case.photo_size, 3), dtype=torch.uint8)
     std = torch.tensor(preprocess_cases.STD).view(3, 1, 1)
@@ -76,7 +84,7 @@ def test_preprocess(name, emulated):
             torch.testing.assert_close(got.float() * std, truth.float() * std, atol=1.01 / 255 + slack, rtol=0)
 
 
-def test_preprocess_without_rounding(emulated):
+def test_preprocess_without_rounding(cuda_library):
     """Against the same filter of torch's, to float32's precision; wide enough for several pieces of a row."""
     images = torch.randint(0, 256, (2, 29, 5000, 3), dtype=torch.uint8)[:, :, 1:]
     got = preprocess_batch(images, (11, 131), (0, 0, 0), (1, 1, 1), "cuda")
@@ -86,7 +94,7 @@ def test_preprocess_without_rounding(emulated):
 
 
 @pytest.mark.parametrize("name", decode_cases.CASES)
-def test_mask_decode(name, emulated):
+def test_mask_decode(name, cuda_library):
     case = decode_cases.CASES[name]
     maps = (4 * torch.randn(1, case.segments, *case.maps_size)).softmax(1)
     table = torch.arange(case.segments)[None] - 1
@@ -101,7 +109,7 @@ def test_mask_decode(name, emulated):
 
 
 @pytest.mark.parametrize("labels", [21, 171, 700])  # the last one is listed in three goes
-def test_dense_decode(labels, emulated):
+def test_dense_decode(labels, cuda_library):
     logits = torch.randn(2, labels, 14, 9).transpose(2, 3)
     got, truth = both(mask_decode_batch, logits, None, (61, 83), threshold=2.0)
     assert (got[0] == truth[0]).double().mean() > 0.999
@@ -109,7 +117,7 @@ def test_dense_decode(labels, emulated):
 
 
 @pytest.mark.parametrize("name", attention_cases.CASES)
-def test_segment_attention(name, emulated):
+def test_segment_attention(name, cuda_library):
     case = attention_cases.CASES[name]
     q = 2 * torch.randn(case.batch, case.groups, case.width)
     k, v = torch.randn(case.batch, case.tokens, case.width + case.values).split([case.width, case.values], -1)
@@ -124,7 +132,7 @@ def test_segment_attention(name, emulated):
 
 
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float16, 2e-3), (torch.bfloat16, 2e-2)], ids=str)
-def test_segment_attention_in_half_precision(dtype, atol, emulated):
+def test_segment_attention_in_half_precision(dtype, atol, cuda_library):
     q, k, v = (torch.randn(2, n, 44).to(dtype) for n in (9, 70, 70))
     got = segment_attention(q, k, v, cosine=True, scale=3.0, aggregation="soft", impl="cuda")
     truth = segment_attention(q.double(), k.double(), v.double(), cosine=True, scale=3.0, aggregation="soft",
@@ -133,7 +141,7 @@ def test_segment_attention_in_half_precision(dtype, atol, emulated):
     torch.testing.assert_close(got.pooled.double(), truth.pooled, atol=atol, rtol=0)
 
 
-def test_what_it_cannot_do_is_said(emulated, monkeypatch):
+def test_what_it_cannot_do_is_said(cuda_library, monkeypatch):
     q, k, v = (torch.randn(1, 3, 4, requires_grad=True) for _ in range(3))
     with pytest.raises(UnavailableError, match="it has no gradient"):
         segment_attention(q, k, v, impl="cuda")
