@@ -6,6 +6,7 @@ outputs written once), as a share of what a plain copy moves per second, measure
 No figure is given unless the kernels first agree with their references.
 
     python bench/kernels.py --threads 2
+    python bench/kernels.py --device cuda
 """
 
 import json
@@ -42,38 +43,93 @@ class Contest(NamedTuple):
     contenders: dict[str, Callable[[], object]]
 
 
+class Goal(NamedTuple):
+    where: dict[str, str]  # row -> values that it has
+    speedup: float
+
+
+GOALS = (
+    Goal({"op": "mask_decode", "impl": "native", "contender": "torch, 21 labels"}, 50),
+    Goal({"op": "mask_decode", "impl": "native", "contender": "torch, 171 labels"}, 150),
+    Goal({"op": "mask_decode", "impl": "native", "contender": "OpenCV resize + NumPy argmax"}, 8),
+    Goal({"op": "mask_decode", "impl": "native", "contender": "itself, 2 labels"}, 1 / 1.1),
+    Goal({"op": "preprocess", "impl": "native", "contender": "Pillow resize alone"}, 2),
+    *(goal for impl in ("triton", "cuda") for goal in (
+        Goal({"op": "mask_decode", "impl": impl, "contender": "torch, 21 labels"}, 20),
+        Goal({"op": "mask_decode", "impl": impl, "contender": "torch, 171 labels"}, 100),
+        Goal({"op": "mask_decode", "impl": impl, "contender": "itself, 2 labels"}, 1 / 1.1),
+        Goal({"op": "segment_attention", "impl": impl, "contender": "torch.compile"}, 2),
+        Goal({"op": "segment_attention backward", "impl": impl, "contender": "torch.compile"}, 1.5))),
+)
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--threads", type=click.IntRange(1), default=min(2, os.cpu_count() or 1), metavar="N",
               help="For the kernels and every contender.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu",
+              help="Which kernels: the native ones, or those of Triton and CUDA C++ on the first GPU.")
 @click.option("--full", is_flag=True, help="More rounds, and more sizes.")
 @click.option("--output", type=click.Path(dir_okay=False), help="Write the JSON here too.")
-def main(threads, full, output):
-    """Time the CPU kernels and their contenders: a table, then one JSON line, a list of rows.
+def main(threads, device, full, output):
+    """Time the kernels and their contenders: a table, then one JSON line, a list of rows.
 
     \b
     Example:
       python bench/kernels.py --threads 2
+      python bench/kernels.py --device cuda --full
     """
+    from zeroseg.bench.commit import current_commit
     from zeroseg.cli import user_errors
 
     with user_errors():
-        rows = run(threads, full)
-    click.echo(f"{'op':<13}{'case':<28}{'contender':<28}{'its ms':>9}{'our ms':>9}{'speedup':>9}{'% of copy':>11}")
+        commit = current_commit("kernels")
+        if device == "cuda":
+            rows = run_on_gpu(full, commit)
+        else:
+            rows = run(threads, full, commit)
+    command = "python bench/kernels.py " + (f"--threads {threads}" if device == "cpu" else "--device cuda")
+    rows = [{**row, "command": command + " --full" * full} for row in rows]
+    wide = max(len(row["case"]) for row in rows) + 2
+    click.echo(f"{'op':<28}{'impl':<8}{'case':<{wide}}{'contender':<29}{'its ms':>9}{'our ms':>9}{'speedup':>9}"
+               f"{'% of limit':>12}")
     for row in rows:
-        click.echo(f"{row['op']:<13}{row['case']:<28}{row['contender']:<28}{row['median_ms']:>9.2f}"
-                   f"{row['our_median_ms']:>9.2f}{row['speedup']:>9.2f}{row['percent_of_limit']:>11.1f}")
+        click.echo(f"{row['op']:<28}{row['impl']:<8}{row['case']:<{wide}}{row['contender']:<29}{row['median_ms']:>9.2f}"
+                   f"{row['our_median_ms']:>9.2f}{row['speedup']:>9.2f}{row['percent_of_limit']:>12.1f}")
+    for goal in missed_goals(rows):
+        click.echo(f"goal missed: {goal}")
     text = json.dumps(rows)
     if output:
         Path(output).write_text(text + "\n", encoding="utf-8")
     click.echo(text)
 
 
-def run(threads: int, full: bool) -> list[dict]:
+def run_on_gpu(full: bool, commit: str | None) -> list[dict]:
+    """The rows of bench/kernels_gpu.py; UnavailableError in one line without torch or a GPU."""
+    from zeroseg.errors import missing_extra
+
+    try:
+        from zeroseg.bench.kernels_gpu import run as run_gpu
+    except ModuleNotFoundError as error:
+        raise missing_extra(error.name, "gpu", "--device cuda") from error
+    return run_gpu(full, commit)
+
+
+def missed_goals(rows: list[dict]) -> list[str]:
+    """A line for every row below its goal: what was hoped for, what came."""
+    lines = []
+    for row in rows:
+        for goal in GOALS:
+            if all(row[name] == value for name, value in goal.where.items()) and row["speedup"] < goal.speedup:
+                lines.append(f"{row['op']} ({row['impl']}, {row['case']}) beside {row['contender']}: {goal.speedup:g} "
+                             f"times as fast, got {row['speedup']:.2f}")
+    return lines
+
+
+def run(threads: int, full: bool, commit: str | None = None) -> list[dict]:
     """Check the kernels, time all contests, return the rows; ZerosegError if a kernel cannot run or is wrong."""
     import cv2
     import torch
 
-    from zeroseg.bench.commit import current_commit
     from zeroseg.errors import UnavailableError
     from zeroseg.kernels import _native
     from zeroseg.kernels._threads import set_threads
@@ -85,7 +141,7 @@ def run(threads: int, full: bool) -> list[dict]:
     cv2.setNumThreads(threads)
     try:
         require_correct()
-        bandwidth, commit = copy_bandwidth(), current_commit("kernels")
+        bandwidth = copy_bandwidth()
         with torch.inference_mode():
             return [row for contest in contests(full) for row in measure(contest, bandwidth, threads, full, commit)]
     finally:
@@ -99,6 +155,8 @@ def require_correct() -> None:
     from zeroseg.kernels.mask_decode import dense_decode, mask_decode
     from zeroseg.kernels.preprocess import cases as preprocess_cases
     from zeroseg.kernels.preprocess import preprocess
+    from zeroseg.kernels.tint import cases as tint_cases
+    from zeroseg.kernels.tint import tint
 
     random = np.random.default_rng(0)
 
@@ -117,6 +175,11 @@ def require_correct() -> None:
         image = random.integers(0, 256, (*case.photo_size, 3), np.uint8)
         ours, truth = (preprocess(image, case.input_size, MEAN, STD, impl) for impl in ("native", "reference"))
         require("preprocess", name, np.abs(ours - truth).max() <= 1.01 / 255 / min(STD))
+    for name, case in tint_cases.CASES.items():
+        image, colors = (random.integers(0, 256, (*shape, 3), np.uint8) for shape in (case.size, (case.labels,)))
+        label_map = random.integers(-1, case.labels, case.size).astype(np.int16)
+        ours, truth = (tint(image, label_map, colors, 0.4, case.outline_px, impl) for impl in ("native", "reference"))
+        require("tint", name, np.array_equal(ours, truth))
 
 
 def copy_bandwidth() -> float:
@@ -162,6 +225,7 @@ def contests(full: bool):
     yield from decode_contests(full)
     yield from dense_contests(full)
     yield from preprocess_contests(full)
+    yield from tint_contests()
 
 
 def model_maps() -> np.ndarray:
@@ -271,6 +335,33 @@ def preprocess_contests(full: bool):
                        "Pillow resize alone": lambda size=size: Image.fromarray(image).resize(
                            size[::-1], Image.Resampling.BILINEAR),
                        "torchvision": by_torchvision, "OpenCV area + NumPy": by_opencv})
+
+
+def tint_contests():
+    import cv2
+
+    from zeroseg.kernels.tint import tint
+    from zeroseg.kernels.tint.cases import CASES
+
+    case = CASES["full_hd"]
+    image = np.random.default_rng(0).integers(0, 256, (*case.size, 3), np.uint8)
+    maps = model_maps()
+    label_map = (cv2.resize(maps.argmax(0).astype(np.uint8), case.size[::-1], interpolation=cv2.INTER_NEAREST)
+                 .astype(np.int16) - 1)
+    colors = np.random.default_rng(1).integers(0, 256, (len(maps), 3), np.uint8)
+    reach = np.ones((2 * case.outline_px + 1,) * 2, np.uint8)
+
+    def by_opencv():
+        coloured = colors[label_map]
+        picture = cv2.addWeighted(image, 0.5, coloured, 0.5, 0)
+        edge = cv2.morphologyEx((label_map + 1).astype(np.uint8), cv2.MORPH_GRADIENT, reach) > 0
+        picture[edge] = coloured[edge]
+        return np.where((label_map < 0)[..., None], image, picture)
+
+    yield Contest("tint", "native", "1080p, outlined", case.bytes_moved, 4 * 3 * case.size[0] * case.size[1],
+                  lambda: tint(image, label_map, colors, 0.5, case.outline_px, "native"),
+                  {"OpenCV + NumPy": by_opencv,
+                   "NumPy": lambda: tint(image, label_map, colors, 0.5, case.outline_px, "reference")})
 
 
 if __name__ == "__main__":
