@@ -2,7 +2,7 @@
 
 Every stage is a command of its own, whose end, figures and last lines go to OUT/STAGE.json; a stage that is there is
 not run again, so the next call goes on where this one ran out of time. Nothing is called passed that was not run: a
-stage that cannot run says why. Build before you borrow: the CUDA library for this GPU alone takes a minute of compiling.
+stage that cannot run says why. Build before you borrow: the CUDA library for one GPU takes a minute of compiling.
 
     python bench/gpu_session.py --out gpu --minutes 9
     python bench/gpu_session.py --out gpu --list

@@ -34,7 +34,7 @@ def test_stages_pass_fail_and_are_not_run_again(tmp_path):
     session.run(stages, MACHINE, out, 600, again=True)
     assert counter.read_text() == "xx"
     bad = json.loads((out / "bad.json").read_text())
-    assert bad["exit_code"] == 3 and bad["summary"] == "1 failed" 
+    assert bad["exit_code"] == 3 and bad["summary"] == "1 failed"
     assert bad["gpu"] == "a GPU" and bad["capability"] == "90"
     assert json.loads((out / "cannot.json").read_text())["reason"] == "compute-sanitizer not installed"
 
