@@ -18,6 +18,7 @@ COMMANDS = {
     "infer": ("zeroseg.commands.infer:infer", "Segment photos by words."),
     "serve": ("zeroseg.commands.serve:serve", "Show a camera on a web page; segment photos for programs."),
     "annotate": ("zeroseg.commands.annotate:annotate", "Label a whole collection into one table."),
+    "pack": ("zeroseg.commands.pack:pack", "Pack photos into tar files (shards)."),
     "words": ("zeroseg.commands.words:words", "Look words up and make label packs."),
     "eval": ("zeroseg.commands.eval:evaluate", "Measure mIoU on a folder of images and masks."),
     "train": ("zeroseg.training.train:main", "Distil a model from photos."),

@@ -1,0 +1,192 @@
+"""Photos packed into tar files (webdataset shards): large files that disks and networks read fast, in any order.
+
+    OUT/photos-000000.tar   uncompressed, the photos' own bytes; there whole or not at all
+    OUT/photos-000000.json  its photos, its bytes, its SHA-256, and the photos that were left out, with the reason
+    OUT/index.json          all shards with their counts; written when all are there
+    OUT/bad.txt             the photos that were left out, and why; missing where there are none
+
+A member's name is the photo's path with the dots of its stem as "_", because webdataset takes what comes before a base
+name's first dot for the sample's key; a key that is there already gains "_2", "_3", ... The same photos and settings
+give the same bytes: members come in the order of the listing, with no time, owner or mode of their own.
+"""
+
+import hashlib
+import io
+import json
+import os
+import posixpath
+import tarfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from zeroseg.collection.listing import Photo, printable
+from zeroseg.collection.plan import Plan, replace_text
+from zeroseg.errors import ZerosegError
+from zeroseg.image import load_image
+
+FORMAT = 1
+PHOTOS_PER_SHARD = 1000  # some 100 to 500 MB of photos from phones: what webdataset's authors advise
+_AHEAD = 4  # photos that each thread may have read and checked before they are written
+
+
+@dataclass(frozen=True)
+class Packed:
+    """shards, photos in them, bytes of them, bad photos that were left out."""
+
+    shards: int
+    photos: int
+    bytes: int
+    bad: int
+
+
+def pack(plan: Plan, check: bool = True, threads: int = 1, on_photos: Callable[[int], None] = lambda count: None
+         ) -> Packed:
+    """Write every shard of the plan that is not there yet into the plan's folder; a part of the plan is a shard.
+
+    check      decode every photo, and leave out what cannot be decoded; else only what cannot be read.
+    threads    that read and decode.
+    on_photos  called with the number of photos that are done.
+    Raises ZerosegError where no photo of the plan can be read, OSError where the disk is full.
+    """
+    folder = plan.folder
+    for leftover in folder.glob(".*.partial"):
+        leftover.unlink(missing_ok=True)
+    documents = []
+    with ThreadPoolExecutor(threads) as pool:
+        for number in range(plan.parts):
+            document = read_shard(folder, number)
+            if document is None:
+                document = _write_shard(folder, number, plan.part(number), check, pool, threads, on_photos)
+            else:
+                on_photos(plan.size(number))
+            documents.append(document)
+    packed = Packed(sum(document["photos"] > 0 for document in documents),
+                    *(sum(document[name] for document in documents) for name in ("photos", "bytes")),
+                    sum(len(document["bad"]) for document in documents))
+    if not packed.photos:
+        raise ZerosegError(f"{folder}: none of {packed.bad} photos can be read; the first: "
+                           f"{': '.join(documents[0]['bad'][0])}")
+    _write_bad(folder, documents)
+    entries = [{"name": shard_file(folder, number).name} | {key: document[key] for key in ("photos", "bytes", "sha256")}
+               for number, document in enumerate(documents) if document["photos"]]
+    replace_text(folder / "index.json", json.dumps(
+        {"format": FORMAT, "photos": packed.photos, "shards": entries}, indent=1) + "\n")
+    return packed
+
+
+def shard_file(folder: Path, number: int) -> Path:
+    """Where shard `number` is."""
+    return folder / f"photos-{number:06}.tar"
+
+
+def read_shard(folder: Path, number: int) -> dict | None:
+    """What is known of a shard that is there whole; None for one that is still to be written.
+
+    Raises ZerosegError where the file is not the one that was written: its size differs.
+    """
+    path = shard_file(folder, number)
+    try:
+        document = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        found = path.stat().st_size if document["photos"] else 0
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if found != document["bytes"]:
+        raise ZerosegError(f"{path}: has {found} bytes, {document['bytes']} were written; delete it and its .json, and "
+                           "run the command again")
+    return document
+
+
+def _write_shard(folder: Path, number: int, photos: list[Photo], check: bool, pool: ThreadPoolExecutor, threads: int,
+                 on_photos: Callable[[int], None]) -> dict:
+    path = shard_file(folder, number)
+    partial = path.with_name(f".{path.name}.partial")
+    keys, bad, count = set(), [], 0
+    try:
+        with open(partial, "wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            for photo, data in zip(photos, _read_ahead(photos, check, pool, threads), strict=True):
+                if isinstance(data, str):
+                    bad.append([printable(photo.path), data])
+                else:
+                    member = tarfile.TarInfo(member_name(photo, keys))
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+                    tar.members.clear()  # tarfile keeps all it has seen
+                    count += 1
+                on_photos(1)
+        document = {"photos": count, "bytes": partial.stat().st_size if count else 0, "sha256": _digest(partial),
+                    "bad": bad}
+        if count:
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    replace_text(path.with_suffix(".json"), json.dumps(document, indent=1) + "\n")
+    return document
+
+
+def _read_ahead(photos: list[Photo], check: bool, pool: ThreadPoolExecutor, threads: int) -> Iterator[bytes | str]:
+    """The bytes of each photo, or why it is bad, in order; a few photos at a time are in memory."""
+    step = _AHEAD * threads
+    for start in range(0, len(photos), step):
+        yield from pool.map(lambda photo: _read(photo, check), photos[start:start + step])
+
+
+def _read(photo: Photo, check: bool) -> bytes | str:
+    try:
+        data = photo.read()
+        if check:
+            load_image(data)
+        return data if data else "an empty file"
+    except (ZerosegError, OSError, MemoryError) as error:
+        return printable(" ".join((str(error).removeprefix("image: ") or "out of memory").split()))
+
+
+def member_name(photo: Photo, keys: set[str]) -> str:
+    """A photo's name in its shard; its key joins keys."""
+    steps = [step for step in printable(photo.path).replace("\\", "/").split("/") if step not in ("", ".", "..")]
+    inside = posixpath.join(*steps)
+    base, _, number = inside.partition("#")  # a tar's second member of one name
+    stem, suffix = posixpath.splitext(base if number.isdigit() else inside)
+    folder, name = posixpath.split(stem)
+    wanted = key = posixpath.join(folder, name.replace(".", "_"))
+    turn = 1
+    while key in keys:
+        turn += 1
+        key = f"{wanted}_{turn}"
+    keys.add(key)
+    return key + suffix.lower()
+
+
+def _write_bad(folder: Path, documents: list[dict]) -> None:
+    lines = [f"{path}\t{reason}\n" for document in documents for path, reason in document["bad"]]
+    if lines:
+        replace_text(folder / "bad.txt", "".join(lines))
+    else:
+        (folder / "bad.txt").unlink(missing_ok=True)
+
+
+def _digest(path: Path) -> str:
+    total = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            total.update(block)
+    return total.hexdigest()
+
+
+def begin(folder: Path, settings: dict) -> None:
+    """Keep the settings in the folder; ZerosegError where shards were begun there with others."""
+    path = folder / "pack.json"
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if any(os.scandir(folder)):
+            raise ZerosegError(f"{folder}: is not empty and holds no shards; choose another -o") from None
+        replace_text(path, json.dumps(settings) + "\n")
+        return
+    except (OSError, ValueError) as error:
+        raise ZerosegError(f"{path}: cannot be read ({error}); choose another -o, or delete the folder") from error
+    for name, value in settings.items():
+        if earlier.get(name) != value:
+            raise ZerosegError(f"{folder}: was begun with {name.replace('_', ' ')} {earlier.get(name)}, not {value}; "
+                               "choose another -o, or delete it")
