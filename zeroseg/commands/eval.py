@@ -7,7 +7,8 @@ import click
 from zeroseg.artifact import BACKENDS
 from zeroseg.cli import Command
 
-DATASETS = ("folder", "voc", "context", "coco-object", "voc-dev")
+DATASETS = ("folder", "voc", "voc20", "context", "context59", "coco-object", "coco-stuff", "ade20k", "cityscapes",
+            "voc-dev")
 PATH = click.Path(path_type=Path)
 
 
@@ -22,13 +23,16 @@ PATH = click.Path(path_type=Path)
 @click.option("--subset", metavar="NAMES", help="Classes whose mean is shown beside that of all: a comma list, "
               "animals or none.  [default: animals for voc-dev, else none]")
 # The model and the words
-@click.option("--model", metavar="FILE|NAME", help="Model file (.onnx, .pt) or a bundled name.  [default: bundled]")
+@click.option("--model", metavar="FILE|NAME", help="Model file (.onnx, .pt), a bundled name, or an open_clip model "
+              "such as open_clip:ViT-B-16/openai.  [default: bundled]")
 @click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True, metavar="NAME",
               help=f"What runs the network: auto, {', '.join(BACKENDS)}.")
 @click.option("--threads", type=click.IntRange(1), metavar="N",
               help="CPU threads.  [default: all this process may use]")
 @click.option("--labels", type=click.Choice(["official", "plain", "distractors", "all"]), default="official",
               show_default=True, help="The protocol's names, the dataset's own, those and 50 others, or one by one.")
+@click.option("--names", type=PATH, metavar="FILE", help="Words instead of --labels: a line a class, separated by "
+              "commas; those of the background's line mean background.")
 @click.option("--text", default="auto", show_default=True, metavar="NAME",
               help="What turns names into vectors: auto, or open_clip where it is installed.")
 @click.option("--pack", type=PATH, metavar="FILE", help="labels.npz to take the names' vectors from instead.")
@@ -58,6 +62,7 @@ def evaluate(short_side, window, stride, logit_scale, top_names, protocol, **opt
     \b
     Example:
       zeroseg eval VOCdevkit --dataset voc --labels all
+      zeroseg eval ADEChallengeData2016 --dataset ade20k --model open_clip:ViT-B-16/openai
       zeroseg eval my-photos --protocol groupvit --sweep --out report --pictures 8
     """
     from zeroseg.evaluation.protocol import ProtocolConfig

@@ -32,7 +32,9 @@ class MaskFolder:
 
     name: what reports call it. photos, masks: file paths, pair by pair. classes: (C) plain names by class id.
     official: (C) the protocol's names. background: class id of the background, None where there is none.
-    id_table: (256,) int16, raw mask value -> class id, 255 (not counted) or UNKNOWN.
+    id_table: (256,) int16, raw mask value -> class id, 255 (not counted) or UNKNOWN. absent_count: whether a class
+    that no mask contains is in the mean as soon as a pixel is given its name, as mmsegmentation has it; always so where
+    there is a background.
     """
 
     name: str
@@ -42,6 +44,7 @@ class MaskFolder:
     official: tuple[str, ...]
     background: int | None
     id_table: np.ndarray
+    absent_count: bool = False
 
     def __len__(self) -> int:
         return len(self.photos)

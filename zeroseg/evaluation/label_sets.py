@@ -3,6 +3,7 @@
 official     the names that the protocol uses
 plain        the dataset's own class list
 distractors  plain, and 50 everyday names of things that are no class of VOC, Pascal Context or COCO-Stuff
+(a file)     a line of comma-separated words for each class in the order of their ids, background included
 
 The 50 were written down before any result was seen, from common object names (as LVIS has them) that are none of those
 sets' classes nor a synonym, part or kind of one. An answer that is a distractor counts as wrong on every pixel, also on
@@ -13,11 +14,12 @@ as background.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from zeroseg.errors import ZerosegError
-from zeroseg.evaluation.folders import MaskFolder
+from zeroseg.evaluation.folders import MaskFolder, read_text
 
 KINDS = ("official", "plain", "distractors")
 
@@ -54,3 +56,20 @@ def label_set(dataset: MaskFolder, kind: str = "official") -> LabelSet:
         extra = [name for name in DISTRACTORS if name not in asked]
         asked, ids = asked + extra, ids + [len(names)] * len(extra)
     return LabelSet(kind, tuple(asked), np.array(ids, np.int64))
+
+
+def label_set_from_file(dataset: MaskFolder, path: str | Path) -> LabelSet:
+    """Words of a file, as those that come with published evaluations: line i has the words of class i, of which the
+    best counts; words on the background's line mean background. ZerosegError where lines and classes do not fit.
+    """
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    if len(lines) != len(dataset.classes):
+        raise ZerosegError(f"{path}: expected {len(dataset.classes)} lines, one for each class of {dataset.name}, got "
+                           f"{len(lines)}")
+    words = [(word.strip(), i) for i, line in enumerate(lines) for word in line.split(",") if word.strip()]
+    names = [word for word, _ in words]
+    if twice := next((word for word in names if names.count(word) > 1), None):
+        raise ZerosegError(f"{path}: {twice!r} is there twice; a word can mean one class only")
+    if empty := [i for i in range(len(lines)) if i not in {i for _, i in words}]:
+        raise ZerosegError(f"{path}: line {empty[0] + 1} has no word")
+    return LabelSet("file", tuple(names), np.array([i for _, i in words], np.int64))

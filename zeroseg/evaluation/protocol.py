@@ -5,7 +5,8 @@
 
 `size` is the network's input size; None leaves it to the network's own rule. segment_maps is the product of the soft
 stage maps (sums to 1 over K), the scores compare segments and photo with the N names asked for. A network without
-segments may answer {"place_scores": (N, h', w')} instead, to be measured under the same threshold rule.
+segments may answer {"place_scores": (N + M, h', w')} instead, the last M rows being of words that mean background; it
+is measured under the same threshold rule. As mmsegmentation does, scores are resized to the photo, labels never.
 
 deployment  what users run: the whole photo at once; maps upsampled to the photo's size, argmax over K; a segment takes
             its best name if that scores >= threshold, else it is background
@@ -24,8 +25,7 @@ import numpy as np
 
 from zeroseg.errors import ZerosegError, check_array
 from zeroseg.evaluation.oracle import label_counts, oracle_labels
-from zeroseg.evaluation.resize import bilinear
-from zeroseg.kernels.mask_decode import mask_decode
+from zeroseg.kernels.mask_decode import dense_decode, mask_decode
 
 Predict = Callable[[np.ndarray, "tuple[int, int] | None"], Mapping[str, np.ndarray]]
 PROTOCOLS = ("deployment", "groupvit")
@@ -91,7 +91,9 @@ class SegmentReading:
 
 @dataclass(frozen=True)
 class PlaceReading:
-    """Reading of a dense map. label: (H, W) int best name. score: (H, W) of it. Without segments there is no oracle."""
+    """Reading of a dense map. label: (H, W) int best name, -1 where a background word is best. score: (H, W) of it.
+    Without segments there is no oracle.
+    """
 
     label: np.ndarray
     score: np.ndarray
@@ -110,8 +112,12 @@ def read_whole(predict: Predict, photo: np.ndarray, names: int) -> SegmentReadin
     """Deployment: the whole photo in one pass. photo: (H, W, 3) uint8 RGB; names: N, how many are asked for."""
     outputs, size = predict(photo, None), photo.shape[:2]
     if "place_scores" in outputs:
-        places = bilinear(checked(outputs, "place_scores", (names, "h", "w")), size)
-        return PlaceReading(places.argmax(0), places.max(0))
+        places = checked(outputs, "place_scores", ("N + M", "h", "w"))
+        if len(places) < names:
+            raise ValueError(f"place_scores: expected at least {names} maps, one for each name, got {len(places)}")
+        label, score = dense_decode(places.astype(np.float32, copy=False), size)  # one map at a time: N can be large
+        label[label >= names] = -1
+        return PlaceReading(label, score)
     maps, scores = segment_outputs(outputs, names)
     return SegmentReading(segment_of_pixels(maps, size), scores.argmax(1), scores.max(1))
 

@@ -42,10 +42,12 @@ class Report:
             self.confusion = np.zeros((classes, classes + 1), np.int64)
 
     def mean_iou(self, confusion: np.ndarray | None = None, of_subset: bool = False) -> float:
-        """mIoU over all classes or the subset; without a background class, over those that some mask contains."""
+        """mIoU over all classes or the subset; without a background class, over those that some mask contains, unless
+        the dataset's absent classes count.
+        """
         confusion = self.confusion if confusion is None else confusion
         ids = self.subset if of_subset else list(range(len(confusion)))
-        if self.dataset.background is None:
+        if self.dataset.background is None and not self.dataset.absent_count:
             ids = [c for c in ids if confusion[c].any()]
         return metrics.mean_iou(confusion, ids) if ids else math.nan
 

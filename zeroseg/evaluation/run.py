@@ -14,16 +14,18 @@ from zeroseg.errors import ZerosegError
 from zeroseg.evaluation.class_names import VOC_ANIMALS
 from zeroseg.evaluation.evaluate import evaluate, sweep_thresholds
 from zeroseg.evaluation.folders import MaskFolder, plain_folder
-from zeroseg.evaluation.label_sets import KINDS, LabelSet, label_set
+from zeroseg.evaluation.label_sets import KINDS, LabelSet, label_set, label_set_from_file
 from zeroseg.evaluation.network import SegmenterPredict
 from zeroseg.evaluation.protocol import ProtocolConfig
 from zeroseg.evaluation.report import Report
+from zeroseg.evaluation.scene_sets import READERS as SCENE_READERS
 from zeroseg.evaluation.sheet import Sheet, spread
-from zeroseg.evaluation.standard_sets import READERS
+from zeroseg.evaluation.standard_sets import READERS as STANDARD_READERS
 from zeroseg.segmenter import Segmenter
 
 # The ZeroSeg paper's thresholds for GroupViT's protocol, whose scores are products of two probabilities.
 PAPER_THRESHOLDS = {"voc": 0.95, "voc-dev": 0.95, "folder": 0.95, "context": 0.05, "coco-object": 0.35}
+READERS = STANDARD_READERS | SCENE_READERS
 SUBSETS = {"animals": VOC_ANIMALS}
 DEFAULT_SUBSET = {"voc-dev": "animals"}
 
@@ -40,6 +42,7 @@ class EvalOptions:
     backend: str
     threads: int | None
     labels: str
+    names: Path | None
     text: str
     pack: Path | None
     config: ProtocolConfig
@@ -73,10 +76,12 @@ def run_eval(options: EvalOptions) -> None:
         click.echo(json.dumps({**plan, "labels": options.labels, "config": config.in_use(), "subset": list(subset)}))
         return
     reports, sheet = {}, Sheet(dataset, set())
-    for kind in KINDS if options.labels == "all" else (options.labels,):
-        labels = label_set(dataset, kind)
+    kinds = ("file",) if options.names else KINDS if options.labels == "all" else (options.labels,)
+    for kind in kinds:
+        labels = label_set_from_file(dataset, options.names) if options.names else label_set(dataset, kind)
         set_names(segmenter, labels, options)
-        predict = SegmenterPredict(segmenter)
+        words_of_its_own = dataset.background is not None and dataset.background not in labels.class_ids
+        predict = SegmenterPredict(segmenter, background=words_of_its_own)
         sweep = sweep_thresholds(predict, dataset, len(labels.names), config) if options.sweep else ()
         sheet = Sheet(dataset, spread(min(len(dataset), options.limit or len(dataset)), options.pictures))
         report = evaluate(
@@ -89,7 +94,7 @@ def run_eval(options: EvalOptions) -> None:
         click.echo(report.table() + "\n")
         write_results(options, report, sheet, kind)
     summaries = {kind: report.summary() for kind, report in reports.items()}
-    click.echo(json.dumps(summaries if len(summaries) > 1 else summaries[options.labels]))
+    click.echo(json.dumps(summaries if len(summaries) > 1 else summaries[kinds[0]]))
 
 
 def read_dataset(options: EvalOptions) -> MaskFolder:

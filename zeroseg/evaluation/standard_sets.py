@@ -42,20 +42,25 @@ def coco_object(folder: str | Path) -> MaskFolder:
 
     Also takes *_instanceTrainIds.png, whose values are 0..80 already.
     """
+    photos, masks, suffix = coco_stuff_files(folder, ("_instanceTrainIds.png", "_labelTrainIds.png"))
+    table = {"_instanceTrainIds.png": identity_table(81), "_labelTrainIds.png": train_id_table(),
+             ".png": coco_stuff_table()}[suffix]
+    classes = ("background", *names.COCO_THINGS)
+    return MaskFolder("COCO-Object val2017", photos, masks, classes, classes, 0, table)
+
+
+def coco_stuff_files(folder: str | Path, converted: tuple[str, ...]) -> tuple[tuple[Path, ...], tuple[Path, ...], str]:
+    """(photos, masks, ending of the masks' names) of COCO val2017: the first ending of `converted` that is there, else
+    raw PNGs.
+    """
     root = existing_folder(folder)
     photo_dir = first_existing(root, ["images/val2017", "val2017"], "the photos")
     mask_dirs = ["annotations/val2017", "stuffthingmaps/val2017", "stuffthingmaps_trainval2017/val2017"]
     mask_dir = first_existing(root, mask_dirs, "the COCO-Stuff-164k masks")
     present = [p.name for p in mask_dir.glob("*.png")]
-    table, suffix = coco_stuff_table(), ".png"
-    converted = {"_instanceTrainIds.png": identity_table(81), "_labelTrainIds.png": train_id_table()}
-    for special, special_table in converted.items():
-        if any(name.endswith(special) for name in present):
-            table, suffix = special_table, special
-            break
+    suffix = next((ending for ending in converted if any(name.endswith(ending) for name in present)), ".png")
     photos, masks = paired_files(root, str(photo_dir.relative_to(root)), str(mask_dir.relative_to(root)), None, suffix)
-    classes = ("background", *names.COCO_THINGS)
-    return MaskFolder("COCO-Object val2017", photos, masks, classes, classes, 0, table)
+    return photos, masks, suffix
 
 
 def voc_dev(folder: str | Path) -> MaskFolder:
