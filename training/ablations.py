@@ -1,0 +1,214 @@
+"""`python training/ablations.py`: the paper's ablations (losses, scales, mask ratio) at a size that a small machine does.
+
+The paper gives one number per variant. Here every variant is trained with several seeds, and the report says of each
+table whether the published ORDER holds and which differences are clear of the spread. Absolute numbers depend on the
+teacher, the photos and the length of training and are not comparable with the paper's.
+
+What is as in the paper: centre crops, 30 cached views, L1 losses, segment matching over local views, mask ratio 0.6
+and reconstruction of removed patches unless a variant says otherwise. What is not: the preset's student starts from a
+frozen stem trained on ImageNet (it sees whole photos, so masking hides tokens, not pixels), and the teacher is what
+--teacher names. Embedding dimensions are summed, as an L1 norm is, views and segments averaged, so that a loss weighs
+the same for any number of views.
+"""
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+try:
+    import zeroseg  # noqa: F401
+except ModuleNotFoundError:  # run from a checkout that is not installed
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+from zeroseg.cli import Command
+from zeroseg.config import PRESETS
+from zeroseg.errors import ZerosegError
+from zeroseg.training.ablation_tables import TABLES
+from zeroseg.training.recipes import RECIPES, CropConfig, LossWeights, TeacherConfig, TrainConfig
+
+DIR = click.Path(file_okay=False)
+FILE = click.Path(dir_okay=False)
+SUBSET = "background,cat,cow,dog,horse,person,sheep"
+FIGURE, RESULT = "ablations.png", "ablations.json"
+
+
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+# Photos and folders
+@click.option("--photos", type=DIR, required=True, metavar="DIR", help="Photos to learn from, searched recursively.")
+@click.option("--voc-dev", "voc", type=DIR, required=True, metavar="DIR",
+              help="Photos with masks to measure on: images/, masks/, VOC's classes.")
+@click.option("--out", type=DIR, metavar="DIR", default="runs/ablations", help="Folder of all runs; goes on if there.")
+@click.option("--cache", type=DIR, metavar="DIR", default="runs/cache", help="Where what the teacher says is kept.")
+@click.option("--limit", type=click.IntRange(2), metavar="PHOTOS", default=1000, help="Photos used, evenly spaced.")
+# What
+@click.option("--only", metavar="TABLES", default=",".join(TABLES), help="T4 losses, T3 scales, T5 mask ratio.")
+@click.option("--seeds", type=click.IntRange(1), metavar="N", default=3, help="Runs of each variant; 3 tell a spread.")
+@click.option("--epochs", type=click.FloatRange(0, min_open=True), metavar="N", default=8.0, help="Passes per run.")
+@click.option("--steps", type=click.IntRange(1), metavar="N", help="Steps per run, in place of --epochs.")
+@click.option("--size", type=click.IntRange(32), metavar="PX", default=160, help="Side of the training crops.")
+@click.option("--batch", type=click.IntRange(1), metavar="PHOTOS", default=16, help="Photos per step.")
+@click.option("--lr", type=click.FloatRange(0, min_open=True), metavar="RATE", default=1e-3, help="Learning rate.")
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="tiny", help="Size of the student.")
+@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Any other setting of training/train.py.")
+# Teacher
+@click.option("--teacher", metavar="SPEC", default=RECIPES["dense"].teacher.spec, help="As for training/train.py.")
+@click.option("--teacher-weights", type=DIR, metavar="DIR", help="Folder with NAME.safetensors, also for the stem.")
+@click.option("--labels", type=DIR, metavar="DIR", help="Folder with the label files of classifiers.")
+# Measuring
+@click.option("--eval-photos", type=click.IntRange(1), metavar="N", default=100, help="First photos of --voc-dev.")
+@click.option("--eval-side", type=click.IntRange(32), metavar="PX", default=224, help="Short side when measured.")
+@click.option("--threshold-photos", type=click.IntRange(2), metavar="N", default=100,
+              help="Of --photos, on which each background threshold is chosen, without masks.")
+@click.option("--rule", metavar="RULE", default="minimum-error", help="otsu or minimum-error.")
+@click.option("--subset", metavar="NAMES", default=SUBSET, help="Classes averaged.")
+@click.option("--label-pack", type=FILE, metavar="NPZ", help="VOC's names in the teacher's space, by `zeroseg words`.")
+# Machine
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to compute.")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: torch's choice]")
+@click.option("-n", "--dry-run", is_flag=True, help="Print settings, runs and the time estimated, and exit.")
+def main(photos, voc, out, cache, limit, only, seeds, threads, dry_run, **options):
+    """Train and measure every variant of the paper's ablation tables with several seeds.
+
+    Stopped, it goes on with the same command: finished runs are kept, --seeds may grow, a changed setting is refused.
+
+    \b
+    Example:
+      python training/ablations.py --photos ~/photos --voc-dev ~/voc-dev --labels ~/labels --teacher-weights ~/teacher
+    """
+    tables = [name.strip().upper() for name in only.split(",")]
+    if not tables or set(tables) - set(TABLES) or len(set(tables)) < len(tables):
+        raise ZerosegError(f"--only: expected some of {','.join(TABLES)}, got {only!r}")
+    config = base_config(options, limit)
+    inputs = _inputs(photos, out, cache, limit, options)
+    try:
+        import torch
+
+        from zeroseg.training import ablation_grid
+    except ModuleNotFoundError as error:
+        from zeroseg.errors import missing_extra
+
+        raise missing_extra(error.name, "train", "Training") from error
+    if threads:
+        torch.set_num_threads(threads)
+    grid = _open(config, inputs, os.path.expanduser(voc), options)
+    jobs = ablation_grid.plan_jobs(tables, seeds)
+    if dry_run:
+        _print_plan(grid, jobs)
+        return
+    _report(grid, jobs, tables, seeds, grid.run(jobs))
+
+
+def base_config(options: dict, photo_count: int) -> TrainConfig:
+    """What all variants share: the paper's recipe for the preset, few photos and short runs."""
+    size, weights = options["size"], options["teacher_weights"]
+    hybrid = PRESETS[options["preset"]].encoder == "hybrid"
+    epochs = options["epochs"]
+    if options["steps"]:
+        epochs = options["steps"] / max(1, photo_count // options["batch"])
+    config = replace(
+        RECIPES["paper"],
+        preset=options["preset"],
+        # prototypes know nothing of masking; a decoder of two layers, as the photos are few
+        model={"readout": "projector", "image_size": size, "decoder_depth": 2, "reconstruction": True,
+               "mask_ratio": 0.6},
+        freeze_stem=hybrid, mean=(0.5,) * 3, std=(0.5,) * 3,
+        teacher=TeacherConfig(options["teacher"], weights and os.path.abspath(os.path.expanduser(weights))),
+        crops=CropConfig(sizes=((size, size),)), val_photos=0, losses=LossWeights(reconstruction=1.0),
+        dim_reduction="sum", epochs=epochs, warmup_epochs=epochs / 10, batch=options["batch"],
+        micro_batch=options["batch"], lr=options["lr"], lr_per_photos=0, betas=(0.9, 0.99), clip_norm=1.0,
+        precision="fp32", short_side=options["eval_side"], max_long_side=2 * options["eval_side"], name="ablation")
+    for change in options["changes"]:
+        path, equals, text = change.partition("=")
+        if not equals:
+            raise ZerosegError(f"--set: expected FIELD=VALUE, got {change!r}")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        config = config.set(path, value)
+    config.model_config()
+    return config
+
+
+def _inputs(photos, out, cache, limit, options):
+    """Fields of zeroseg.training.distill.Inputs, as absolute paths; label files where there is a folder of them."""
+    from zeroseg.training.train import LABEL_FILES
+
+    def absolute(path):
+        return path and os.path.abspath(os.path.expanduser(path))
+
+    stem = None
+    if options["teacher_weights"]:
+        beside = Path(absolute(options["teacher_weights"])) / f"{PRESETS[options['preset']].stem}.safetensors"
+        stem = str(beside) if beside.is_file() else None
+    labels = {name: options["labels"] and absolute(os.path.join(options["labels"], file))
+              for name, file in LABEL_FILES.items()}
+    return {"photos": absolute(photos), "run": absolute(out), "cache": absolute(cache), "limit": limit,
+            "stem_weights": stem} | labels
+
+
+def _open(config: TrainConfig, inputs: dict, voc: str, options: dict):
+    """The Grid, all inputs looked at once, nothing written."""
+    from zeroseg.evaluation.standard_sets import voc_dev
+    from zeroseg.training.ablation_grid import Grid
+    from zeroseg.training.ablation_runs import Measure
+    from zeroseg.training.choose_threshold import RULES
+    from zeroseg.training.conse import load_label_space
+    from zeroseg.training.distill import Inputs
+    from zeroseg.training.photos import find_photos
+    from zeroseg.training.processes import join
+    from zeroseg.training.teacher import build_teacher
+
+    if options["rule"] not in RULES:
+        raise ZerosegError(f"--rule: expected one of {', '.join(RULES)}, got {options['rule']!r}")
+    inputs, processes = Inputs(**inputs), join(options["device"])
+    if processes.count > 1:
+        raise ZerosegError("ablations: runs are short and take one process each; start it without torchrun")
+    photos, dataset = find_photos(inputs.photos, inputs.limit), voc_dev(voc)
+    unlabelled = find_photos(inputs.photos, options["threshold_photos"])
+    labels = None
+    if options["labels"]:
+        labels = load_label_space(inputs.label_names, inputs.label_vectors, inputs.class_names, inputs.label_space)
+    teacher = build_teacher(config.teacher, labels, str(processes.device))
+    measure = Measure(dataset, min(options["eval_photos"], len(dataset)),
+                      tuple(unlabelled.root / name for name in unlabelled.names), options["rule"],
+                      tuple(options["subset"].split(",")), options["label_pack"])
+    return Grid(config, inputs, photos, teacher, measure, processes)
+
+
+def _print_plan(grid, jobs) -> None:
+    grid.check()
+    estimate = grid.estimate(jobs)
+    done = [job for job in jobs if grid.result(job) is not None]
+    click.echo(json.dumps(grid.settings(), indent=1))
+    for job in jobs:
+        click.echo(f"{'done' if job in done else 'to do':<6} {grid.steps(job):>6} steps  {job.name}")
+    click.echo(f"{len(jobs)} runs, {len(done)} done; estimated from a few steps on this machine: training "
+               f"{_minutes(estimate['train_s'])}, measuring {_minutes(estimate['measure_s'])}, the teacher "
+               f"{_minutes(estimate['teacher_s'])} if nothing of it is cached; {estimate['memory_mib']:.0f} MiB of "
+               "photos in memory")
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min"
+
+
+def _report(grid, jobs, tables, seeds, results) -> None:
+    from zeroseg.training import ablation_report
+    from zeroseg.training.ablation_runs import write_json
+
+    by_run = {(job.variant.slug if job.variant else None, job.seed): result for job, result in results.items()}
+    document = {"settings": grid.settings()} | ablation_report.collect(tables, seeds, by_run)
+    write_json(grid.folder / RESULT, document)
+    ablation_report.draw(document, grid.folder / FIGURE)
+    click.echo(ablation_report.text(document))
+    click.echo(f"wrote {grid.folder / RESULT} and {grid.folder / FIGURE}")
+    click.echo(json.dumps(document))
+
+
+if __name__ == "__main__":
+    main()
