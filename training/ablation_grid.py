@@ -20,9 +20,18 @@ from tqdm import tqdm
 import zeroseg
 from zeroseg.errors import ZerosegError
 from zeroseg.hub import fetching
+from zeroseg.model.checkpoint import save_checkpoint
 from zeroseg.model.stem import ConvStem
-from zeroseg.training.ablation_runs import (Measure, describe, hold_photos, measure_model, new_student, run_variant,
-                                            variant_config, write_json)
+from zeroseg.training.ablation_runs import (
+    Measure,
+    describe,
+    hold_photos,
+    measure_model,
+    new_student,
+    run_variant,
+    variant_config,
+    write_json,
+)
 from zeroseg.training.ablation_tables import FULL, FULL_GRIDS, Variant, variants
 from zeroseg.training.batches import Batch
 from zeroseg.training.distill import Inputs, sidecar
@@ -35,7 +44,6 @@ from zeroseg.training.recipes import TrainConfig
 from zeroseg.training.run_folder import RunFolder
 from zeroseg.training.teacher import Teacher
 from zeroseg.training.views import cache_views, cut_views
-from zeroseg.model.checkpoint import save_checkpoint
 
 UNTRAINED = "untrained"
 
@@ -86,8 +94,9 @@ class Grid:
         before, now = _flat(stored or {}), _flat(asked)
         for name in sorted(before.keys() | now.keys()):
             if before.get(name) != now.get(name):
-                raise ZerosegError(f"ablations: the runs in {self.folder} have {name} = {_short(before.get(name))}, now "
-                                   f"it is {_short(now.get(name))}; put it back or choose another --out")
+                was, is_now = _short(before.get(name)), _short(now.get(name))
+                raise ZerosegError(f"ablations: the runs in {self.folder} have {name} = {was}, now it is {is_now}; put "
+                                   "it back or choose another --out")
 
     def result(self, job: Job) -> dict | None:
         """What a finished run found; None if it is still to do."""
@@ -131,7 +140,8 @@ class Grid:
             result = run_variant(RunFolder(self.folder / "runs" / job.name), config, whole, state, self.teacher,
                                  self.measure, self.processes, trained=job.variant is not None, on_step=bar.update)
             tqdm.write(f"{job.name}: mIoU {result['miou']:.1f}, best {result['miou_best']:.1f}, oracle "
-                       f"{result['oracle']:.1f}; {result['train_s']:.0f} + {result['measure_s']:.0f} s", file=sys.stderr)
+                       f"{result['oracle']:.1f}; trained {result['train_s']:.0f} s, measured "
+                       f"{result['measure_s']:.0f} s", file=sys.stderr)
         bar.close()
 
     def _stem(self) -> ConvStem | None:
@@ -160,10 +170,10 @@ class Grid:
             teacher_s = len(self.photos) * _seconds(lambda: self.teacher.embed(crops))
         image = torch.randn(self.base.batch, 3, *height)
         grid = tuple(side // model.patch_size for side in height)
-        per_mask, bytes_held = {}, image[0].nbytes + 2 * 30 * self.teacher.dim
+        per_mask, bytes_held = {}, 0
         for ratio in sorted({job.variant.mask_ratio for job in pending if job.variant}):
             config = variant_config(self.base, replace(FULL, mask_ratio=ratio), 0)
-            student = new_student(config, None)
+            student = new_student(config, self.teacher, None)
             if student.stem is not None:
                 student.stem.requires_grad_(False)
             with torch.no_grad():
@@ -177,15 +187,18 @@ class Grid:
                 "memory_mib": len(self.photos) * bytes_held / 2**20}
 
     def _measure_seconds(self) -> float:
-        """One run's measurement, from two photos of each kind."""
-        few = replace(self.measure, photos=min(2, self.measure.photos), unlabelled=self.measure.unlabelled[:2])
+        """One run's measurement: what one photo of each kind takes, and what every two more add."""
+        one, three = (replace(self.measure, photos=min(count, self.measure.photos),
+                              unlabelled=self.measure.unlabelled[:count]) for count in (1, 3))
         config = variant_config(self.base, FULL, 0)
-        student = new_student(config, None)
+        student = new_student(config, self.teacher, None)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.pt"
             save_checkpoint(path, student, sidecar=sidecar(config, student, self.teacher, 0))
-            measure_model(path, few)
-            return _seconds(lambda: measure_model(path, few)) * self.measure.photos / few.photos
+            measure_model(path, one)  # imports and caches
+            first = _seconds(lambda: measure_model(path, one))
+            more = max(0.0, _seconds(lambda: measure_model(path, three)) - first) / 4
+        return first + more * (self.measure.photos + len(self.measure.unlabelled) - 2)
 
 
 def _step_seconds(student, config: TrainConfig, batch: Batch) -> float:

@@ -59,7 +59,7 @@ def variant_config(base: TrainConfig, variant: Variant, seed: int) -> TrainConfi
     Without removed patches there is nothing to reconstruct, so mask ratio 0 trains without that loss.
     """
     masked = variant.mask_ratio > 0
-    chosen = {name: 1.0 if name in variant.losses else 0.0 for name in ("global_view", "multi_scale", "segment_matching")}
+    chosen = {name: float(name in variant.losses) for name in ("global_view", "multi_scale", "segment_matching")}
     losses = replace(base.losses, **chosen, reconstruction=base.losses.reconstruction if masked else 0.0)
     model = base.model | {"mask_ratio": variant.mask_ratio, "reconstruction": masked and losses.reconstruction > 0}
     return replace(base, losses=losses, model=model, seed=seed, views=replace(base.views, grids=variant.grids))
@@ -74,7 +74,7 @@ def view_columns(grids: tuple[int, ...]) -> np.ndarray:
 
 
 def hold_photos(photos: PhotoSet, cache: ViewCache, config: TrainConfig, patch: int, stem=None) -> Batch:
-    """All readable photos as one batch on the CPU: centre crops, every cached view, and the stem's features if given."""
+    """All readable photos as one batch on the CPU: centre crops, every cached view, and features of a given stem."""
     whole = validation_batch(photos, cache, cache.rows, config, patch)
     if stem is None:
         return whole
@@ -102,10 +102,12 @@ class HeldSet(torch.utils.data.Dataset):
         return Batch(whole.image[rows], stem, whole.views[rows][:, self.columns], None, whole.grid)
 
 
-def new_student(config: TrainConfig, stem_state: dict | None) -> ZeroSeg:
+def new_student(config: TrainConfig, teacher: Teacher, stem_state: dict | None) -> ZeroSeg:
     """The student before training; stem_state: the pretrained stem's weights, None for a plain ViT."""
     torch.manual_seed(config.seed)
     student = ZeroSeg(config.model_config())
+    if student.config.readout == "prototypes":
+        student.readout.set_vectors(*teacher.prototypes(student.config.prototypes))
     if stem_state is not None:
         student.stem.load_state_dict(stem_state)
     return student
@@ -119,7 +121,7 @@ def run_variant(folder: RunFolder, config: TrainConfig, whole: Batch, stem_state
     """
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.write_config({"config": config.to_dict(), "model": config.model_config().to_dict()})
-    student, result, began = new_student(config, stem_state), {}, time.monotonic()
+    student, result, began = new_student(config, teacher, stem_state), {}, time.monotonic()
     if trained:
         plan = plan_steps(config, len(whole))
         data = HeldSet(whole, config.views.grids, config, plan.steps, on_step)
@@ -142,7 +144,7 @@ def run_variant(folder: RunFolder, config: TrainConfig, whole: Batch, stem_state
 
 
 def step_ms(curve: list[dict[str, str]]) -> float:
-    """Median time of a step in milliseconds, from the seconds of a curve.csv; the clock restarts where a run resumed."""
+    """Median time of a step in ms, from the seconds of a curve.csv; the clock restarts where a run resumed."""
     seconds = np.array([0.0, *(float(row["seconds"]) for row in curve)])
     taken = np.diff(seconds)
     return float(1000 * np.median(taken[taken > 0]))
@@ -161,8 +163,6 @@ def measure_model(path: Path, measure: Measure) -> dict:
     names = label_set(measure.dataset)
     segmenter = Segmenter.load(path, threads=torch.get_num_threads())
     segmenter.set_labels(measure.label_pack or list(names.names))
-    if tuple(segmenter.pack.names) != names.names:
-        raise ZerosegError(f"label pack: expected the names {', '.join(names.names)}, in this order")
     predict = SegmenterPredict(segmenter)
     scores, _ = pixel_scores(predict, list(measure.unlabelled), len(names.names))
     # a student that says the same of every pixel has no two heaps to part: then all is foreground

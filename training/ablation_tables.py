@@ -13,7 +13,7 @@ FULL_GRIDS, FULL_MASK = (1, 2, 3, 4), 0.6
 
 @dataclass(frozen=True)
 class Variant:
-    """losses of zeroseg.training.objective besides reconstruction; grids of views that they see; mask_ratio in [0, 1)."""
+    """losses of zeroseg.training.objective besides reconstruction; grids of views they see; mask_ratio in [0, 1)."""
 
     losses: tuple[str, ...]
     grids: tuple[int, ...] = FULL_GRIDS

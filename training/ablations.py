@@ -1,4 +1,4 @@
-"""`python training/ablations.py`: the paper's ablations (losses, scales, mask ratio) at a size that a small machine does.
+"""`python training/ablations.py`: the paper's ablations (losses, scales, mask ratio) at a size for small machines.
 
 The paper gives one number per variant. Here every variant is trained with several seeds, and the report says of each
 table whether the published ORDER holds and which differences are clear of the spread. Absolute numbers depend on the
@@ -28,7 +28,7 @@ from zeroseg.cli import Command
 from zeroseg.config import PRESETS
 from zeroseg.errors import ZerosegError
 from zeroseg.training.ablation_tables import TABLES
-from zeroseg.training.recipes import RECIPES, CropConfig, LossWeights, TeacherConfig, TrainConfig
+from zeroseg.training.recipes import RECIPES, ConseConfig, CropConfig, LossWeights, TeacherConfig, TrainConfig
 
 DIR = click.Path(file_okay=False)
 FILE = click.Path(dir_okay=False)
@@ -57,6 +57,8 @@ FIGURE, RESULT = "ablations.png", "ablations.json"
 # Teacher
 @click.option("--teacher", metavar="SPEC", default=RECIPES["dense"].teacher.spec, help="As for training/train.py.")
 @click.option("--teacher-weights", type=DIR, metavar="DIR", help="Folder with NAME.safetensors, also for the stem.")
+@click.option("--stem-weights", type=FILE, metavar="FILE",
+              help="ImageNet weights of the stem.  [default: in --teacher-weights, else the hub]")
 @click.option("--labels", type=DIR, metavar="DIR", help="Folder with the label files of classifiers.")
 # Measuring
 @click.option("--eval-photos", type=click.IntRange(1), metavar="N", default=100, help="First photos of --voc-dev.")
@@ -83,7 +85,7 @@ def main(photos, voc, out, cache, limit, only, seeds, threads, dry_run, **option
     if not tables or set(tables) - set(TABLES) or len(set(tables)) < len(tables):
         raise ZerosegError(f"--only: expected some of {','.join(TABLES)}, got {only!r}")
     config = base_config(options, limit)
-    inputs = _inputs(photos, out, cache, limit, options)
+    inputs = _inputs(photos, out, cache, limit, config, options)
     try:
         import torch
 
@@ -112,11 +114,12 @@ def base_config(options: dict, photo_count: int) -> TrainConfig:
     config = replace(
         RECIPES["paper"],
         preset=options["preset"],
-        # prototypes know nothing of masking; a decoder of two layers, as the photos are few
-        model={"readout": "projector", "image_size": size, "decoder_depth": 2, "reconstruction": True,
-               "mask_ratio": 0.6},
+        # a decoder of two layers, as the photos are few
+        model={"image_size": size, "decoder_depth": 2, "reconstruction": True, "mask_ratio": 0.6},
         freeze_stem=hybrid, mean=(0.5,) * 3, std=(0.5,) * 3,
-        teacher=TeacherConfig(options["teacher"], weights and os.path.abspath(os.path.expanduser(weights))),
+        # vectors of length 1, as CLIP's: with a length for how sure they are, every segment matches the emptiest view
+        teacher=TeacherConfig(options["teacher"], weights and os.path.abspath(os.path.expanduser(weights)),
+                              conse=ConseConfig(strength_power=0.0, worn_gain=2.0)),
         crops=CropConfig(sizes=((size, size),)), val_photos=0, losses=LossWeights(reconstruction=1.0),
         dim_reduction="sum", epochs=epochs, warmup_epochs=epochs / 10, batch=options["batch"],
         micro_batch=options["batch"], lr=options["lr"], lr_per_photos=0, betas=(0.9, 0.99), clip_norm=1.0,
@@ -134,16 +137,16 @@ def base_config(options: dict, photo_count: int) -> TrainConfig:
     return config
 
 
-def _inputs(photos, out, cache, limit, options):
+def _inputs(photos, out, cache, limit, config, options):
     """Fields of zeroseg.training.distill.Inputs, as absolute paths; label files where there is a folder of them."""
     from zeroseg.training.train import LABEL_FILES
 
     def absolute(path):
         return path and os.path.abspath(os.path.expanduser(path))
 
-    stem = None
-    if options["teacher_weights"]:
-        beside = Path(absolute(options["teacher_weights"])) / f"{PRESETS[options['preset']].stem}.safetensors"
+    stem = absolute(options["stem_weights"])
+    if not stem and config.teacher.weights:
+        beside = Path(config.teacher.weights) / f"{config.model_config().stem}.safetensors"
         stem = str(beside) if beside.is_file() else None
     labels = {name: options["labels"] and absolute(os.path.join(options["labels"], file))
               for name, file in LABEL_FILES.items()}
@@ -153,6 +156,8 @@ def _inputs(photos, out, cache, limit, options):
 
 def _open(config: TrainConfig, inputs: dict, voc: str, options: dict):
     """The Grid, all inputs looked at once, nothing written."""
+    from zeroseg.evaluation.evaluate import class_ids
+    from zeroseg.evaluation.label_sets import label_set
     from zeroseg.evaluation.standard_sets import voc_dev
     from zeroseg.training.ablation_grid import Grid
     from zeroseg.training.ablation_runs import Measure
@@ -169,15 +174,32 @@ def _open(config: TrainConfig, inputs: dict, voc: str, options: dict):
     if processes.count > 1:
         raise ZerosegError("ablations: runs are short and take one process each; start it without torchrun")
     photos, dataset = find_photos(inputs.photos, inputs.limit), voc_dev(voc)
+    subset = tuple(name.strip() for name in options["subset"].split(","))
+    class_ids(dataset, subset)  # refuses a name that is no class
     unlabelled = find_photos(inputs.photos, options["threshold_photos"])
     labels = None
     if options["labels"]:
         labels = load_label_space(inputs.label_names, inputs.label_vectors, inputs.class_names, inputs.label_space)
     teacher = build_teacher(config.teacher, labels, str(processes.device))
+    _check_labels(options["label_pack"], teacher, label_set(dataset).names)
     measure = Measure(dataset, min(options["eval_photos"], len(dataset)),
                       tuple(unlabelled.root / name for name in unlabelled.names), options["rule"],
-                      tuple(options["subset"].split(",")), options["label_pack"])
+                      subset, options["label_pack"])
     return Grid(config, inputs, photos, teacher, measure, processes)
+
+
+def _check_labels(path: str | None, teacher, names: tuple[str, ...]) -> None:
+    """ZerosegError, before any training, if the names to measure with cannot be had in the teacher's space."""
+    from zeroseg.words.pack import SPACE, LabelPack
+
+    if path:
+        pack = LabelPack.load(path)
+        pack.require(teacher.space, teacher.dim)
+        if tuple(pack.names) != names:
+            raise ZerosegError(f"--label-pack: expected the names {', '.join(names)}, in this order")
+    elif teacher.space != SPACE:
+        raise ZerosegError(f"teacher {teacher.spec} speaks {teacher.space}: give --label-pack with VOC's names in it, "
+                           "as `zeroseg words` makes it")
 
 
 def _print_plan(grid, jobs) -> None:

@@ -45,6 +45,25 @@ def test_starts_as_the_stems_own_classifier(model):
                 torch.testing.assert_close(F.normalize(embeddings[b, k], dim=0), expected, atol=1e-4, rtol=1e-3)
 
 
+def test_while_masking_a_segment_is_read_from_its_kept_places(model):
+    stem = context(model)
+    keep = torch.stack([torch.randperm(24)[:9] for _ in range(2)])
+    tokens, kept = torch.randn(2, 3, 192), torch.rand(2, 9, 3).softmax(-1).requires_grad_()
+    got = model.readout(tokens, kept, stem._replace(keep=keep))
+    features = model.stem.head_features(stem.features.coarse).flatten(2)  # (2, 1280, 6)
+    for b in range(2):
+        share = torch.zeros(6, 3)  # of each coarse place, from the fine places kept inside it
+        for place, row in zip(keep[b].tolist(), kept[b], strict=True):
+            y, x = divmod(place, 6)
+            share[y // 2 * 3 + x // 2] += row
+        own = model.stem.classifier((features[b] @ (share / share.sum(0))).T)
+        logits = F.pad(own + 2 * model.stem.classifier(features[b].mean(1)), (0, 1))
+        expected = F.normalize(logits.softmax(1) @ model.readout.vectors, dim=1)
+        torch.testing.assert_close(F.normalize(got[b], dim=1), expected, atol=1e-4, rtol=1e-3)
+    got.sum().backward()
+    assert kept.grad.abs().amin(dim=(1, 2)).gt(0).all()
+
+
 def test_length_is_between_0_and_1(model):
     with torch.no_grad():
         soft = torch.rand(2, 24, 8).softmax(-1)

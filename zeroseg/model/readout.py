@@ -93,6 +93,9 @@ class Prototypes(nn.Module):
         """The stem's class logits of every segment (B, K, P) and of the photo (B, 1, P); 0 for prototypes beyond."""
         coarse = stem.features.coarse
         features_BQT = stem.module.head_features(coarse).flatten(2)  # Q = 1280 channels, T = coarse places
+        if stem.keep is not None:  # removed places belong to no segment
+            everywhere = soft_map_BLK.new_zeros(len(coarse), stem.features.fine[0, 0].numel(), soft_map_BLK.shape[2])
+            soft_map_BLK = everywhere.scatter(1, stem.keep[:, :, None].expand_as(soft_map_BLK), soft_map_BLK)
         map_BKhw = soft_map_BLK.transpose(1, 2).unflatten(2, stem.features.fine.shape[2:])
         map_BTK = F.avg_pool2d(map_BKhw, 2).flatten(2).transpose(1, 2)
         weight_BTK = map_BTK / map_BTK.sum(dim=1, keepdim=True).clamp_min(1e-4)
@@ -106,6 +109,6 @@ def build_readout(config: ModelConfig, stem: ConvStem | None) -> nn.Module:
     """The readout that the configuration names; ValueError where it needs what the encoder has not."""
     if config.readout == "projector":
         return Projector(config)
-    if stem is None or stem.classifier is None or config.mask_ratio:
-        raise ValueError("readout: prototypes need a hybrid encoder with stem_head and mask_ratio 0; use 'projector'")
+    if stem is None or stem.classifier is None:
+        raise ValueError("readout: prototypes need a hybrid encoder with stem_head; use 'projector'")
     return Prototypes(config, stem)
