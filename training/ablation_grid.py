@@ -77,8 +77,10 @@ class Grid:
 
     def settings(self) -> dict:
         """All that the results depend on, JSON-able."""
+        config = self.base.to_dict()
+        config["teacher"]["weights"] = None  # which they are says the fingerprint, wherever they lie
         return json.loads(json.dumps({
-            "config": self.base.to_dict(), "model": self.base.model_config().to_dict(),
+            "config": config, "model": self.base.model_config().to_dict(),
             "photos": {"count": len(self.photos), "fingerprint": self.photos.fingerprint},
             "teacher": self.teacher.fingerprint,
             "measure": describe(self.measure) | {"files": _digest(self.measure.dataset.photos[:self.measure.photos])}}))
