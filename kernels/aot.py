@@ -52,8 +52,11 @@ def find_target(name: str) -> Target:
     raise ZerosegError(f"--target {name!r} is not known; choose from {known}")
 
 
-def compile_entry(entry, target: Target, folder: Path) -> dict:
-    """Compile one kernel for one target into NAME.cubin and NAME.ptx; returns its manifest entry."""
+def compile_entry(entry, target: Target, folder: Path, ptx_version: int | None = None) -> dict:
+    """Compile one kernel for one target into NAME.cubin and NAME.ptx; returns its manifest entry.
+
+    ptx_version  84 for PTX ISA 8.4; None for the newest that Triton's assembler knows.
+    """
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -63,7 +66,8 @@ def compile_entry(entry, target: Target, folder: Path) -> dict:
     source = ASTSource(
         entry.kernel, signature={name: entry.types.get(name, "constexpr") for name in names}, constexprs=entry.fixed,
         attrs={(names.index(name),): [["tt.divisibility", ALIGNMENT]] for name in pointers})
-    options = {"num_warps": entry.num_warps, "num_stages": entry.num_stages, "enable_fp_fusion": True}
+    options = {"num_warps": entry.num_warps, "num_stages": entry.num_stages, "enable_fp_fusion": True,
+               "ptx_version": ptx_version}
     try:
         compiled = triton.compile(source, target=GPUTarget("cuda", target.capability, 32), options=options)
     except Exception as error:  # the compiler's own classes differ between versions

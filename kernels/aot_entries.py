@@ -51,14 +51,14 @@ def _types(kernel, fixed, **known: str) -> dict[str, str]:
 _KINDS = ("fp32", "fp16", "bf16")  # of queries, keys and values
 
 
-def _blocks(kind: str, backward: bool = False) -> tuple[dict, dict]:
-    """Fixed tile sizes for up to 32 groups, and warps and stages."""
+def _blocks(kind: str, backward: bool = False, groups: int = 32) -> tuple[dict, dict]:
+    """Fixed tile sizes for up to so many groups, and warps and stages."""
     import torch
 
     from zeroseg.kernels.segment_attention.triton_impl import choose_launch, precision
 
     dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[kind]
-    fixed = vars(choose_launch(32, dtype, backward)) | {"PRECISION": precision(dtype)}
+    fixed = vars(choose_launch(groups, dtype, backward)) | {"PRECISION": precision(dtype)}
     return fixed, {name: fixed.pop(name) for name in ("num_warps", "num_stages")}
 
 

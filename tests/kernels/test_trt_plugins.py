@@ -30,7 +30,7 @@ ATOL = {torch.float32: 1e-5, torch.float16: 2e-3}  # of the kernels' own tests
 
 pytestmark = [
     pytest.mark.usefixtures("poison_torch"),
-    pytest.mark.skipif(not HEADERS, reason="needs TensorRT's headers; ZEROSEG_TENSORRT_INCLUDE says where NvInfer.h is"),
+    pytest.mark.skipif(not HEADERS, reason="needs TensorRT's headers; ZEROSEG_TENSORRT_INCLUDE says where"),
     pytest.mark.skipif(not (CUDA / "cuda_runtime_api.h").is_file(), reason=f"needs the CUDA headers in {CUDA}"),
     pytest.mark.skipif(not (shutil.which("cmake") and shutil.which("c++")), reason="needs cmake and a C++ compiler")]
 
@@ -66,8 +66,8 @@ def built(request, build_folder, tmp_path_factory):
     [made] = build_folder.rglob("libzeroseg_trt_plugins_emulated.so")
     folder = tmp_path_factory.mktemp("plugins")
     library, driver = Path(shutil.copy(made, folder)), folder / "driver.so"
-    sh("c++", "-std=c++17", "-shared", "-fPIC", "-O1", "-isystem", request.param, "-isystem", CUDA, DRIVER, "-o", driver,
-       "-ldl")
+    sh("c++", "-std=c++17", "-shared", "-fPIC", "-O1", "-isystem", request.param, "-isystem", CUDA, DRIVER, "-o",
+       driver, "-ldl")
     loaded = ctypes.CDLL(str(driver))
     loaded.zs_driver_problem.restype = loaded.zs_driver_log.restype = ctypes.c_char_p
     return library, loaded
