@@ -9,6 +9,10 @@ loader, and the classes, enums and docstrings are then the real ones. Nothing of
     pip install --no-deps --target bindings cuda-bindings==12.9.8
     python tests/export/trt/read_facts.py cuda bindings
 
+TensorRT's tensorrt.plugin is plain Python and is read as text:
+
+    python tests/export/trt/read_facts.py plugin bindings
+
 PyCUDA is only to be had as sources, which build with the CUDA toolkit; a libcuda of functions that do nothing lets the
 result be imported, and its docstrings have every signature:
 
@@ -16,6 +20,7 @@ result be imported, and its docstrings have every signature:
     python tests/export/trt/read_facts.py pycuda pycuda-2026.1
 """
 
+import ast
 import enum
 import inspect
 import json
@@ -34,7 +39,8 @@ LIBRARIES = ("nvinfer", "nvonnxparser", "nvinfer_plugin")
 # what zeroseg touches, and what it could be tempted to
 CLASSES = ("Builder", "IBuilderConfig", "INetworkDefinition", "ITensor", "OnnxParser", "ParserError", "Dims",
            "IOptimizationProfile", "ITimingCache", "IHostMemory", "Runtime", "ICudaEngine", "IExecutionContext",
-           "ILogger", "Logger", "IProgressMonitor")
+           "ILogger", "Logger", "IProgressMonitor", "IPluginRegistry")
+FUNCTIONS = ("get_plugin_registry",)
 CUDA = ("cudaGetDeviceCount", "cudaGetDevice", "cudaGetDeviceProperties", "cudaGetErrorName", "cudaGetErrorString",
         "cudaMalloc", "cudaFree", "cudaHostAlloc", "cudaMallocHost", "cudaFreeHost", "cudaMemcpyAsync",
         "cudaStreamCreateWithFlags", "cudaStreamSynchronize", "cudaStreamDestroy", "cudaStreamBeginCapture",
@@ -79,7 +85,39 @@ def read_tensorrt() -> dict:
     enums = {name: {member: int(item) for member, item in kind.__members__.items()}
              for name, kind in vars(trt).items() if isinstance(kind, type) and is_enum(kind)}
     return {"module": "tensorrt", "version": trt.__version__, "names": sorted(n for n in dir(trt) if n[0] != "_"),
-            "enums": enums, "classes": {name: read_class(getattr(trt, name)) for name in CLASSES}}
+            "enums": enums, "functions": {name: signatures(getattr(trt, name).__doc__) for name in FUNCTIONS},
+            "classes": {name: read_class(getattr(trt, name)) for name in CLASSES}}
+
+
+def read_plugin(folder: Path) -> dict:
+    """tensorrt.plugin's public functions and classes, from their text; a parameter with a default ends in "="."""
+    def parameters(function) -> list[str]:
+        given = [item.arg for item in function.args.args]
+        optional = len(function.args.defaults)
+        return given[:len(given) - optional] + [f"{name}=" for name in given[len(given) - optional:]]
+
+    def is_public(item) -> bool:
+        return any("public_api" in ast.unparse(mark) for mark in item.decorator_list)
+
+    functions, classes = {}, {}
+    for path in sorted(folder.glob("tensorrt_bindings/plugin/*.py")):
+        for item in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(item, ast.FunctionDef) and is_public(item):
+                functions[item.name] = parameters(item)
+            elif isinstance(item, ast.ClassDef):
+                members = [(member, [ast.unparse(mark) for mark in member.decorator_list])
+                           for member in item.body if isinstance(member, ast.FunctionDef)]
+                properties = {member.name for member, marks in members if "property" in marks}
+                writable = {member.name for member, marks in members if f"{member.name}.setter" in marks}
+                classes[item.name] = {
+                    "public": is_public(item), "bases": [ast.unparse(base) for base in item.bases],
+                    "methods": {member.name: parameters(member) for member, _ in members
+                                if member.name not in properties},
+                    "properties": {name: name in writable for name in sorted(properties)}}
+    [version] = {found[1] for found in map(re.compile(r"-(\d[\d.]*)\.dist-info$").search, map(str, folder.iterdir()))
+                 if found}
+    return {"module": "tensorrt.plugin", "version": version, "functions": functions,
+            "classes": {name: kind for name, kind in classes.items() if name[0] != "_"}}
 
 
 def read_cuda() -> dict:
@@ -172,6 +210,9 @@ def with_empty_libraries(folder: Path) -> dict:
 
 
 def main(what: str, folder: str, inside: str = "") -> None:
+    if what == "plugin":
+        write("tensorrt.plugin", read_plugin(Path(folder)))
+        return
     if not inside:  # again, with the bindings in reach
         folder = Path(folder).resolve()
         prepare = {"tensorrt": with_empty_libraries, "pycuda": with_idle_libcuda,
@@ -179,6 +220,10 @@ def main(what: str, folder: str, inside: str = "") -> None:
         subprocess.run([sys.executable, __file__, what, str(folder), "inside"], check=True, env=prepare(folder))
         return
     facts = {"tensorrt": read_tensorrt, "pycuda": read_pycuda, "cuda": read_cuda}[what]()
+    write(what, facts)
+
+
+def write(what: str, facts: dict) -> None:
     path = FACTS / f"{what}-{facts['version']}.json"
     path.write_text(json.dumps(facts, indent=1, default=_plain) + "\n", encoding="utf-8")
     print(path.name, path.stat().st_size)

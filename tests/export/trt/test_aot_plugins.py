@@ -1,0 +1,172 @@
+"""The ahead-of-time plugins: what they tell TensorRT, held to the facts of tensorrt.plugin, and the kernels' values.
+
+Triton's interpreter runs a kernel with the arguments in TensorRT's order: inputs, int32 sizes, outputs. The PTX that
+the compiler makes of it has exactly these parameters.
+"""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("triton")
+
+from tests.export.trt import fake_plugin  # noqa: E402
+from tests.export.trt.fake_plugin import VERSIONS, make_plugin, run  # noqa: E402
+from zeroseg.errors import UnavailableError, ZerosegError  # noqa: E402
+from zeroseg.export.trt.aot_plugins import register_plugins  # noqa: E402
+from zeroseg.kernels import _triton  # noqa: E402
+from zeroseg.kernels.aot_plugins import PluginKernel, drop_parameters  # noqa: E402
+from zeroseg.kernels.mask_decode.batch import mask_decode_batch  # noqa: E402
+from zeroseg.kernels.segment_attention import reference  # noqa: E402
+
+ATOL = 1e-5  # as in the kernels' own tests
+SIZES = [(1, 1, 1, 1, 1), (2, 197, 8, 24, 24), (3, 101, 33, 31, 13)]  # B, L, S, C, D
+
+
+class Interpreted:
+    """Stands for the compiler: keeps the entry, so that the interpreter can run the kernel that would be compiled."""
+
+    def __call__(self, entry):
+        self.entry = entry
+        return PluginKernel(entry.kernel.__name__, "", 32 * entry.num_warps, 0)
+
+    def launch(self, launched, inputs, outputs):
+        if not _triton.interpreted():
+            pytest.skip("needs TRITON_INTERPRET=1 from the start")
+        assert [kind for kind, _ in map(self.kind, [*inputs, *launched.sizes, *outputs])] == list(
+            self.entry.types.values())
+        grid = launched.grid if launched.grid[1:] != (1, 1) else launched.grid[:1]
+        self.entry.kernel[grid](*inputs, *launched.sizes, *outputs, **self.entry.fixed)
+
+    @staticmethod
+    def kind(argument):
+        if isinstance(argument, int):
+            return "i32", argument
+        return {torch.float32: "*fp32", torch.int32: "*i32"}[argument.dtype], argument
+
+
+@pytest.fixture(params=VERSIONS)
+def plugins(request, install, monkeypatch):
+    """(tensorrt.plugin of one version with zeroseg's plugins in it, the stand-in of the compiler)"""
+    trt = install(version="11.4.0.106" if request.param[:2] == "11" else "10.13.3.9")
+    module, compiler = make_plugin(request.param), Interpreted()
+    monkeypatch.setitem(sys.modules, "tensorrt.plugin", module)
+    register_plugins(trt, "8.7", compiler)
+    register_plugins(trt, "8.7", compiler)  # the second time changes nothing
+    return module, compiler
+
+
+@pytest.fixture
+def poisoned():
+    return lambda shape, dtype=torch.float32: torch.full(shape, -7 if dtype == torch.int32 else float("nan")).to(dtype)
+
+
+@pytest.mark.parametrize("soft_pooling", [0, 1], ids=["hard", "soft"])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_segment_attention(plugins, poisoned, sizes, soft_pooling):
+    B, L, S, C, D = sizes
+    module, compiler = plugins
+    q, k, v = torch.randn(B, S, C), torch.randn(B, L, C), torch.randn(B, L, D)
+    made = run(module, "zeroseg::segment_attention_assign", {"q": (B, S, C), "k": (B, L, C)}, {"groups": S})
+    assert made.outputs == [((B, L, S), "FLOAT"), ((B, L), "INT32")]
+    soft, choice = poisoned((B, L, S)), poisoned((B, L), torch.int32)
+    compiler.launch(made, [q, k], [soft, choice])
+    used = soft if soft_pooling else choice
+    made = run(module, "zeroseg::segment_attention_pool", {"v": (B, L, D), "used": tuple(used.shape)},
+               {"groups": S, "soft_pooling": soft_pooling, "eps": 0.25})
+    assert made.outputs == [((B, S, D), "FLOAT"), ((B, S), "FLOAT")]
+    pooled, total = poisoned((B, S, D)), poisoned((B, S))
+    compiler.launch(made, [v, used], [pooled, total])
+    truth = reference.segment_attention(q, k, v, normalize_keys=False, soft_pooling=bool(soft_pooling), eps=0.25,
+                                        tau=1.0, seed=None)
+    torch.testing.assert_close(pooled, truth[0], atol=ATOL, rtol=0)
+    assert (choice == truth[1]).all()
+    torch.testing.assert_close(soft, truth[3], atol=ATOL, rtol=0)
+    torch.testing.assert_close(total, (truth[3] if soft_pooling else truth[2]).sum(1) + 0.25, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1, 5, 3), (2, 8, 18, 24, 96, 128), (2, 7, 2, 3, 37, 131),
+                                   (1, 3, 3, 5, 16, 129)], ids=str)
+def test_mask_decode(plugins, poisoned, sizes):
+    """The grid is as long as the kernel divides it: another block too many would write beyond the outputs."""
+    B, K, h, w, H, W = sizes
+    module, compiler = plugins
+    maps, table = (4 * torch.randn(B, K, h, w)).softmax(1), torch.randint(-1, 30000, (B, K), dtype=torch.int32)
+    made = run(module, "zeroseg::mask_decode",
+               {"maps": (B, K, h, w), "table": (B, K), "image": (B, 3, H, W)}, {})
+    assert made.outputs == [((B, H, W), "INT32"), ((B, H, W), "FLOAT")]
+    from zeroseg.kernels.mask_decode.triton_impl import LAUNCH, row_blocks
+
+    assert made.grid[0] == B * max(h - 1, 1) * row_blocks(h, H, LAUNCH.BLOCK_H) * -(-W // LAUNCH.BLOCK_W)
+    labels, confidence = poisoned((B, H, W), torch.int32), poisoned((B, H, W))
+    compiler.launch(made, [maps, table, torch.empty(B, 3, H, W)], [labels, confidence])
+    truth = mask_decode_batch(maps, table, (H, W), "reference")
+    assert (labels == truth[0]).double().mean() > 0.999
+    torch.testing.assert_close(confidence, truth[1], atol=3e-6, rtol=0)
+
+
+COMPILE = """
+import re, sys
+from zeroseg.kernels.aot import find_target
+from zeroseg.kernels import aot_plugins as a
+for entry in (a.assign_entry(64), a.pool_entry(8, 1.0, True), a.pool_entry(32, 1.0, False), a.decode_entry()):
+    kernel = a.compile_plugin(entry, find_target(sys.argv[1]))
+    parameters = re.search(r"\\.entry\\s+" + kernel.symbol + r"\\s*\\((.*?)\\)", kernel.ptx, re.DOTALL)[1]
+    kinds = [{"u64": "pointer", "u32": "i32"}[kind] for kind in re.findall(r"\\.param \\.(\\w+)", parameters)]
+    expected = ["i32" if kind == "i32" else "pointer" for kind in entry.types.values()]
+    assert kinds == expected, (entry.name, kinds)
+    assert re.search(r"\\.reqntid " + str(kernel.threads), kernel.ptx) and kernel.shared_bytes <= 48 * 1024
+    print(entry.name, kernel.symbol, re.search(r"\\.version (\\S+)", kernel.ptx)[1])
+    open(sys.argv[2] + "/" + entry.name + ".ptx", "w").write(kernel.ptx)
+"""
+
+
+@pytest.mark.parametrize(("target", "version"), [("sm_87", "8.4"), ("sm_120", "8.7")])
+def test_ptx_has_the_parameters_that_tensorrt_passes(target, version, tmp_path):
+    """In a process of its own, because this one may interpret kernels; Triton's assembler takes what was cut back."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-c", COMPILE, target, str(tmp_path)], capture_output=True, text=True,
+                          env=environment | {"TRITON_DEFAULT_FP_FUSION": "1"})
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[2] for line in done.stdout.splitlines()] == [version] * 4
+    import triton
+
+    [assembler, *_] = [path for path in (os.path.join(os.path.dirname(triton.__file__), "backends/nvidia/bin", name)
+                                         for name in ("ptxas-blackwell", "ptxas")) if os.path.exists(path)]
+    for path in tmp_path.glob("*.ptx"):
+        sm = re.search(r"^\.target (sm_\w+)", path.read_text(), re.MULTILINE)[1]
+        done = subprocess.run([assembler, f"-arch={sm}", str(path), "-o", os.devnull], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+PTX = """
+.visible .entry f(
+\t.param .u64 .ptr .global .align 1 f_param_0,
+\t.param .u32 f_param_1,
+\t.param .u64 .ptr .global .align 1 f_param_10
+)
+.reqntid 128
+{
+\tld.param.b64 %rd1, [f_param_1];
+}
+"""
+
+
+def test_a_scratch_pointer_is_dropped_only_where_nobody_reads_it():
+    assert re.findall(r"f_param_\d+", drop_parameters(PTX, "f", 1).split(")")[0]) == ["f_param_0", "f_param_1"]
+    with pytest.raises(ZerosegError, match="uses Triton's scratch memory .f_param_10."):
+        drop_parameters(PTX.replace("[f_param_1]", "[f_param_10]"), "f", 1)
+
+
+def test_tensorrt_without_them_says_so(install, monkeypatch):
+    trt = install(version="10.3.0")
+    monkeypatch.setitem(sys.modules, "tensorrt.plugin", None)
+    with pytest.raises(UnavailableError, match=r"--plugins aot: TensorRT 10.3.0 has no tensorrt.plugin .*--plugins v3"):
+        register_plugins(trt, "8.7")
+    monkeypatch.setitem(sys.modules, "tensorrt.plugin", make_plugin(fake_plugin.WITHOUT_AOT))
+    with pytest.raises(UnavailableError, match="has no tensorrt.plugin.aot_impl, 10.9 and later have it"):
+        register_plugins(trt, "8.7")
