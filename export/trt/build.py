@@ -25,6 +25,7 @@ from zeroseg.runtime.trt_engine import (
 )
 from zeroseg.runtime.trt_library import load_tensorrt
 from zeroseg.runtime.trt_memory import open_memory
+from zeroseg.runtime.trt_plugins import find_library, load_library
 from zeroseg.runtime.trt_runner import TrtRunner
 
 
@@ -54,7 +55,8 @@ def build_engine(onnx: Path, out: Path, options: BuildOptions, reference: Runner
     content = onnx.read_bytes()
     sidecar = json.loads(onnx.with_suffix(".json").read_text(encoding="utf-8"))
     profile = make_profile(artifact.sidecar, options)
-    plan = build_plan(trt, content, onnx.name, profile, options, report, show_progress)
+    given = with_plugins(trt, content, options.plugins, gpu.sm, artifact.sidecar.threshold, onnx, out)
+    plan = build_plan(trt, given, onnx.name, profile, options, report, show_progress)
     with tempfile.TemporaryDirectory(prefix=".zeroseg-engine-", dir=out.parent) as folder:
         partial = Path(folder) / out.name
         with open(partial, "wb") as file:
@@ -64,12 +66,33 @@ def build_engine(onnx: Path, out: Path, options: BuildOptions, reference: Runner
             gpu=gpu.name, sm=gpu.sm, tensorrt=trt.__version__, profile=profile,
             precision=sidecar.get("precision") or precision_of(content),
             version_compatible=options.version_compatible, hardware_compatible=options.hardware_compatible,
-            zeroseg=__version__, rebuild=rebuild)
+            zeroseg=__version__, rebuild=rebuild, plugins=options.plugins)
         write_manifest(partial, sidecar, manifest)
         check_engine(partial, reference, cases, report=report, name=str(out))
         for source, target in ((partial, out), (manifest_path(partial), manifest_path(out))):
             os.replace(source, target)
     return read_engine(out)
+
+
+def with_plugins(trt, content: bytes, kind: str, sm: str, threshold: float, onnx: Path, out: Path) -> bytes:
+    """The network to give to TensorRT, which knows the plugins in it from here on."""
+    if kind == "none":
+        return content
+    try:
+        from zeroseg.export.trt.plugin_graph import insert_plugins
+    except ImportError as error:
+        raise UnavailableError(f"--plugins {kind}: changing the network needs onnx ({error}): pip install "
+                               "'zeroseg[export]'") from error
+    if kind == "v3":
+        try:
+            load_library(trt, find_library(out))
+        except UnavailableError as error:
+            raise UnavailableError(f"--plugins v3: {error}") from error
+    else:
+        from zeroseg.export.trt.aot_plugins import register_plugins
+
+        register_plugins(trt, sm)
+    return insert_plugins(content, kind, threshold, onnx.name)
 
 
 def check_engine(engine: Path, reference: Runner, cases: list[Case], *, report: Callable[[str], None],
@@ -111,6 +134,8 @@ def rebuild_command(source: Path, out: Path, options: BuildOptions) -> str:
     for name in ("max_batch", "max_labels", "workspace_mib"):
         if getattr(options, name) != getattr(default, name):
             words += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+    if options.plugins != default.plugins:
+        words += ["--plugins", options.plugins]
     for name in ("version_compatible", "hardware_compatible"):
         words += [f"--{name.replace('_', '-')}"] * getattr(options, name)
     return shlex.join(words)

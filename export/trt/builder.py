@@ -13,6 +13,7 @@ from zeroseg.errors import ZerosegError
 from zeroseg.export.trt.progress import make_monitor
 from zeroseg.image import network_size
 from zeroseg.runtime.trt_library import make_logger, parse_version
+from zeroseg.runtime.trt_plugins import KINDS
 
 BEST_LABELS = 20  # the label count that tactics are timed at; any count up to the greatest runs
 BEST_PHOTO = (480, 640)
@@ -35,7 +36,8 @@ class BuildOptions:
     """max_batch, max_labels: the profile's upper ends. timing_cache: file, read if there and written afterwards.
 
     version_compatible: later TensorRT of the same major version may load the engine; hardware_compatible: GPUs of
-    compute capability 8.0 and up other than this one may (not on Jetson). Both cost speed.
+    compute capability 8.0 and up other than this one may (not on Jetson). Both cost speed. plugins: one of
+    zeroseg.runtime.trt_plugins.KINDS.
     """
 
     max_batch: int = 1
@@ -44,8 +46,11 @@ class BuildOptions:
     timing_cache: Path | None = None
     version_compatible: bool = False
     hardware_compatible: bool = False
+    plugins: str = "none"
 
     def __post_init__(self):
+        if self.plugins not in KINDS:
+            raise ZerosegError(f"plugins: expected one of {', '.join(KINDS)}, got {self.plugins!r}")
         for name in ("max_batch", "max_labels", "workspace_mib"):
             if getattr(self, name) < 1:
                 raise ZerosegError(f"{name}: expected at least 1, got {getattr(self, name)}")
@@ -78,6 +83,8 @@ def build_plan(trt, onnx: bytes, source: str, profile: dict[str, list[list[int]]
     flags = 0
     for name in dialect.network_flags:
         flags |= 1 << int(getattr(trt.NetworkDefinitionCreationFlag, name))
+    if options.plugins == "aot" and hasattr(trt.NetworkDefinitionCreationFlag, "PREFER_AOT_PYTHON_PLUGINS"):
+        flags |= 1 << int(trt.NetworkDefinitionCreationFlag.PREFER_AOT_PYTHON_PLUGINS)  # as the nodes themselves say
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(onnx):

@@ -6,7 +6,7 @@ import click
 
 TARGET_NAMES = ("jetson-orin", "jetson-orin-nano", "jetson-thor", "datacenter")
 NAMES = ("bundle", "labels", "max_batch", "max_labels", "workspace_mib", "timing_cache", "version_compatible",
-         "hardware_compatible")
+         "hardware_compatible", "plugins")
 
 
 def trt_options(command):
@@ -26,6 +26,9 @@ def trt_options(command):
                      help="Read and keep TensorRT's timings here: later builds take less time."),
         click.option("--version-compatible", is_flag=True, help="Let later TensorRT of this major version load it."),
         click.option("--hardware-compatible", is_flag=True, help="Let other GPUs from Ampere on load it (no Jetson)."),
+        click.option("--plugins", type=click.Choice(("aot", "v3", "none")), default="none", show_default=True,
+                     help="Put zeroseg's kernels into the engine: aot, compiled by Triton (TensorRT 10.9 on); v3, from "
+                     "the C++ library, which must then be loaded."),
     ]
     for option in reversed(options):
         command = option(command)
@@ -44,6 +47,9 @@ def run(model: Path, out: Path | None, trt: dict, export: dict, half_weights: bo
                            "TensorRT; give fp32, fp16 or int8")
     if export["label_map"]:
         raise ZerosegError("--label-map: engines give segment maps and scores; leave it out")
+    if target is not None and options.plugins != "none":
+        raise ZerosegError(f"--plugins {options.plugins}: only together with --trt, on the machine that runs the "
+                           "engine; bundles hold the plain graph")
     export = {**export, "symmetric": export["symmetric"] or export["precision"] == "int8"}
     if target is None:
         _run_engine(model, out, options, export, half_weights, dry_run)
@@ -54,7 +60,8 @@ def run(model: Path, out: Path | None, trt: dict, export: dict, half_weights: bo
 def _run_engine(model, out, options, export, half_weights, dry_run) -> None:
     from zeroseg.errors import UnavailableError
     from zeroseg.export.trt.build import build_engine, check_suffix, rebuild_command, why_not
-    from zeroseg.export.trt.kernels import check_decoding, compile_kernels
+    from zeroseg.export.trt.kernels import check_decoding, check_pixels, compile_kernels
+    from zeroseg.runtime.trt_plugins import LIBRARY, VARIABLE
 
     out = out or model.with_suffix(".engine")
     check_suffix(out)
@@ -71,6 +78,11 @@ def _run_engine(model, out, options, export, half_weights, dry_run) -> None:
                         report=click.echo)
     if compile_kernels(out.parent, [int(file.manifest.sm.replace(".", ""))], click.echo):
         check_decoding(out, cases, click.echo)
+    if options.plugins != "none":
+        check_pixels(out, cases, click.echo)
+    if options.plugins == "v3":
+        click.echo(f"{out.name} calls {LIBRARY}: whatever loads the engine must load that first; zeroseg looks for it "
+                   f"beside the engine and in {VARIABLE}")
     click.echo(f"wrote {out} ({file.manifest.size_bytes / 1e6:.1f} MB) and {out.name}.json: {file.manifest.precision}, "
                f"{file.manifest.gpu}, TensorRT {file.manifest.tensorrt}")
 

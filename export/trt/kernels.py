@@ -33,6 +33,38 @@ def compile_kernels(folder: Path, sms: Iterable[int], report: Callable[[str], No
     return True
 
 
+def check_pixels(engine: Path, cases: list[Case], report: Callable[[str], None]) -> float:
+    """Share of pixels of the network's input where the plugin in the engine gives the CPU's label.
+
+    ZerosegError when it is below REQUIRED.
+    """
+    file = read_engine(engine)
+    runner = TrtRunner(Artifact(engine, file.sidecar, TrtRunner.backend))
+    try:
+        shares = []
+        for case in cases:
+            if len(case.image) > file.manifest.profile["image"][2][0]:
+                continue
+            output = runner.run_pixels({"image": case.image, "label_embeddings": case.label_embeddings})
+            for b, table in enumerate(_tables(output, file.sidecar.threshold)):
+                expected = mask_decode(output["segment_maps"][b], table, case.image.shape[2:])[0]
+                shares.append((output["pixel_labels"][b] == expected).mean())
+    finally:
+        runner.close()
+    share = float(np.mean(shares))
+    if not share >= REQUIRED:
+        raise ZerosegError(f"{engine}: its mask_decode plugin gives the CPU's label to only {100 * share:.2f} % of "
+                           "pixels; build it with --plugins none")
+    report(f"masks decoded inside the engine: the CPU's label on {100 * share:.3f} % of pixels")
+    return share
+
+
+def _tables(output, threshold: float) -> np.ndarray:
+    """(B, K) label of every segment, -1 for background."""
+    best, which = output["segment_scores"].max(2), output["segment_scores"].argmax(2)
+    return np.where(best >= np.float32(threshold), which, -1)
+
+
 def check_decoding(engine: Path, cases: list[Case], report: Callable[[str], None]) -> float | None:
     """Share of pixels with the same label whether the masks are decoded on the GPU or the CPU; None without kernels.
 
@@ -49,8 +81,7 @@ def check_decoding(engine: Path, cases: list[Case], report: Callable[[str], None
                 continue
             feed = {"image": case.image, "label_embeddings": case.label_embeddings}
             output, decoded = runner.run(feed), runner.decode(feed, case.size, file.sidecar.threshold)
-            best, which = output["segment_scores"].max(2), output["segment_scores"].argmax(2)
-            for b, table in enumerate(np.where(best >= np.float32(file.sidecar.threshold), which, -1)):
+            for b, table in enumerate(_tables(output, file.sidecar.threshold)):
                 expected = mask_decode(output["segment_maps"][b], table, case.size)[0]
                 shares.append((decoded["label_map"][b] == expected).mean())
     finally:

@@ -15,6 +15,7 @@ from zeroseg.artifact import Sidecar, parse_sidecar
 from zeroseg.errors import ZerosegError
 from zeroseg.runtime.trt_library import parse_version
 from zeroseg.runtime.trt_memory import Gpu
+from zeroseg.runtime.trt_plugins import KINDS
 
 FORMAT = 1
 SUFFIX = ".engine"
@@ -27,6 +28,7 @@ class Manifest:
     onnx_file, onnx_sha256: the network it was built from (name without folder). gpu, sm: the device. profile: input ->
     [least, best, greatest] shape. version_compatible: later TensorRT of the same major version may load it.
     hardware_compatible: other GPUs, of compute capability 8.0 and up, may. rebuild: the command that makes it anew.
+    plugins: which of trt_plugins.KINDS it holds; for "v3" the plugin library must be loaded before the engine.
     """
 
     format: int
@@ -42,6 +44,7 @@ class Manifest:
     hardware_compatible: bool
     zeroseg: str
     rebuild: str
+    plugins: str = "none"
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ def parse_manifest(document, source: str) -> Manifest:
     if document.get("format") != FORMAT:
         raise ZerosegError(f"{source}: format {document.get('format')!r}, this version of zeroseg reads {FORMAT}")
     kinds = {"format": int, "size_bytes": int, "profile": dict, "version_compatible": bool, "hardware_compatible": bool}
+    document = {"plugins": "none", **document}  # engines from before there were any do not say
     for field in fields(Manifest):
         value, kind = document.get(field.name), kinds.get(field.name, str)
         if type(value) is not kind:
@@ -108,6 +112,8 @@ def parse_manifest(document, source: str) -> Manifest:
         if not (isinstance(shapes, list) and len(shapes) == 3 and len({len(s) for s in map(_as_list, shapes)}) == 1
                 and all(type(side) is int and side > 0 for shape in shapes for side in shape)):
             raise ZerosegError(f"{source}: profile: {name}: expected three shapes, got {json.dumps(shapes)}")
+    if document["plugins"] not in KINDS:
+        raise ZerosegError(f"{source}: plugins: expected one of {', '.join(KINDS)}, got {document['plugins']!r}")
     return Manifest(**{field.name: document[field.name] for field in fields(Manifest)})
 
 

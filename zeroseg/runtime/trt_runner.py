@@ -18,6 +18,7 @@ from zeroseg.runtime.trt_decode import Decoder, Frame, kernel_folder
 from zeroseg.runtime.trt_engine import check_machine, read_engine, rebuild_hint
 from zeroseg.runtime.trt_library import load_tensorrt, make_logger
 from zeroseg.runtime.trt_memory import DeviceMemory, Graph, open_memory
+from zeroseg.runtime.trt_plugins import PIXELS, find_library, load_library
 
 _log = logging.getLogger("zeroseg.runtime")
 DECODED = ("label_map", "confidence", "segment_labels", "segment_scores", "image_scores")
@@ -47,7 +48,7 @@ class TrtRunner(Runner):
             self._require(self._context.set_tensor_address(name, address), f"take the address of {name}")
         self._decoder = self._open_decoder(kernel_folder(artifact.path, gpu.sm))
         self._shapes: dict[str, tuple[int, ...]] | None = None
-        self._frame: Frame | None = None  # what the last run decoded to, None for none
+        self._frame: Frame | tuple[str, ...] | None = None  # what the last run decoded to, None for none
         self._graph: Graph | None = None
         self.replays = 0  # runs that were the replay of a graph
 
@@ -63,6 +64,11 @@ class TrtRunner(Runner):
 
     def _load(self, trt) -> None:
         self._logger = make_logger(trt)
+        if self._file.manifest.plugins == "v3":
+            try:
+                load_library(trt, find_library(self._file.path))
+            except UnavailableError as error:
+                raise UnavailableError(f"{self._file.path}: the engine calls zeroseg's plugins: {error}") from error
         self._runtime = trt.Runtime(self._logger)
         if self._file.manifest.version_compatible:
             self._runtime.engine_host_code_allowed = True  # such engines carry code; the manifest vouches for the file
@@ -107,6 +113,15 @@ class TrtRunner(Runner):
         # copies: the buffers are the next run's too
         return {name: self._host(name).copy() for name in OUTPUTS}
 
+    def run_pixels(self, feed) -> dict[str, np.ndarray]:
+        """What the mask_decode plugin in the engine gives: trt_plugins.PIXELS, and the OUTPUTS of the same run."""
+        self._check_feed(feed)
+        missing = [name for name in PIXELS if name not in self._outputs]
+        if missing:
+            raise UnavailableError(f"{self._file.path}: has no {', '.join(missing)}: it was built without --plugins")
+        self._execute(feed, PIXELS)
+        return {name: self._host(name).copy() for name in (*OUTPUTS, *PIXELS)}
+
     def _decode(self, feed, size, threshold) -> dict[str, np.ndarray]:
         if self._decoder is None:
             raise UnavailableError(f"{self._file.path}: no kernels for this GPU beside the engine, so masks are "
@@ -114,8 +129,11 @@ class TrtRunner(Runner):
         self._execute(feed, Frame(size, threshold))
         return {name: self._host(name).copy() for name in DECODED}
 
-    def _execute(self, feed, frame: Frame | None) -> None:
-        """Run, and decode to frame unless it is None; the results are in the host buffers afterwards."""
+    def _execute(self, feed, frame: Frame | tuple[str, ...] | None) -> None:
+        """Run, and decode to frame unless it is None; the results are in the host buffers afterwards.
+
+        A frame of names is the engine's own decoding, whose outputs they are.
+        """
         shapes = {name: tuple(int(side) for side in feed[name].shape) for name in self._inputs}
         repeated = shapes == self._shapes and frame == self._frame
         if not repeated:
@@ -133,7 +151,7 @@ class TrtRunner(Runner):
             self._enqueue()
         self._memory.wait()
 
-    def _change(self, shapes: dict[str, tuple[int, ...]], frame: Frame | None) -> None:
+    def _change(self, shapes: dict[str, tuple[int, ...]], frame) -> None:
         for name, shape in shapes.items():
             least, greatest = self._range[name]
             if not all(low <= side <= high for low, side, high in zip(least, shape, greatest, strict=True)):
@@ -144,7 +162,7 @@ class TrtRunner(Runner):
         self._graph = self._shapes = None  # should the next lines fail, nothing stale is replayed
         self._set_shapes(shapes)
         current = shapes | {name: tuple(self._context.get_tensor_shape(name)) for name in self._outputs}
-        if frame is not None:
+        if isinstance(frame, Frame):
             (B, K, _), pixels = current["segment_scores"], (shapes["image"][0], *frame.size)
             current |= {"segment_labels": (B, K), "label_map": pixels, "confidence": pixels}
             for name, dtype in (("segment_labels", np.int32), ("label_map", np.int16), ("confidence", np.float32)):
@@ -160,11 +178,11 @@ class TrtRunner(Runner):
         for name in self._inputs:
             self._memory.upload(device[name], self._host(name))
         self._require(self._context.execute_async_v3(self._memory.stream), "run")
-        if self._frame is not None:
+        if isinstance(self._frame, Frame):
             self._decoder.enqueue(
                 device["segment_scores"], device["segment_maps"], device["segment_labels"], device["label_map"],
                 device["confidence"], self._current["segment_maps"], self._current["segment_scores"][2], self._frame)
-        for name in OUTPUTS if self._frame is None else DECODED:
+        for name in DECODED if isinstance(self._frame, Frame) else (*OUTPUTS, *(self._frame or ())):
             self._memory.download(self._host(name), device[name])
 
     def close(self) -> None:

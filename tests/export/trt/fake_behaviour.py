@@ -12,6 +12,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from tests.export.trt import fake_nodes
+
 MAGIC = b"fake engine\n"
 
 
@@ -126,8 +128,13 @@ def make(module, machine) -> dict[str, type]:
             if record.parse_error:
                 self._errors.append(create(module, "ParserError", _facts=record.parse_error))
                 return False
-            content = bytes(model)
+            content, known = bytes(model), module.get_plugin_registry()._libraries
             proto = onnx.load_from_string(content)
+            for index, node in enumerate(proto.graph.node):
+                if fake_nodes.is_plugin(node) and (problem := fake_nodes.refuse(node, known)):
+                    self._errors.append(create(module, "ParserError", _facts={
+                        "desc": problem, "node": index, "node_name": node.name, "node_operator": node.op_type}))
+                    return False
             face = [(value.name, [dim.dim_value or -1 for dim in value.type.tensor_type.shape.dim])
                     for value in proto.graph.input]
             self._network.__dict__.update(_content=content, _face=face)
@@ -139,6 +146,14 @@ def make(module, machine) -> dict[str, type]:
 
         def get_error(self, index):
             return self._errors[index]
+
+    class IPluginRegistry:
+        def load_library(self, plugin_path):
+            with open(plugin_path, "rb") as file:
+                if not file.read(4) == b"\x7fELF":
+                    return None
+            self._libraries[plugin_path] = object()
+            return self._libraries[plugin_path]
 
     class ParserError:
         def desc(self):
@@ -155,7 +170,7 @@ def make(module, machine) -> dict[str, type]:
 
     class Runtime:
         def __init__(self, logger):
-            self.__dict__["engine_host_code_allowed"] = False
+            self.__dict__.update(engine_host_code_allowed=False, _logger=logger)
 
         def deserialize_cuda_engine(self, serialized_engine):
             content = bytes(serialized_engine)
@@ -170,6 +185,9 @@ def make(module, machine) -> dict[str, type]:
             if record.level is None:
                 assert header["gpu"] == machine.name, "another GPU's engine reached TensorRT"
             record.deserialized += 1
+            if fake_nodes.needs_library(network) and not module.get_plugin_registry()._libraries:
+                self._logger.log(module.ILogger.Severity.ERROR, "getCreator: could not find a plugin")
+                return None
             return create(module, "ICudaEngine", _session=_session(network), _profile=header["profile"])
 
     class ICudaEngine:
@@ -185,8 +203,8 @@ def make(module, machine) -> dict[str, type]:
             return module.TensorIOMode.INPUT if name in inputs else module.TensorIOMode.OUTPUT
 
         def get_tensor_dtype(self, name):
-            assert _tensor(self._session, name).type == "tensor(float)"
-            return module.DataType.FLOAT
+            kinds = {"tensor(float)": module.DataType.FLOAT, "tensor(int32)": module.DataType.INT32}
+            return kinds[_tensor(self._session, name).type]
 
         def get_tensor_shape(self, name):
             return tuple(side if isinstance(side, int) else -1 for side in _tensor(self._session, name).shape)
@@ -229,7 +247,8 @@ def make(module, machine) -> dict[str, type]:
             for value in _tensors(session):  # addresses and shapes are read now, the work is done later
                 shape = self.get_tensor_shape(value.name)
                 view = machine.bytes_at(self._addresses[value.name], 4 * int(np.prod(shape)), device=True)
-                arrays[value.name] = view.view(np.float32).reshape(shape)
+                kind = np.int32 if value.type == "tensor(int32)" else np.float32
+                arrays[value.name] = view.view(kind).reshape(shape)
 
             def work():
                 record.executed += 1
@@ -259,7 +278,7 @@ def _host_memory(content: bytes) -> _HostMemory:
 def _session(content: bytes):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(fake_nodes.with_functions(content), options, providers=["CPUExecutionProvider"])
 
 
 def _tensors(session):

@@ -30,7 +30,10 @@ def make_tensorrt(machine, version: str) -> types.ModuleType:
     for name, kind in facts["classes"].items():
         bases = tuple(getattr(module, base) for base in kind["bases"])
         setattr(module, name, make_class(name, kind, behaviours.get(name), bases, module))
-    module.nptype = lambda trt_type: {"FLOAT": np.float32, "HALF": np.float16}[trt_type.name]  # __init__.py's own
+    module.nptype = lambda trt_type: {"FLOAT": np.float32, "HALF": np.float16, "INT32": np.int32}[trt_type.name]
+    registry = create(module, "IPluginRegistry", _libraries={})
+    assert facts["functions"]["get_plugin_registry"]
+    module.get_plugin_registry = lambda: registry
     return module
 
 
@@ -99,6 +102,8 @@ def fits(value, kind: str, module) -> bool:
     kind = kind.removeprefix("typing.").removeprefix("nvinfer1::").removeprefix("nvonnxparser::")
     if kind in ("int", "SupportsInt"):
         return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if kind == "capsule":
+        return True
     plain = {"str": str, "bool": bool, "float": (float, int), "tuple": tuple, "list": list, "object": object}
     if kind in plain:
         return isinstance(value, plain[kind])
