@@ -124,8 +124,8 @@ def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
         cy, cx = rng.uniform(0, height), rng.uniform(0, width)
         ry, rx = rng.uniform(0.1, 0.35, 2) * min(size)
         inside = ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 < 1
-        stripes = 40 * np.sin((x * rng.uniform(-1, 1) + y * rng.uniform(-1, 1)) * rng.uniform(0.1, 0.8))
-        scene[inside] = (rng.uniform(0, 255, 3) + stripes[..., None])[inside]
+        stripes = 40 * np.sin((x[inside] * rng.uniform(-1, 1) + y[inside] * rng.uniform(-1, 1)) * rng.uniform(0.1, 0.8))
+        scene[inside] = rng.uniform(0, 255, 3) + stripes[:, None]
     return np.clip(scene + rng.normal(0, 6, (height, width, 1)), 0, 255).astype(np.uint8)
 
 

@@ -59,6 +59,15 @@ def network(tmp_path):
     return path
 
 
+@pytest.fixture(scope="session")
+def cases():
+    """To compare any network of the fixture `network` on; drawing their photo takes longer than building an engine."""
+    from zeroseg.artifact import parse_sidecar
+    from zeroseg.export.parity import make_cases
+
+    return make_cases(parse_sidecar(SIDECAR, "test"))[:2]
+
+
 @pytest.fixture
 def install(monkeypatch):
     """install(machine, tensorrt version, GPU library) -> the fake tensorrt, importable like the real one."""

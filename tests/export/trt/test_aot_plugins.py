@@ -49,15 +49,37 @@ class Interpreted:
         return {torch.float32: "*fp32", torch.int32: "*i32"}[argument.dtype], argument
 
 
-@pytest.fixture(params=VERSIONS)
-def plugins(request, install, monkeypatch):
-    """(tensorrt.plugin of one version with zeroseg's plugins in it, the stand-in of the compiler)"""
-    trt = install(version="11.4.0.106" if request.param[:2] == "11" else "10.13.3.9")
-    module, compiler = make_plugin(request.param), Interpreted()
-    monkeypatch.setitem(sys.modules, "tensorrt.plugin", module)
-    register_plugins(trt, "8.7", compiler)
-    register_plugins(trt, "8.7", compiler)  # the second time changes nothing
-    return module, compiler
+@pytest.fixture
+def register(install, monkeypatch):
+    """register(version) -> (its tensorrt.plugin with zeroseg's plugins in it, the stand-in of the compiler)"""
+
+    def register(version):
+        trt = install(version="11.4.0.106" if version[:2] == "11" else "10.13.3.9")
+        module, compiler = make_plugin(version), Interpreted()
+        monkeypatch.setitem(sys.modules, "tensorrt.plugin", module)
+        register_plugins(trt, "8.7", compiler)
+        register_plugins(trt, "8.7", compiler)  # the second time changes nothing
+        return module, compiler
+
+    return register
+
+
+@pytest.fixture
+def plugins(register):
+    return register(VERSIONS[-1])
+
+
+@pytest.mark.parametrize("version", VERSIONS[:-1])
+def test_every_version_is_told_the_same(register, version):
+    """Kernels, grids, arguments and outputs, so that values need comparing for one version only."""
+    calls = [("segment_attention_assign", {"q": (3, 33, 31), "k": (3, 101, 31)}, {"groups": 33})]
+    calls += [("segment_attention_pool", {"v": (3, 101, 13), "used": used},
+               {"groups": 33, "soft_pooling": len(used) - 2, "eps": 0.5}) for used in ((3, 101), (3, 101, 33))]
+    calls += [("mask_decode", {"maps": (2, 7, h, 3), "table": (2, 7), "image": (2, 3, 37, 131)}, {})
+              for h in (1, 2, 3, 18)]
+    told = {name: [run(register(name)[0], f"zeroseg::{call[0]}", *call[1:]) for call in calls]
+            for name in (version, VERSIONS[-1])}
+    assert told[version] == told[VERSIONS[-1]]
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from tests.export.trt.fake_machine import FakeMachine
 from tests.export.trt.fake_tensorrt import VERSIONS
 from zeroseg.artifact import read_artifact
 from zeroseg.errors import ZerosegError
-from zeroseg.export.parity import make_cases
 from zeroseg.export.trt.build import build_engine
 from zeroseg.export.trt.builder import BuildOptions
 from zeroseg.runtime.base import open_runner
@@ -23,7 +22,7 @@ REBUILD = "zeroseg-export --trt net.onnx -o net.engine"
 
 
 @pytest.fixture
-def build(install, network):
+def build(install, network, cases):
     """build(version, ...) -> (the fake tensorrt, path of an engine that passed the gate)"""
 
     def build(version="10.3.0", library="cuda-12.9.8", machine=None, **options):
@@ -31,7 +30,7 @@ def build(install, network):
         artifact = read_artifact(network)
         lines = []
         file = build_engine(network, network.with_suffix(".engine"), BuildOptions(**options), open_runner(artifact, 1),
-                            make_cases(artifact.sidecar)[:2], rebuild=REBUILD, report=lines.append)
+                            cases, rebuild=REBUILD, report=lines.append)
         assert "same label on 100.000 % of pixels" in lines[-1]
         trt.record.deserialized = 0
         return trt, file.path
@@ -173,7 +172,7 @@ def test_engine_without_a_manifest_is_refused(build):
     assert trt.record.deserialized == 0
 
 
-def test_engine_that_differs_is_not_kept(install, network, monkeypatch):
+def test_engine_that_differs_is_not_kept(install, network, monkeypatch, cases):
     """The gate runs on the GPU's own outputs: here a fake one that mixes up two segments."""
     from tests.export.trt import fake_behaviour
 
@@ -193,7 +192,6 @@ def test_engine_that_differs_is_not_kept(install, network, monkeypatch):
     old = network.with_suffix(".engine")
     old.write_bytes(b"an older engine")
     with pytest.raises(ZerosegError, match=r"net.engine: the engine gives the same label to only .* it is not kept"):
-        build_engine(network, old, BuildOptions(), open_runner(artifact, 1), make_cases(artifact.sidecar)[:2],
-                     rebuild=REBUILD)
+        build_engine(network, old, BuildOptions(), open_runner(artifact, 1), cases, rebuild=REBUILD)
     assert old.read_bytes() == b"an older engine"
     assert sorted(path.name for path in old.parent.iterdir()) == ["net.engine", "net.json", "net.onnx"]

@@ -108,8 +108,8 @@ NETWORKS = {"soft": (lambda: stage("soft"), 16, 1, 1e-5), "hard": (lambda: stage
             "tiny": (TINY.read_bytes, 512, 2, 1e-4), "tiny-fp16": (half_tiny, 512, 2, 5e-2)}
 
 
-@pytest.mark.parametrize("kind", NODES)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(("name", "kind"), [("soft", "v3"), ("soft", "aot"), ("hard", "v3"), ("hard", "aot"),
+                                            ("tiny", "aot"), ("tiny-fp16", "v3")])
 def test_network_with_plugins_computes_the_same(name, kind, unit_rows):
     make, dim, stages, atol = NETWORKS[name]
     content, threshold = make(), 0.1

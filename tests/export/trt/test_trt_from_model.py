@@ -10,9 +10,11 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from tests.export.trt.fake_nodes import is_plugin
 from zeroseg.errors import ZerosegError
 from zeroseg.export.parity import draw_scene
 from zeroseg.export.trt.kernels import compile_kernels
+from zeroseg.export.trt.plugin_graph import insert_plugins
 
 pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
@@ -24,7 +26,7 @@ def model_pt(make_model, sidecar, tmp_path_factory):
     from zeroseg.model import save_checkpoint
 
     path = tmp_path_factory.mktemp("model") / "model.pt"
-    save_checkpoint(path, make_model("vit"), sidecar=sidecar)
+    save_checkpoint(path, make_model("one-stage"), sidecar=sidecar)
     return path
 
 
@@ -52,6 +54,9 @@ def test_engine_of_a_model_comes_from_its_checked_export(model_pt, photo, instal
     assert trt.record.flags == set()
     weights = onnx.load(tmp_path / "x.onnx").graph.initializer
     assert any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in weights)
+    changed = onnx.load_from_string(insert_plugins((tmp_path / "x.onnx").read_bytes(), "aot", 0.0, "x.onnx"))
+    assert [node.op_type for node in changed.graph.node if is_plugin(node)] == [
+        "segment_attention_assign", "segment_attention_pool", "mask_decode"]
 
 
 def test_export_that_fails_its_gate_never_reaches_tensorrt(model_pt, photo, install, tmp_path, monkeypatch):
