@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -36,6 +37,7 @@ LAYOUTS = ("folder", "voc", "context", "coco-object", "voc-dev")
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--model", metavar="FILE|NAME", help="ONNX model to time.  [default: bundled]")
 @click.option("--checkpoint", type=FILE, metavar="FILE", help="The same model as model.pt, for the back ends of torch.")
+@click.option("--engine", type=FILE, metavar="FILE", help="The same model as .engine, for the back end tensorrt.")
 @click.option("--backend", "backends", multiple=True, metavar="NAME",
               help="Back end to time; may be repeated.  [default: all that can run here but torch-compile]")
 @click.option("--photo", type=FILE, default=PHOTO, help="Picture to time.")
@@ -66,7 +68,7 @@ def main(full, plot, **options):
     click.echo(json.dumps(report))
 
 
-def run(*, model, checkpoint, backends, photo, sizes, counts, threads, rounds, without_kernels, full, masks,
+def run(*, model, checkpoint, engine, backends, photo, sizes, counts, threads, rounds, without_kernels, full, masks,
         masks_layout, say) -> dict:
     """Everything the command prints, as plain values; say gets the tables as they are ready."""
     from PIL import Image
@@ -74,8 +76,10 @@ def run(*, model, checkpoint, backends, photo, sizes, counts, threads, rounds, w
     from zeroseg.bench.stages import STAGES, time_frames
 
     report = {"zeroseg": zeroseg.__version__, "threads": threads, "rounds": rounds, **machine()}
-    say(f"{report['cpu']}, {threads} threads; " + ", ".join(f"{k} {v}" for k, v in report["versions"].items()))
-    segmenters, report["not_run"], report["memory_mib"] = open_all(model, checkpoint, backends, threads)
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    say(f"{report['cpu']}, {report['gpu']}, {threads} threads; {versions}")
+    segmenters, report["not_run"], report["memory_mib"] = open_all(
+        {".onnx": model, ".pt": checkpoint, ".engine": engine}, backends, threads)
     for name, why in report["not_run"].items():
         say(f"{name}: not run, {why}")
     [labels, *rest] = [int(n) for n in counts.split(",")]
@@ -115,8 +119,11 @@ def run(*, model, checkpoint, backends, photo, sizes, counts, threads, rounds, w
     return report
 
 
-def open_all(model, checkpoint, wanted, threads: int):
-    """(name -> Segmenter, name -> why not, name -> MiB that opening it took). ZerosegError if none can run."""
+def open_all(files: dict, wanted, threads: int):
+    """(name -> Segmenter, name -> why not, name -> MiB that opening it took). ZerosegError if none can run.
+
+    files: suffix -> the model in that form, or None; ".onnx" has a default.
+    """
     from zeroseg.artifact import BACKENDS, read_artifact
     from zeroseg.bench.stages import memory_mib
     from zeroseg.errors import ZerosegError
@@ -126,7 +133,7 @@ def open_all(model, checkpoint, wanted, threads: int):
     slow = () if wanted else ("torch-compile",)  # compiles for minutes: only when asked for
     segmenters, missing, memory = {}, {}, {}
     for name, suffixes in BACKENDS.items():
-        source = checkpoint if ".pt" in suffixes else model if ".onnx" in suffixes else None
+        source = next((file for suffix, file in files.items() if suffix in suffixes and file), None)
         if (wanted and name not in wanted) or name in slow or (source is None and ".onnx" not in suffixes):
             continue
         before = memory_mib()
@@ -184,7 +191,7 @@ def time_peers(segmenter, threads: int, rounds: int, say) -> list[dict]:
 
     rows = []
     say(f"\n{'side':>5} {'network (batch 1; peers: latency only, random weights)':<56}{'ms':>9}")
-    for side in SIDES[:2]:
+    for side in SIDES:
         calls, missing = make_peers(side, threads)
         feed = {"image": np.zeros((1, 3, side, side), np.float32), "label_embeddings": segmenter.pack.vectors}
         ours = f"zeroseg {segmenter.sidecar.name}, {segmenter.runner.backend}"
@@ -214,12 +221,22 @@ def machine() -> dict:
     except OSError:
         pass
     versions = {}
-    for name in ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "torch"):
+    for name in ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "tensorrt"):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return {"cpu": cpu, "cpus": os.cpu_count(), "versions": versions}
+    return {"cpu": cpu, "cpus": os.cpu_count(), "gpu": gpu(), "versions": versions}
+
+
+def gpu() -> str:
+    """The GPUs' names as their driver gives them."""
+    try:
+        found = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True,
+                               text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return "no GPU"
+    return found.stdout.strip().replace("\n", ", ") if found.returncode == 0 and found.stdout.strip() else "no GPU"
 
 
 def draw(rows: list[dict], path: Path) -> None:

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 pytest.importorskip("onnx")
 
-from zeroseg.bench.latency import main  # noqa: E402
+from zeroseg.bench.latency import gpu, main, open_all  # noqa: E402
 from zeroseg.bench.stages import STAGES  # noqa: E402
 from zeroseg.export.race import race  # noqa: E402
 
@@ -28,6 +28,25 @@ def test_reports_stages_and_label_counts(color_model):
     assert 0 < row["network_share"] < 1
     assert [r["labels"] for r in report["labels"]] == [2, 50] and report["labels"][0]["ratio_to_first"] == 1
     assert report["versions"]["onnxruntime"] and report["threads"] == 1
+
+
+def test_every_form_of_the_model_has_its_back_ends(color_model, tmp_path):
+    """An engine beside the ONNX file is timed by tensorrt, or the reason is said why not."""
+    engine = tmp_path / "colors.engine"
+    engine.write_bytes(b"no engine")
+    segmenters, missing, _ = open_all({".onnx": color_model, ".pt": None, ".engine": engine}, (), 1)
+    assert "onnxruntime" in segmenters and not set(segmenters) & {"torch", "torch-compile"}
+    assert "its manifest, is missing" in missing["tensorrt"]
+    assert "tensorrt" not in open_all({".onnx": color_model, ".pt": None, ".engine": None}, (), 1)[1]
+
+
+def test_gpu_is_named_by_its_driver(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu() == "no GPU"
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\n[ $2 = --format=csv,noheader ] && echo Orin && echo Thor\n")
+    program.chmod(0o755)
+    assert gpu() == "Orin, Thor"
 
 
 def test_back_end_that_cannot_run_is_named(color_model):
