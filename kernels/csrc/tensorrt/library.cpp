@@ -42,6 +42,8 @@ extern "C" ZS_CUDA_API nvinfer1::IPluginCreatorInterface* const* getCreators(int
   static zs::trt::Creator<zs::trt::SegmentAttention> segment_attention;
   static zs::trt::Creator<zs::trt::MaskDecode> mask_decode;
   static nvinfer1::IPluginCreatorInterface* const creators[] = {&segment_attention, &mask_decode};
-  count = 2;
+  bool const fits = zs_cuda_abi_version() == ZS_CUDA_ABI_VERSION;
+  if (!fits) zs::trt::report("library", "libzeroseg_cuda.so was built from other sources; build both again");
+  count = fits ? 2 : 0;
   return creators;
 }
