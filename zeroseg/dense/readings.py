@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from torch.nn import functional as F
 
 from zeroseg.errors import ZerosegError
 
@@ -88,9 +89,7 @@ def gaussian(layout: Layout) -> torch.Tensor:
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     places = torch.stack([y.flatten(), x.flatten()], 1).float()
     squared = (places[:, None] - places[None]).square().sum(2)
-    weights = torch.zeros(layout.prefix + height * width, layout.prefix + height * width)
-    weights[layout.prefix :, layout.prefix :] = torch.exp(-squared / (2 * GAUSSIAN_STD**2))
-    return weights
+    return F.pad(torch.exp(-squared / (2 * GAUSSIAN_STD**2)), (layout.prefix, 0, layout.prefix, 0))
 
 
 def _attention(a, b, scale, added=0.0):

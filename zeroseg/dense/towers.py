@@ -16,19 +16,21 @@ from torch import nn
 from torch.nn import functional as F
 
 from zeroseg.dense.blocks import FastVitBlock, OpenClipBlock, TimmBlock
+from zeroseg.dense.positions import Positions
 from zeroseg.dense.readings import DEFAULT, ORDINARY, READINGS, Layout, reading_named
 from zeroseg.errors import ZerosegError
 
 
 class DenseTower(nn.Module):
-    """A tower read densely; image sides are `window`, the grid is window / patch. Evaluation mode, no gradients.
+    """A tower read densely. Evaluation mode, no gradients.
 
-    Subclasses give: `patch` px; `readings`, the names that make sense; resize(), which fits the positions to the grid;
-    stem(image) -> (B, L, C) tokens before the last block; `last`, the block; pooled(x), place_head(x).
+    Subclasses give: `patch` px; `readings`, the names that make sense; stem(image) -> (B, L, C) tokens before the last
+    block; `last`, the block; pooled(x, layout), place_head(x, layout).
     """
 
     prefix = 0
     readings = tuple(READINGS)
+    export_friendly = False  # True: nothing may depend on the image's size, which is a symbol then
 
     def __init__(self, visual: nn.Module, patch: int):
         super().__init__()
@@ -47,28 +49,24 @@ class DenseTower(nn.Module):
             raise ZerosegError(f"window: expected a multiple of this tower's patch of {self.patch} pixels, got "
                                f"{window}")
         self.reading, self.window = reading, window
-        self.grid = (window // self.patch, window // self.patch)
-        self.layout = Layout(self.prefix, self.grid)
-        self.resize()
+        self.layout = Layout(self.prefix, (window // self.patch, window // self.patch))
         return self.eval().requires_grad_(False)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """image (B, 3, window, window), normalised -> places (B, h, w, D) and embedding (B, D); unit vectors."""
+        """image (B, 3, H, W), normalised -> places (B, h, w, D) and embedding (B, D); unit vectors.
+
+        H and W are multiples of the patch; those of the window are what the tower is used at.
+        """
+        layout = self.layout_of(image)
         before = self.stem(image)
-        embedding = self.pooled(self.last(before, ORDINARY, self.layout))
-        read = self.last(before, READINGS[self.reading], self.layout)
-        places = self.place_head(read[:, self.prefix :])
-        return F.normalize(places, dim=-1).unflatten(1, self.grid), F.normalize(embedding, dim=-1)
+        embedding = self.pooled(self.last(before, ORDINARY, layout), layout)
+        read = self.last(before, READINGS[self.reading], layout)
+        places = self.place_head(read[:, self.prefix :], layout)
+        return F.normalize(places, dim=-1).unflatten(1, layout.grid), F.normalize(embedding, dim=-1)
 
-
-def _resized(positions: torch.Tensor, prefix: int, old: tuple[int, int], new: tuple[int, int]) -> nn.Parameter:
-    """Positions (prefix + h w, C) for another grid: bicubic with antialiasing, as open_clip resizes a checkpoint's."""
-    if old == new:
-        return nn.Parameter(positions.detach(), requires_grad=False)
-    head, grid = positions.detach()[:prefix], positions.detach()[prefix:]
-    grid = grid.T.unflatten(1, old)[None].float()
-    grid = F.interpolate(grid, new, mode="bicubic", antialias=True, align_corners=False)
-    return nn.Parameter(torch.cat([head, grid[0].flatten(1).T.to(head)]), requires_grad=False)
+    def layout_of(self, image: torch.Tensor) -> Layout:
+        height, width = image.shape[2:]
+        return Layout(self.prefix, (height // self.patch, width // self.patch))
 
 
 class OpenClipVit(DenseTower):
@@ -79,22 +77,21 @@ class OpenClipVit(DenseTower):
     def __init__(self, visual: nn.Module):
         super().__init__(visual, visual.patch_size[0])
         self.last = OpenClipBlock(visual.transformer.resblocks[-1])
-        self._old = tuple(visual.grid_size)
-
-    def resize(self):
-        self.visual.positional_embedding = _resized(self.visual.positional_embedding, 1, self._old, self.grid)
-        self._old = self.grid
+        self.positions = Positions(visual.positional_embedding, 1, tuple(visual.grid_size))
 
     def stem(self, image):
-        x = self.visual._embeds(image)
-        for block in self.visual.transformer.resblocks[:-1]:
+        visual = self.visual
+        x = visual.conv1(image).flatten(2).transpose(1, 2)
+        x = torch.cat([visual.class_embedding.expand(x.shape[0], 1, -1), x], 1)
+        x = visual.ln_pre(x + self.positions(self.layout_of(image).grid, self.export_friendly))
+        for block in visual.transformer.resblocks[:-1]:
             x = block(x)
         return x
 
-    def pooled(self, x):
+    def pooled(self, x, layout=None):
         return self._projected(self.visual._pool(x)[0])
 
-    def place_head(self, x):
+    def place_head(self, x, layout=None):
         pool = self.visual.attn_pool
         if pool is not None:
             x = pool.ln_k(x)
@@ -117,23 +114,31 @@ class TimmVit(DenseTower):
         super().__init__(visual, _patch_of(trunk))
         self.prefix = trunk.num_prefix_tokens
         self.last = TimmBlock(trunk.blocks[-1])
-
-    def resize(self):
-        if tuple(self.visual.trunk.patch_embed.grid_size) != self.grid:
-            self.visual.trunk.set_input_size(img_size=(self.window, self.window))
+        trunk.patch_embed.strict_img_size = False
+        self.positions = None
+        if trunk.pos_embed is not None:
+            own = 0 if trunk.no_embed_class else self.prefix  # tokens that have a position besides the places
+            self.positions = Positions(trunk.pos_embed[0], own, tuple(trunk.patch_embed.grid_size))
 
     def stem(self, image):
         trunk = self.visual.trunk
-        x = trunk.norm_pre(trunk.patch_drop(trunk._pos_embed(trunk.patch_embed(image))))
+        x = trunk.patch_embed(image)
+        extra = [token.expand(x.shape[0], -1, -1) for token in (trunk.cls_token, trunk.reg_token) if token is not None]
+        if self.positions is None:
+            x = torch.cat([*extra, x], 1)
+        else:
+            positions = self.positions(self.layout_of(image).grid, self.export_friendly)
+            x = torch.cat([*extra, x + positions], 1) if trunk.no_embed_class else torch.cat([*extra, x], 1) + positions
+        x = trunk.norm_pre(x)
         for block in trunk.blocks[:-1]:
             x = block(x)
         return x
 
-    def pooled(self, x):
+    def pooled(self, x, layout=None):
         trunk = self.visual.trunk
         return self.visual.head(trunk.forward_head(trunk.norm(x)))
 
-    def place_head(self, x):
+    def place_head(self, x, layout=None):
         trunk = self.visual.trunk
         x, pool = trunk.norm(x), trunk.attn_pool
         if pool is not None:
@@ -156,9 +161,6 @@ class FastVit(DenseTower):
         super().__init__(visual, trunk.feature_info[-1]["reduction"])
         self.last = FastVitBlock(trunk.stages[-1].blocks[-1])
 
-    def resize(self):
-        pass  # positions are convolutions
-
     def stem(self, image):
         trunk = self.visual.trunk
         x = trunk.stem(image)
@@ -170,15 +172,15 @@ class FastVit(DenseTower):
             x = block(x)
         return x.flatten(2).transpose(1, 2)
 
-    def pooled(self, x):
-        return self.visual.head(self.visual.trunk.forward_head(self._final(x)))
+    def pooled(self, x, layout=None):
+        return self.visual.head(self.visual.trunk.forward_head(self._final(x, layout)))
 
-    def place_head(self, x):
+    def place_head(self, x, layout=None):
         trunk = self.visual.trunk
-        return self.visual.head(trunk.head.fc(self._final(x).flatten(2).transpose(1, 2)))
+        return self.visual.head(trunk.head.fc(self._final(x, layout).flatten(2).transpose(1, 2)))
 
-    def _final(self, x):
-        return self.visual.trunk.final_conv(x.transpose(1, 2).unflatten(2, self.grid))
+    def _final(self, x, layout):
+        return self.visual.trunk.final_conv(x.transpose(1, 2).unflatten(2, (layout or self.layout).grid))
 
 
 class AttentionPoolResNet(DenseTower):
@@ -192,26 +194,21 @@ class AttentionPoolResNet(DenseTower):
     def __init__(self, visual: nn.Module):
         super().__init__(visual, 32)
         side = int(round((len(visual.attnpool.positional_embedding) - 1) ** 0.5))
-        self._old = (side, side)
-
-    def resize(self):
-        pool = self.visual.attnpool
-        pool.positional_embedding = _resized(pool.positional_embedding, 1, self._old, self.grid)
-        self._old = self.grid
+        self.positions = Positions(visual.attnpool.positional_embedding, 1, (side, side))
 
     def forward(self, image):
-        visual, pool = self.visual, self.visual.attnpool
+        visual, pool, layout = self.visual, self.visual.attnpool, self.layout_of(image)
         x = visual.stem(image)
         for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
             x = layer(x)
         x = x.flatten(2).transpose(1, 2)
         places = pool.c_proj(pool.v_proj(x))
-        tokens = torch.cat([x.mean(1, keepdim=True), x], 1) + pool.positional_embedding
+        tokens = torch.cat([x.mean(1, keepdim=True), x], 1) + self.positions(layout.grid, self.export_friendly)
         q, k, v = (layer(t).unflatten(2, (pool.num_heads, -1)).transpose(1, 2) for layer, t in
                    ((pool.q_proj, tokens[:, :1]), (pool.k_proj, tokens), (pool.v_proj, tokens)))
-        mixed = ORDINARY.mix(q, k, v, q.shape[-1] ** -0.5, self.layout)
+        mixed = ORDINARY.mix(q, k, v, q.shape[-1] ** -0.5, layout)
         embedding = pool.c_proj(mixed.transpose(1, 2).flatten(2))[:, 0]
-        return F.normalize(places, dim=-1).unflatten(1, self.grid), F.normalize(embedding, dim=-1)
+        return F.normalize(places, dim=-1).unflatten(1, layout.grid), F.normalize(embedding, dim=-1)
 
 
 def read_tower(visual: nn.Module, reading: str | None = None, window: int | None = None) -> DenseTower:
