@@ -5,19 +5,31 @@ from pathlib import Path
 import click
 
 from zeroseg.cli import Command
+from zeroseg.dense.spec import default_output, is_dense_name
 from zeroseg.export.trt import command as engines
 
 DATASETS = ("folder", "voc", "context", "coco-object", "voc-dev")
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
+class Model(click.ParamType):
+    """A file that is there, or an open_clip model's name."""
+
+    name = "model"
+
+    def convert(self, value, param, ctx):
+        return value if is_dense_name(value) else FILE.convert(value, param, ctx)
+
+
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="MODEL.PT")
+@click.argument("model", type=Model(), metavar="MODEL")
 # What to make
 @click.option("--onnx", "onnx_", is_flag=True, help="Write an ONNX file and its description (.json).")
 @click.option("--trt", is_flag=True, help="Build a TensorRT engine (.engine, .engine.json) on this GPU.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE|DIR",
-              help="Where to write.  [default: MODEL with the suffix .onnx or .engine, or MODEL-TARGET]")
+              help="Where to write.  [default: MODEL with the suffix .onnx or .engine, or MODEL-TARGET; of an "
+              "open_clip model, ARCH.onnx here]")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8", "auto"]), default="fp32", show_default=True,
               help="What the graph computes in; auto keeps the fastest here that passes the gate.")
 @click.option("--weights", type=click.Choice(["float32", "float16"]), default="float32", show_default=True,
@@ -26,8 +38,8 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--symmetric", is_flag=True, help="int8 as TensorRT takes it: signed, zero at zero.")
 @click.option("--calibration", type=FOLDER, metavar="DIR", help="Photos that set int8's ranges.  [default: bundled]")
 # How it is checked
-@click.option("--photo", "photos", type=click.Path(exists=True, dir_okay=False, path_type=Path), multiple=True,
-              metavar="FILE", help="Compare on this photo; may be repeated.  [default: bundled photos]")
+@click.option("--photo", "photos", type=FILE, multiple=True, metavar="FILE",
+              help="Compare on this photo; may be repeated.  [default: bundled photos]")
 @click.option("--gate-photos", type=FOLDER, metavar="DIR", help="Compare on the photos of this folder.")
 @click.option("--masks", type=click.Choice(DATASETS), metavar="LAYOUT",
               help="The folder also holds masks, laid out as for zeroseg eval --dataset: compare mIoU too.")
@@ -37,12 +49,14 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 def main(model, onnx_, trt, out, weights, dry_run, **options):
     """Turn a trained model into an ONNX file.
 
+    MODEL is a model.pt, or open_clip:ARCH/TAG or open_clip:ARCH/FILE: one of open_clip's towers as it is, read densely.
     The exported file and the model see the same photos with two label sets; unless they give the same label to at
     least 99.5 % of all pixels, nothing is written, the first node that differs is named and the exit code is 1.
 
     \b
     Example:
       zeroseg-export model.pt --onnx -o model.onnx --weights float16
+      zeroseg-export open_clip:ViT-B-16/openai --onnx -o clip.onnx
       zeroseg-export model.pt --bundle jetson-orin --precision fp16
       zeroseg-export model.pt --onnx --precision auto --gate-photos voc-dev --masks voc-dev
     """
@@ -52,7 +66,7 @@ def main(model, onnx_, trt, out, weights, dry_run, **options):
         return
     if not onnx_:
         raise click.UsageError("say what to make: --onnx, --trt or --bundle TARGET")
-    out = out or model.with_suffix(".onnx")
+    out = out or default_output(model, ".onnx")
     if out.suffix != ".onnx":
         raise click.BadParameter(f"expected a name that ends in .onnx, got {out.name}", param_hint="--out")
     if not out.parent.is_dir() or out.is_dir():

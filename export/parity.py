@@ -11,11 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from zeroseg.artifact import Sidecar
+from zeroseg.dense.segment import photo_windows
 from zeroseg.errors import ZerosegError
 from zeroseg.image import network_size
-from zeroseg.kernels.mask_decode import mask_decode
+from zeroseg.kernels.mask_decode import dense_decode, mask_decode
 from zeroseg.kernels.preprocess import preprocess
-from zeroseg.runtime.base import OUTPUTS, Runner
+from zeroseg.runtime.base import DENSE_OUTPUTS, OUTPUTS, Runner
 
 REQUIRED = 0.995  # share of pixels; float32 exports reach 1, float16 weights lose edge pixels
 MIOU_CHANGE = 0.3  # points, where masks are given
@@ -71,15 +72,16 @@ class Parity:
 
 def compare(reference: Runner, candidate: Runner, cases: list[Case], threshold: float) -> Parity:
     """Run both on every case. ZerosegError when a candidate's output has another shape than the reference's."""
-    pairs = {name: [] for name in OUTPUTS}
+    pairs = {}
     shares = []  # (pixels, share with every segment named, share with the threshold)
     for case in cases:
         feed = {"image": case.image, "label_embeddings": case.label_embeddings}
         expected, got = reference.run(feed), candidate.run(feed)
-        for name in OUTPUTS:
+        for name in outputs_in(expected):
             if got[name].shape != expected[name].shape:
                 raise ZerosegError(f"{name}: expected {expected[name].shape}, the exported file gave {got[name].shape}")
-            pairs[name].append((expected[name].ravel().astype(np.float64), got[name].ravel().astype(np.float64)))
+            both = tuple(side[name].ravel().astype(np.float64) for side in (expected, got))
+            pairs.setdefault(name, []).append(both)
         for b in range(len(case.image)):
             same = [_agreement(expected, got, b, case.size, floor) for floor in (-np.inf, threshold)]
             shares.append((case.size[0] * case.size[1], *same))
@@ -96,14 +98,17 @@ def compare(reference: Runner, candidate: Runner, cases: list[Case], threshold: 
 def make_cases(sidecar: Sidecar, photos: list[np.ndarray] | None = None, seed: int = 0) -> list[Case]:
     """Every photo with both label sets, and a batch of two. Without photos (H, W, 3) uint8, scenes are drawn.
 
-    The label sets are random unit rows: any direction of the embedding space may be asked for.
+    The label sets are random unit rows: any direction of the embedding space may be asked for. A network without
+    segments sees the photos' windows one by one, the first with both label sets and the others with them in turns, and
+    once an image of other sides; each is decoded on its own.
     """
     rng = np.random.default_rng(seed)
     label_sets = [rng.standard_normal((count, sidecar.embedding_dim)).astype(np.float32) for count in LABEL_COUNTS]
     label_sets = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in label_sets]
     photos = photos or [draw_scene(rng, size) for size in PHOTO_SIZES]
-    spec = sidecar.input
-    cases = []
+    spec, cases = sidecar.input, []
+    if sidecar.dense is not None:
+        return _window_cases(sidecar, photos, label_sets)
     for photo in photos:
         size = photo.shape[:2]
         image = preprocess(
@@ -113,6 +118,24 @@ def make_cases(sidecar: Sidecar, photos: list[np.ndarray] | None = None, seed: i
     first = cases[0]
     cases.append(Case(np.concatenate([first.image, first.image[..., ::-1]]), first.label_embeddings, first.size))
     return cases
+
+
+def _window_cases(sidecar: Sidecar, photos: list[np.ndarray], label_sets: list[np.ndarray]) -> list[Case]:
+    side, patch = sidecar.dense.window, sidecar.stride
+    window_sets = [photo_windows(sidecar, photo) for photo in photos]
+    cases = []
+    for windows in window_sets:
+        cases += [Case(window[None], label_sets[i % 2], (side, side)) for i, window in enumerate(windows)]
+        cases.append(Case(windows[:1], label_sets[1], (side, side)))
+    first = cases[0]
+    pair = np.concatenate([first.image, first.image[..., ::-1]])
+    wide = np.concatenate([first.image, first.image[..., -1 : -patch - 1 : -1]], 3)[:, :, : max(patch, side - patch)]
+    return [*cases, Case(pair, *first[1:]), Case(np.ascontiguousarray(wide), label_sets[0], wide.shape[2:])]
+
+
+def outputs_in(outputs) -> tuple[str, ...]:
+    """The names of what a network gave, whichever face it has."""
+    return DENSE_OUTPUTS if "place_scores" in outputs else OUTPUTS
 
 
 def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
@@ -131,8 +154,12 @@ def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
 
 def _agreement(expected, got, b: int, size, floor: float) -> float:
     """Share of pixels with the same label when segments below `floor` are background; 0 if a value is not finite."""
-    if not all(np.isfinite(got[name][b]).all() for name in OUTPUTS):
+    if not all(np.isfinite(got[name][b]).all() for name in outputs_in(expected)):
         return 0.0
+    if "place_scores" in expected:
+        first, second = (dense_decode(output["place_scores"][b], size, threshold=floor)[0]
+                         for output in (expected, got))
+        return float((first == second).mean())
     decoded = []
     for output in (expected, got):
         scores = output["segment_scores"][b]

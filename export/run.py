@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from zeroseg.artifact import Sidecar, read_artifact
+from zeroseg.dense.segment import photo_windows
 from zeroseg.errors import ZerosegError, missing_extra
 from zeroseg.export.gate import Gate, check_label_map, mask_scorer, photos_of
 from zeroseg.export.parity import Parity, make_cases
@@ -35,27 +36,27 @@ class ExportOptions:
     rounds: int = 15
 
 
-def export_file(model_path: Path, out: Path, options: ExportOptions = ExportOptions(),  # noqa: B008 (frozen)
+def export_file(model, out: Path, options: ExportOptions = ExportOptions(),  # noqa: B008 (frozen)
                 report: Callable[[str], None] = lambda line: None) -> Parity:
-    """Export model.pt to out (.onnx, and the .json beside it) and return how well it agrees.
+    """Export a model to out (.onnx, and the .json beside it) and return how well it agrees.
 
+    model: the path of a model.pt, an open_clip model's name (zeroseg/dense/spec.py), or a Source that is open already.
     report gets the comparison's table, and for a search or "auto" a line per step. ZerosegError when the masks are not
     those of the model; whatever was at `out` before stays as it was.
     """
     try:
         from zeroseg.export import to_onnx, variants
         from zeroseg.export.divergence import torch_values
-        from zeroseg.model import load_model
+        from zeroseg.export.source import Source, open_source
     except ModuleNotFoundError as error:
         raise missing_extra(error.name, "export", "exporting") from error
-    artifact = read_artifact(model_path, "torch")
-    model, sidecar = load_model(artifact.path)
-    gate = make_gate(artifact, options)
+    source = model if isinstance(model, Source) else open_source(model)
+    gate = make_gate(source, options)
     with tempfile.TemporaryDirectory(prefix=".zeroseg-export-", dir=out.parent) as folder:
         workshop = variants.Workshop(
-            to_onnx.to_onnx(model, sidecar), sidecar, gate, Path(folder), half_weights=options.half_weights,
-            label_map=options.label_map, symmetric=options.symmetric, report=report,
-            calibration=calibration_images(artifact.sidecar, options) if options.precision in ("int8", "auto") else [],
+            to_onnx.to_onnx(source.network(), source.document), source.document, gate, Path(folder),
+            half_weights=options.half_weights, label_map=options.label_map, symmetric=options.symmetric, report=report,
+            calibration=calibration_images(source.sidecar, options) if options.precision in ("int8", "auto") else [],
         )  # fmt: skip
         if options.precision == "auto":
             chosen = _fastest(workshop, gate, options.rounds, report)
@@ -65,10 +66,10 @@ def export_file(model_path: Path, out: Path, options: ExportOptions = ExportOpti
         if not chosen.parity.ok:
             true = None
             if chosen.precision == "fp32":  # then the export itself is wrong, not what was made of it
-                true = torch_values(to_onnx.trace(load_model(artifact.path)[0]), workshop.feed())
+                true = torch_values(to_onnx.trace(source.network()), workshop.feed())
             raise variants.refuse(out, chosen, workshop.explain(chosen, true))
         if options.label_map:
-            share = check_label_map(chosen.path, gate.cases[:2], artifact.sidecar.threshold)
+            share = check_label_map(chosen.path, gate.cases[:2], source.sidecar.threshold)
             report(f"label map in the graph: the same as mask_decode on {100 * share:.3f} % of pixels")
             if not share >= 0.999:
                 raise ZerosegError(f"{out}: not written, its label map is mask_decode's on only {100 * share:.2f} %")
@@ -79,23 +80,32 @@ def export_file(model_path: Path, out: Path, options: ExportOptions = ExportOpti
     return chosen.parity
 
 
-def make_gate(artifact, options: ExportOptions) -> Gate:
-    """What an export of this model.pt is held against."""
+def make_gate(source, options: ExportOptions) -> Gate:
+    """What an export of this Source is held against. ZerosegError for options that it has no meaning for."""
+    sidecar = source.sidecar
+    if sidecar.dense is not None and options.label_map:
+        raise ZerosegError("--label-map: a network without segments is run on windows of a photo, whose scores are put "
+                           "together before they are decoded; leave it out")
+    if sidecar.dense is not None and options.masks is not None:
+        raise ZerosegError("--masks: not for a network without segments; leave it out, --gate-photos compares labels")
     photos = [load_image(photo) for photo in options.photos]
     masks = None
     if options.masks is not None:
         if options.gate_photos is None:
             raise ZerosegError("--masks: needs --gate-photos, the folder that holds them")
-        masks = mask_scorer(options.gate_photos, options.masks, artifact.sidecar)
+        masks = mask_scorer(options.gate_photos, options.masks, sidecar)
     if options.gate_photos is not None or not photos:
         photos += photos_of(options.gate_photos)
-    return Gate(open_runner(artifact), make_cases(artifact.sidecar, photos), artifact.sidecar, masks)
+    return Gate(source.reference, make_cases(sidecar, photos), sidecar, masks)
 
 
 def calibration_images(sidecar: Sidecar, options: ExportOptions) -> list[np.ndarray]:
     """Photos as the network sees them, (1, 3, h, w) float32 each, and mirrored."""
     spec, images = sidecar.input, []
     for photo in photos_of(options.calibration):
+        if sidecar.dense is not None:
+            images += [np.ascontiguousarray(window) for window in photo_windows(sidecar, photo)[:, None]]
+            continue
         size = network_size(photo.shape[:2], spec.short_side, spec.max_long_side, spec.multiple)
         image = preprocess(photo, size, spec.mean, spec.std)[None]
         images += [image, np.ascontiguousarray(image[..., ::-1])]

@@ -15,42 +15,48 @@ from onnx import ModelProto
 from zeroseg.artifact import parse_sidecar
 from zeroseg.errors import ZerosegError
 from zeroseg.export.half_weights import store_weights_as_half
-from zeroseg.export.wrapper import ExportModel
+from zeroseg.export.wrapper import DenseExportModel, ExportModel
+from zeroseg.hub import quiet
 from zeroseg.model.zeroseg import ZeroSeg
-from zeroseg.runtime.base import INPUTS, OUTPUTS
+from zeroseg.runtime.base import INPUTS
 
 OPSET = 18  # LayerNormalization came with 17; 18 is the dynamo exporter's own
 IR_VERSION = 8  # opset 18's; newer ones only add what the graph does not use, and shut out older runtimes
 METADATA_KEY = "zeroseg"
+LARGEST_BYTES = 2**31 - 2**24  # of weights: an ONNX file is one protobuf message, which ends at 2 GiB
 # Names of the axes; what is a number is fixed by the model.
 AXES = {
     "image": ("batch", None, "height", "width"),
     "label_embeddings": ("labels", None),
     "segment_maps": ("batch", None, "rows", "columns"),
     "segment_scores": ("batch", None, "labels"),
+    "place_scores": ("batch", "labels", "rows", "columns"),
     "image_scores": ("batch", "labels"),
 }
 
 
-def trace(model: ZeroSeg) -> "torch.onnx.ONNXProgram":
-    """The exporter's program: the graph in PyTorch's form and in ONNX's. Takes the model over (see ExportModel)."""
-    config = model.config
-    multiple = config.size_multiple
-    wrapper = ExportModel(model).requires_grad_(False)
+def trace(model: ZeroSeg | DenseExportModel) -> "torch.onnx.ONNXProgram":
+    """The exporter's program: the graph in PyTorch's form and in ONNX's. Takes a ZeroSeg over (see ExportModel)."""
+    wrapper = (model if isinstance(model, DenseExportModel) else ExportModel(model)).requires_grad_(False)
+    size = sum(value.numel() * value.element_size() for value in wrapper.state_dict().values())
+    if size > LARGEST_BYTES:
+        raise ZerosegError(f"export: the network has {size / 2**30:.1f} GiB of weights, and an ONNX file holds less "
+                           "than 2 GiB; take a smaller one")
+    multiple = wrapper.multiple
     # Batch, sides and label count all differ from each other and from 1, so that nothing is taken for a constant.
     image = torch.zeros(2, 3, 3 * multiple, 4 * multiple)
-    labels = torch.nn.functional.normalize(torch.ones(5, config.embedding_dim), dim=1)
+    labels = torch.nn.functional.normalize(torch.ones(5, wrapper.embedding_dim), dim=1)
     height, width = (multiple * torch.export.Dim(side, min=1, max=1024) for side in ("rows", "columns"))
     batch, count = torch.export.Dim("batch", min=1, max=1024), torch.export.Dim("labels", min=1, max=1 << 20)
     shapes = ({0: batch, 2: height, 3: width}, {0: count})
-    with torch.no_grad():
+    with torch.no_grad(), quiet():  # it logs which constants it does not fold
         return torch.onnx.export(
             wrapper, (image, labels), dynamo=True, opset_version=OPSET, dynamic_shapes=shapes, verbose=False,
-            input_names=list(INPUTS), output_names=list(OUTPUTS),
+            input_names=list(INPUTS), output_names=list(wrapper.outputs),
         )  # fmt: skip
 
 
-def to_onnx(model: ZeroSeg, sidecar: dict, *, half_weights: bool = False) -> ModelProto:
+def to_onnx(model: ZeroSeg | DenseExportModel, sidecar: dict, *, half_weights: bool = False) -> ModelProto:
     """Export and check. The sidecar, without its checksums, goes into the metadata under "zeroseg".
 
     half_weights stores the weights as float16 (computing stays float32).

@@ -23,7 +23,7 @@ MAX_LONG_SIDE = 2048  # px, mmsegmentation's
 
 
 class DenseRunner(Runner):
-    """A DenseTower: image (B, 3, window, window) and labels (N, D) -> place_scores, image_scores (runtime/base.py)."""
+    """A DenseTower: image (B, 3, H, W) and labels (N, D) -> place_scores, image_scores (runtime/base.py)."""
 
     def __init__(self, tower: DenseTower, dim: int, backend: str = "torch"):
         self.backend, self._dim = backend, dim
@@ -35,11 +35,13 @@ class DenseRunner(Runner):
         self.tower = tower.to(self._device)
 
     def inputs(self) -> dict[str, TensorSpec]:
-        side = self.tower.window
-        return {"image": TensorSpec(("B", 3, side, side), "float32"),
+        return {"image": TensorSpec(("B", 3, "H", "W"), "float32"),
                 "label_embeddings": TensorSpec(("N", self._dim), "float32")}
 
     def _run(self, feed) -> dict[str, np.ndarray]:
+        sides = feed["image"].shape[2:]
+        if any(side % self.tower.patch for side in sides):
+            raise ValueError(f"image: expected sides that are multiples of {self.tower.patch}, got {sides}")
         # TF32, cuDNN's default, keeps 10 bits of every factor: enough to move masks
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             image, labels = (torch.from_numpy(feed[name]).to(self._device) for name in ("image", "label_embeddings"))
@@ -48,7 +50,7 @@ class DenseRunner(Runner):
 
 
 def scores_of(tower: DenseTower, image: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """image (B, 3, s, s), labels (N, D) -> place_scores (B, N, h, w), image_scores (B, N); all float32 cosines."""
+    """image (B, 3, H, W), labels (N, D) -> place_scores (B, N, h, w), image_scores (B, N); all float32 cosines."""
     places, embedding = tower(image)
     return (places @ labels.T).permute(0, 3, 1, 2).contiguous(), embedding @ labels.T
 
@@ -64,18 +66,26 @@ def open_dense(name: str, backend: str = "auto", threads: int | None = None,
                            "zeroseg-export open_clip:ARCH/WEIGHTS --onnx")
     if threads is not None and threads < 1:
         raise ZerosegError(f"threads: expected at least 1, got {threads}")
+    tower, document = load_dense(name, cache)
+    sidecar = parse_sidecar(document, name)
+    set_threads(threads)
+    torch.set_num_threads(threads or available_threads())
+    return DenseRunner(tower, sidecar.embedding_dim, "torch" if backend == "auto" else backend), sidecar
+
+
+def load_dense(name: str, cache: "Path | None" = None, how: str = "--model") -> tuple[DenseTower, dict]:
+    """The tower of a model named as in `spec`, and its sidecar as a dict; ZerosegError as open_dense.
+
+    how: what a user writes before a name, for messages.
+    """
     spec = parse_spec(name)
-    visual, _ = load_towers(spec.arch, spec.weights)
+    visual, _ = load_towers(spec.arch, spec.weights, how)
     mean, std = normalisation(visual)
     try:
         tower = read_tower(visual, spec.reading, spec.window)
     except ZerosegError as error:
         raise ZerosegError(f"model {name}: {error}") from None
-    document = describe(spec, tower, mean, std, cache)
-    sidecar = parse_sidecar(document, name)
-    set_threads(threads)
-    torch.set_num_threads(threads or available_threads())
-    return DenseRunner(tower, sidecar.embedding_dim, "torch" if backend == "auto" else backend), sidecar
+    return tower, describe(spec, tower, mean, std, cache)
 
 
 def describe(spec: DenseSpec, tower: DenseTower, mean, std, cache: "Path | None" = None) -> dict:

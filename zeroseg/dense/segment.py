@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from zeroseg.artifact import Sidecar
-from zeroseg.dense.windows import scores_of_windows, windowed_size
+from zeroseg.dense.windows import scores_of_windows, window_boxes, windowed_size
 from zeroseg.errors import ZerosegError
 from zeroseg.kernels.mask_decode import dense_decode
 from zeroseg.kernels.preprocess import preprocess
@@ -43,6 +43,13 @@ def network_image(sidecar: Sidecar, photo: np.ndarray) -> np.ndarray:
     spec, dense = sidecar.input, sidecar.dense
     size = windowed_size(photo.shape[:2], spec.short_side, spec.max_long_side, spec.multiple, dense.window)
     return preprocess(photo, size, spec.mean, spec.std)
+
+
+def photo_windows(sidecar: Sidecar, photo: np.ndarray) -> np.ndarray:
+    """What the network sees of a photo (H, W, 3) uint8 RGB: its windows, row by row, (B, 3, window, window) float32."""
+    image, dense = network_image(sidecar, photo), sidecar.dense
+    boxes = window_boxes(image.shape[1:], dense.window, dense.stride)
+    return np.stack([image[:, y : y + h, x : x + w] for y, x, h, w in boxes])
 
 
 def with_background(sidecar: Sidecar, pack: LabelPack) -> np.ndarray:

@@ -7,6 +7,7 @@
 
 import re
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 from zeroseg.errors import ZerosegError
 
@@ -50,6 +51,11 @@ class DenseSpec:
 def is_dense_name(name) -> bool:
     """Whether a model's name is an open_clip model's."""
     return isinstance(name, str) and name.startswith(PREFIX)
+
+
+def default_output(model: Path | str, suffix: str) -> Path:
+    """Beside the model; an open_clip model's is named after its architecture, in the current folder."""
+    return Path(parse_spec(model).arch + suffix) if is_dense_name(model) else Path(model).with_suffix(suffix)
 
 
 def parse_spec(name: str) -> DenseSpec:

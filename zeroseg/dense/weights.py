@@ -120,9 +120,9 @@ class TextSide:
 _text_sides: dict[tuple[str, str], TextSide] = {}
 
 
-def load_towers(arch: str, weights: str) -> tuple[nn.Module, TextSide]:
-    """(image tower, text side); the text side is kept for text_side_of."""
-    model = load_open_clip(arch, weights)
+def load_towers(arch: str, weights: str, option: str = "--model") -> tuple[nn.Module, TextSide]:
+    """(image tower, text side); the text side is kept for text_side_of. option: as for load_open_clip."""
+    model = load_open_clip(arch, weights, option=option)
     visual, model.visual = model.visual, None
     _text_sides.clear()  # one at a time: a tower may take a gigabyte
     _text_sides[arch, weights] = side = TextSide(arch, model)

@@ -8,10 +8,10 @@ The network's face is the same in every file format:
     segment_scores    (B, K, N) float32, comparable with the sidecar's threshold, higher is better
     image_scores      (B, N) float32
 
-A network without segments (its sidecar has `dense`, zeroseg/dense) takes images of one size, the window's, and gives
-instead of the two segment outputs
+A network without segments (its sidecar has `dense`, zeroseg/dense) is run on windows of a photo, takes any sides that
+are multiples of the sidecar's stride, and gives instead of the two segment outputs
 
-    place_scores      (B, N, h, w) float32, the cosine of every place and label; h = w = window / stride
+    place_scores      (B, N, h, w) float32, the cosine of every place and label; h = H / stride
 """
 
 from abc import ABC, abstractmethod

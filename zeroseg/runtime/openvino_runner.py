@@ -4,7 +4,7 @@ import numpy as np
 
 from zeroseg.artifact import Artifact
 from zeroseg.errors import ZerosegError, missing_extra
-from zeroseg.runtime.base import OUTPUTS, Runner, TensorSpec, check_face
+from zeroseg.runtime.base import Runner, TensorSpec, check_face, outputs_of
 
 # float32 although the CPU may have faster bfloat16: masks are to be the same everywhere
 PROPERTIES = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1"}
@@ -27,7 +27,7 @@ class OpenVinoRunner(Runner):
             raise ZerosegError(f"{artifact.path}: openvino {openvino.__version__} cannot load it: {reason}") from error
         self._inputs = {port.get_any_name(): _spec(port) for port in compiled.inputs}
         check_face(artifact, self._inputs, [name for port in compiled.outputs for name in port.get_names()])
-        self._outputs = [compiled.output(name) for name in OUTPUTS]
+        self._outputs = {name: compiled.output(name) for name in outputs_of(artifact.sidecar)}
         self._request = compiled.create_infer_request()
 
     def inputs(self) -> dict[str, TensorSpec]:
@@ -38,7 +38,7 @@ class OpenVinoRunner(Runner):
             results = self._request.infer(dict(feed), share_inputs=True)
         except RuntimeError as error:
             raise ZerosegError(f"openvino cannot run this network: {str(error).splitlines()[0]}") from error
-        return {name: results[port] for name, port in zip(OUTPUTS, self._outputs, strict=True)}
+        return {name: results[port] for name, port in self._outputs.items()}
 
 
 def _spec(port) -> TensorSpec:

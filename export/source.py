@@ -1,0 +1,62 @@
+"""Where an export starts: a model.pt, or an open_clip tower read densely; what is traced, and what it is held against.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from zeroseg.artifact import Sidecar, parse_sidecar, read_artifact
+from zeroseg.dense.spec import PREFIX, is_dense_name, parse_spec
+from zeroseg.errors import missing_extra
+from zeroseg.runtime.base import Runner, open_runner
+
+
+@dataclass(frozen=True)
+class Source:
+    """network() gives a module for to_onnx; reference is the model in PyTorch, document its sidecar as a dict."""
+
+    reference: Runner
+    sidecar: Sidecar
+    document: dict
+    network: Callable[[], nn.Module]
+
+
+def open_source(model: Path | str) -> Source:
+    """Open a model.pt or an open_clip model's name (zeroseg/dense/spec.py). ZerosegError in one line."""
+    return _open_dense(model) if is_dense_name(model) else _open_checkpoint(Path(model))
+
+
+def _open_checkpoint(path: Path) -> Source:
+    from zeroseg.model import load_model
+
+    artifact = read_artifact(path, "torch")
+    return Source(open_runner(artifact), artifact.sidecar, load_model(path)[1], lambda: load_model(path)[0])
+
+
+def _open_dense(name: str) -> Source:
+    try:
+        import open_clip  # noqa: F401 asked for first, so that the message names what is missing
+        import timm  # noqa: F401
+
+        from zeroseg.dense.model import DenseRunner, load_dense
+        from zeroseg.export.wrapper import DenseExportModel
+    except ModuleNotFoundError as error:
+        raise missing_extra(error.name, "train", "exporting an open_clip model") from error
+    tower, document = load_dense(name, how="zeroseg-export")
+    document["dense"]["text"] = text_name(name)
+    sidecar = parse_sidecar(document, name)
+    return Source(DenseRunner(tower, sidecar.embedding_dim), sidecar, document,
+                  lambda: DenseExportModel(tower, sidecar.embedding_dim))
+
+
+def text_name(name: str) -> str:
+    """The model whose text tower embeds labels; a checkpoint by its file's name, as files must not name folders of the
+    machine that made them.
+    """
+    from zeroseg.dense.weights import weights_file
+
+    spec = parse_spec(name)
+    path = weights_file(spec.weights)
+    return f"{PREFIX}{spec.arch}/{path.name if path else spec.weights}"
