@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto
 
+from zeroseg.export.data_flow import data_nodes
 from zeroseg.export.divergence import name_nodes
 
 OPERATORS = ("Conv", "MatMul", "Gemm")
@@ -34,7 +35,7 @@ def to_int8_graph(
     folded: ModelProto, feeds: list[dict[str, np.ndarray]], folder: Path, *, exclude=(), symmetric: bool = False
 ) -> ModelProto:
     """The quantised graph of `folded` (see fold). feeds: the network's inputs for the calibration photos; exclude:
-    names of nodes that stay float; folder: for temporary files."""
+    names of nodes that stay float, besides those that are not quantisable(); folder: for temporary files."""
     from onnxruntime import quantization as ortq
 
     class Reader(ortq.CalibrationDataReader):
@@ -44,6 +45,8 @@ def to_int8_graph(
         def get_next(self):
             return next(self.left, None)
 
+    wanted = set(quantisable(folded))
+    exclude = [*exclude, *(n.name for n in folded.graph.node if n.op_type in OPERATORS and n.name not in wanted)]
     source, target = folder / "float.onnx", folder / "int8.onnx"
     onnx.save(folded, source)
     level = logging.root.level
@@ -51,7 +54,7 @@ def to_int8_graph(
     try:
         ortq.quantize_static(
             str(source), str(target), Reader(), quant_format=ortq.QuantFormat.QDQ, op_types_to_quantize=list(OPERATORS),
-            per_channel=True, reduce_range=not symmetric, nodes_to_exclude=list(exclude),
+            per_channel=True, reduce_range=not symmetric, nodes_to_exclude=exclude,
             activation_type=ortq.QuantType.QInt8 if symmetric else ortq.QuantType.QUInt8,
             weight_type=ortq.QuantType.QInt8, calibrate_method=ortq.CalibrationMethod.MinMax,
             extra_options={"MatMulConstBOnly": True, "ActivationSymmetric": symmetric, "WeightSymmetric": True},
@@ -67,4 +70,6 @@ def to_int8_graph(
 def quantisable(folded: ModelProto) -> list[str]:
     """Names of the nodes that to_int8_graph quantises."""
     weights = {tensor.name for tensor in folded.graph.initializer}
-    return [n.name for n in folded.graph.node if n.op_type in OPERATORS and n.input[1] in weights]
+    data = data_nodes(folded)
+    return [n.name for n in folded.graph.node
+            if n.op_type in OPERATORS and n.input[1] in weights and n.name in data]

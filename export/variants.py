@@ -10,6 +10,7 @@ from onnx import ModelProto
 
 from zeroseg.artifact import read_artifact
 from zeroseg.errors import ZerosegError
+from zeroseg.export.data_flow import data_nodes
 from zeroseg.export.divergence import TOLERANCE, first_divergence, name_nodes, node_values, rank_by_growth
 from zeroseg.export.gate import Gate
 from zeroseg.export.half_graph import half_nodes, rounded_graph, to_half_graph
@@ -70,14 +71,16 @@ class Workshop:
 
     def _fp16(self):
         names = set(half_nodes(self.graph))
+        sizes = frozenset(names - data_nodes(self.graph))
+        names -= sizes
         nodes = {node.name: node.op_type for node in self.graph.graph.node if node.name in names}
 
         def damage(kept):
-            return self.gate.quick(self._open(rounded_graph(self.graph, kept)))
+            return self.gate.quick(self._open(rounded_graph(self.graph, kept | sizes)))
 
         kept = find_islands(nodes, damage, lambda found: found[0] <= 1 - REQUIRED, self.report)
-        self.kept = kept
-        return to_half_graph(self.graph, kept), f"{len(kept)} of {len(nodes)} nodes in float32"
+        self.kept = kept | sizes
+        return to_half_graph(self.graph, self.kept), f"{len(kept)} of {len(nodes)} nodes in float32"
 
     def _int8(self):
         folded = fold(self.graph, self.folder)

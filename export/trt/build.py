@@ -44,7 +44,7 @@ def build_engine(onnx: Path, out: Path, options: BuildOptions, reference: Runner
     """Build out (.engine, and .engine.json beside it) from onnx and compare it with reference on cases.
 
     rebuild is the command that does this again, for the manifest; report gets the comparison's table and notes. Cases
-    of larger batches than the engine takes are left out. ZerosegError when TensorRT fails or the masks differ; what was
+    of other sizes than the engine takes are left out. ZerosegError when TensorRT fails or the masks differ; what was
     at `out` before stays as it was.
     """
     trt = load_tensorrt("building an engine")
@@ -101,8 +101,7 @@ def check_engine(engine: Path, reference: Runner, cases: list[Case], *, report: 
     file = read_engine(engine)
     runner = TrtRunner(Artifact(engine, file.sidecar, TrtRunner.backend))
     try:
-        most = file.manifest.profile["image"][2][0]
-        fitting = [case for case in cases if len(case.image) <= most]
+        fitting = [case for case in cases if fits(case, file)]
         parity = compare(reference, runner, fitting, file.sidecar.threshold)
     finally:
         runner.close()
@@ -111,6 +110,12 @@ def check_engine(engine: Path, reference: Runner, cases: list[Case], *, report: 
         raise ZerosegError(f"{name or engine}: the engine gives the same label to only {100 * parity.agreement:.3f} % "
                            f"of pixels, {100 * parity.required:g} % are required; it is not kept")
     return parity
+
+
+def fits(case: Case, engine: EngineFile) -> bool:
+    """Whether the engine takes the case's images."""
+    least, _, greatest = engine.manifest.profile["image"]
+    return all(low <= side <= high for low, side, high in zip(least, case.image.shape, greatest, strict=True))
 
 
 def precision_of(onnx: bytes) -> str:

@@ -57,7 +57,14 @@ class BuildOptions:
 
 
 def make_profile(sidecar: Sidecar, options: BuildOptions) -> dict[str, list[list[int]]]:
-    """Input -> [least, best, greatest] shape: every size that zeroseg's preprocessing makes of a photo."""
+    """Input -> [least, best, greatest] shape: every size that zeroseg's preprocessing makes of a photo.
+
+    A network without segments is run on windows, which have one size.
+    """
+    labels = [[count, sidecar.embedding_dim] for count in (1, min(BEST_LABELS, options.max_labels), options.max_labels)]
+    if sidecar.dense is not None:
+        side = sidecar.dense.window
+        return {"image": [[count, 3, side, side] for count in (1, 1, options.max_batch)], "label_embeddings": labels}
     spec = sidecar.input
     best = network_size(BEST_PHOTO, spec.short_side, spec.max_long_side, spec.multiple)
     # a square photo gives the longest short side, a panorama the longest long side
@@ -65,8 +72,7 @@ def make_profile(sidecar: Sidecar, options: BuildOptions) -> dict[str, list[list
     least = spec.multiple
     return {
         "image": [[1, 3, least, least], [1, 3, *best], [options.max_batch, 3, side, side]],
-        "label_embeddings": [[count, sidecar.embedding_dim]
-                             for count in (1, min(BEST_LABELS, options.max_labels), options.max_labels)],
+        "label_embeddings": labels,
     }
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import zeroseg
 from zeroseg.artifact import read_artifact
+from zeroseg.commands.words import model_pack
+from zeroseg.dense.spec import default_output, is_dense_name
 from zeroseg.errors import ZerosegError
 from zeroseg.export.gate import photos_of
 from zeroseg.export.parity import make_cases
@@ -22,12 +24,13 @@ from zeroseg.export.trt.command import prepare
 from zeroseg.export.trt.device import DESCRIPTION, EXPECTED, record
 from zeroseg.export.trt.kernels import compile_kernels
 from zeroseg.export.trt.serving import PLAN, write_repository
-from zeroseg.runtime.base import open_runner
+from zeroseg.runtime.base import Runner, open_runner
 
 LIMIT_MB = 5  # what a bundle may weigh beyond its model
 LABELS = "person,cat,dog,car,bicycle,tree,sky,grass,road,building,chair,table"
 CHECK_PHOTOS = 4
 SUBPACKAGES = ("kernels", "export")
+OTHER_WORDS = "Other words: make a labels.npz where zeroseg is installed (`zeroseg words --help`).\n"
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,12 @@ PYTHONPATH="$here/python" exec "${PYTHON:-python3}" -c 'from zeroseg.cli import 
 """
 
 
-def make_bundle(model: Path, out: Path, target_name: str, labels: str | None, options: BuildOptions, export: dict,
+def make_bundle(model: Path | str, out: Path, target_name: str, labels: str | None, options: BuildOptions, export: dict,
                 half_weights: bool, report: Callable[[str], None] = lambda line: None) -> Path:
-    """Export model (.pt through the gate, or an .onnx as it is) and write the bundle to the new folder out."""
+    """Export model (a .pt or an open_clip model's name through the gate, an .onnx as it is) and write the bundle to the
+    new folder out.
+    """
+    stem = default_output(model, ".onnx").stem
     target = TARGETS[target_name]
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ZerosegError(f"--out: {out} is there already; a bundle wants a new folder")
@@ -88,27 +94,27 @@ def make_bundle(model: Path, out: Path, target_name: str, labels: str | None, op
     with tempfile.TemporaryDirectory(prefix=".zeroseg-bundle-", dir=out.parent) as parent:
         folder = Path(parent) / out.name
         (folder / "check").mkdir(parents=True)
-        onnx = folder / f"{model.stem}.onnx"
-        _network(model, onnx, export, half_weights)
+        onnx = folder / f"{stem}.onnx"
+        reference = _network(model, onnx, export, half_weights)
         artifact = read_artifact(onnx)
-        _labels(labels, artifact.sidecar, folder / "labels.npz")
+        _labels(labels, artifact.sidecar, folder / "labels.npz", model)
         photos = _photos(export, folder / "check")
         pictures = [folder / "check" / name for name in photos]
         from zeroseg.image import load_image
 
         cases = make_cases(artifact.sidecar, [load_image(path) for path in pictures])
-        record(open_runner(read_artifact(model)), cases, folder / EXPECTED)
-        kernels = _kernels(target, folder, report)
+        record(reference, cases, folder / EXPECTED)
+        kernels = "" if artifact.sidecar.dense else _kernels(target, folder, report)
         _code(folder / "python" / "zeroseg")
         if target.served:
             write_repository(folder, artifact.sidecar, options)
-        for name, text in (("build.sh", BUILD), ("infer.sh", INFER.replace("STEM", model.stem))):
+        for name, text in (("build.sh", BUILD), ("infer.sh", INFER.replace("STEM", stem))):
             (folder / name).write_text(text, encoding="utf-8", newline="\n")
             (folder / name).chmod(0o755)
-        words = _words(folder, onnx)
+        words = OTHER_WORDS if artifact.sidecar.dense else _words(folder, onnx)
         (folder / "README.md").write_text(README.format(
             model=artifact.sidecar.name, target=target_name, notes=target.notes, folder=out.name, cuda=target.cuda,
-            stem=model.stem, words=words, kernels=kernels, serving=_serving(target)).rstrip() + "\n", encoding="utf-8")
+            stem=stem, words=words, kernels=kernels, serving=_serving(target)).rstrip() + "\n", encoding="utf-8")
         _describe(folder, onnx.name, target_name, photos, options, [PLAN] if target.served else [])
         extra = extra_mb(folder, onnx)
         if extra > LIMIT_MB:
@@ -117,7 +123,7 @@ def make_bundle(model: Path, out: Path, target_name: str, labels: str | None, op
         if out.is_dir():
             out.rmdir()  # it is empty
         folder.replace(out)
-    report(f"wrote {out} ({extra:.1f} MB beyond the model's {onnx_mb(out, model.stem):.1f}); its README.md has five "
+    report(f"wrote {out} ({extra:.1f} MB beyond the model's {onnx_mb(out, stem):.1f}); its README.md has five "
            "commands")
     return out
 
@@ -132,16 +138,17 @@ def onnx_mb(folder: Path, stem: str) -> float:
     return (folder / f"{stem}.onnx").stat().st_size / 1e6
 
 
-def _network(model: Path, onnx: Path, export: dict, half_weights: bool) -> None:
-    if model.suffix == ".onnx":
-        read_artifact(model, "onnxruntime")
-        shutil.copyfile(model, onnx)
-        shutil.copyfile(model.with_suffix(".json"), onnx.with_suffix(".json"))
-    else:
-        prepare(model, onnx, export, half_weights)
+def _network(model: Path | str, onnx: Path, export: dict, half_weights: bool) -> Runner:
+    """Put the network there; what it is held against: the model in PyTorch, or the ONNX file on the CPU."""
+    if Path(model).suffix != ".onnx":
+        return prepare(model, onnx, export, half_weights)[0]
+    read_artifact(model, "onnxruntime")
+    shutil.copyfile(model, onnx)
+    shutil.copyfile(model.with_suffix(".json"), onnx.with_suffix(".json"))
+    return open_runner(read_artifact(model))
 
 
-def _labels(labels: str | None, sidecar, path: Path) -> None:
+def _labels(labels: str | None, sidecar, path: Path, model: Path | str) -> None:
     """The label pack: given, or made of words here, so that the device needs no text encoder."""
     from zeroseg.words import LabelPack, embed_labels
 
@@ -149,8 +156,12 @@ def _labels(labels: str | None, sidecar, path: Path) -> None:
         pack = LabelPack.load(labels)
     else:
         names = [word.strip() for word in (labels or LABELS).split(",") if word.strip()]
-        vectors, known, nearest = embed_labels(names)
-        pack = LabelPack(names=names, vectors=vectors, known=known, nearest=nearest)
+        if sidecar.dense is not None:
+            named = is_dense_name(model)
+            pack = model_pack(names, model if named else f"{sidecar.dense.text}@templates={sidecar.dense.templates}")
+        else:
+            vectors, known, nearest = embed_labels(names)
+            pack = LabelPack(names=names, vectors=vectors, known=known, nearest=nearest)
     pack.require(sidecar.embedding_space, sidecar.embedding_dim)
     pack.save(path)
 
@@ -201,7 +212,7 @@ def _words(folder: Path, onnx: Path) -> str:
         (folder / "python" / "zeroseg" / "bundled").mkdir(exist_ok=True)
         shutil.copyfile(table, folder / "python" / "zeroseg" / "bundled" / table.name)
         return 'Instead of labels.npz any words do: `--labels "cat,sofa"`.\n'
-    return "Other words: make a labels.npz where zeroseg is installed (`zeroseg words --help`).\n"
+    return OTHER_WORDS
 
 
 def _serving(target: Target) -> str:

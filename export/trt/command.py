@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from zeroseg.dense.spec import default_output
+
 TARGET_NAMES = ("jetson-orin", "jetson-orin-nano", "jetson-thor", "datacenter")
 NAMES = ("bundle", "labels", "max_batch", "max_labels", "workspace_mib", "timing_cache", "version_compatible",
          "hardware_compatible", "plugins")
@@ -35,7 +37,7 @@ def trt_options(command):
     return command
 
 
-def run(model: Path, out: Path | None, trt: dict, export: dict, half_weights: bool, dry_run: bool) -> None:
+def run(model: Path | str, out: Path | None, trt: dict, export: dict, half_weights: bool, dry_run: bool) -> None:
     """trt: the values of NAMES; export: those of ExportOptions. Raises ZerosegError in one line."""
     from zeroseg.errors import ZerosegError
     from zeroseg.export.trt.builder import BuildOptions
@@ -63,9 +65,9 @@ def _run_engine(model, out, options, export, half_weights, dry_run) -> None:
     from zeroseg.export.trt.kernels import check_decoding, check_pixels, compile_kernels
     from zeroseg.runtime.trt_plugins import LIBRARY, VARIABLE
 
-    out = out or model.with_suffix(".engine")
+    out = out or default_output(model, ".engine")
     check_suffix(out)
-    onnx = model if model.suffix == ".onnx" else out.with_suffix(".onnx")
+    onnx = model if Path(model).suffix == ".onnx" else out.with_suffix(".onnx")
     if dry_run:
         click.echo(f"would export {model} to {onnx} and build {out} and {out.name}.json from it"
                    if onnx != model else f"would build {out} and {out.name}.json from {onnx}")
@@ -76,7 +78,9 @@ def _run_engine(model, out, options, export, half_weights, dry_run) -> None:
     reference, cases = prepare(model, onnx, export, half_weights)
     file = build_engine(onnx, out, options, reference, cases, rebuild=rebuild_command(onnx, out, options),
                         report=click.echo)
-    if compile_kernels(out.parent, [int(file.manifest.sm.replace(".", ""))], click.echo):
+    if file.sidecar.dense is not None:
+        click.echo("the engine gives scores of places; they are decoded on the CPU")
+    elif compile_kernels(out.parent, [int(file.manifest.sm.replace(".", ""))], click.echo):
         check_decoding(out, cases, click.echo)
     if options.plugins != "none":
         check_pixels(out, cases, click.echo)
@@ -87,30 +91,38 @@ def _run_engine(model, out, options, export, half_weights, dry_run) -> None:
                f"{file.manifest.gpu}, TensorRT {file.manifest.tensorrt}")
 
 
-def prepare(model: Path, onnx: Path, export: dict, half_weights: bool):
+def prepare(model: Path | str, onnx: Path, export: dict, half_weights: bool):
     """Export model to onnx through the gate, unless it is an ONNX file already; returns (reference runner, cases).
 
-    The reference is the model.pt in PyTorch, or the ONNX file on the CPU.
+    The reference is the model in PyTorch, or the ONNX file on the CPU.
     """
     from zeroseg.artifact import read_artifact
+    from zeroseg.errors import missing_extra
     from zeroseg.export.gate import photos_of
     from zeroseg.export.parity import make_cases
     from zeroseg.image import load_image
     from zeroseg.runtime.base import open_runner
 
-    if model != onnx:
-        from zeroseg.export.run import ExportOptions, export_file
-
-        export_file(model, onnx, ExportOptions(half_weights=half_weights, **export), report=click.echo)
-    artifact = read_artifact(model)
     photos = [load_image(photo) for photo in export["photos"]] or photos_of(export["gate_photos"])
-    return open_runner(artifact), make_cases(artifact.sidecar, photos)
+    if model == onnx:
+        artifact = read_artifact(model)
+        return open_runner(artifact), make_cases(artifact.sidecar, photos)
+    from zeroseg.export.run import ExportOptions, export_file
+
+    try:
+        from zeroseg.export.source import open_source
+    except ModuleNotFoundError as error:
+        raise missing_extra(error.name, "export", "exporting") from error
+    source = open_source(model)
+    export_file(source, onnx, ExportOptions(half_weights=half_weights, **export), report=click.echo)
+    return source.reference, make_cases(source.sidecar, photos)
 
 
 def _run_bundle(model, out, target, labels, options, export, half_weights, dry_run) -> None:
     from zeroseg.export.trt.bundle import make_bundle
 
-    out = out or model.with_name(f"{model.stem}-{target}")
+    base = default_output(model, ".onnx")
+    out = out or base.with_name(f"{base.stem}-{target}")
     if dry_run:
         click.echo(f"would export {model} and put what {target} needs into {out}")
         return

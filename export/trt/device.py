@@ -16,9 +16,9 @@ import numpy as np
 from zeroseg.artifact import read_artifact
 from zeroseg.cli import Command
 from zeroseg.errors import ZerosegError
-from zeroseg.export.parity import Case, make_cases
+from zeroseg.export.parity import Case, make_cases, outputs_in
 from zeroseg.image import load_image
-from zeroseg.runtime.base import OUTPUTS, Runner
+from zeroseg.runtime.base import Runner, outputs_of
 
 DESCRIPTION = "bundle.json"
 EXPECTED = "check/expected.npz"
@@ -48,7 +48,7 @@ def record(runner: Runner, cases: list[Case], path: Path) -> None:
     answers = {}
     for index, case in enumerate(cases):
         output = runner.run({"image": case.image, "label_embeddings": case.label_embeddings})
-        answers |= {f"{index}.{name}": output[name] for name in OUTPUTS}
+        answers |= {f"{index}.{name}": output[name] for name in outputs_in(output)}
     np.savez_compressed(path, **answers)
 
 
@@ -58,7 +58,8 @@ def recorded(folder: Path) -> tuple[RecordedRunner, list[Case]]:
     photos = [load_image(folder / "check" / name) for name in describe(folder)["photos"]]
     cases = make_cases(artifact.sidecar, photos)
     with np.load(folder / EXPECTED) as answers:
-        outputs = [{name: answers[f"{index}.{name}"] for name in OUTPUTS} for index in range(len(cases))]
+        outputs = [{name: answers[f"{index}.{name}"] for name in outputs_of(artifact.sidecar)}
+                   for index in range(len(cases))]
     return RecordedRunner(cases, outputs), cases
 
 

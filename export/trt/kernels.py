@@ -9,6 +9,7 @@ import numpy as np
 from zeroseg.artifact import Artifact
 from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.export.parity import Case
+from zeroseg.export.trt.build import fits
 from zeroseg.kernels.mask_decode import mask_decode
 from zeroseg.runtime.trt_decode import FOLDER, NAMES
 from zeroseg.runtime.trt_engine import read_engine
@@ -77,7 +78,7 @@ def check_decoding(engine: Path, cases: list[Case], report: Callable[[str], None
             return None
         shares = []
         for case in cases:
-            if len(case.image) > file.manifest.profile["image"][2][0]:
+            if not fits(case, file):
                 continue
             feed = {"image": case.image, "label_embeddings": case.label_embeddings}
             output, decoded = runner.run(feed), runner.decode(feed, case.size, file.sidecar.threshold)

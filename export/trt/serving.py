@@ -24,6 +24,8 @@ def config_text(sidecar: Sidecar, options: BuildOptions) -> str:
         "output": [("segment_maps", f"-1, {segments}, -1, -1"), ("segment_scores", f"-1, {segments}, -1"),
                    ("image_scores", "-1, -1")],
     }  # fmt: skip
+    if sidecar.dense is not None:
+        tensors["output"] = [("place_scores", "-1, -1, -1, -1"), ("image_scores", "-1, -1")]
     lines = [f'name: "{NAME}"', 'platform: "tensorrt_plan"', "max_batch_size: 0"]
     for side, entries in tensors.items():
         body = ",\n".join(f'  {{ name: "{name}", data_type: TYPE_FP32, dims: [ {dims} ] }}' for name, dims in entries)

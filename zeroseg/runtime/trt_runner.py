@@ -13,7 +13,7 @@ import numpy as np
 
 from zeroseg.artifact import Artifact
 from zeroseg.errors import UnavailableError, ZerosegError
-from zeroseg.runtime.base import OUTPUTS, Runner, TensorSpec, check_face
+from zeroseg.runtime.base import Runner, TensorSpec, check_face, outputs_of
 from zeroseg.runtime.trt_decode import Decoder, Frame, kernel_folder
 from zeroseg.runtime.trt_engine import check_machine, read_engine, rebuild_hint
 from zeroseg.runtime.trt_library import load_tensorrt, make_logger
@@ -43,6 +43,7 @@ class TrtRunner(Runner):
         check_machine(self._file, gpu, trt.__version__)
         self._load(trt)
         check_face(artifact, self._inputs, self._outputs)
+        self._wanted = outputs_of(artifact.sidecar)
         self._buffers = _Buffers(self._memory, self._greatest_shapes(), self._dtypes)
         for name, address in self._buffers.device.items():
             self._require(self._context.set_tensor_address(name, address), f"take the address of {name}")
@@ -60,7 +61,7 @@ class TrtRunner(Runner):
 
     @property
     def can_decode(self) -> bool:
-        return self._decoder is not None
+        return self._decoder is not None and "segment_maps" in self._outputs
 
     def _load(self, trt) -> None:
         self._logger = make_logger(trt)
@@ -111,7 +112,7 @@ class TrtRunner(Runner):
     def _run(self, feed) -> dict[str, np.ndarray]:
         self._execute(feed, None)
         # copies: the buffers are the next run's too
-        return {name: self._host(name).copy() for name in OUTPUTS}
+        return {name: self._host(name).copy() for name in self._wanted}
 
     def run_pixels(self, feed) -> dict[str, np.ndarray]:
         """What the mask_decode plugin in the engine gives: trt_plugins.PIXELS, and the OUTPUTS of the same run."""
@@ -123,7 +124,7 @@ class TrtRunner(Runner):
         return {name: self._host(name).copy() for name in (*OUTPUTS, *PIXELS)}
 
     def _decode(self, feed, size, threshold) -> dict[str, np.ndarray]:
-        if self._decoder is None:
+        if not self.can_decode:
             raise UnavailableError(f"{self._file.path}: no kernels for this GPU beside the engine, so masks are "
                                    "decoded on the CPU: use run() and mask_decode")
         self._execute(feed, Frame(size, threshold))
@@ -182,7 +183,7 @@ class TrtRunner(Runner):
             self._decoder.enqueue(
                 device["segment_scores"], device["segment_maps"], device["segment_labels"], device["label_map"],
                 device["confidence"], self._current["segment_maps"], self._current["segment_scores"][2], self._frame)
-        for name in DECODED if isinstance(self._frame, Frame) else (*OUTPUTS, *(self._frame or ())):
+        for name in DECODED if isinstance(self._frame, Frame) else (*self._wanted, *(self._frame or ())):
             self._memory.download(self._host(name), device[name])
 
     def close(self) -> None:

@@ -1,0 +1,18 @@
+"""Which nodes of a graph see what is in its inputs, and which only their sizes."""
+
+from onnx import ModelProto
+
+
+def data_nodes(model: ModelProto) -> set[str]:
+    """Names of the nodes whose values depend on the values of an input.
+
+    The others compute with shapes and constants (positions for a grid, for one): a few numbers, cheap in any precision,
+    whose ranges differ from image size to image size.
+    """
+    reached = {value.name for value in model.graph.input}
+    found = set()
+    for node in model.graph.node:  # the standard has them in topological order
+        if node.op_type not in ("Shape", "Size") and reached.intersection(node.input):
+            reached.update(node.output)
+            found.add(node.name)
+    return found
