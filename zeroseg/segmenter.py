@@ -75,7 +75,8 @@ class Segmenter:
         """Say what to look for: a list of words, a LabelPack, or the path of a labels.npz; returns self.
 
         text names what turns words into vectors, as for zeroseg.embed_labels; for an open_clip model "auto" is its own
-        text tower. Changing labels costs no reload.
+        text tower. A labels.npz gives the words that are in it, which needs neither a tower nor torch. Changing labels
+        costs no reload.
         """
         from zeroseg.words import LabelPack, embed_labels
 
@@ -90,7 +91,9 @@ class Segmenter:
                 names = list(dict.fromkeys(labels))  # a word named twice is looked for once
             except TypeError:
                 raise ZerosegError(f"labels: expected a list of words, got {labels!r}") from None
-            if self.sidecar.dense is not None and text == "auto":
+            if str(text).endswith(".npz"):
+                pack = LabelPack.load(text).pick(names)
+            elif self.sidecar.dense is not None and text == "auto":
                 pack = LabelPack(names, self._own_text_vectors(names), self.sidecar.embedding_space)
             else:
                 vectors, known, nearest = embed_labels(names, text=text)
@@ -146,8 +149,12 @@ class Segmenter:
     def _own_text_vectors(self, names: list[str]) -> np.ndarray:
         try:
             from zeroseg.dense.model import text_vectors
+
+            return text_vectors(self.sidecar, names)
         except ModuleNotFoundError as error:
-            raise UnavailableError(
-                f"model {self.sidecar.name}: its words need its text tower, and {error.name} is not installed; make a "
-                f"label pack elsewhere: zeroseg words WORDS --model {self.sidecar.dense.text} -o labels.npz") from error
-        return text_vectors(self.sidecar, names)
+            reason = f"{error.name} is not installed"
+        except ZerosegError as error:
+            reason = str(error)
+        raise UnavailableError(
+            f"model {self.sidecar.name}: its words need its text tower, and {reason}; make a label pack where it is: "
+            f"zeroseg words WORDS --model {self.sidecar.dense.text} -o labels.npz")

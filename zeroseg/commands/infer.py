@@ -43,7 +43,8 @@ class SaveList(click.ParamType):
 @click.option("--labels", required=True, metavar="WORDS",
               help="Comma list, @FILE with one label a line, or labels.npz.")
 @click.option("--text", default="auto", show_default=True, metavar="NAME",
-              help="What turns words into vectors: auto, words (the bundled table), open_clip or open_clip:FILE.")
+              help="What turns words into vectors: auto, words (the bundled table), open_clip, open_clip:FILE, or a "
+              "labels.npz that holds them.")
 @click.option("--threshold", type=float, metavar="SCORE",
               help="Segments whose best label scores below this are background.  [default: the model's own]")
 # What to write
@@ -62,7 +63,8 @@ class SaveList(click.ParamType):
 @click.option("--serve", is_flag=True, help="Show it on a web page where the words can be changed.")
 @options(SERVER)
 # How to run
-@click.option("--model", metavar="FILE|NAME", help="Model file (.onnx, .pt) or a bundled name.  [default: bundled]")
+@click.option("--model", metavar="FILE|NAME", help="Model file (.onnx, .pt), open_clip:ARCH/TAG or a bundled name."
+              "  [default: bundled]")
 @click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True, metavar="NAME",
               help=f"What runs the network: auto, {', '.join(BACKENDS)}.")
 @click.option("--threads", type=click.IntRange(1), metavar="N",

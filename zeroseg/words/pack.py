@@ -4,6 +4,7 @@ labels.npz holds names (n,) str, vectors (n, D) float and space (a str), and may
 (n,) str, names joined by "|". It never holds pickled objects: a pack from a stranger runs nothing.
 """
 
+import difflib
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -73,6 +74,18 @@ class LabelPack:
                 f"label pack: expected {dim} numbers per name in the space {space}, got "
                 f"{self.vectors.shape[1]} in {self.space}; make the pack again with that model's text tower"
             )
+
+    def pick(self, names: Sequence[str]) -> "LabelPack":
+        """The pack of these names alone, in this order, in any case of letters; ValueError for one that it lacks."""
+        rows = {name.strip().lower(): i for i, name in reversed(list(enumerate(self.names)))}
+        missing = [name for name in names if str(name).strip().lower() not in rows]
+        if missing:
+            near = difflib.get_close_matches(str(missing[0]).lower(), rows, 3)
+            hint = f"; near it: {', '.join(near)}" if near else ""
+            raise ValueError(f"label pack: {missing[0]!r} is not among its {len(self)} names{hint}")
+        chosen = [rows[str(name).strip().lower()] for name in names]
+        return LabelPack(list(names), self.vectors[chosen], self.space, self.known[chosen],
+                         [self.nearest[i] for i in chosen])
 
     def save(self, path: str | Path) -> Path:
         """Write the pack; returns the path, with .npz added where it was missing. Overwrites."""

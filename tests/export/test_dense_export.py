@@ -1,0 +1,337 @@
+"""Dense open_clip towers as ONNX files: the graph against PyTorch, the torch-free runtime against Segmenter's own way,
+and one line where something is wrong.
+"""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+open_clip = pytest.importorskip("open_clip")
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("timm")
+pytest.importorskip("onnxscript")
+
+from tests.dense import tiny_towers  # noqa: E402
+from zeroseg import Segmenter  # noqa: E402
+from zeroseg.artifact import read_artifact  # noqa: E402
+from zeroseg.dense.model import scores_of  # noqa: E402
+from zeroseg.dense.positions import cubic_weights  # noqa: E402
+from zeroseg.dense.readings import READINGS  # noqa: E402
+from zeroseg.dense.towers import read_tower  # noqa: E402
+from zeroseg.errors import ZerosegError  # noqa: E402
+from zeroseg.export import to_onnx as export_module  # noqa: E402
+from zeroseg.export.cli import main  # noqa: E402
+from zeroseg.export.divergence import node_values  # noqa: E402
+from zeroseg.export.parity import draw_scene  # noqa: E402
+from zeroseg.export.wrapper import DenseExportModel  # noqa: E402
+from zeroseg.words import LabelPack  # noqa: E402
+
+TOLERANCE = 2e-5  # float32 cosines, two implementations; the convolutional tower reaches 1.1e-5
+RUNTIME = 1e-5  # the same graph in the runtime and a loop over windows
+SHAPES = ((1, 4, 4, 1), (3, 4, 4, 7), (1, 5, 3, 2), (2, 2, 7, 40))  # batch, rows, columns, labels
+# every way to pool and to place tokens once; the rest differ from these by a norm or a scale (tests/dense)
+KINDS = ("mean", "attention", "timm-mean", "siglip", "resnet", "mobileclip")
+LAYERS = {"layers": 2}  # one before the last: half the exporter's time
+
+
+def unit_rows(count, dim=20, seed=0):
+    rows = np.random.default_rng(seed + count).standard_normal((count, dim)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def feed_of(patch, shape, dim):
+    batch, rows, columns, labels = shape
+    image = np.random.default_rng(labels).standard_normal((batch, 3, rows * patch, columns * patch)).astype(np.float32)
+    return {"image": image, "label_embeddings": unit_rows(labels, dim)}
+
+
+def session_of(graph):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def text_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    path = tiny_towers.save("class-token", tmp_path_factory.mktemp("weights"), "zeroseg-tiny-export", **LAYERS)
+    return f"open_clip:zeroseg-tiny-export/{path}@templates=1"
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return draw_scene(np.random.default_rng(3), (90, 140))
+
+
+@pytest.fixture(scope="module")
+def photo_file(photo, tmp_path_factory):
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    Image.fromarray(photo).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(tiny, photo_file, tmp_path_factory):
+    """(path of the file, what the command said)"""
+    out = tmp_path_factory.mktemp("export") / "clip.onnx"
+    done = invoke(tiny, "--onnx", "-o", out, "--photo", photo_file)
+    assert done.exit_code == 0, done.output
+    return out, done.output
+
+
+class AllReadings(DenseExportModel):
+    """Every reading's place scores in one graph: one stem, four last blocks."""
+
+    outputs = tuple(READINGS)
+
+    def forward(self, image, label_embeddings):
+        self.tower.export_friendly = True
+        values = []
+        for name in READINGS:
+            self.tower.reading = name
+            values.append(scores_of(self.tower, image, label_embeddings)[0])
+        self.tower.export_friendly = False
+        return tuple(values)
+
+
+@pytest.mark.parametrize("old, new", [(14, 28), (14, 14), (14, 7), (7, 4), (3, 1), (16, 23)])
+def test_position_matrices_equal_pytorch_s_antialiased_bicubic(old, new):
+    image = torch.randn(1, 1, old, old, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.interpolate(image, (new, old), mode="bicubic", antialias=True)[0, 0]
+    torch.testing.assert_close(cubic_weights(old, new) @ image[0, 0], expected, atol=1e-5, rtol=0)
+
+
+def test_every_reading_s_graph_equals_pytorch():
+    tower = read_tower(tiny_towers.make("class-token", **LAYERS).visual)
+    program = export_module.trace(AllReadings(tower, 20))
+    session = session_of(program.model_proto)
+    for shape in SHAPES:
+        feed = feed_of(16, shape, 20)
+        got = dict(zip(READINGS, session.run(list(READINGS), feed), strict=True))
+        for name in READINGS:
+            tower.reading = name
+            expected = scores_of(tower, *map(torch.from_numpy, feed.values()))[0].numpy()
+            np.testing.assert_allclose(got[name], expected, atol=TOLERANCE, err_msg=f"{name} {shape}")
+    assert np.abs(got["naclip"] - got["clearclip"]).max() > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_pooling_s_graph_equals_pytorch(kind):
+    changes = LAYERS if kind in ("mean", "attention") else {}
+    tower, dim = read_tower(tiny_towers.make(kind, **changes).visual), tiny_towers.DIM.get(kind, 20)
+    graph = export_module.to_onnx(DenseExportModel(tower, dim), {})
+    session = session_of(graph)
+    for shape in SHAPES:
+        feed = feed_of(tower.patch, shape, dim)
+        places, image_scores = session.run(["place_scores", "image_scores"], feed)
+        expected = [value.numpy() for value in scores_of(tower, *map(torch.from_numpy, feed.values()))]
+        np.testing.assert_allclose(places, expected[0], atol=TOLERANCE, err_msg=str(shape))
+        np.testing.assert_allclose(image_scores, expected[1], atol=TOLERANCE, err_msg=str(shape))
+
+
+def test_graph_is_plain_and_its_axes_are_free(exported):
+    graph = onnx.load(exported[0]).graph
+    operators = Counter(node.op_type for node in graph.node)
+    assert {node.domain for node in graph.node} == {""}
+    assert not set(operators) & {"Attention", "If", "Loop", "Scan", "Resize", "Einsum", "ScatterND", "NonZero"}
+    for value in [*graph.input, *graph.output]:
+        names = [dim.dim_param or None for dim in value.type.tensor_type.shape.dim]
+        assert names == list(export_module.AXES[value.name]), value.name
+
+
+def test_file_describes_itself_and_not_the_machine(exported, tiny):
+    path, said = exported
+    assert "same label on 100.000 % of pixels" in said and "place_scores" in said
+    document = json.loads(path.with_suffix(".json").read_text())
+    assert document["dense"]["text"] == "open_clip:zeroseg-tiny-export/zeroseg-tiny-export.pt"
+    metadata = {prop.key: prop.value for prop in onnx.load(path).metadata_props}
+    described = json.loads(metadata[export_module.METADATA_KEY])
+    assert {**described, "files": document["files"], "precision": "fp32"} == document
+    folder = str(Path(tiny.partition("/")[2]).parent).encode()
+    assert folder not in path.read_bytes() + path.with_suffix(".json").read_bytes()
+
+
+def test_two_label_sets_on_one_file_give_the_masks_of_pytorch(exported, tiny, photo):
+    """Windows, background words and the decoding in the way; in the runtime that has no torch in it."""
+    onnx_, torch_ = Segmenter.load(exported[0]), Segmenter.load(tiny)
+    assert (onnx_.runner.backend, torch_.runner.backend) == ("onnxruntime", "torch")
+    space, seen = torch_.sidecar.embedding_space, []
+    for count in (2, 9):
+        pack = LabelPack([f"label {i}" for i in range(count)], unit_rows(count), space)
+        got, expected = (segmenter.set_labels(pack).segment(photo) for segmenter in (onnx_, torch_))
+        np.testing.assert_allclose(got.confidence, expected.confidence, atol=RUNTIME)
+        np.testing.assert_allclose(got.place_scores, expected.place_scores, atol=RUNTIME)
+        assert (got.label_map == expected.label_map).mean() >= 0.999
+        assert len(np.unique(expected.label_map)) > 1
+        seen.append(got.label_map)
+    assert (seen[0] != seen[1]).any()
+
+
+def test_windows_of_another_size_take_positions_as_pytorch_does(exported, tiny, photo):
+    """The same file with a description that asks for windows of 96: it was traced at none of these sizes."""
+    from dataclasses import replace
+
+    onnx_, torch_ = Segmenter.load(exported[0]), Segmenter.load(tiny + ",window=96,stride=32,short_side=144")
+    onnx_.sidecar = replace(onnx_.sidecar, input=torch_.sidecar.input,
+                            dense=replace(onnx_.sidecar.dense, window=96, stride=32))
+    pack = LabelPack(["a", "b", "c"], unit_rows(3), torch_.sidecar.embedding_space)
+    got, expected = (segmenter.set_labels(pack).segment(photo) for segmenter in (onnx_, torch_))
+    np.testing.assert_allclose(got.place_scores, expected.place_scores, atol=RUNTIME)
+    assert (got.label_map == expected.label_map).mean() >= 0.999
+
+
+def test_many_labels_add_nothing_but_their_scores(exported):
+    """With 1,200 labels every node gives what it gave with 2, but for those at the end that hold labels x places."""
+    graph = onnx.load(exported[0])
+    image = feed_of(16, (1, 4, 4, 1), 20)["image"]
+    few, many = (node_values(graph, {"image": image, "label_embeddings": unit_rows(n)}) for n in (2, 1200))
+    grown = {name: value.size for name, value in many.items() if value.size != few[name].size}
+    assert {"place_scores", "image_scores"} <= grown.keys() and max(grown.values()) == 1200 * max(20, 4 * 4)
+    for name in set(many) - set(grown) - {"label_embeddings"}:
+        np.testing.assert_allclose(many[name], few[name], atol=1e-6, err_msg=name)
+
+
+def test_half_precision_keeps_what_only_depends_on_sizes(exported, tiny, photo_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_module, "to_onnx", lambda model, document: onnx.load(exported[0]))
+    done = invoke(tiny, "--onnx", "-o", tmp_path / "half.onnx", "--precision", "fp16", "--photo", photo_file)
+    assert done.exit_code == 0, done.output
+    graph = onnx.load(tmp_path / "half.onnx").graph
+    weights = [(tensor.data_type, np.prod(tensor.dims)) for tensor in graph.initializer if np.prod(tensor.dims) > 256]
+    assert sum(kind == onnx.TensorProto.FLOAT16 for kind, _ in weights) > 10
+    assert [size for kind, size in weights if kind == onnx.TensorProto.FLOAT] == [16 * 32]  # the places' positions
+    assert open_scores(tmp_path / "half.onnx").dtype == np.float32
+
+
+def open_scores(path):
+    from zeroseg.runtime.base import open_runner
+
+    return open_runner(read_artifact(path), 1).run(feed_of(16, (1, 4, 4, 3), 20))["place_scores"]
+
+
+def test_openvino_gives_the_same_scores(exported):
+    pytest.importorskip("openvino")
+    from zeroseg.runtime.base import open_runner
+
+    feed = feed_of(16, (2, 4, 4, 3), 20)
+    first, second = (open_runner(read_artifact(exported[0], name), 1).run(feed) for name in ("onnxruntime", "openvino"))
+    assert first.keys() == second.keys() == {"place_scores", "image_scores"}
+    for name, value in first.items():
+        np.testing.assert_allclose(second[name], value, atol=1e-4)
+
+
+def test_command_runs_without_torch_from_a_label_pack(exported, tiny, photo_file, tmp_path):
+    """zeroseg words where torch is; zeroseg-infer in a process that cannot import it, words from the pack."""
+    from zeroseg.cli import main as zeroseg
+
+    labels, out = tmp_path / "labels.npz", tmp_path / "out"
+    done = CliRunner().invoke(zeroseg, ["words", "cat,fire truck,dog", "--model", tiny, "-o", str(labels)])
+    assert done.exit_code == 0, done.output
+    code = ("import sys; sys.modules.update(dict.fromkeys(('torch', 'open_clip', 'timm'))); "
+            "from zeroseg.cli import infer; infer()")
+    command = [sys.executable, "-c", code, str(photo_file), "--model", str(exported[0]), "--out", str(out),
+               "--save", "labels"]
+    words = ["--labels", "Dog,cat", "--text", str(labels)]
+    done = subprocess.run([*command, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    expected = Segmenter.load(tiny).set_labels(["dog", "cat"]).segment(photo_file).label_map
+    got = np.asarray(Image.open(out / "photo_labels.png")).astype(int)
+    assert (got == np.where(expected < 0, 255, expected)).mean() >= 0.999 or (got == expected + 1).mean() >= 0.999
+    done = subprocess.run([*command, "--labels", "dog,cat"], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "torch is not installed; make a label pack where it is: zeroseg words WORDS --model open" in done.stderr
+    done = subprocess.run([*command, "--labels", "dgo", "--text", str(labels)], capture_output=True, text=True)
+    assert done.returncode == 1 and "'dgo' is not among its 3 names; near it: dog" in done.stderr
+
+
+def test_packs_that_do_not_fit_are_one_line(exported, tmp_path):
+    segmenter = Segmenter.load(exported[0])
+    space = segmenter.sidecar.embedding_space
+    for pack, got in ((LabelPack(["cat"], unit_rows(1, 20), "openai/clip-vit-base-patch32"), "20 in openai/clip-vit"),
+                      (LabelPack(["cat"], unit_rows(1, 24), space), f"24 in {space}")):
+        with pytest.raises(ValueError, match=got) as error:
+            segmenter.set_labels(pack)
+        assert "\n" not in str(error.value)
+    document = json.loads(exported[0].with_suffix(".json").read_text())
+    document["embedding_dim"], document["dense"]["background"] = 24, []
+    document["dense"]["background_vectors"] = ""
+    path = tmp_path / "clip.onnx"
+    path.write_bytes(exported[0].read_bytes())
+    path.with_suffix(".json").write_text(json.dumps(document))
+    with pytest.raises(ZerosegError, match="takes label embeddings of 20 numbers, its description says 24"):
+        Segmenter.load(path)
+
+
+def test_a_damaged_export_leaves_nothing_behind(exported, tiny, photo_file, tmp_path, monkeypatch):
+    def damaged(model, document):
+        graph = onnx.load(exported[0])
+        weights = next(tensor for tensor in graph.graph.initializer if list(tensor.dims) == [32, 3, 16, 16])
+        weights.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weights), weights.name))
+        return graph
+
+    old = tmp_path / "clip.onnx"
+    old.write_bytes(b"an older export")
+    monkeypatch.setattr(export_module, "to_onnx", damaged)
+    done = invoke(tiny, "--onnx", "-o", old, "--photo", photo_file)
+    error = done.output.splitlines()[-1]
+    assert done.exit_code == 1 and "not written" in error and "99.5 % are required; first node that diverges" in error
+    assert old.read_bytes() == b"an older export" and [path.name for path in tmp_path.iterdir()] == ["clip.onnx"]
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["{tiny}", "--onnx", "--label-map"], "--label-map: a network without segments"),
+    (["{tiny}", "--onnx", "--masks", "voc", "--gate-photos", "."], "--masks: not for a network without segments"),
+    (["{tiny},reading=best", "--onnx"], "reading: expected maskclip, sclip, clearclip, naclip, got 'best'"),
+    (["{tiny},window=100", "--onnx"], "multiple of this tower's patch of 16 pixels, got 100"),
+    (["open_clip:zeroseg-tiny-export/nowhere.pt", "--onnx"], "there is no file nowhere.pt"),
+    (["open_clip:ViT-B-17/openai", "--onnx"], "no architecture 'ViT-B-17'"),
+    (["open_clip:ViT-B-16", "--onnx"], "open_clip needs ARCH/TAG or ARCH/FILE"),
+])
+def test_what_cannot_be_exported_is_one_line(tiny, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    done = invoke(*(argument.format(tiny=tiny) for argument in arguments))
+    assert done.exit_code == 1 and done.output.startswith("Error: ") and message in done.output, done.output
+    assert done.output.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+def test_weights_out_of_reach_and_towers_that_are_refused_are_one_line(tmp_path, monkeypatch):
+    def refuse(*args, **options):
+        raise RuntimeError("cannot reach\nthe hub")
+
+    monkeypatch.chdir(tmp_path)
+    create = open_clip.create_model
+    monkeypatch.setattr(open_clip, "create_model", refuse)
+    done = invoke("open_clip:ViT-B-16/openai", "--onnx")
+    assert done.exit_code == 1 and "could not be fetched; give a file, as in zeroseg-export open_clip:" in done.output
+    vision = {"timm_model_name": "test_convnext", "timm_pool": "", "timm_proj": "linear", "image_size": 64}
+    model = open_clip.model.CLIP(20, vision, tiny_towers.TEXT).eval()
+    monkeypatch.setattr(open_clip, "create_model", lambda *args, **options: model)
+    done = invoke("open_clip:ViT-B-16/openai", "--onnx")
+    assert done.exit_code == 1 and "cannot be read densely" in done.output.splitlines()[-1]
+    assert create is not None and not list(tmp_path.iterdir())
+
+
+def test_a_network_too_large_for_one_file_is_refused_before_it_is_traced(monkeypatch):
+    monkeypatch.setattr(export_module, "LARGEST_BYTES", 1000)
+    tower = read_tower(tiny_towers.make("class-token", **LAYERS).visual)
+    with pytest.raises(ZerosegError, match="GiB of weights, and an ONNX file holds less than 2 GiB"):
+        export_module.trace(DenseExportModel(tower, 20))
