@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from PIL import Image
 
 from zeroseg.config import PRESETS
 from zeroseg.model.zeroseg import ZeroSeg
@@ -47,3 +50,38 @@ def make_model():
         return model
 
     return make
+
+
+@pytest.fixture(scope="session")
+def dense_name(tmp_path_factory):
+    """The name of a tiny class-token tower of open_clip's, as for zeroseg-export: window 64, patch 16, 20 numbers."""
+    pytest.importorskip("open_clip")
+    pytest.importorskip("timm")
+    from tests.dense import tiny_towers
+
+    path = tiny_towers.save("class-token", tmp_path_factory.mktemp("weights"), "zeroseg-tiny-export", layers=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("text-cache")))
+        yield f"open_clip:zeroseg-tiny-export/{path}@templates=1"
+
+
+@pytest.fixture(scope="session")
+def dense_photo(tmp_path_factory):
+    """A drawn scene's file."""
+    from zeroseg.export.parity import draw_scene
+
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    Image.fromarray(draw_scene(np.random.default_rng(3), (90, 140))).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def dense_onnx(dense_name, dense_photo, tmp_path_factory):
+    """(path of the exported file, what the command said)"""
+    pytest.importorskip("onnxscript")
+    from zeroseg.export.cli import main
+
+    out = tmp_path_factory.mktemp("export") / "clip.onnx"
+    done = CliRunner().invoke(main, [dense_name, "--onnx", "-o", str(out), "--photo", str(dense_photo)])
+    assert done.exit_code == 0, done.output
+    return out, done.output

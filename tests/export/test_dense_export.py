@@ -30,7 +30,6 @@ from zeroseg.errors import ZerosegError  # noqa: E402
 from zeroseg.export import to_onnx as export_module  # noqa: E402
 from zeroseg.export.cli import main  # noqa: E402
 from zeroseg.export.divergence import node_values  # noqa: E402
-from zeroseg.export.parity import draw_scene  # noqa: E402
 from zeroseg.export.wrapper import DenseExportModel  # noqa: E402
 from zeroseg.words import LabelPack  # noqa: E402
 
@@ -39,7 +38,6 @@ RUNTIME = 1e-5  # the same graph in the runtime and a loop over windows
 SHAPES = ((1, 4, 4, 1), (3, 4, 4, 7), (1, 5, 3, 2), (2, 2, 7, 40))  # batch, rows, columns, labels
 # every way to pool and to place tokens once; the rest differ from these by a norm or a scale (tests/dense)
 KINDS = ("mean", "attention", "timm-mean", "siglip", "resnet", "mobileclip")
-LAYERS = {"layers": 2}  # one before the last: half the exporter's time
 
 
 def unit_rows(count, dim=20, seed=0):
@@ -65,40 +63,6 @@ def invoke(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def text_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    path = tiny_towers.save("class-token", tmp_path_factory.mktemp("weights"), "zeroseg-tiny-export", **LAYERS)
-    return f"open_clip:zeroseg-tiny-export/{path}@templates=1"
-
-
-@pytest.fixture(scope="module")
-def photo():
-    return draw_scene(np.random.default_rng(3), (90, 140))
-
-
-@pytest.fixture(scope="module")
-def photo_file(photo, tmp_path_factory):
-    path = tmp_path_factory.mktemp("photo") / "photo.png"
-    Image.fromarray(photo).save(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def exported(tiny, photo_file, tmp_path_factory):
-    """(path of the file, what the command said)"""
-    out = tmp_path_factory.mktemp("export") / "clip.onnx"
-    done = invoke(tiny, "--onnx", "-o", out, "--photo", photo_file)
-    assert done.exit_code == 0, done.output
-    return out, done.output
-
-
 class AllReadings(DenseExportModel):
     """Every reading's place scores in one graph: one stem, four last blocks."""
 
@@ -122,7 +86,7 @@ def test_position_matrices_equal_pytorch_s_antialiased_bicubic(old, new):
 
 
 def test_every_reading_s_graph_equals_pytorch():
-    tower = read_tower(tiny_towers.make("class-token", **LAYERS).visual)
+    tower = read_tower(tiny_towers.make("class-token", layers=2).visual)
     program = export_module.trace(AllReadings(tower, 20))
     session = session_of(program.model_proto)
     for shape in SHAPES:
@@ -137,7 +101,7 @@ def test_every_reading_s_graph_equals_pytorch():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_pooling_s_graph_equals_pytorch(kind):
-    changes = LAYERS if kind in ("mean", "attention") else {}
+    changes = {"layers": 2} if kind in ("mean", "attention") else {}
     tower, dim = read_tower(tiny_towers.make(kind, **changes).visual), tiny_towers.DIM.get(kind, 20)
     graph = export_module.to_onnx(DenseExportModel(tower, dim), {})
     session = session_of(graph)
@@ -149,8 +113,8 @@ def test_every_pooling_s_graph_equals_pytorch(kind):
         np.testing.assert_allclose(image_scores, expected[1], atol=TOLERANCE, err_msg=str(shape))
 
 
-def test_graph_is_plain_and_its_axes_are_free(exported):
-    graph = onnx.load(exported[0]).graph
+def test_graph_is_plain_and_its_axes_are_free(dense_onnx):
+    graph = onnx.load(dense_onnx[0]).graph
     operators = Counter(node.op_type for node in graph.node)
     assert {node.domain for node in graph.node} == {""}
     assert not set(operators) & {"Attention", "If", "Loop", "Scan", "Resize", "Einsum", "ScatterND", "NonZero"}
@@ -159,26 +123,26 @@ def test_graph_is_plain_and_its_axes_are_free(exported):
         assert names == list(export_module.AXES[value.name]), value.name
 
 
-def test_file_describes_itself_and_not_the_machine(exported, tiny):
-    path, said = exported
+def test_file_describes_itself_and_not_the_machine(dense_onnx, dense_name):
+    path, said = dense_onnx
     assert "same label on 100.000 % of pixels" in said and "place_scores" in said
     document = json.loads(path.with_suffix(".json").read_text())
     assert document["dense"]["text"] == "open_clip:zeroseg-tiny-export/zeroseg-tiny-export.pt"
     metadata = {prop.key: prop.value for prop in onnx.load(path).metadata_props}
     described = json.loads(metadata[export_module.METADATA_KEY])
     assert {**described, "files": document["files"], "precision": "fp32"} == document
-    folder = str(Path(tiny.partition("/")[2]).parent).encode()
+    folder = str(Path(dense_name.partition("/")[2]).parent).encode()
     assert folder not in path.read_bytes() + path.with_suffix(".json").read_bytes()
 
 
-def test_two_label_sets_on_one_file_give_the_masks_of_pytorch(exported, tiny, photo):
+def test_two_label_sets_on_one_file_give_the_masks_of_pytorch(dense_onnx, dense_name, dense_photo):
     """Windows, background words and the decoding in the way; in the runtime that has no torch in it."""
-    onnx_, torch_ = Segmenter.load(exported[0]), Segmenter.load(tiny)
+    onnx_, torch_ = Segmenter.load(dense_onnx[0]), Segmenter.load(dense_name)
     assert (onnx_.runner.backend, torch_.runner.backend) == ("onnxruntime", "torch")
     space, seen = torch_.sidecar.embedding_space, []
     for count in (2, 9):
         pack = LabelPack([f"label {i}" for i in range(count)], unit_rows(count), space)
-        got, expected = (segmenter.set_labels(pack).segment(photo) for segmenter in (onnx_, torch_))
+        got, expected = (segmenter.set_labels(pack).segment(dense_photo) for segmenter in (onnx_, torch_))
         np.testing.assert_allclose(got.confidence, expected.confidence, atol=RUNTIME)
         np.testing.assert_allclose(got.place_scores, expected.place_scores, atol=RUNTIME)
         assert (got.label_map == expected.label_map).mean() >= 0.999
@@ -187,22 +151,22 @@ def test_two_label_sets_on_one_file_give_the_masks_of_pytorch(exported, tiny, ph
     assert (seen[0] != seen[1]).any()
 
 
-def test_windows_of_another_size_take_positions_as_pytorch_does(exported, tiny, photo):
+def test_windows_of_another_size_take_positions_as_pytorch_does(dense_onnx, dense_name, dense_photo):
     """The same file with a description that asks for windows of 96: it was traced at none of these sizes."""
     from dataclasses import replace
 
-    onnx_, torch_ = Segmenter.load(exported[0]), Segmenter.load(tiny + ",window=96,stride=32,short_side=144")
+    onnx_, torch_ = Segmenter.load(dense_onnx[0]), Segmenter.load(dense_name + ",window=96,stride=32,short_side=144")
     onnx_.sidecar = replace(onnx_.sidecar, input=torch_.sidecar.input,
                             dense=replace(onnx_.sidecar.dense, window=96, stride=32))
     pack = LabelPack(["a", "b", "c"], unit_rows(3), torch_.sidecar.embedding_space)
-    got, expected = (segmenter.set_labels(pack).segment(photo) for segmenter in (onnx_, torch_))
+    got, expected = (segmenter.set_labels(pack).segment(dense_photo) for segmenter in (onnx_, torch_))
     np.testing.assert_allclose(got.place_scores, expected.place_scores, atol=RUNTIME)
     assert (got.label_map == expected.label_map).mean() >= 0.999
 
 
-def test_many_labels_add_nothing_but_their_scores(exported):
+def test_many_labels_add_nothing_but_their_scores(dense_onnx):
     """With 1,200 labels every node gives what it gave with 2, but for those at the end that hold labels x places."""
-    graph = onnx.load(exported[0])
+    graph = onnx.load(dense_onnx[0])
     image = feed_of(16, (1, 4, 4, 1), 20)["image"]
     few, many = (node_values(graph, {"image": image, "label_embeddings": unit_rows(n)}) for n in (2, 1200))
     grown = {name: value.size for name, value in many.items() if value.size != few[name].size}
@@ -211,9 +175,9 @@ def test_many_labels_add_nothing_but_their_scores(exported):
         np.testing.assert_allclose(many[name], few[name], atol=1e-6, err_msg=name)
 
 
-def test_half_precision_keeps_what_only_depends_on_sizes(exported, tiny, photo_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(export_module, "to_onnx", lambda model, document: onnx.load(exported[0]))
-    done = invoke(tiny, "--onnx", "-o", tmp_path / "half.onnx", "--precision", "fp16", "--photo", photo_file)
+def test_half_precision_keeps_what_only_depends_on_sizes(dense_onnx, dense_name, dense_photo, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_module, "to_onnx", lambda model, document: onnx.load(dense_onnx[0]))
+    done = invoke(dense_name, "--onnx", "-o", tmp_path / "half.onnx", "--precision", "fp16", "--photo", dense_photo)
     assert done.exit_code == 0, done.output
     graph = onnx.load(tmp_path / "half.onnx").graph
     weights = [(tensor.data_type, np.prod(tensor.dims)) for tensor in graph.initializer if np.prod(tensor.dims) > 256]
@@ -228,34 +192,35 @@ def open_scores(path):
     return open_runner(read_artifact(path), 1).run(feed_of(16, (1, 4, 4, 3), 20))["place_scores"]
 
 
-def test_openvino_gives_the_same_scores(exported):
+def test_openvino_gives_the_same_scores(dense_onnx):
     pytest.importorskip("openvino")
     from zeroseg.runtime.base import open_runner
 
     feed = feed_of(16, (2, 4, 4, 3), 20)
-    first, second = (open_runner(read_artifact(exported[0], name), 1).run(feed) for name in ("onnxruntime", "openvino"))
+    artifacts = [read_artifact(dense_onnx[0], name) for name in ("onnxruntime", "openvino")]
+    first, second = (open_runner(artifact, 1).run(feed) for artifact in artifacts)
     assert first.keys() == second.keys() == {"place_scores", "image_scores"}
     for name, value in first.items():
         np.testing.assert_allclose(second[name], value, atol=1e-4)
 
 
-def test_command_runs_without_torch_from_a_label_pack(exported, tiny, photo_file, tmp_path):
+def test_command_runs_without_torch_from_a_label_pack(dense_onnx, dense_name, dense_photo, tmp_path):
     """zeroseg words where torch is; zeroseg-infer in a process that cannot import it, words from the pack."""
     from zeroseg.cli import main as zeroseg
 
     labels, out = tmp_path / "labels.npz", tmp_path / "out"
-    done = CliRunner().invoke(zeroseg, ["words", "cat,fire truck,dog", "--model", tiny, "-o", str(labels)])
+    done = CliRunner().invoke(zeroseg, ["words", "cat,fire truck,dog", "--model", dense_name, "-o", str(labels)])
     assert done.exit_code == 0, done.output
     code = ("import sys; sys.modules.update(dict.fromkeys(('torch', 'open_clip', 'timm'))); "
             "from zeroseg.cli import infer; infer()")
-    command = [sys.executable, "-c", code, str(photo_file), "--model", str(exported[0]), "--out", str(out),
+    command = [sys.executable, "-c", code, str(dense_photo), "--model", str(dense_onnx[0]), "--out", str(out),
                "--save", "labels"]
     words = ["--labels", "Dog,cat", "--text", str(labels)]
     done = subprocess.run([*command, *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    expected = Segmenter.load(tiny).set_labels(["dog", "cat"]).segment(photo_file).label_map
+    expected = Segmenter.load(dense_name).set_labels(["dog", "cat"]).segment(dense_photo).label_map
     got = np.asarray(Image.open(out / "photo_labels.png")).astype(int)
-    assert (got == np.where(expected < 0, 255, expected)).mean() >= 0.999 or (got == expected + 1).mean() >= 0.999
+    assert (got == expected + 1).mean() >= 0.999
     done = subprocess.run([*command, "--labels", "dog,cat"], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert "torch is not installed; make a label pack where it is: zeroseg words WORDS --model open" in done.stderr
@@ -263,27 +228,27 @@ def test_command_runs_without_torch_from_a_label_pack(exported, tiny, photo_file
     assert done.returncode == 1 and "'dgo' is not among its 3 names; near it: dog" in done.stderr
 
 
-def test_packs_that_do_not_fit_are_one_line(exported, tmp_path):
-    segmenter = Segmenter.load(exported[0])
+def test_packs_that_do_not_fit_are_one_line(dense_onnx, tmp_path):
+    segmenter = Segmenter.load(dense_onnx[0])
     space = segmenter.sidecar.embedding_space
     for pack, got in ((LabelPack(["cat"], unit_rows(1, 20), "openai/clip-vit-base-patch32"), "20 in openai/clip-vit"),
                       (LabelPack(["cat"], unit_rows(1, 24), space), f"24 in {space}")):
         with pytest.raises(ValueError, match=got) as error:
             segmenter.set_labels(pack)
         assert "\n" not in str(error.value)
-    document = json.loads(exported[0].with_suffix(".json").read_text())
+    document = json.loads(dense_onnx[0].with_suffix(".json").read_text())
     document["embedding_dim"], document["dense"]["background"] = 24, []
     document["dense"]["background_vectors"] = ""
     path = tmp_path / "clip.onnx"
-    path.write_bytes(exported[0].read_bytes())
+    path.write_bytes(dense_onnx[0].read_bytes())
     path.with_suffix(".json").write_text(json.dumps(document))
     with pytest.raises(ZerosegError, match="takes label embeddings of 20 numbers, its description says 24"):
         Segmenter.load(path)
 
 
-def test_a_damaged_export_leaves_nothing_behind(exported, tiny, photo_file, tmp_path, monkeypatch):
+def test_a_damaged_export_leaves_nothing_behind(dense_onnx, dense_name, dense_photo, tmp_path, monkeypatch):
     def damaged(model, document):
-        graph = onnx.load(exported[0])
+        graph = onnx.load(dense_onnx[0])
         weights = next(tensor for tensor in graph.graph.initializer if list(tensor.dims) == [32, 3, 16, 16])
         weights.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weights), weights.name))
         return graph
@@ -291,24 +256,24 @@ def test_a_damaged_export_leaves_nothing_behind(exported, tiny, photo_file, tmp_
     old = tmp_path / "clip.onnx"
     old.write_bytes(b"an older export")
     monkeypatch.setattr(export_module, "to_onnx", damaged)
-    done = invoke(tiny, "--onnx", "-o", old, "--photo", photo_file)
+    done = invoke(dense_name, "--onnx", "-o", old, "--photo", dense_photo)
     error = done.output.splitlines()[-1]
     assert done.exit_code == 1 and "not written" in error and "99.5 % are required; first node that diverges" in error
     assert old.read_bytes() == b"an older export" and [path.name for path in tmp_path.iterdir()] == ["clip.onnx"]
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["{tiny}", "--onnx", "--label-map"], "--label-map: a network without segments"),
-    (["{tiny}", "--onnx", "--masks", "voc", "--gate-photos", "."], "--masks: not for a network without segments"),
-    (["{tiny},reading=best", "--onnx"], "reading: expected maskclip, sclip, clearclip, naclip, got 'best'"),
-    (["{tiny},window=100", "--onnx"], "multiple of this tower's patch of 16 pixels, got 100"),
+    (["{dense_name}", "--onnx", "--label-map"], "--label-map: a network without segments"),
+    (["{dense_name}", "--onnx", "--masks", "voc", "--gate-photos", "."], "--masks: not for a network without segments"),
+    (["{dense_name},reading=best", "--onnx"], "reading: expected maskclip, sclip, clearclip, naclip, got 'best'"),
+    (["{dense_name},window=100", "--onnx"], "multiple of this tower's patch of 16 pixels, got 100"),
     (["open_clip:zeroseg-tiny-export/nowhere.pt", "--onnx"], "there is no file nowhere.pt"),
     (["open_clip:ViT-B-17/openai", "--onnx"], "no architecture 'ViT-B-17'"),
     (["open_clip:ViT-B-16", "--onnx"], "open_clip needs ARCH/TAG or ARCH/FILE"),
 ])
-def test_what_cannot_be_exported_is_one_line(tiny, tmp_path, monkeypatch, arguments, message):
+def test_what_cannot_be_exported_is_one_line(dense_name, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
-    done = invoke(*(argument.format(tiny=tiny) for argument in arguments))
+    done = invoke(*(argument.format(dense_name=dense_name) for argument in arguments))
     assert done.exit_code == 1 and done.output.startswith("Error: ") and message in done.output, done.output
     assert done.output.count("\n") == 1 and not list(tmp_path.iterdir())
 
@@ -332,6 +297,6 @@ def test_weights_out_of_reach_and_towers_that_are_refused_are_one_line(tmp_path,
 
 def test_a_network_too_large_for_one_file_is_refused_before_it_is_traced(monkeypatch):
     monkeypatch.setattr(export_module, "LARGEST_BYTES", 1000)
-    tower = read_tower(tiny_towers.make("class-token", **LAYERS).visual)
+    tower = read_tower(tiny_towers.make("class-token", layers=2).visual)
     with pytest.raises(ZerosegError, match="GiB of weights, and an ONNX file holds less than 2 GiB"):
         export_module.trace(DenseExportModel(tower, 20))

@@ -52,7 +52,7 @@ def scores_of_windows(runner: Runner, image: np.ndarray, label_embeddings: np.nd
     total = np.zeros((count, image.shape[1] // patch, image.shape[2] // patch), np.float32)
     cover = np.zeros(total.shape[1:], np.float32)
     image_scores = np.zeros(count, np.float64)
-    step = max(1, min(_RUN_WINDOWS, _RUN_BYTES // (4 * count * side * side)))
+    step = max(1, min(_RUN_WINDOWS, _RUN_BYTES // (4 * count * side * side), runner.largest_batch or _RUN_WINDOWS))
     for start in range(0, len(boxes), step):
         part = boxes[start : start + step]
         batch = np.stack([image[:, y : y + window, x : x + window] for y, x, _, _ in part])

@@ -58,6 +58,11 @@ class Runner(ABC):
         """run() after the checks."""
 
     @property
+    def largest_batch(self) -> int | None:
+        """Most images that run() takes at once; None for any number."""
+        return None
+
+    @property
     def can_decode(self) -> bool:
         """Whether decode() runs: whether masks can be decoded where the network runs, without its maps coming here."""
         return False

@@ -60,6 +60,10 @@ class TrtRunner(Runner):
         return Decoder(folder, self._memory)
 
     @property
+    def largest_batch(self) -> int:
+        return self._range["image"][1][0]
+
+    @property
     def can_decode(self) -> bool:
         return self._decoder is not None and "segment_maps" in self._outputs
 
