@@ -170,3 +170,14 @@ def test_a_long_list_takes_a_fraction_of_a_second():
     done = subprocess.run([sys.executable, "-c", code], input="\n".join(labels), text=True, capture_output=True,
                           check=True)
     assert float(done.stdout) < 1.0
+
+
+def test_pick_takes_names_in_any_case_and_says_what_is_not_there():
+    pack = LabelPack(["Cat", "fire truck", "dog"], np.eye(3, 5, dtype=np.float32), "test/space",
+                     known=np.array([True, False, True]), nearest=[["a"], ["b"], []])
+    chosen = pack.pick(["dog", "FIRE truck"])
+    assert (chosen.names, chosen.space, chosen.nearest) == (["dog", "FIRE truck"], "test/space", [[], ["b"]])
+    np.testing.assert_array_equal(chosen.vectors, np.eye(3, 5)[[2, 1]])
+    np.testing.assert_array_equal(chosen.known, [True, False])
+    with pytest.raises(ValueError, match="label pack: 'dgo' is not among its 3 names; near it: dog"):
+        pack.pick(["cat", "dgo"])

@@ -36,6 +36,10 @@ class SmoothingRunner(Runner):
     def inputs(self) -> dict[str, TensorSpec]:
         return self._inner.inputs()
 
+    @property
+    def largest_batch(self) -> int | None:
+        return self._inner.largest_batch
+
     def _run(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         output = self._inner.run(feed)
         if self.tau_s <= 0 or "segment_maps" not in output:  # without segments (open_clip) there are none to follow
