@@ -16,7 +16,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.kernels.test_cuda_emulated import ROOT  # noqa: E402
+from tests.kernels.test_cuda import ROOT  # noqa: E402
 from zeroseg.kernels.mask_decode.batch import mask_decode_batch  # noqa: E402
 from zeroseg.kernels.segment_attention import reference  # noqa: E402
 

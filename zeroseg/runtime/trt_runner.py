@@ -125,7 +125,7 @@ class TrtRunner(Runner):
         if missing:
             raise UnavailableError(f"{self._file.path}: has no {', '.join(missing)}: it was built without --plugins")
         self._execute(feed, PIXELS)
-        return {name: self._host(name).copy() for name in (*OUTPUTS, *PIXELS)}
+        return {name: self._host(name).copy() for name in (*self._wanted, *PIXELS)}
 
     def _decode(self, feed, size, threshold) -> dict[str, np.ndarray]:
         if not self.can_decode:
