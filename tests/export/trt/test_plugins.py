@@ -194,6 +194,16 @@ def test_v3_engine_is_built_checked_and_loaded_with_its_library(install, groupin
     runner.close()
 
 
+def test_plugin_that_gives_other_labels_is_not_passed_over(install, grouping, library, no_kernels, monkeypatch):
+    install()
+    monkeypatch.setattr(fake_nodes, "DECODE", fake_nodes.DECODE.replace("x = Reshape(looked_up, shape)", """
+    wrong = Neg(looked_up)
+    x = Reshape(wrong, shape)"""))
+    done = build(grouping, "v3")
+    assert done.exit_code == 1
+    assert "its mask_decode plugin gives the CPU's label to only" in done.output.splitlines()[-1]
+
+
 def test_missing_library_is_one_line(install, grouping, library, monkeypatch, no_kernels):
     install()
     assert build(grouping, "v3").exit_code == 0
