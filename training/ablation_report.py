@@ -53,7 +53,7 @@ def text(document: dict) -> str:
         lines += ["", f"{key} {table['title']}", f"{'':<14}{'published':>10}{heads}{'step ms':>12}"]
         lines += [f"{row['label']:<14}{row['published']:>10.1f}{_cells(row)}{_mean_sd(row['step_ms']):>12}"
                   for row in table["rows"]]
-        lines += [f"{MEASURES[name]}: {verdict['sentence']}; lowest to highest: {', '.join(verdict['order'])}"
+        lines += [f"{MEASURES[name]}: {verdict['sentence']}; lowest to highest: {' < '.join(verdict['order'])}"
                   for name, verdict in table["verdicts"].items()]
     return "\n".join(lines)
 
