@@ -8,6 +8,7 @@ import torch
 from zeroseg.training.crops import Crop, cut_crop, draw_crop, sample_places
 from zeroseg.training.photos import PhotoSet, centre_square
 from zeroseg.training.recipes import TrainConfig
+from zeroseg.training.shards import ShardOrder
 from zeroseg.training.stem_cache import StemBucket
 from zeroseg.training.teacher import to_tensor
 from zeroseg.training.views import ViewCache
@@ -77,9 +78,9 @@ class Schedule:
 class TrainingSet(torch.utils.data.Dataset):
     """Item number `step` is this process's share of that step's batch."""
 
-    def __init__(self, photos: PhotoSet, cache: ViewCache, rows: np.ndarray, config: TrainConfig, steps: int,
-                 patch: int, stem: list[StemBucket] | None = None, rank: int = 0, world: int = 1):
-        """rows   (n,) int64: the photos to train on.
+    def __init__(self, photos: PhotoSet, cache: ViewCache, rows: np.ndarray | ShardOrder, config: TrainConfig,
+                 steps: int, patch: int, stem: list[StemBucket] | None = None, rank: int = 0, world: int = 1):
+        """rows   (n,) int64: the photos to train on; of shards, their order.
         patch  px between the student's tokens.
         stem   cached stem features, or None: photos are decoded in training.
         """
@@ -89,13 +90,15 @@ class TrainingSet(torch.utils.data.Dataset):
             wanted = np.zeros(len(photos), bool)
             wanted[rows] = True
             buckets = [bucket.rows[wanted[bucket.photo[bucket.rows]]] for bucket in stem]
-        self.schedule = Schedule(buckets, config.batch, steps, config.seed)
+        self.steps = steps
+        sharded = isinstance(rows, ShardOrder)
+        self.schedule = rows if sharded else Schedule(buckets, config.batch, steps, config.seed)
         share = config.batch // world
         self.mine = slice(rank * share, (rank + 1) * share)
         self.mean, self.std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.mean, config.std))
 
     def __len__(self) -> int:
-        return len(self.schedule.bucket)
+        return self.steps
 
     def __getitem__(self, step: int) -> Batch:
         bucket, rows = self.schedule[step]

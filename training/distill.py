@@ -18,12 +18,13 @@ from zeroseg.training.batches import TrainingSet, split_rows, validation_batch
 from zeroseg.training.conse import LabelSpace, load_label_space
 from zeroseg.training.loop import Trainer, plan_steps
 from zeroseg.training.objective import Objective, check_weights
-from zeroseg.training.photos import find_photos, name_some
+from zeroseg.training.photos import PhotoSet, find_photos, name_some
 from zeroseg.training.pictures import draw_curve, draw_masks
 from zeroseg.training.precision import choose_precision
 from zeroseg.training.processes import Processes
 from zeroseg.training.recipes import TrainConfig
 from zeroseg.training.run_folder import RunFolder
+from zeroseg.training.shards import ShardOrder, ShardSet, cache_shards, find_shards, holds_shards
 from zeroseg.training.stem_cache import cache_stem
 from zeroseg.training.teacher import Teacher, build_teacher
 from zeroseg.training.views import ViewCache, cache_views
@@ -61,7 +62,8 @@ def distill(config: TrainConfig, inputs: Inputs, processes: Processes, *, resume
     check_weights(config, {name: weight for name, weight in asdict(config.losses).items() if weight})
     if config.batch % processes.count:
         raise ZerosegError(f"batch: {config.batch} does not divide among {processes.count} processes")
-    photos = find_photos(inputs.photos, inputs.limit)
+    photos = _photos(config, inputs)
+    sharded = isinstance(photos, ShardSet)
     teacher = build_teacher(config.teacher, _labels(inputs), str(processes.device))
     student, config = _student(config, inputs, teacher)
 
@@ -80,11 +82,18 @@ def distill(config: TrainConfig, inputs: Inputs, processes: Processes, *, resume
     say(f"zeroseg {zeroseg.__version__} from {Path(zeroseg.__file__).parent}; torch {torch.__version__}, "
         f"{processes.count} process(es) on {processes.device.type}; {precision}: {why}")
 
-    cache = _first_alone(processes, lambda: cache_views(photos, teacher, config.views, inputs.cache, progress))
-    if cache.unreadable:
-        say(f"{len(cache.unreadable)} of {len(photos)} photos cannot be read and are left out: "
-            f"{name_some(cache.unreadable)}")
-    rows, held_out = split_rows(cache.rows, config.val_photos, config.seed)
+    if sharded:
+        cache = cache_shards(photos, teacher, config.views, inputs.cache, processes, progress)
+        if cache.readable.sum() < len(photos):
+            say(f"{len(photos) - cache.readable.sum()} of {len(photos)} photos cannot be read and are left out")
+        rows = ShardOrder(cache, config)
+        held_out = rows.held_out
+    else:
+        cache = _first_alone(processes, lambda: cache_views(photos, teacher, config.views, inputs.cache, progress))
+        if cache.unreadable:
+            say(f"{len(cache.unreadable)} of {len(photos)} photos cannot be read and are left out: "
+                f"{name_some(cache.unreadable)}")
+        rows, held_out = split_rows(cache.rows, config.val_photos, config.seed)
     stem = None
     if config.stem_views:
         stem = _first_alone(processes, lambda: cache_stem(
@@ -156,6 +165,17 @@ def sidecar(config: TrainConfig, student: ZeroSeg, teacher: Teacher, photo_count
         "threshold": config.threshold, "files": {},
         "card": {"teacher": teacher.spec, "photos": photo_count, "epochs": config.epochs, "preset": config.preset},
     }
+
+
+def _photos(config: TrainConfig, inputs: Inputs) -> PhotoSet | ShardSet:
+    """What to train on: a folder of shards, or of photos."""
+    if not holds_shards(inputs.photos):
+        return find_photos(inputs.photos, inputs.limit)
+    if config.stem_views:
+        raise ZerosegError("stem_views: the stem is cached for a folder of photos, not for shards; add --stem-views 0")
+    if inputs.limit:
+        raise ZerosegError("limit: for a folder of photos; of shards, give a folder with fewer of them")
+    return find_shards(inputs.photos, 2 * config.shuffle_shards + 2)
 
 
 def _labels(inputs: Inputs) -> LabelSpace | None:

@@ -7,6 +7,7 @@ photo's width and height, so that they hold at every resolution.
 """
 
 import hashlib
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from zeroseg.collection.listing import Photo
 from zeroseg.errors import ZerosegError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
@@ -71,13 +73,18 @@ def find_photos(root: str | Path, limit: int | None = None) -> PhotoSet:
     return PhotoSet(root, tuple(name for name, _ in found), digest.hexdigest())
 
 
-def read_photo(path: str | Path) -> Image.Image:
-    """The photo at path, decoded, EXIF orientation applied, RGB; UnreadablePhoto names the file and the reason."""
+def read_photo(photo: str | Path | Photo) -> Image.Image:
+    """A photo of a folder (its path) or of a shard, decoded, EXIF orientation applied, RGB.
+
+    UnreadablePhoto names the file and the reason.
+    """
+    in_shard = isinstance(photo, Photo)
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(photo.read()) if in_shard else photo) as image:
             return ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise UnreadablePhoto(f"photo {path} cannot be read: {error}") from error
+        name = photo.path if in_shard else photo
+        raise UnreadablePhoto(f"photo {name} cannot be read: {error}") from error
 
 
 def centre_square(size: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from datetime import timedelta
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -27,6 +28,14 @@ class Processes:
         """Until every process is here."""
         if self.count > 1:
             dist.barrier()
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        """Sum over the processes, of an array of integers or floats."""
+        if self.count == 1:
+            return values
+        shared = torch.from_numpy(values).to(self.device)
+        dist.all_reduce(shared)
+        return shared.cpu().numpy()
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """Mean over the processes."""

@@ -113,6 +113,7 @@ class TrainConfig:
     augment: str = "centre"  # "centre": the centre square at crops.sizes[0] [paper]; "crops": random crops
     crops: CropConfig = field(default_factory=CropConfig)
     stem_views: int = 0  # frozen stem: cache its features of this many crops per photo; 0 = run it in training
+    shuffle_shards: int = 16  # photos in shards: how many shards' photos are shuffled together
     val_photos: int = 64  # held out: their losses are logged, the first are drawn
     # Losses
     losses: LossWeights = field(default_factory=LossWeights)

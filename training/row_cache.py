@@ -127,6 +127,12 @@ class RowCache:
             if self._row_crc(row) != self.crc[row]:
                 raise ZerosegError(f"cache {self.folder.name}: row {row} is damaged (checksum); {remedy}")
 
+    def check(self, row: int) -> None:
+        """ZerosegError, naming the folder to delete, unless a row holds what was written."""
+        if self._row_crc(row) != self.crc[row]:
+            raise ZerosegError(f"cache {self.folder}: row {row} is damaged (checksum); delete that folder to have it "
+                               "made again")
+
     def close(self) -> None:
         """Give up the lock of a cache that is not complete; what was filled stays."""
         self._drop_lock()

@@ -13,6 +13,7 @@ import torch
 from zeroseg.training.crops import cut_crop, draw_crop
 from zeroseg.training.forward import FrozenForward
 from zeroseg.training.photos import PhotoSet
+from zeroseg.training.progress import progress_bar
 from zeroseg.training.recipes import CropConfig
 from zeroseg.training.row_cache import RowCache
 from zeroseg.training.teacher import to_tensor
@@ -81,7 +82,10 @@ def cache_stem(photos: PhotoSet, stem: torch.nn.Module, mean, std, per_photo: in
             return {"fine": fine[0].numpy(), "coarse": coarse[0].numpy(), "box": np.float32(crop.box),
                     "flip": np.uint8(crop.flip)}
 
-        fill(cache, features, photos, f"stem {height}x{width}", progress)
+        label = f"stem {height}x{width} ({cache.nbytes / 1e9:.2f} GB)"
+        with progress_bar(label, "row", cache.rows, cache.rows - len(cache.pending()),
+                          progress and not cache.complete) as bar:
+            fill(cache, features, photos, bar)
         buckets.append(StemBucket((height, width), photo, cache.arrays["fine"], cache.arrays["coarse"],
                                   cache.arrays["box"], cache.arrays["flip"], cache.readable()))
     return buckets

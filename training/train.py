@@ -30,11 +30,13 @@ FILE = click.Path(dir_okay=False)
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 # Photos and folders
-@click.option("--photos", type=DIR, metavar="DIR", help="Photos to learn from, searched recursively; no labels needed.")
+@click.option("--photos", type=DIR, metavar="DIR", help="Photos to learn from: a folder, searched "
+              "recursively, or one of shards (zeroseg pack); no labels needed.")
 # torchrun reads --run as one of its own options, hence --out
 @click.option("--out", "--run", "run_folder", type=DIR, metavar="DIR",
               help="Folder of this run.  [default: runs/RECIPE]")
-@click.option("--cache", type=DIR, metavar="DIR", default="runs/cache", help="Where what the teacher says is kept.")
+@click.option("--cache", type=DIR, metavar="DIR", help="Where what the teacher says is kept.  "
+              "[default: runs/cache; of shards, the folder cache beside them]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--limit", type=click.IntRange(1), metavar="PHOTOS", help="Use this many photos, evenly spaced.")
 # Teacher
@@ -119,12 +121,19 @@ def _config(options: dict, config: TrainConfig) -> TrainConfig:
 
 def _inputs(run: str, options: dict) -> dict:
     """Fields of zeroseg.training.distill.Inputs, as absolute paths."""
-    inputs = {"photos": options["photos"], "run": run, "cache": options["cache"], "initial": options["initial"],
-              "stem_weights": options["stem_weights"]}
+    inputs = {"photos": options["photos"], "run": run, "cache": options["cache"] or _cache(options["photos"]),
+              "initial": options["initial"], "stem_weights": options["stem_weights"]}
     for option, name in LABEL_FILES.items():
         inputs[option] = options[option] or (options["labels"] and os.path.join(options["labels"], name))
     inputs = {name: path and os.path.abspath(os.path.expanduser(path)) for name, path in inputs.items()}
     return inputs | {"label_space": options["label_space"], "limit": options["limit"]}
+
+
+def _cache(photos: str | None) -> str:
+    """Where the teacher's embeddings of these photos go when nothing is said."""
+    folder = os.path.expanduser(photos or "")
+    sharded = os.path.isdir(folder) and any(name.lower().endswith(".tar") for name in os.listdir(folder))
+    return os.path.join(folder, "cache") if sharded else "runs/cache"
 
 
 def _resume(run: str, options: dict, given: set[str]) -> tuple[TrainConfig, dict]:

@@ -9,6 +9,7 @@ box samples it bilinearly; that is what allows other augmentations.
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -68,8 +69,33 @@ def cache_views(photos: PhotoSet, teacher: Teacher, config: ViewConfig, root: st
 
     Raises ZerosegError if it is damaged, if no photo can be read, or if the teacher cannot give what is asked for.
     """
+    check_dense(teacher, config)
+    cache = view_cache(photos, Facts(teacher.fingerprint, teacher.dim), config, root)
+    label = f"teacher ({cache.nbytes / 1e9:.2f} GB)"
+    with progress_bar(label, "row", cache.rows, cache.rows - len(cache.pending()),
+                      progress and not cache.complete) as bar:
+        fill_views(cache, photos, teacher, config, bar)
+    if not len(cache.readable()):
+        raise ZerosegError(f"photos: none of the {len(photos)} files in {photos.root} can be read")
+    unreadable = [photos.names[row] for row in cache.unreadable()]
+    return ViewCache(cache.arrays.get("views"), cache.arrays.get("dense"), cache.readable(), unreadable)
+
+
+def check_dense(teacher: Teacher, config: ViewConfig) -> None:
+    """ZerosegError if dense maps are asked of a teacher that has none."""
     if config.dense_grid and not teacher.has_dense:
         raise ZerosegError(f"teacher {teacher.spec} has no dense maps; use a recipe without them")
+
+
+class Facts(NamedTuple):
+    """What a cache depends on of a teacher: its fingerprint and the size D of its embeddings."""
+
+    fingerprint: dict
+    dim: int
+
+
+def view_cache(photos: PhotoSet, teacher: Facts, config: ViewConfig, root: str | Path) -> RowCache:
+    """The cache folder of (photos, teacher, config) under root, complete or begun."""
     arrays = {}
     if config.grids:
         arrays["views"] = ((len(grid_boxes(config.grids)), teacher.dim), "float16")
@@ -77,7 +103,11 @@ def cache_views(photos: PhotoSet, teacher: Teacher, config: ViewConfig, root: st
         arrays["dense"] = ((config.dense_grid, config.dense_grid, teacher.dim), "float16")
     key = {"photos": photos.fingerprint, "teacher": teacher.fingerprint, "grids": list(config.grids),
            "dense_grid": config.dense_grid}
-    cache = RowCache(Path(root), "views", key, arrays, len(photos))
+    return RowCache(Path(root), "views", key, arrays, len(photos))
+
+
+def fill_views(cache: RowCache, photos: PhotoSet, teacher: Teacher, config: ViewConfig, bar) -> None:
+    """Embed the photos that the cache lacks; bar.update() after each."""
 
     def embed(row: int) -> dict[str, np.ndarray]:
         image = photos.read(row)
@@ -88,13 +118,11 @@ def cache_views(photos: PhotoSet, teacher: Teacher, config: ViewConfig, root: st
             values["dense"] = dense_map(teacher, image, config.dense_grid).numpy()
         return values
 
-    fill(cache, embed, photos, "teacher", progress)
-    unreadable = [photos.names[row] for row in cache.unreadable()]
-    return ViewCache(cache.arrays.get("views"), cache.arrays.get("dense"), cache.readable(), unreadable)
+    fill(cache, embed, photos, bar)
 
 
-def fill(cache: RowCache, compute, photos: PhotoSet, label: str, progress: bool = True) -> None:
-    """Compute the rows that a cache lacks and make it complete. What was done survives a kill.
+def fill(cache: RowCache, compute, photos: PhotoSet, bar) -> None:
+    """Compute the rows that a cache lacks and make it complete; bar.update() after each. What was done survives a kill.
 
     compute  row number -> {array name: values}; UnreadablePhoto marks the row as such.
     Says so when the folder holds a cache of the same kind made from other photos.
@@ -106,18 +134,12 @@ def fill(cache: RowCache, compute, photos: PhotoSet, label: str, progress: bool 
         if old:
             tqdm.write(f"the photos in {photos.root} are not those of {', '.join(old)}: making a new cache "
                        "(the old one may be deleted)", file=sys.stderr)
-        pending = cache.pending()
-        label = f"{label} ({cache.nbytes / 1e9:.2f} GB)"
-        bar = progress_bar(label, "row", cache.rows, cache.rows - len(pending), progress)
-        for row in pending:
+        for row in cache.pending():
             try:
                 cache.write(row, compute(row))
             except UnreadablePhoto:
                 cache.skip(row)
             bar.update()
-        bar.close()
-        if len(cache.unreadable()) == cache.rows:
-            raise ZerosegError(f"photos: none of the {len(photos)} files in {photos.root} can be read")
         cache.finish()
     finally:
         cache.close()
