@@ -45,6 +45,7 @@ class TeacherConfig:
     tf_weights: tuple[str, ...] = ("mobilenetv2_100",)  # timm: local weights that came from TensorFlow, that is with
     #                                                     "same" padding and inputs in [-1, 1] where timm's own differ
     probe: str | None = None  # timm: .npz from training/person_probe.py, where conse.worn_name is; needs worn_gain
+    reading: str | None = None  # open_clip: the last block for dense maps, zeroseg.dense.readings; None: maskclip
     view_size: int = 224  # px, side of the crops a classifier embeds; a CLIP tower has its own
     dense_short_side: int = 448  # px, short side of the photo a dense map is read from
     dense_stride: int = 16  # px between places (the last stage is dilated)

@@ -66,6 +66,8 @@ def build_teacher(config: TeacherConfig, labels: LabelSpace | None = None, devic
     kind, _, name = config.spec.partition(":")
     if kind not in KINDS or not name:
         raise ZerosegError(f"teacher: expected open_clip:ARCH/TAG_or_file or timm:NAME+NAME, got {config.spec!r}")
+    if config.reading and kind != "open_clip":
+        raise ZerosegError(f"teacher {config.spec}: a classifier has no reading {config.reading!r}; drop --dense")
     if kind == "open_clip":
         from zeroseg.training.clip_tower import ClipTower
 

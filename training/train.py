@@ -14,6 +14,7 @@ except ModuleNotFoundError:  # run as a file from a checkout that is not install
 
 from zeroseg.cli import Command
 from zeroseg.config import PRESETS
+from zeroseg.dense.spec import READINGS
 from zeroseg.errors import ZerosegError
 from zeroseg.training.recipes import RECIPES, TrainConfig
 
@@ -22,7 +23,8 @@ LABEL_FILES = {"label_names": "names.txt", "label_vectors": "clip_vitb32_text.np
                "class_names": "imagenet_names.jsonl"}
 # options that shape the run, and the setting each one is
 SETTINGS = {"preset": "preset", "teacher": "teacher.spec", "teacher_weights": "teacher.weights",
-            "tf_weights": "teacher.tf_weights", "epochs": "epochs", "batch": "batch", "micro_batch": "micro_batch",
+            "tf_weights": "teacher.tf_weights", "dense": "teacher.reading",
+            "epochs": "epochs", "batch": "batch", "micro_batch": "micro_batch",
             "lr": "lr", "stem_views": "stem_views", "precision": "precision", "seed": "seed"}
 DIR = click.Path(file_okay=False)
 FILE = click.Path(dir_okay=False)
@@ -41,6 +43,8 @@ FILE = click.Path(dir_okay=False)
 @click.option("--limit", type=click.IntRange(1), metavar="PHOTOS", help="Use this many photos, evenly spaced.")
 # Teacher
 @click.option("--teacher", metavar="SPEC", help="open_clip:ARCH/TAG, open_clip:ARCH/FILE or timm:NAME+NAME.")
+@click.option("--dense", type=click.Choice(READINGS), help="How an open_clip teacher's places are read.  [default: "
+              "maskclip]")
 @click.option("--teacher-weights", type=DIR, metavar="DIR", help="Folder with NAME.safetensors for timm teachers.")
 @click.option("--tf-weights", metavar="NAME", multiple=True,
               help="timm teachers whose local weights come from TensorFlow (padding, inputs in [-1, 1]).")

@@ -184,6 +184,43 @@ def test_open_clip_dense_map_keeps_each_token_s_own_value(clip_file):
     torch.testing.assert_close(places, wanted, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("reading", ["maskclip", "sclip", "clearclip", "naclip"])
+def test_open_clip_dense_map_follows_the_reading_s_formula(clip_file, reading):
+    model, path = clip_file
+    visual, block, caught = model.visual, model.visual.transformer.resblocks[-1], []
+    teacher = build_teacher(TeacherConfig(f"open_clip:{ARCH}/{path}", reading=reading))
+    images = torch.rand(2, 3, 32, 32)
+    handle = block.register_forward_pre_hook(lambda m, a: caught.append(a[0]))
+    y, x = (index.flatten().float() for index in torch.meshgrid(torch.arange(4), torch.arange(4), indexing="ij"))
+    near = torch.zeros(17, 17)  # the class token has no place
+    near[1:, 1:] = torch.exp(-((y[:, None] - y) ** 2 + (x[:, None] - x) ** 2) / (2 * 5.0**2))
+    with torch.no_grad():
+        visual((images - teacher.mean) / teacher.std)
+        handle.remove()
+        tokens = caught[0]
+        packed = block.ln_1(tokens) @ block.attn.in_proj_weight.T + block.attn.in_proj_bias
+        q, k, v = (part.view(2, 17, 2, 32).transpose(1, 2) for part in packed.chunk(3, -1))
+        alike = {"qq": q @ q.mT / 32**0.5, "kk": k @ k.mT / 32**0.5}
+        weights = {"maskclip": torch.eye(17), "sclip": alike["qq"].softmax(-1) + alike["kk"].softmax(-1),
+                   "clearclip": alike["qq"].softmax(-1), "naclip": (alike["kk"] + near).softmax(-1)}[reading]
+        out = block.attn.out_proj((weights @ v).transpose(1, 2).flatten(2))
+        if reading in ("maskclip", "sclip"):  # the rest of the block is kept
+            out = tokens + out
+            out = out + block.mlp(block.ln_2(out))
+        wanted = torch.nn.functional.normalize(visual.ln_post(out[:, 1:]) @ visual.proj, dim=-1).view(2, 4, 4, 12)
+    torch.testing.assert_close(teacher.dense(images), wanted, atol=1e-5, rtol=1e-4)
+    default = build_teacher(TeacherConfig(f"open_clip:{ARCH}/{path}"))
+    assert (default.fingerprint == teacher.fingerprint) == (reading == "maskclip")
+
+
+def test_readings_that_a_teacher_does_not_have_are_one_line(labels, teacher_config):
+    for config, message in ((replace(teacher_config, reading="naclip"), "a classifier has no reading 'naclip'"),
+                            (TeacherConfig("open_clip:ViT-B-32/openai", reading="such"), "reading: expected one of")):
+        with pytest.raises(ZerosegError, match=message) as error:
+            build_teacher(config, labels)
+        assert "\n" not in str(error.value)
+
+
 def test_wrong_open_clip_file_is_one_line(clip_file, tmp_path):
     torch.save({"visual.proj": torch.zeros(2, 2)}, tmp_path / "other.pt")
     with pytest.raises(ZerosegError, match=f"does not hold open_clip's {ARCH}") as error:
