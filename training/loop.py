@@ -84,12 +84,15 @@ class Trainer:
         self.student = student.to(processes.device)
         if config.freeze_stem and student.stem is not None:
             student.stem.requires_grad_(False)
+        self.student.encoder.recompute = config.recompute
         self.objective = Objective(self.student, config)
         self.wrapped = self.objective
         if processes.count > 1:
             ids = [processes.device.index] if processes.device.type == "cuda" else None
             # some parts may have no loss in a recipe, such as an image readout of their own
             self.wrapped = nn.parallel.DistributedDataParallel(self.objective, ids, find_unused_parameters=True)
+        if config.compile:
+            self.wrapped = torch.compile(self.wrapped)
         self.optimizer = build_optimizer(student, config)
         self.average = Average(student, config.ema_decay) if config.ema_decay else None
         self.step = 0

@@ -135,6 +135,8 @@ class TrainConfig:
     clip_norm: float = 0.0  # 0 = off [MAE]
     ema_decay: float = 0.0  # 0 = off; else the averaged weights are the result
     precision: str = "auto"  # fp32, bf16 (autocast) or auto: bf16 where it is there on a GPU or measured faster
+    compile: bool = False  # torch.compile; slower to begin, other random numbers in the assignment's noise
+    recompute: bool = False  # gradient checkpointing: activations of the encoder's blocks are computed twice, not kept
     seed: int = 0
     # What the finished model says about its use
     name: str = "zeroseg"

@@ -25,7 +25,8 @@ LABEL_FILES = {"label_names": "names.txt", "label_vectors": "clip_vitb32_text.np
 SETTINGS = {"preset": "preset", "teacher": "teacher.spec", "teacher_weights": "teacher.weights",
             "tf_weights": "teacher.tf_weights", "dense": "teacher.reading",
             "epochs": "epochs", "batch": "batch", "micro_batch": "micro_batch",
-            "lr": "lr", "stem_views": "stem_views", "precision": "precision", "seed": "seed"}
+            "lr": "lr", "stem_views": "stem_views", "precision": "precision", "compile": "compile",
+            "recompute": "recompute", "seed": "seed"}
 DIR = click.Path(file_okay=False)
 FILE = click.Path(dir_okay=False)
 
@@ -73,6 +74,8 @@ FILE = click.Path(dir_okay=False)
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Autocast; auto measures on a CPU.")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: torch's choice]")
 @click.option("--workers", type=click.IntRange(0), default=0, metavar="N", help="Processes that decode photos.")
+@click.option("--compile", is_flag=True, default=None, help="Compile the network (torch.compile).")
+@click.option("--recompute", is_flag=True, default=None, help="Gradient checkpointing: less memory, more time.")
 @click.option("--max-steps", type=click.IntRange(1), metavar="N", help="Stop after this step; --resume goes on.")
 @click.option("-n", "--dry-run", is_flag=True, help="Print the resolved settings as JSON and exit.")
 @click.pass_context

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from zeroseg.config import ModelConfig
 from zeroseg.model.attention import init_xavier, transformer_blocks
@@ -70,7 +71,12 @@ class PatchTokens(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Optional class token, `depth` pre-norm blocks, LayerNorm (MAE, ViT)."""
+    """Optional class token, `depth` pre-norm blocks, LayerNorm (MAE, ViT).
+
+    recompute  what the blocks keep for the gradient is computed again instead (gradient checkpointing).
+    """
+
+    recompute = False
 
     def __init__(self, config: ModelConfig, drop_path=()):
         super().__init__()
@@ -89,5 +95,8 @@ class Encoder(nn.Module):
         if self.class_token is not None:
             x_BMC = torch.cat([self.class_token.expand(x_BMC.shape[0], -1, -1), x_BMC], dim=1)
         for block in self.blocks:
-            x_BMC = block(x_BMC)
+            if self.recompute and torch.is_grad_enabled():
+                x_BMC = checkpoint(block, x_BMC, use_reentrant=False)
+            else:
+                x_BMC = block(x_BMC)
         return self.norm(x_BMC)
