@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from tests.training.test_distill import ROOT, assert_equal, paper_config, run, weights
 from tests.training.test_views import MeanColour
 from zeroseg.collection.pack import pack
+from zeroseg.collection.plan import open_plan
 from zeroseg.errors import ZerosegError
 from zeroseg.training.batches import TrainingSet
 from zeroseg.training.photos import find_photos
@@ -35,7 +36,7 @@ CONFIG = replace(TrainConfig(), batch=6, val_photos=3, shuffle_shards=2, views=V
 def shard_folder(photo_folder, tmp_path_factory):
     """The 24 photos in shards of 7, 7, 7 and 3."""
     out = tmp_path_factory.mktemp("shards")
-    pack([photo_folder], out, 7, 256)
+    pack(open_plan(out, [photo_folder], 7))
     return out
 
 
@@ -65,7 +66,7 @@ def test_embeddings_are_those_of_the_folder(shards, photo_folder, tmp_path):
     rows = np.array([23, 0, 7, 6, 13])
     np.testing.assert_array_equal(cache.views[rows], wanted.views[rows])
     np.testing.assert_array_equal(cache.dense[rows], wanted.dense[rows])
-    assert sorted(path.name for path in (shards / "cache").iterdir()) == [f"shard-{i:06}" for i in range(4)]
+    assert sorted(path.name for path in (shards / "cache").iterdir()) == [f"photos-{i:06}" for i in range(4)]
 
 
 class Numbers(TrainingSet):
@@ -173,21 +174,21 @@ def test_two_processes_of_torchrun_equal_one(teacher_config, inputs, shards, tmp
 
 def test_a_changed_shard_is_noticed(teacher_config, inputs, shards, capsys):
     photos, cache = opened(shards)
-    os.utime(shards / "shard-000001.tar", (5, 5))
+    os.utime(shards / "photos-000001.tar", (5, 5))
     fresh, _ = opened(shards)
     assert fresh.fingerprint != photos.fingerprint and "are not those of views-" in capsys.readouterr().err
-    assert len(list((shards / "cache" / "shard-000001").iterdir())) == 2
-    assert len(list((shards / "cache" / "shard-000000").iterdir())) == 1
+    assert len(list((shards / "cache" / "photos-000001").iterdir())) == 2
+    assert len(list((shards / "cache" / "photos-000000").iterdir())) == 1
     later = find_shards(shards, 1)
-    os.utime(shards / "shard-000001.tar", (6, 6))
-    with pytest.raises(ZerosegError, match=r"shard-000001.tar: changed since this run began"):
+    os.utime(shards / "photos-000001.tar", (6, 6))
+    with pytest.raises(ZerosegError, match=r"photos-000001.tar: changed since this run began"):
         later.read(8)
 
 
 def test_a_damaged_row_is_noticed_when_it_is_read(shards):
     photos, cache = opened(shards)
     cache.open(2)
-    [folder] = (shards / "cache" / "shard-000002").iterdir()
+    [folder] = (shards / "cache" / "photos-000002").iterdir()
     data = np.memmap(folder / "dense.bin", "uint8", "r+")
     data[-1] ^= 1
     data.flush()
@@ -200,7 +201,7 @@ def test_a_damaged_row_is_noticed_when_it_is_read(shards):
 
 @pytest.mark.parametrize(("spoil", "changes", "message"), [
     (lambda root: (root / "loose.jpg").write_bytes(b""), {}, "both shards and photos such as loose.jpg"),
-    (lambda root: (root / "shard-000000.tar").write_bytes(b"no tar"), {}, "cannot be read as an uncompressed tar"),
+    (lambda root: (root / "photos-000000.tar").write_bytes(b"no tar"), {}, "cannot be read as an uncompressed tar"),
     (lambda root: None, {"batch": 40}, "40 photos a step, but the shards have 22"),
 ])
 def test_what_cannot_be_trained_on_is_one_line(teacher_config, inputs, shards, spoil, changes, message):
