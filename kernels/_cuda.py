@@ -88,15 +88,19 @@ def call(name: str, device, *arguments) -> None:
 
     arguments: a struct, which is passed by reference, and ctypes values; the stream is added last.
     """
+    if device.type == "cpu":
+        return queue(name, None, *arguments)
+    import torch
+
+    with torch.cuda.device(device):
+        queue(name, torch.cuda.current_stream().cuda_stream, *arguments)
+
+
+def queue(name: str, stream: int | None, *arguments) -> None:
+    """The same on a stream of the current device, given as its handle; None is the default stream."""
     library = _library()
     arguments = [byref(argument) if isinstance(argument, Structure) else argument for argument in arguments]
-    if device.type == "cpu":
-        status = getattr(library, name)(*arguments, None)
-    else:
-        import torch
-
-        with torch.cuda.device(device):
-            status = getattr(library, name)(*arguments, torch.cuda.current_stream().cuda_stream)
+    status = getattr(library, name)(*arguments, stream)
     if status:
         raise _STATUS.get(status, RuntimeError)(library.zs_cuda_last_error().decode())
 

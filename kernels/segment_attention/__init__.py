@@ -81,7 +81,7 @@ def segment_attention(
         pooled, choice, hard, soft = reference.segment_attention(scaled, k, v, **options)
     else:
         if chosen == "cuda":
-            from zeroseg.kernels.segment_attention.cuda_impl import segment_attention_cuda as run
+            from zeroseg.kernels.segment_attention.torch_op_cuda import segment_attention as run
         else:
             from zeroseg.kernels.segment_attention.torch_op import segment_attention as run
         pooled, choice, hard, soft = run(scaled, k, v, **options, with_hard="hard" in maps, with_soft="soft" in maps)
