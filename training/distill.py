@@ -62,7 +62,7 @@ def distill(config: TrainConfig, inputs: Inputs, processes: Processes, *, resume
     check_weights(config, {name: weight for name, weight in asdict(config.losses).items() if weight})
     if config.batch % processes.count:
         raise ZerosegError(f"batch: {config.batch} does not divide among {processes.count} processes")
-    photos = _photos(config, inputs)
+    photos = find_source(config, inputs)
     sharded = isinstance(photos, ShardSet)
     teacher = build_teacher(config.teacher, _labels(inputs), str(processes.device))
     student, config = _student(config, inputs, teacher)
@@ -167,7 +167,7 @@ def sidecar(config: TrainConfig, student: ZeroSeg, teacher: Teacher, photo_count
     }
 
 
-def _photos(config: TrainConfig, inputs: Inputs) -> PhotoSet | ShardSet:
+def find_source(config: TrainConfig, inputs: Inputs) -> PhotoSet | ShardSet:
     """What to train on: a folder of shards, or of photos."""
     if not holds_shards(inputs.photos):
         return find_photos(inputs.photos, inputs.limit)

@@ -45,8 +45,8 @@ class Processes:
         return values
 
 
-def join(device: str = "auto") -> Processes:
-    """Join the process group of torchrun, if it started this process. device: auto, cpu or cuda."""
+def device_of(device: str = "auto") -> Processes:
+    """Where this process is among those of torchrun, none of them joined. device: auto, cpu or cuda."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UnavailableError("device: torch sees no CUDA GPU on this machine; use --device cpu")
     use_gpu = device != "cpu" and torch.cuda.is_available()
@@ -54,10 +54,16 @@ def join(device: str = "auto") -> Processes:
     place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if use_gpu else torch.device("cpu")
     if use_gpu:
         torch.cuda.set_device(place)
-    if count > 1 and not dist.is_initialized():
-        # days, because the others wait while the first one fills the caches
-        dist.init_process_group("nccl" if use_gpu else "gloo", timeout=timedelta(days=3))
     return Processes(rank, count, place)
+
+
+def join(device: str = "auto") -> Processes:
+    """Join the process group of torchrun, if it started this process. device: auto, cpu or cuda."""
+    processes = device_of(device)
+    if processes.count > 1 and not dist.is_initialized():
+        # days, because the others wait while the first one fills the caches
+        dist.init_process_group("nccl" if processes.device.type == "cuda" else "gloo", timeout=timedelta(days=3))
+    return processes
 
 
 def leave() -> None:

@@ -77,7 +77,9 @@ FILE = click.Path(dir_okay=False)
 @click.option("--compile", is_flag=True, default=None, help="Compile the network (torch.compile).")
 @click.option("--recompute", is_flag=True, default=None, help="Gradient checkpointing: less memory, more time.")
 @click.option("--max-steps", type=click.IntRange(1), metavar="N", help="Stop after this step; --resume goes on.")
-@click.option("-n", "--dry-run", is_flag=True, help="Print the resolved settings as JSON and exit.")
+@click.option("-n", "--dry-run", is_flag=True,
+              help="Print the settings, and what the run takes by ten seconds' measurement here; train nothing.")
+@click.option("--print-config", is_flag=True, help="Print the resolved settings as JSON and exit.")
 @click.pass_context
 def main(ctx, **options):
     """Distil an open-vocabulary segmentation model from photos without labels.
@@ -97,9 +99,11 @@ def main(ctx, **options):
         config, inputs = _resume(run, options, given)
     else:
         config, inputs = _config(options, RECIPES[options["recipe"]]), _inputs(run, options)
-    if options["dry_run"]:
+    if options["dry_run"] or options["print_config"]:
         resolved = {"config": config.to_dict(), "inputs": inputs, "model": config.model_config().to_dict()}
         click.echo(json.dumps(resolved, indent=1))
+        if not options["print_config"]:
+            _estimate(config, inputs, options)
         return
     if not inputs["photos"]:
         raise ZerosegError(f"no photos to learn from: give --photos DIR, as in {EXAMPLE}")
@@ -169,6 +173,27 @@ def _flat(values: dict, prefix: str = "") -> dict:
     for name, value in values.items():
         result |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return result
+
+
+def _estimate(config: TrainConfig, inputs: dict, options: dict) -> None:
+    """Print what the run takes; for each process that torchrun would start, as if it were alone here."""
+    try:
+        import torch
+
+        from zeroseg.training.distill import Inputs, find_source
+        from zeroseg.training.estimate import estimate
+        from zeroseg.training.processes import device_of
+    except ModuleNotFoundError as error:
+        from zeroseg.errors import missing_extra
+
+        raise missing_extra(error.name, "train", "Training") from error
+
+    if options["threads"]:
+        torch.set_num_threads(options["threads"])
+    photos = len(find_source(config, Inputs(**inputs))) if inputs["photos"] else None
+    processes = device_of(options["device"])
+    for line in estimate(config, photos, processes).lines(config, processes):
+        click.echo(line)
 
 
 def _train(config: TrainConfig, inputs: dict, options: dict) -> None:

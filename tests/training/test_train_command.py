@@ -28,8 +28,9 @@ def test_help_has_examples_and_is_instant_without_torch():
 
 
 def test_dry_run_prints_everything_that_is_resolved(tmp_path):
-    result = call("-n", "--photos", tmp_path, "--recipe", "paper", "--lr", "1e-3", "--set", "losses.reconstruction=0.5",
-                  "--set", "model.head_width=384", "--set", "teacher.spec=open_clip:ViT-B-16/openai")
+    result = call("--print-config", "--photos", tmp_path, "--recipe", "paper", "--lr", "1e-3",
+                  "--set", "losses.reconstruction=0.5", "--set", "model.head_width=384",
+                  "--set", "teacher.spec=open_clip:ViT-B-16/openai")
     assert result.exit_code == 0, result.output
     plan = json.loads(result.output)
     config = TrainConfig.from_dict(plan["config"])

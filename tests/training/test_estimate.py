@@ -1,0 +1,64 @@
+"""The estimate before a run, against the run: weights, cache on disk, steps; FLOPs against their formula."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from tests.training.test_distill import paper_config, run, weights
+from zeroseg.training.estimate import estimate
+from zeroseg.training.processes import Processes
+from zeroseg.training.run_folder import read_curve
+from zeroseg.training.train import main
+
+ALONE = Processes(0, 1, torch.device("cpu"))
+
+
+def test_the_estimate_is_what_the_run_takes(dense_config, inputs, tmp_path):
+    config = replace(dense_config, model=dense_config.model | {"embedding_dim": 16}, epochs=1.0, ema_decay=0.9,
+                     crops=replace(dense_config.crops, sizes=((64, 64),)))
+    inputs = replace(inputs, cache=str(tmp_path / "cache"))
+    path = run(config, inputs, "whole")
+    got = estimate(config, 24, ALONE, seconds=0.2)
+    saved = weights(path)
+    # what is no parameter of the student: buffers of the stem's norms
+    assert got.weights == sum(v.numel() for k, v in saved.items() if "running" not in k and "tracked" not in k)
+    on_disk = sum(file.stat().st_size for file in (tmp_path / "cache").rglob("*.bin"))
+    assert got.cache_bytes * 24 == on_disk
+    assert got.plan.steps == len(read_curve(path.with_name("curve.csv"))) and got.measured >= 1 and got.photo_s > 0
+    state = torch.load(path.with_name("checkpoint.pt"), weights_only=True)
+    moments = [v for entry in state["optimizer"]["state"].values() for k, v in entry.items() if k != "step"]
+    trained = sum(v.numel() for v in moments) // 2
+    assert got.trained == trained
+    assert got.state_bytes == 4 * (got.weights + 4 * trained)  # weights; gradients, two moments, average
+
+
+def test_flops_of_a_block_follow_the_formula(teacher_config):
+    flops, kept = {}, {}
+    for depth, recompute in ((1, False), (2, False), (2, True)):
+        config = replace(paper_config(teacher_config, depth=depth, gumbel=False), recompute=recompute)
+        got = estimate(config, None, ALONE, seconds=0.01)
+        flops[depth, recompute], kept[depth, recompute] = got.flops, got.kept_bytes
+        assert got.plan is None and "give --photos" in got.lines(config, ALONE)[-1]
+    tokens, width = int(16 * (1 - 0.6)) + 1, 16  # kept places and the class token
+    products = 4 * tokens * width**2 + 2 * tokens**2 * width + 2 * tokens * width * 4 * width
+    assert flops[2, False] - flops[1, False] == pytest.approx(3 * 2 * products, rel=1e-6)  # backward is two more
+    assert flops[2, True] > flops[2, False] and kept[2, True] < kept[2, False]
+
+
+def test_dry_run_prints_settings_and_then_the_estimate(monkeypatch, photo_folder):
+    monkeypatch.setattr("zeroseg.training.estimate.MEASURED_S", 0.1)
+    settings = {"model.image_size": 32, "model.patch_size": 8, "model.width": 16, "model.depth": 1, "model.heads": 2,
+                "model.decoder_width": 16, "model.decoder_depth": 1, "model.decoder_heads": 2,
+                "crops.sizes": [[32, 32]]}
+    args = [part for name, value in settings.items() for part in ("--set", f"{name}={json.dumps(value)}")]
+    done = CliRunner().invoke(main, ["-n", "--recipe", "paper", "--photos", str(photo_folder), "--batch", "5",
+                                     "--device", "cpu", "--epochs", "2", *args])
+    assert done.exit_code == 0, done.output
+    document, rest = json.JSONDecoder().raw_decode(done.output)
+    assert document["config"]["batch"] == 5
+    lines = done.output[rest:].strip().splitlines()
+    assert [line.split(":")[0] for line in lines] == ["weights", "FLOPs", "memory", "cache", "speed", "steps", "time"]
+    assert lines[5] == "steps: 8 of 5 photos, 4 per epoch"
