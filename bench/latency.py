@@ -46,6 +46,7 @@ LAYOUTS = ("folder", "voc", "context", "coco-object", "voc-dev")
 @click.option("--threads", type=click.IntRange(1), default=min(2, os.cpu_count() or 1), metavar="N")
 @click.option("--rounds", type=click.IntRange(3), default=10, metavar="N", help="Frames per contender.")
 @click.option("--without-kernels", is_flag=True, help="The first back end also with NumPy in the kernels' place.")
+@click.option("--live-size", is_flag=True, help="The first back end also at the smaller size of live pictures.")
 @click.option("--full", is_flag=True, help="Also more sizes, batches and peers: minutes.")
 @click.option("--masks", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
               help="Photos with masks: mIoU of the same file beside its latency.")
@@ -68,8 +69,8 @@ def main(full, plot, **options):
     click.echo(json.dumps(report))
 
 
-def run(*, model, checkpoint, engine, backends, photo, sizes, counts, threads, rounds, without_kernels, full, masks,
-        masks_layout, say) -> dict:
+def run(*, model, checkpoint, engine, backends, photo, sizes, counts, threads, rounds, without_kernels, live_size, full,
+        masks, masks_layout, say) -> dict:
     """Everything the command prints, as plain values; say gets the tables as they are ready."""
     from PIL import Image
 
@@ -97,6 +98,9 @@ def run(*, model, checkpoint, engine, backends, photo, sizes, counts, threads, r
         for size in (FULL_SIZES if full and sizes == SIZES else sizes).split(","):
             file = Path(folder) / f"{size}.jpg"
             Image.open(photo).convert("RGB").resize(parse_pair(size)).save(file, quality=90)
+            if live_size:
+                name = next(iter(segmenters))
+                framed[f"{name}, live"] = as_live(segmenters[name], parse_pair(size))
             for name, row in time_frames(framed, file, rounds, impls=impls).items():
                 report["frames"].append({"size": size, "backend": name, "labels": labels, **row})
                 say(f"{size:<11}{name:<22}" + "".join(f"{row[stage]:>11.1f}" for stage in STAGES) +
@@ -117,6 +121,20 @@ def run(*, model, checkpoint, engine, backends, photo, sizes, counts, threads, r
         report["miou"] = {name: score(segmenter.runner) for name, segmenter in segmenters.items()}
         say("\n" + "\n".join(f"mIoU {miou:.2f}  {name}, {masks.name}" for name, miou in report["miou"].items()))
     return report
+
+
+def as_live(segmenter, size: tuple[int, int]):
+    """The segmenter as a live picture of size (W, H) is seen: zeroseg.image.live_short_side."""
+    from dataclasses import replace
+
+    from zeroseg.image import live_short_side
+    from zeroseg.segmenter import Segmenter
+
+    spec = segmenter.sidecar.input
+    spec = replace(spec, short_side=live_short_side(size, spec.short_side))
+    live = Segmenter(segmenter.runner, replace(segmenter.sidecar, input=spec))
+    live.pack = segmenter.pack
+    return live
 
 
 def open_all(files: dict, wanted, threads: int):

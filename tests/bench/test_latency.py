@@ -104,3 +104,21 @@ def test_kernels_are_left_out_where_asked_and_nowhere_else(color_model, monkeypa
     assert [row["backend"] for row in json.loads(done.output.splitlines()[-1])["frames"]] == [
         "onnxruntime", "onnxruntime, NumPy"]
     assert os.environ["ZEROSEG_IMPL"] == "native"
+
+
+def test_live_size_is_the_pipeline_s(color_model, monkeypatch):
+    from zeroseg.segmenter import Segmenter
+
+    seen, segment = [], Segmenter.segment
+
+    def watched(self, *arguments):
+        seen.append(self.sidecar.input.short_side)
+        return segment(self, *arguments)
+
+    monkeypatch.setattr(Segmenter, "segment", watched)
+    done = invoke("--model", color_model, "--backend", "onnxruntime", "--size", "128x96,320x180", "--labels", 2,
+                  "--rounds", 3, "--threads", 1, "--live-size")
+    assert done.exit_code == 0, done.output
+    assert seen == [64, 57] * 5 + [64, 49] * 5  # 8/9 of 64; of 16:9 no more pixels than of 4:3
+    rows = json.loads(done.output.splitlines()[-1])["frames"]
+    assert [row["backend"] for row in rows] == ["onnxruntime", "onnxruntime, live"] * 2
