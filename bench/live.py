@@ -57,7 +57,7 @@ def main(model, labels, threads, seconds, full, sizes, viewers, plot):
     seconds = FULL_S if full else seconds
     with user_errors(), tempfile.TemporaryDirectory() as folder:
         segmenter = Segmenter.load(model, threads=threads).set_labels([word.strip() for word in labels.split(",")])
-        rows = []
+        rows, audiences = [], []
         click.echo(f"{'source':<24}{'FPS':>7}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'dropped':>9}{'CPU':>7}"
                    f"{'MiB':>8}{'MiB/min':>9}")
         for size in sizes.split(","):
@@ -66,10 +66,11 @@ def main(model, labels, threads, seconds, full, sizes, viewers, plot):
                 rows.append(measure(segmenter, name, url, seconds))
                 show(rows[-1])
             if viewers:
-                rows.append(measure(segmenter, f"{viewers} viewers {size}", f"test://?size={size}", seconds, viewers))
-                show(rows[-1])
-                alone = next(row["fps"] for row in rows if row["source"] == f"test {size}")
-                click.echo(f"  with {viewers} viewers {rows[-1]['fps'] / alone:.0%} of the frame rate without")
+                watched = watch(segmenter, f"test://?size={size}", seconds, viewers)
+                audiences.append({"size": size, "viewers": viewers, **watched})
+                click.echo(f"  {size} with {viewers} viewers {watched['ratio']:.0%} of the frame rate without "
+                           f"({watched['fps_with']:.1f} of {watched['fps_without']:.1f} a second), each gets "
+                           f"{watched['pictures_per_viewer_s']:.1f} pictures a second")
         recovery_s = {}
         for kind in ("mjpeg", "rtsp"):
             recovery_s[kind] = round(recovery(segmenter, kind), 3)
@@ -79,6 +80,7 @@ def main(model, labels, threads, seconds, full, sizes, viewers, plot):
     click.echo(json.dumps({
         "zeroseg": zeroseg.__version__, "machine": platform.machine(), "cores": len(os.sched_getaffinity(0)),
         "load_before": rows[0]["load"], "threads": threads, "seconds": seconds, "recovery_s": recovery_s,
+        "viewers": audiences,
         "rows": [{key: value for key, value in row.items() if key not in ("memory_mib", "latencies_ms")}
                  for row in rows]}))
 
@@ -89,7 +91,44 @@ def show(row: dict) -> None:
                f"{row['dropped']:>9}{row['cpu']:>7.0%}{row['rss_mib']:>8.0f}{row['growth_mib_per_min']:>9.2f}")
 
 
-def measure(segmenter, name: str, url: str, seconds: float, viewers: int = 0) -> dict:
+def watch(segmenter, url: str, seconds: float, viewers: int, turn_s: float = 5.0) -> dict:
+    """Frame rate with and without viewers of one running pipeline, in turns, so long with them as without: ratio is the
+    median over pairs of turns, for a machine's speed drifts from minute to minute.
+    """
+    from zeroseg.live.server import Server
+    from zeroseg.live.sources import open_source
+
+    pipeline = _pipeline(open_source(url, pace=True, loop=True), segmenter)
+    server = Server(segmenter, pipeline, "127.0.0.1", 0).start()
+    pipeline.start()
+    rates, pictures, watched_s = {False: [], True: []}, 0, 0.0
+    time.sleep(1.0)
+    for _ in range(max(3, round(seconds / turn_s))):
+        for seen in (False, True):
+            watching = [_Viewer(server.port) for _ in range(viewers if seen else 0)]
+            time.sleep(0.5)  # until those who came, or went, no longer count
+            start_s, before = time.perf_counter(), pipeline.figures.frames
+            shown = sum(viewer.pictures for viewer in watching)
+            time.sleep(turn_s)
+            elapsed_s = time.perf_counter() - start_s
+            rates[seen].append((pipeline.figures.frames - before) / elapsed_s)
+            pictures += sum(viewer.pictures for viewer in watching) - shown
+            watched_s += elapsed_s * seen
+            for viewer in watching:
+                viewer.close()
+            time.sleep(0.5)
+    server.stop()
+    pipeline.stop()
+    pipeline.join(30)
+    pipeline.close()
+    ratios = [on / off for off, on in zip(rates[False], rates[True], strict=True)]
+    return {"ratio": round(statistics.median(ratios), 3), "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
+            "fps_without": round(statistics.median(rates[False]), 2),
+            "fps_with": round(statistics.median(rates[True]), 2), "turns": len(ratios), "turn_s": turn_s,
+            "pictures_per_viewer_s": round(pictures / watched_s / viewers, 2)}
+
+
+def measure(segmenter, name: str, url: str, seconds: float) -> dict:
     """Run one source for so long; the first second is not counted. cpu: processor seconds per second, 1 = a core."""
     from zeroseg.live.server import Server
     from zeroseg.live.sources import open_source
@@ -110,7 +149,6 @@ def measure(segmenter, name: str, url: str, seconds: float, viewers: int = 0) ->
     pipeline.figures.add = add
     load = os.getloadavg()[0]
     pipeline.start()
-    watching = [_Viewer(server.port) for _ in range(viewers)]
     time.sleep(1.0)
     start_s, start_cpu, start_dropped = time.perf_counter(), time.process_time(), pipeline.dropped
     while time.perf_counter() - start_s < seconds and not pipeline.finished.is_set():
@@ -118,8 +156,6 @@ def measure(segmenter, name: str, url: str, seconds: float, viewers: int = 0) ->
         memory.append((time.perf_counter() - start_s, rss_mib()))
     end_s, cpu_s = time.perf_counter(), time.process_time() - start_cpu
     dropped = pipeline.dropped - start_dropped
-    for viewer in watching:
-        viewer.close()
     server.stop()
     pipeline.stop()
     pipeline.join(30)
@@ -133,8 +169,6 @@ def measure(segmenter, name: str, url: str, seconds: float, viewers: int = 0) ->
     for quantile in (50, 95, 99):
         row[f"p{quantile}_ms"] = round(counted[min(len(counted) - 1, len(counted) * quantile // 100)], 1)
     row["stages_ms"] = {stage: round(statistics.median(ms), 2) for stage, ms in stages.items()}
-    if watching:
-        row["pictures_per_viewer_s"] = round(sum(v.pictures for v in watching) / len(watching) / (end_s - start_s), 2)
     return row
 
 
