@@ -43,7 +43,8 @@ EXTRAS["dev"] = sorted({*EXTRAS["train"], *EXTRAS["export"], *EXTRAS["supervisio
                         *EXTRAS["ray"], *EXTRAS["openvino"],
                         "httpx2", "playwright", "schemathesis",
                         "pytest", "pytest-xdist", "ruff", "cmake",
-                        "opencv-python-headless", "transformers", "torchmetrics", "pycocotools", "scipy"})
+                        "opencv-python-headless", "transformers", "torchmetrics", "pycocotools", "scipy",
+                        "webdataset"})
 
 
 @functools.cache

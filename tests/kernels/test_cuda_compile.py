@@ -85,7 +85,8 @@ def test_registers_and_spills_are_read_from_ptxas():
 
 def test_it_compiles_what_cmake_does():
     assert cuda_compile.capabilities() == ["75", "80", "86", "87", "89", "90", "100", "110", "120"]
-    assert {path.name for path in cuda_compile.sources()} == {path.name for path in (ROOT / "kernels").rglob("*.cu")}
+    library = {path for path in (ROOT / "kernels").rglob("*.cu") if path.parent.name != "tensorrt"}  # a library apart
+    assert {*cuda_compile.sources()} == library
     assert all(path.is_file() for path in cuda_compile.sources())
 
 
