@@ -35,7 +35,7 @@ from zeroseg.live.rest import LABELS_MAX, WAITING_MAX, Photos, hex_color, photo_
 from zeroseg.segmenter import Segmenter
 
 __all__ = ["Server", "check_exposure", "make_app"]
-PICTURES_PER_S = 240  # to all viewers together; one viewer gets every frame up to this rate
+PICTURES_PER_S = 150  # to all viewers together; one viewer gets every frame up to this rate
 STATES_PER_S = 8
 _QUIET_S = 2.0  # without news, how often a viewer is told so (and found out to be gone)
 
