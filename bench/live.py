@@ -52,8 +52,10 @@ def main(model, labels, threads, seconds, full, sizes, viewers, plot):
       python bench/live.py --threads 2 --seconds 20
     """
     from zeroseg.cli import user_errors
+    from zeroseg.live.memory import limit_arenas
     from zeroseg.segmenter import Segmenter
 
+    limit_arenas()  # as the commands do
     seconds = FULL_S if full else seconds
     with user_errors(), tempfile.TemporaryDirectory() as folder:
         segmenter = Segmenter.load(model, threads=threads).set_labels([word.strip() for word in labels.split(",")])

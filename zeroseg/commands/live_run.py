@@ -16,6 +16,7 @@ from zeroseg.errors import ZerosegError
 from zeroseg.live.adjust import Adjustment
 from zeroseg.live.frame import Source
 from zeroseg.live.kinds import kind_of
+from zeroseg.live.memory import limit_arenas
 from zeroseg.live.pictures import PICTURES_PER_S
 from zeroseg.live.pipeline import Pipeline
 from zeroseg.live.sinks import JsonLines, PictureFiles, Sink, VideoFile, Window, has_display
@@ -60,6 +61,7 @@ class LiveOptions:
 
 def run_live(sources: list[str], options: LiveOptions, started: float) -> None:
     """Run one source to its end, or to Ctrl-C. started: perf_counter at the command's start."""
+    limit_arenas()
     if options.serve:
         from zeroseg.live.server import check_exposure
 
