@@ -1,5 +1,6 @@
 """Where the inference server's files are: in the wheel nvidia-pytriton, of which nothing is imported."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -35,7 +36,9 @@ def find_server(folder: Path) -> ServerFiles:
                                + ", ".join(sorted(path.name for path in stub.parents[1].iterdir())))
     libraries = [root.parents[1] / "nvidia_pytriton.libs", sysconfig.get_config_var("LIBDIR")]
     environment = {"LD_LIBRARY_PATH": ":".join(str(path) for path in libraries if path),
-                   "PYTHONPATH": ":".join(python_path())}
+                   "PYTHONPATH": ":".join(python_path()),
+                   # an isolated stub takes the packages of the first python3 it finds
+                   "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"}
     _check_stub(stub, environment, version)
     python = folder / "python"
     python.mkdir(parents=True)
