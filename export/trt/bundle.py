@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import zeroseg
-from zeroseg.artifact import read_artifact
+from zeroseg.artifact import Sidecar, read_artifact
 from zeroseg.commands.words import model_pack
 from zeroseg.dense.spec import default_output, is_dense_name
 from zeroseg.errors import ZerosegError
@@ -23,7 +23,7 @@ from zeroseg.export.trt.builder import BuildOptions
 from zeroseg.export.trt.command import prepare
 from zeroseg.export.trt.device import DESCRIPTION, EXPECTED, record
 from zeroseg.export.trt.kernels import compile_kernels
-from zeroseg.export.trt.serving import PLAN, write_repository
+from zeroseg.export.trt.serving import PLAN, SERVE, write_repositories
 from zeroseg.runtime.base import Runner, open_runner
 
 LIMIT_MB = 5  # what a bundle may weigh beyond its model
@@ -48,8 +48,7 @@ TARGETS = {
     "jetson-orin-nano": Target((87,), 12, "JetPack 6.2 (TensorRT 10.3, CUDA 12.6); if the build runs out of memory, "
                                           "make the bundle again with --workspace-mib 256"),
     "jetson-thor": Target((110,), 13, "JetPack 7 (CUDA 13)"),
-    "datacenter": Target((80, 86, 89, 90, 100, 120), 13, "TensorRT 10.3 to 11; the engine is also put into triton/, a "
-                                                         "model repository for the Triton Inference Server", True),
+    "datacenter": Target((80, 86, 89, 90, 100, 120), 13, "TensorRT 10.3 to 11", True),
 }
 
 README = """# {model} for {target}
@@ -60,12 +59,29 @@ For {notes}. On the machine that made this folder, then on the device:
 2. `ssh DEVICE`, and there `cd {folder}`
 3. `python3 -m pip install numpy pillow click tqdm "cuda-bindings=={cuda}.*"`  (or `pycuda` instead of the last)
 4. `./build.sh`  makes {stem}.engine and {stem}.engine.json and compares the engine with the model
-5. `./infer.sh PHOTO --labels labels.npz`
+{fifth}
 
 An engine that gives other masks than the model is not kept. `./build.sh --check` compares again later.
 {words}
 {kernels}
 {serving}"""
+INFER_IT = "5. `./infer.sh PHOTO --labels labels.npz`"
+SERVE_IT = "5. `./serve.sh tensorrt`  in the Triton Inference Server's container; or `./serve.sh onnx`, without step 4"
+SERVING = """
+`./infer.sh PHOTO --labels labels.npz` runs the engine on one photo, without a server.
+
+`serve.sh` listens at 127.0.0.1 (HTTP 8000, gRPC 8001) and asks nobody who they are; `HOST=0.0.0.0 ./serve.sh tensorrt`
+lets the network in. More options go to tritonserver. """
+SERVED_PHOTOS = """Both variants have the same models:
+
+- `zeroseg`: `photo` (bytes of a file) uint8, `label_embeddings` (N, D) float32, optionally `threshold` (1,) float32 ->
+  `label_map` (H, W) int16, -1 for background; `confidence` (H, W), `segment_labels` (K,), `scores` (N,)
+- `zeroseg_network`, its middle: photos of many clients, with labels of their own, share its runs
+- `zeroseg_model`: the network as it is, image and label embeddings in, segment maps and scores out
+"""
+SERVED_NETWORK = """This network has no segments: the server runs it alone
+(`zeroseg_model`); windows are cut and joined by who asks.
+"""
 BUILD = """#!/bin/sh
 # Build the engine on this device; needs its TensorRT.
 cd "$(dirname "$0")" && PYTHONPATH=python exec "${PYTHON:-python3}" -m zeroseg.export.trt.device . "$@"
@@ -107,14 +123,17 @@ def make_bundle(model: Path | str, out: Path, target_name: str, labels: str | No
         kernels = "" if artifact.sidecar.dense else _kernels(target, folder, report)
         _code(folder / "python" / "zeroseg")
         if target.served:
-            write_repository(folder, artifact.sidecar, options)
-        for name, text in (("build.sh", BUILD), ("infer.sh", INFER.replace("STEM", stem))):
+            write_repositories(folder, onnx, artifact.sidecar, options)
+        scripts = {"build.sh": BUILD, "infer.sh": INFER.replace("STEM", stem)} | ({"serve.sh": SERVE} if target.served
+                                                                                  else {})
+        for name, text in scripts.items():
             (folder / name).write_text(text, encoding="utf-8", newline="\n")
             (folder / name).chmod(0o755)
         words = OTHER_WORDS if artifact.sidecar.dense else _words(folder, onnx)
         (folder / "README.md").write_text(README.format(
             model=artifact.sidecar.name, target=target_name, notes=target.notes, folder=out.name, cuda=target.cuda,
-            stem=stem, words=words, kernels=kernels, serving=_serving(target)).rstrip() + "\n", encoding="utf-8")
+            stem=stem, words=words, kernels=kernels, fifth=SERVE_IT if target.served else INFER_IT,
+            serving=_serving(target, artifact.sidecar)).rstrip() + "\n", encoding="utf-8")
         _describe(folder, onnx.name, target_name, photos, options, [PLAN] if target.served else [])
         extra = extra_mb(folder, onnx)
         if extra > LIMIT_MB:
@@ -130,7 +149,7 @@ def make_bundle(model: Path | str, out: Path, target_name: str, labels: str | No
 
 def extra_mb(folder: Path, onnx: Path) -> float:
     """What the folder weighs beyond its model, in MB."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     return (sum(path.stat().st_size for path in files) - onnx.stat().st_size) / 1e6
 
 
@@ -215,8 +234,10 @@ def _words(folder: Path, onnx: Path) -> str:
     return OTHER_WORDS
 
 
-def _serving(target: Target) -> str:
-    return ("`tritonserver --model-repository triton` serves it once build.sh has run.\n" if target.served else "")
+def _serving(target: Target, sidecar: Sidecar) -> str:
+    if not target.served:
+        return ""
+    return SERVING + (SERVED_NETWORK if sidecar.dense else SERVED_PHOTOS)
 
 
 def _describe(folder: Path, onnx: str, target: str, photos: list[str], options: BuildOptions, served_as: list[str]):

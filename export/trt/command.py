@@ -18,8 +18,8 @@ def trt_options(command):
                      help=f"Make a folder that builds the engine on a device: {', '.join(TARGET_NAMES)}."),
         click.option("--labels", metavar="WORDS|FILE", help="For --bundle: the words of its label pack, as a comma "
                      "list, or a labels.npz.  [default: twelve everyday words]"),
-        click.option("--max-batch", type=click.IntRange(1), default=1, show_default=True, metavar="N",
-                     help="Most photos an engine takes at once."),
+        click.option("--max-batch", type=click.IntRange(1), metavar="N",
+                     help="Most photos an engine takes at once.  [default: 1; datacenter: 8]"),
         click.option("--max-labels", type=click.IntRange(1), default=1200, show_default=True, metavar="N",
                      help="Most labels an engine takes."),
         click.option("--workspace-mib", type=click.IntRange(1), default=1024, show_default=True, metavar="MIB",
@@ -41,9 +41,11 @@ def run(model: Path | str, out: Path | None, trt: dict, export: dict, half_weigh
     """trt: the values of NAMES; export: those of ExportOptions. Raises ZerosegError in one line."""
     from zeroseg.errors import ZerosegError
     from zeroseg.export.trt.builder import BuildOptions
+    from zeroseg.export.trt.serving import MAX_BATCH
 
     target, labels = trt["bundle"], trt["labels"]
-    options = BuildOptions(**{name: trt[name] for name in NAMES[2:]})
+    many = MAX_BATCH if target == "datacenter" else 1
+    options = BuildOptions(**{name: trt[name] for name in NAMES[2:]} | {"max_batch": trt["max_batch"] or many})
     if export["precision"] == "auto":
         raise ZerosegError("--precision auto: measures ONNX Runtime on this machine, which says nothing about "
                            "TensorRT; give fp32, fp16 or int8")

@@ -50,6 +50,17 @@ def test_each_request_gets_its_own_answer(seed):
             np.testing.assert_allclose(answer[name], value, atol=1e-6)
 
 
+def test_label_sets_beyond_what_the_network_takes_are_run_apart():
+    rng = np.random.default_rng(1)
+    asked = [request(rng, labels=count) for count in (4, 5, 3, 11, 2)]
+    asked.insert(1, Request(asked[1].image, asked[0].label_embeddings))  # labels seen already do not count again
+    counts = []
+    answers = run_joined(lambda feed: counts.append(len(feed["label_embeddings"])) or network(feed), asked, DIM, 9)
+    assert counts == [4 + 5, 3, 11, 2]  # 11 are for the network to refuse
+    for one, answer in zip(asked, answers, strict=True):
+        np.testing.assert_allclose(answer["segment_scores"], alone(one)["segment_scores"], atol=1e-6)
+
+
 def test_bad_request_harms_no_other():
     rng = np.random.default_rng(0)
     good, other = request(rng), request(rng, labels=2)

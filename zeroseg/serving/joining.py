@@ -19,21 +19,40 @@ class Request(NamedTuple):
     label_embeddings: np.ndarray
 
 
-def run_joined(run: Callable[[dict], dict], requests: Sequence[Request], dim: int) -> list[dict | str]:
+def run_joined(run: Callable[[dict], dict], requests: Sequence[Request], dim: int,
+               max_labels: int | None = None) -> list[dict | str]:
     """Per request, in order: its outputs as from a run of its own, or the line that says why there are none.
 
-    run  a Runner's run: image (B, 3, H, W), label_embeddings (N, D) -> segment_maps, segment_scores, image_scores.
-    dim  D, numbers of an embedding.
+    run         a Runner's run: image (B, 3, H, W), label_embeddings (N, D) -> segment_maps, segment_scores,
+                image_scores.
+    dim         D, numbers of an embedding.
+    max_labels  most labels that run takes; requests that have more between them are run apart.
     """
     answers: list[dict | str | None] = [problem_of(request, dim) for request in requests]
     groups: dict[tuple[int, ...], list[int]] = {}
     for index, request in enumerate(requests):
         if answers[index] is None:
             groups.setdefault(request.image.shape[2:], []).append(index)
-    for indices in groups.values():
-        for index, answer in zip(indices, _run_group(run, [requests[i] for i in indices]), strict=True):
-            answers[index] = answer
+    for group in groups.values():
+        for indices in _split(requests, group, max_labels):
+            for index, answer in zip(indices, _run_group(run, [requests[i] for i in indices]), strict=True):
+                answers[index] = answer
     return answers
+
+
+def _split(requests: Sequence[Request], group: list[int], max_labels: int | None) -> list[list[int]]:
+    """The group in order, cut where its label sets would exceed max_labels; a set that several share counts once."""
+    if max_labels is None:
+        return [group]
+    parts, sets = [], {}
+    for index in group:
+        mine = {labels.tobytes(): len(labels) for labels in requests[index].label_embeddings}
+        if not parts or sum((sets | mine).values()) > max_labels:
+            parts.append([])
+            sets = {}
+        parts[-1].append(index)
+        sets |= mine
+    return parts
 
 
 def problem_of(request: Request, dim: int) -> str | None:

@@ -6,7 +6,8 @@
     zeroseg_decode      segment maps and scores -> label map of the photo's size
 
 Requests with other sizes and other label sets share a batch: zeroseg_network takes them ragged and joins them
-(zeroseg/serving/joining.py).
+(zeroseg/serving/joining.py). It runs the network itself, or asks zeroseg_model, which one of the server's own back ends
+runs.
 """
 
 import json
@@ -16,10 +17,17 @@ from pathlib import Path
 from zeroseg.artifact import Sidecar
 
 ENSEMBLE, PREPROCESS, NETWORK, DECODE = "zeroseg", "zeroseg_preprocess", "zeroseg_network", "zeroseg_decode"
+MODEL = "zeroseg_model"
 RAGGED = "allow_ragged_batch: true"
 MODEL_PY = '''"""{what}: the work is zeroseg's own."""
 
-from zeroseg.serving.steps import {step} as TritonPythonModel  # noqa: F401
+import os
+import sys
+
+# some of the server's Python processes run isolated: they do not read PYTHONPATH
+sys.path.extend(path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path)
+
+from zeroseg.serving.steps import {step} as TritonPythonModel  # noqa: E402, F401
 '''
 
 
@@ -39,7 +47,7 @@ class Batching:
 def write_repository(folder: Path, sidecar: dict | Sidecar, batching: Batching, network: dict[str, str]) -> None:
     """Write the repository into the new folder.
 
-    network  what zeroseg_network is told: model_file, backend, threads.
+    network  what zeroseg_network is told: model_file, backend, threads; or served_model and max_labels.
     """
     document = sidecar if isinstance(sidecar, dict) else sidecar_document(sidecar)
     for name, (step, config) in _steps(document, batching, network).items():
@@ -105,6 +113,23 @@ def sidecar_document(sidecar: Sidecar) -> dict:
     document = {field.name: getattr(sidecar, field.name) for field in fields(sidecar) if field.name != "dense"}
     document["input"] = {field.name: getattr(sidecar.input, field.name) for field in fields(sidecar.input)}
     return {"format": 1, **document}
+
+
+def native_config(document: dict, platform: str, instance_group: str, *more: str, about: dict[str, str]) -> str:
+    """config.pbtxt of zeroseg_model: a network's file as an export writes it, in the server's back end for it.
+
+    max_batch_size is 0: label_embeddings has no batch axis, so the server must not add or join any.
+    """
+    dim = document["embedding_dim"]
+    outputs = [("image_scores", "FP32", "-1, -1")]
+    if document.get("dense") is None:
+        segments = document["segments"]
+        outputs = [("segment_maps", "FP32", f"-1, {segments}, -1, -1"),
+                   ("segment_scores", "FP32", f"-1, {segments}, -1"), *outputs]
+    else:
+        outputs = [("place_scores", "FP32", "-1, -1, -1, -1"), *outputs]
+    return _model(MODEL, [("image", "FP32", "-1, 3, -1, -1"), ("label_embeddings", "FP32", f"-1, {dim}")], outputs,
+                  f'platform: "{platform}"', f"instance_group [ {{ {instance_group} }} ]", *more, *_parameters(about))
 
 
 def _model(name: str, inputs, outputs, kind: str, *more: str, max_batch: int = 0) -> str:

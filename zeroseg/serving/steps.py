@@ -15,7 +15,7 @@ from zeroseg.image import network_size
 from zeroseg.kernels._threads import set_threads
 from zeroseg.kernels.mask_decode import mask_decode
 from zeroseg.kernels.preprocess import preprocess
-from zeroseg.runtime.base import open_runner
+from zeroseg.runtime.base import OUTPUTS, Runner, TensorSpec, open_runner
 from zeroseg.serving.joining import Request, run_joined
 from zeroseg.serving.photo_bytes import decode_photo
 
@@ -89,14 +89,49 @@ class Decode(_Step):
 class Network(_Step):
     """image (b, 3, h, w), label_embeddings (b, N, D) -> maps and scores. The requests of one batch are run together.
 
-    Its parameters in config.pbtxt: model_file, backend, threads.
+    Its parameters in config.pbtxt: model_file, backend, threads; or served_model, the name of a model of this server
+    that is asked instead, and max_labels, the most it takes.
     """
 
     def initialize(self, args: dict) -> None:
         super().initialize(args)
+        if "served_model" in self.parameters:
+            self.run = ModelRunner(self.server, self.parameters["served_model"], self.sidecar.embedding_dim).run
+            self.max_labels = int(self.parameters["max_labels"])
+            return
         artifact = read_artifact(self.parameters["model_file"], self.parameters["backend"])
         self.run = open_runner(artifact, int(self.parameters["threads"])).run
+        self.max_labels = None
 
     def execute(self, requests) -> list:
         asked = [Request(*(self._input(request, name) for name in Request._fields)) for request in requests]
-        return [self._respond(answer) for answer in run_joined(self.run, asked, self.sidecar.embedding_dim)]
+        answers = run_joined(self.run, asked, self.sidecar.embedding_dim, self.max_labels)
+        return [self._respond(answer) for answer in answers]
+
+
+class ModelRunner(Runner):
+    """Another model of the same server, with the inputs and outputs of an exported network, asked by business logic
+    scripting; its answer comes to the host.
+    """
+
+    backend = "triton"
+
+    def __init__(self, server, model: str, dim: int):
+        self._server, self._model, self._dim = server, model, dim
+
+    def inputs(self):
+        return {"image": TensorSpec(("B", 3, "H", "W"), "float32"),
+                "label_embeddings": TensorSpec(("N", self._dim), "float32")}
+
+    def _run(self, feed):
+        server = self._server
+        tensors = [server.Tensor(name, np.ascontiguousarray(array)) for name, array in feed.items()]
+        try:
+            answer = server.InferenceRequest(
+                model_name=self._model, requested_output_names=list(OUTPUTS), inputs=tensors,
+                preferred_memory=server.PreferredMemory(server.TRITONSERVER_MEMORY_CPU, 0)).exec()
+        except server.TritonModelException as error:
+            raise ZerosegError(f"{self._model}: {error}") from error
+        if answer.has_error():
+            raise ZerosegError(f"{self._model}: {answer.error().message()}")
+        return {name: server.get_output_tensor_by_name(answer, name).as_numpy() for name in OUTPUTS}

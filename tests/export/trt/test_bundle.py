@@ -12,9 +12,13 @@ from click.testing import CliRunner
 
 from tests.export.trt.fake_machine import FakeMachine
 from tests.export.trt.fake_tensorrt import VERSIONS
+from zeroseg.errors import ZerosegError
 from zeroseg.export.trt import bundle
+from zeroseg.export.trt.device import describe
+from zeroseg.export.trt.serving import VARIANTS as VARIANTS_SERVED
 from zeroseg.words import LabelPack
 
+onnx = pytest.importorskip("onnx")
 run = pytest.importorskip("zeroseg.export.run")
 pytest.importorskip("zeroseg.export.gate")
 
@@ -64,7 +68,8 @@ def test_bundle_is_whole_and_small(make, network, target):
     readme = (out / "README.md").read_text()
     assert [f"\n{number}. `" in readme for number in range(1, 7)] == [True] * 5 + [False]
     assert os.access(out / "build.sh", os.X_OK) and ("triton" in present) == (target == "datacenter")
-    assert not [path for path in out.rglob("*") if path.suffix in (".so", ".pyc", ".onnx") and path.parent != out]
+    assert not [path for path in out.rglob("*") if path.suffix in (".so", ".pyc", ".onnx") and path.parent != out
+                and not path.is_symlink()]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -78,8 +83,9 @@ def test_device_builds_checks_and_runs_it(make, install, version):
     assert done.exit_code == 0, done.output
     assert "same label on 100.000 % of pixels" in done.output and "H200, TensorRT" in done.output
     assert trt.record.profiles[0]["label_embeddings"][2] == [30, 16]
+    assert trt.record.profiles[0]["image"][2][0] == 8
     assert (out / "timing.cache").is_file()
-    assert (out / "triton/zeroseg/1/model.plan").read_bytes() == (out / "net.engine").read_bytes()
+    assert (out / "triton/tensorrt/zeroseg_model/1/model.plan").read_bytes() == (out / "net.engine").read_bytes()
     photo = next((out / "check").glob("*.jpg"))
     result = Segmenter.load(out / "net.engine").set_labels(out / "labels.npz").segment(photo)
     assert result.labels == ["a", "b", "c"] and result.label_map.shape == result.image.shape[:2]
@@ -125,17 +131,54 @@ def test_script_runs_on_the_bundles_own_code(make, tmp_path):
     assert done.stderr.startswith("Error: building an engine needs TensorRT") and done.stderr.count("\n") == 1
 
 
-def test_triton_reads_the_model_repository(make):
+@pytest.mark.parametrize("variant", VARIANTS_SERVED)
+def test_triton_reads_the_model_repository(make, variant):
     service = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="needs tritonclient[grpc]")
     from google.protobuf import text_format
 
-    config = text_format.Parse((make("datacenter") / "triton/zeroseg/config.pbtxt").read_text(), service.ModelConfig())
-    assert (config.name, config.platform, config.max_batch_size) == ("zeroseg", "tensorrt_plan", 0)
-    assert {entry.name: list(entry.dims) for entry in config.input} == {
-        "image": [-1, 3, -1, -1], "label_embeddings": [-1, 16]}
-    assert {entry.name: list(entry.dims) for entry in config.output} == {
-        "segment_maps": [-1, 8, -1, -1], "segment_scores": [-1, 8, -1], "image_scores": [-1, -1]}
-    assert {entry.data_type for entry in (*config.input, *config.output)} == {service.TYPE_FP32}
+    out = make("datacenter", "--max-labels", 30, "--max-batch", 3)
+    configs = {path.parent.name: text_format.Parse(path.read_text(), service.ModelConfig())
+               for path in (out / "triton" / variant).glob("*/config.pbtxt")}
+    assert {name: config.name for name, config in configs.items()} == {
+        name: name for name in ("zeroseg", "zeroseg_preprocess", "zeroseg_network", "zeroseg_decode", "zeroseg_model")}
+    model, network = configs["zeroseg_model"], configs["zeroseg_network"]
+    platform = {"onnx": "onnxruntime_onnx", "tensorrt": "tensorrt_plan"}[variant]
+    assert (model.platform, model.max_batch_size, network.max_batch_size) == (platform, 0, 3)
+    assert {name: value.string_value for name, value in network.parameters.items()} == {
+        "served_model": "zeroseg_model", "max_labels": "30"}
+    # as the file itself says
+    graph = onnx.load(out / "net.onnx").graph
+    for told, real in ((model.input, graph.input), (model.output, graph.output)):
+        assert {entry.name: list(entry.dims) for entry in told} == {
+            value.name: [dim.dim_value or -1 for dim in value.type.tensor_type.shape.dim] for value in real}
+        assert {entry.data_type for entry in told} == {service.TYPE_FP32}
+        assert {value.type.tensor_type.elem_type for value in real} == {onnx.TensorProto.FLOAT}
+
+
+def test_repositories_share_the_bundles_network(make):
+    """One file, linked: the bundle stays small, and a link that is copied as a file is still the one that is listed."""
+    out = make("datacenter")
+    link = out / "triton/onnx/zeroseg_model/1/model.onnx"
+    assert link.is_symlink() and link.resolve() == (out / "net.onnx").resolve()
+    copy = out.parent / "copied"
+    shutil.copytree(out, copy)  # follows links, as scp does
+    assert describe(copy)["onnx"] == "net.onnx" and not (copy / link.relative_to(out)).is_symlink()
+    (copy / link.relative_to(out)).write_bytes(b"cut off")
+    with pytest.raises(ZerosegError, match="not the bundle's"):
+        describe(copy)
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
+@pytest.mark.parametrize("words, line", [
+    ([], "expected onnx or tensorrt, got none"), (["plan"], "expected onnx or tensorrt, got plan"),
+    (["tensorrt"], "model.plan is not there yet; ./build.sh makes it"),
+    (["onnx"], "tritonserver is not on this machine")])
+def test_serving_says_what_is_missing(make, tmp_path, words, line):
+    for tool in ("sh", "dirname"):
+        (tmp_path / tool).symlink_to(shutil.which(tool))
+    done = subprocess.run(["sh", make("datacenter") / "serve.sh", *words], capture_output=True, text=True,
+                          env={"PATH": str(tmp_path)})
+    assert done.returncode != 0 and line in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("version", ["10.3.0", "11.4.0.106"])

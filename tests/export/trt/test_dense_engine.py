@@ -71,13 +71,16 @@ def test_bundle_of_a_dense_tower_builds_and_runs_on_its_device(traced, dense_nam
     done = invoke(dense_name, "--bundle", "datacenter", "--photo", dense_photo, "-o", out, "--labels", "cat,dog")
     assert done.exit_code == 0, done.output
     [name] = [path.name for path in out.glob("*.onnx")]
-    assert name == "zeroseg-tiny-export.onnx" and "place_scores" in (out / "triton/zeroseg/config.pbtxt").read_text()
+    assert name == "zeroseg-tiny-export.onnx"
+    assert "place_scores" in (out / "triton/onnx/zeroseg_model/config.pbtxt").read_text()
     assert LabelPack.load(out / "labels.npz").names == ["cat", "dog"] and not (out / "kernels").exists()
-    assert "Other words: make a labels.npz" in (out / "README.md").read_text()
+    readme = (out / "README.md").read_text()
+    assert "Other words: make a labels.npz" in readme and "the server runs it alone" in readme
+    assert {path.name for path in (out / "triton/onnx").iterdir()} == {"zeroseg_model"}
     trt = install(FakeMachine("H200", (9, 0)), "11.4.0.106")
     done = CliRunner().invoke(device, [str(out)])
     assert done.exit_code == 0 and "same label on 100.000 % of pixels" in done.output, done.output
-    assert trt.record.profiles[0]["image"][2] == [1, 3, 64, 64]
+    assert trt.record.profiles[0]["image"][2] == [8, 3, 64, 64]
     engine = out / "zeroseg-tiny-export.engine"
     assert json.loads(engine.with_name(f"{engine.name}.json").read_text())["dense"]["window"] == 64
     got = Segmenter.load(engine).set_labels(out / "labels.npz").segment(dense_photo)

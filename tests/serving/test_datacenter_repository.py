@@ -1,0 +1,181 @@
+"""A datacenter bundle's model repository in the real Triton Inference Server.
+
+The wheel of the server has no ONNX Runtime and no TensorRT back end, so zeroseg_model alone runs in the Python back end
+here: a stand-in of ten lines with the config.pbtxt of the bundle, less its platform. All else is the bundle's.
+"""
+
+import os
+import re
+import socket
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pytriton", reason="the extra triton (nvidia-pytriton) is not installed")
+http = pytest.importorskip("tritonclient.http", reason="the extra triton (tritonclient) is not installed")
+pytest.importorskip("onnx")
+
+from click.testing import CliRunner  # noqa: E402
+
+import zeroseg  # noqa: E402
+from zeroseg.export.cli import main as export  # noqa: E402
+from zeroseg.segmenter import Segmenter  # noqa: E402
+from zeroseg.serving.server_files import find_server  # noqa: E402
+
+BUNDLED = Path(zeroseg.__file__).parent / "bundled" / "tiny.onnx"
+PHOTOS = sorted((Path(__file__).resolve().parents[2] / "export" / "photos").glob("*.jpg"))
+SETS = [["cat", "rug"], ["person", "space suit", "flag", "rocket"], ["coffee"]]
+ALL = -1.0
+MAX_LABELS = 6
+START_S = 60
+STAND_IN = """
+import onnxruntime, numpy as np, triton_python_backend_utils as server
+class TritonPythonModel:
+    def initialize(self, args):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(f"{args['model_repository']}/1/model.onnx", options)
+    def execute(self, requests):
+        return [self.answer({name: server.get_input_tensor_by_name(request, name).as_numpy()
+                             for name in ("image", "label_embeddings")}) for request in requests]
+    def answer(self, feed):
+        if feed["label_embeddings"].shape[0] > MAX_LABELS:
+            return server.InferenceResponse(error=server.TritonError("more labels than the engine takes"))
+        names = [output.name for output in self.session.get_outputs()]
+        return server.InferenceResponse(output_tensors=[
+            server.Tensor(name, value) for name, value in zip(names, self.session.run(names, feed))])
+""".replace("MAX_LABELS", str(MAX_LABELS))
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory):
+    """HTTP port of tritonserver, started by the bundle's serve.sh on the repository triton/onnx."""
+    folder = tmp_path_factory.mktemp("datacenter")
+    bundle = folder / "bundle"
+    done = CliRunner().invoke(export, [str(BUNDLED), "--bundle", "datacenter", "-o", str(bundle), "--max-labels",
+                                       str(MAX_LABELS), "--labels", "cat,dog"])
+    assert done.exit_code == 0, done.output
+    model = bundle / "triton/onnx/zeroseg_model"
+    config = (model / "config.pbtxt").read_text()
+    assert config.count('platform: "onnxruntime_onnx"') == 1
+    (model / "config.pbtxt").write_text(config.replace('platform: "onnxruntime_onnx"', 'backend: "python"'))
+    (model / "1/model.py").write_text(STAND_IN)
+    files = find_server(folder / "backends")
+    ports = [free_port() for _ in range(2)]
+    packages = ":".join(path for path in files.environment["PYTHONPATH"].split(":") if "site-packages" in path)
+    log = open(folder / "log.txt", "wb")
+    process = subprocess.Popen(
+        ["sh", bundle / "serve.sh", "onnx", "--backend-directory", files.backends, "--http-port", str(ports[0]),
+         "--grpc-port", str(ports[1]), "--allow-metrics=false", "--pinned-memory-pool-byte-size=0",
+         f"--backend-config=python,shm-region-prefix-name=bundle_{os.getpid()}_"],
+        stdout=log, stderr=log, env={**os.environ, **files.environment, "PYTHONPATH": packages,
+                                     "PATH": f"{files.environment['PATH']}:{files.program.parent}"})
+    try:
+        with http.InferenceServerClient(f"127.0.0.1:{ports[0]}") as client:
+            wait_for(client, process, folder / "log.txt")
+        yield ports[0]
+    finally:
+        process.terminate()
+        process.wait(30)
+        log.close()
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def wait_for(client, process, log):
+    end_s = time.monotonic() + START_S
+    while True:
+        try:
+            if client.is_server_ready():
+                return
+        except OSError:
+            pass
+        assert process.poll() is None and time.monotonic() < end_s, log.read_text()[-3000:]
+        time.sleep(0.1)
+
+
+def ask(port, photo, labels, outputs=("label_map", "scores")):
+    arrays = {"photo": np.frombuffer(photo.read_bytes(), np.uint8), "label_embeddings": labels,
+              "threshold": np.float32([ALL])}
+    tensors = [http.InferInput(name, array.shape, {"uint8": "UINT8", "float32": "FP32"}[str(array.dtype)])
+               for name, array in arrays.items()]
+    for tensor, array in zip(tensors, arrays.values()):
+        tensor.set_data_from_numpy(array)
+    with http.InferenceServerClient(f"127.0.0.1:{port}", network_timeout=60) as client:
+        answer = client.infer("zeroseg", tensors)
+        return {name: answer.as_numpy(name) for name in outputs}
+
+
+def executions(port, model):
+    with http.InferenceServerClient(f"127.0.0.1:{port}") as client:
+        [stats] = client.get_inference_statistics(model)["model_stats"]
+    return stats["execution_count"], stats["inference_count"]
+
+
+def test_many_clients_get_the_masks_of_the_segmenter(port):
+    """Twelve requests with three label sets at once: runs are shared, masks are not, and no run has too many labels."""
+    segmenter = Segmenter.load(threads=1)
+    cases = [(path, index) for index in range(len(SETS)) for path in PHOTOS[:4]]
+    vectors = [segmenter.set_labels(words).pack.vectors for words in SETS]
+    with ThreadPoolExecutor(len(cases)) as pool:
+        answers = list(pool.map(lambda case: ask(port, case[0], vectors[case[1]]), cases))
+    runs, photos = executions(port, "zeroseg_network")
+    assert photos == len(cases) and runs < photos, "nothing was batched, so nothing was shown"
+    for (path, index), answer in zip(cases, answers):
+        expected = segmenter.set_labels(SETS[index]).segment(path, ALL)
+        np.testing.assert_allclose(answer["scores"], expected.scores, atol=1e-5)
+        assert answer["label_map"].dtype == np.int16
+        assert (answer["label_map"] == expected.label_map).mean() > 0.9999
+
+
+def test_what_the_network_says_reaches_the_client(port):
+    vectors, _, _ = zeroseg.embed_labels([*SETS[0], *SETS[1], *SETS[2]])
+    assert len(vectors) > MAX_LABELS
+    with pytest.raises(http.InferenceServerException, match="zeroseg_model: .*more labels than the engine takes"):
+        ask(port, PHOTOS[0], vectors)
+
+
+def test_network_alone_answers_as_the_file(port):
+    rng = np.random.default_rng(0)
+    feed = {"image": rng.normal(size=(2, 3, 64, 96)).astype(np.float32),
+            "label_embeddings": zeroseg.embed_labels(["cat", "dog"])[0]}
+    tensors = [http.InferInput(name, array.shape, "FP32") for name, array in feed.items()]
+    for tensor, array in zip(tensors, feed.values()):
+        tensor.set_data_from_numpy(array)
+    with http.InferenceServerClient(f"127.0.0.1:{port}") as client:
+        answer = client.infer("zeroseg_model", tensors)
+    for name, value in Segmenter.load(threads=1).runner.run(feed).items():
+        np.testing.assert_allclose(answer.as_numpy(name), value, atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["onnx", "tensorrt"])
+def test_server_protobuf_reads_every_config(variant, tmp_path):
+    text_format = pytest.importorskip("google.protobuf.text_format")
+    from tritonclient.grpc import model_config_pb2, service_pb2
+
+    from zeroseg.artifact import read_artifact
+    from zeroseg.export.trt.builder import BuildOptions
+    from zeroseg.export.trt.serving import write_repositories
+
+    message = getattr(model_config_pb2, "ModelConfig", None) or service_pb2.ModelConfig
+    write_repositories(tmp_path, BUNDLED, read_artifact(BUNDLED).sidecar, BuildOptions(max_batch=5, max_labels=40))
+    configs = {path.parent.name: text_format.Parse(path.read_text(), message())
+               for path in (tmp_path / "triton" / variant).glob("*/config.pbtxt")}
+    assert all(config.name == name for name, config in configs.items()) and len(configs) == 5
+    model, network = configs["zeroseg_model"], configs["zeroseg_network"]
+    assert model.platform == {"onnx": "onnxruntime_onnx", "tensorrt": "tensorrt_plan"}[variant]
+    assert model.max_batch_size == 0 and network.max_batch_size == 5
+    assert network.parameters["served_model"].string_value in configs
+    steps = configs["zeroseg"].ensemble_scheduling.step
+    assert [step.model_name for step in steps] == ["zeroseg_preprocess", "zeroseg_network", "zeroseg_decode"]
+    for step in steps:  # every tensor of a step is one of its model's
+        assert set(step.input_map) <= {tensor.name for tensor in configs[step.model_name].input}
+        assert set(step.output_map) <= {tensor.name for tensor in configs[step.model_name].output}
+    assert re.search(r"KIND_(AUTO|GPU)", (tmp_path / "triton" / variant / "zeroseg_model/config.pbtxt").read_text())
