@@ -1,6 +1,7 @@
 """The commands as a user meets them: what they print, write and refuse, and that nothing ends in a traceback."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -200,3 +201,15 @@ def test_a_reader_that_stops_reading_is_no_error(workplace):
     done = subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"],
                           capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists() or len(os.sched_getaffinity(0)) < 2,
+                    reason="needs Linux and two cores")
+@pytest.mark.parametrize("first, threads", [("import zeroseg.cli", 1), ("", None)])
+def test_commands_leave_the_cores_to_the_network(first, threads):
+    """OpenBLAS's own threads would spin beside the network after each product of words and names."""
+    code = f"{first}\nimport numpy, os; print(len(os.listdir('/proc/self/task')))"
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    count = int(subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True,
+                               check=True).stdout)
+    assert count == threads if threads else count > 1

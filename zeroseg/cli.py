@@ -13,6 +13,10 @@ import click
 from zeroseg import __version__
 from zeroseg.errors import ZerosegError
 
+# before NumPy is imported: after a product of words and names, OpenBLAS's other threads spin for a tenth of a second on
+# the cores that the network needs next
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # name -> where the command is, and the one line `zeroseg --help` shows for it (so that help imports none of them)
 COMMANDS = {
     "infer": ("zeroseg.commands.infer:infer", "Segment photos by words."),

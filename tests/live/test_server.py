@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import socket
 import struct
 import time
 import zlib
@@ -27,6 +28,7 @@ testclient = pytest.importorskip("starlette.testclient")
 
 from zeroseg.live.board import Board  # noqa: E402 (only where FastAPI is)
 from zeroseg.live.guard import UPLOAD_LIMIT_BYTES, check_exposure  # noqa: E402
+from zeroseg.live.rest import Photos  # noqa: E402
 from zeroseg.live.server import Server, make_app  # noqa: E402
 
 
@@ -293,10 +295,21 @@ def test_port_in_use_is_one_line(color_segmenter):
     server.stop()
 
 
+def test_answers_are_sent_at_once(color_segmenter):
+    """Nagle's algorithm would hold an answer's body for 40 ms, until the client has acknowledged its head."""
+    server = Server(color_segmenter, None, "127.0.0.1", 0)
+    with socket.create_connection(("127.0.0.1", server.port)), server._socket.accept()[0] as accepted:
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    server.stop()
+
+
+def test_words_are_embedded_once(color_segmenter, color_words):
+    photos = Photos(color_segmenter)
+    assert photos.pack("rose, sea") is photos.pack(["rose", "sea"]) is not photos.pack("sea, rose")
+
+
 def test_viewers_get_moving_pictures_and_slow_ones_do_not_block(color_segmenter):
     """Over real sockets: one viewer reads, one never reads, one vanishes; the pipeline does not notice."""
-    import socket
-
     segmenter = Segmenter(color_segmenter.runner, color_segmenter.sidecar).set_labels(color_pack())
     pipeline = Pipeline(open_source("test://?size=640x384&fps=40"), segmenter, alpha=0.0)
     server = Server(segmenter, pipeline, "127.0.0.1", 0).start()

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import math
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 from fastapi import HTTPException
 
@@ -32,6 +33,7 @@ class Photos:
         self._pool = ThreadPoolExecutor(at_once, "zeroseg-photos")
         self._waiting, self._waiting_max = 0, waiting
         self.requests = 0
+        self._embedded = lru_cache(maxsize=16)(self._embed)  # clients ask for the same words photo after photo
 
     async def segment(self, data: bytes, pack: LabelPack, threshold: float | None) -> Segmentation:
         """Decode and segment; HTTPException with one line where that cannot be."""
@@ -62,10 +64,13 @@ class Photos:
             raise HTTPException(422, f"labels: expected 1 to {LABELS_MAX} words of at most {LABEL_LENGTH_MAX} letters, "
                                      "separated by commas")
         try:
-            segmenter = Segmenter(self._segmenter.runner, self._segmenter.sidecar)
-            return segmenter.set_labels(names, text=self._text).pack
+            return self._embedded(tuple(names))
         except (ZerosegError, ValueError) as error:
             raise HTTPException(422, f"labels: {error}") from error
+
+    def _embed(self, names: tuple[str, ...]) -> LabelPack:
+        segmenter = Segmenter(self._segmenter.runner, self._segmenter.sidecar)
+        return segmenter.set_labels(list(names), text=self._text).pack
 
 
 def read_picture(data: bytes, pixel_limit: int):

@@ -282,6 +282,8 @@ class Server:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             self._socket = socket.create_server((host, port), family=family)
+            # connections inherit it; asyncio sets it only where the listening socket names its protocol
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except (OSError, OverflowError) as error:
             raise ZerosegError(f"cannot listen at {host}:{port} ({getattr(error, 'strerror', None) or error}); "
                                "choose another --host or --port") from error
