@@ -288,7 +288,7 @@ def draw_plot(rows: list[dict], path: Path) -> None:
         axes.set_xlabel("clients")
         axes.set_ylabel(what)
     wait.set_yscale("log")
-    speed.legend(fontsize="small")
+    figure.legend(*speed.get_legend_handles_labels(), loc="outside upper center", ncols=len(names), fontsize="small")
     figure.savefig(path)
 
 
