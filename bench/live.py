@@ -72,7 +72,8 @@ def main(model, labels, threads, seconds, full, sizes, viewers, plot):
                 audiences.append({"size": size, "viewers": viewers, **watched})
                 click.echo(f"  {size} with {viewers} viewers {watched['ratio']:.0%} of the frame rate without "
                            f"({watched['fps_with']:.1f} of {watched['fps_without']:.1f} a second), each gets "
-                           f"{watched['pictures_per_viewer_s']:.1f} pictures a second")
+                           f"{watched['pictures_per_viewer_s']:.1f} pictures a second; {watched['rss_mib']:.0f} MiB, "
+                           f"{watched['growth_mib_per_min']:+.2f} a minute")
         recovery_s = {}
         for kind in ("mjpeg", "rtsp"):
             recovery_s[kind] = round(recovery(segmenter, kind), 3)
@@ -103,7 +104,7 @@ def watch(segmenter, url: str, seconds: float, viewers: int, turn_s: float = 5.0
     pipeline = _pipeline(open_source(url, pace=True, loop=True), segmenter)
     server = Server(segmenter, pipeline, "127.0.0.1", 0).start()
     pipeline.start()
-    rates, pictures, watched_s = {False: [], True: []}, 0, 0.0
+    rates, pictures, watched_s, memory = {False: [], True: []}, 0, 0.0, []
     time.sleep(1.0)
     for _ in range(max(3, round(seconds / turn_s))):
         for seen in (False, True):
@@ -116,6 +117,8 @@ def watch(segmenter, url: str, seconds: float, viewers: int, turn_s: float = 5.0
             rates[seen].append((pipeline.figures.frames - before) / elapsed_s)
             pictures += sum(viewer.pictures for viewer in watching) - shown
             watched_s += elapsed_s * seen
+            if seen:
+                memory.append((time.perf_counter(), rss_mib()))
             for viewer in watching:
                 viewer.close()
             time.sleep(0.5)
@@ -127,7 +130,8 @@ def watch(segmenter, url: str, seconds: float, viewers: int, turn_s: float = 5.0
     return {"ratio": round(statistics.median(ratios), 3), "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
             "fps_without": round(statistics.median(rates[False]), 2),
             "fps_with": round(statistics.median(rates[True]), 2), "turns": len(ratios), "turn_s": turn_s,
-            "pictures_per_viewer_s": round(pictures / watched_s / viewers, 2)}
+            "pictures_per_viewer_s": round(pictures / watched_s / viewers, 2), "rss_mib": round(memory[-1][1], 1),
+            "growth_mib_per_min": round(60 * slope(memory[len(memory) // 3:]), 3)}
 
 
 def measure(segmenter, name: str, url: str, seconds: float) -> dict:
@@ -259,7 +263,7 @@ def rss_mib() -> float:
 
 def slope(points: list[tuple[float, float]]) -> float:
     """Least-squares slope of (x, y)."""
-    if len(points) < 3:
+    if len(points) < 2:
         return 0.0
     mean_x, mean_y = (statistics.fmean(axis) for axis in zip(*points))
     return sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)

@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -140,6 +141,20 @@ def test_what_the_network_says_reaches_the_client(port):
     assert len(vectors) > MAX_LABELS
     with pytest.raises(http.InferenceServerException, match="zeroseg_model: .*more labels than the engine takes"):
         ask(port, PHOTOS[0], vectors)
+
+
+def test_bundle_brings_the_code_that_the_server_runs(tmp_path):
+    """Its python folder holds all of zeroseg that a model.py imports: found there, not in what is installed here."""
+    bundle = tmp_path / "bundle"
+    done = CliRunner().invoke(export, [str(BUNDLED), "--bundle", "datacenter", "-o", str(bundle), "--labels", "cat"])
+    assert done.exit_code == 0, done.output
+    code = ("import runpy, sys, zeroseg; "
+            "print(zeroseg.__file__, *(runpy.run_path(path)['TritonPythonModel'].__module__ for path in sys.argv[1:]))")
+    paths = sorted(bundle.glob("triton/onnx/*/1/model.py"))
+    found = subprocess.run([sys.executable, "-c", code, *paths], cwd=tmp_path, capture_output=True, text=True,
+                           env={**os.environ, "PYTHONPATH": str(bundle / "python")})
+    assert found.stdout.split() == [str(bundle / "python/zeroseg/__init__.py"), *["zeroseg.serving.steps"] * len(paths)]
+    assert len(paths) == 3
 
 
 def test_network_alone_answers_as_the_file(port):

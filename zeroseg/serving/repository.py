@@ -25,7 +25,7 @@ import os
 import sys
 
 # some of the server's Python processes run isolated: they do not read PYTHONPATH
-sys.path.extend(path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path)
+sys.path[1:1] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path]
 
 from zeroseg.serving.steps import {step} as TritonPythonModel  # noqa: E402, F401
 '''
