@@ -33,8 +33,9 @@ EXTRAS = {
     "annotate": ["pyarrow"],
     "ray": ["ray[data]", "pyarrow"],
     "live": ["av>=14.4"],
-    # zeroseg-serve --engine triton, and a client for its tests; wants protobuf < 7 and numpy < 2: see docs/serving.md
-    "triton": ["nvidia-pytriton; platform_system == 'Linux' and platform_machine == 'x86_64'",
+    # zeroseg-serve --engine triton, and a client for its tests; wants protobuf < 7: see docs/serving.md. Before 0.7 the
+    # server's wheel did not say that it reads nothing from NumPy 2, so a resolver takes an older one beside NumPy 2
+    "triton": ["nvidia-pytriton>=0.7; platform_system == 'Linux' and platform_machine == 'x86_64'",
                "tritonclient[http,grpc]", "fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.18"],
     "serve": ["av>=14.4", "fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.18"],
 }

@@ -1,11 +1,15 @@
 """zeroseg-serve --engine triton: what it says where it cannot serve."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 from click.testing import CliRunner
 
 pytest.importorskip("fastapi")
 
 from zeroseg.commands.serve import serve  # noqa: E402
+from zeroseg.errors import UnavailableError  # noqa: E402
 
 
 @pytest.mark.parametrize("options, line", [
@@ -29,3 +33,19 @@ def test_missing_server_is_named(monkeypatch, tmp_path):
     assert done.exit_code == 1
     assert done.output.strip() == ("Error: --engine triton needs the Triton Inference Server, which is not installed: "
                                    "pip install 'zeroseg[triton]' (Linux x86-64, glibc 2.35 or newer)")
+
+
+def test_numpy_that_the_server_would_read_nothing_from_is_refused(monkeypatch, tmp_path):
+    """With NumPy 2 every array reached the server's Python processes empty, and the answers were wrong."""
+    from zeroseg.serving import server_files
+
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    root = tmp_path / "pytriton" / "tritonserver"
+    for file in ("bin/tritonserver", f"python_backend_stubs/{version}/triton_python_backend_stub"):
+        (root / file).parent.mkdir(parents=True)
+        (root / file).touch()
+    monkeypatch.setattr(server_files, "find_spec",
+                        lambda name: SimpleNamespace(origin=str(tmp_path / "pytriton" / "__init__.py")))
+    monkeypatch.setattr(server_files.np, "__version__", "2.4.6")
+    with pytest.raises(UnavailableError, match=r"needs NumPy below 2, found 2\.4\.6: pip install"):
+        server_files.find_server(tmp_path / "backends")

@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 import zeroseg
 from zeroseg.errors import UnavailableError
 
@@ -39,6 +41,9 @@ def find_server(folder: Path) -> ServerFiles:
                    "PYTHONPATH": ":".join(python_path()),
                    # an isolated stub takes the packages of the first python3 it finds
                    "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"}
+    if int(np.__version__.split(".")[0]) > 1:  # its compiled module then hands over empty arrays, without a word
+        raise UnavailableError("--engine triton: the server's Python back end needs NumPy below 2, found "
+                               f"{np.__version__}: {INSTALL} in a virtual environment of its own")
     _check_stub(stub, environment, version)
     python = folder / "python"
     python.mkdir(parents=True)
