@@ -1,8 +1,6 @@
 """What zeroseg-infer does once its options are parsed."""
 
-import glob
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -13,16 +11,13 @@ import click
 from tqdm import tqdm
 
 from zeroseg import drawing
+from zeroseg.commands.photo_files import CONTACT_NAME, find_photos, plan_outputs, save_atomically
 from zeroseg.errors import ZerosegError
-from zeroseg.image import SUFFIXES
 from zeroseg.kernels import _native
 from zeroseg.kernels._dispatch import last_impl
 from zeroseg.segmenter import Segmentation, Segmenter
 
-SUFFIX_OF = {"overlay": "_overlay.png", "labels": "_labels.png", "json": ".json"}
-CONTACT_NAME = "contact.png"
 CONTACT_PHOTOS = 400  # on one sheet: 20 x 20
-PNG_LEVEL = 1  # zlib's fastest: a third of the time and a third more room than level 6
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
     segmenter.set_labels(labels, text=options.text)
     for line in approximate_words(segmenter.pack):
         click.echo(line)
-    outputs = plan_outputs(photos, options)
+    outputs = plan_outputs(photos, options.out, options.save)
     options.out.mkdir(parents=True, exist_ok=True)
     sheet = []
     ready_ms = 1000 * (time.perf_counter() - started)
@@ -101,53 +96,6 @@ def parse_labels(text: str):
     return words
 
 
-def find_photos(sources: list[str]) -> tuple[list[Path], int]:
-    """The photos behind files, folders and globs, each once, in order; and how many sources gave none (reported)."""
-    photos, failed = {}, 0
-    for source in sources:
-        path = Path(source)
-        if path.is_dir():
-            found = photos_of_folder(path)
-            problem = f"{path}: no pictures in this folder"
-        elif not path.exists() and glob.has_magic(source):
-            found = sorted(Path(name) for name in glob.glob(source, recursive=True) if Path(name).is_file())
-            problem = f"{source}: no file fits this pattern"
-        else:
-            found, problem = [path], ""  # reading it says what is wrong with it
-        if not found:
-            failed += 1
-            click.echo(f"Error: {problem}", err=True)
-        photos |= {os.path.abspath(photo): photo for photo in found if os.path.abspath(photo) not in photos}
-    return list(photos.values()), failed
-
-
-def photos_of_folder(folder: Path) -> list[Path]:
-    """The pictures of a folder by suffix, without those that an earlier run wrote beside their photos."""
-    photos = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in SUFFIXES)
-    stems = {photo.stem for photo in photos}
-    ours = [SUFFIX_OF[kind].removesuffix(".png") for kind in ("overlay", "labels")]
-    return [photo for photo in photos if not any(
-        photo.stem.endswith(end) and photo.stem.removesuffix(end) in stems for end in ours)]
-
-
-def plan_outputs(photos: list[Path], options: InferOptions) -> dict[Path, dict[str, Path]]:
-    """Where each photo's results go: stems are numbered where two photos share one, and no input is overwritten."""
-    inputs = {os.path.realpath(photo) for photo in photos}
-    taken: set[str] = set()
-    outputs = {}
-    for photo in photos:
-        stem, number = photo.stem, 1
-        while stem in taken:
-            number += 1
-            stem = f"{photo.stem}-{number}"
-        taken.add(stem)
-        outputs[photo] = {kind: options.out / f"{stem}{SUFFIX_OF[kind]}" for kind in options.save if kind in SUFFIX_OF}
-    for path in [*(path for files in outputs.values() for path in files.values()), options.out / CONTACT_NAME]:
-        if os.path.realpath(path) in inputs:
-            raise ZerosegError(f"{path}: is one of the photos and would be overwritten; choose another --out")
-    return outputs
-
-
 def approximate_words(pack) -> Iterator[str]:
     """A line for every label that was not known by heart."""
     for name, mark, nearest in zip(pack.names, pack.marks, pack.nearest, strict=True):
@@ -177,16 +125,6 @@ def write_results(result: Segmentation, photo: Path, files: dict[str, Path], opt
         partial.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
         partial.replace(files["json"])
     return 1000 * (time.perf_counter() - start)
-
-
-def save_atomically(path: Path, picture) -> None:
-    """Write a PNG so that it is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        picture.save(partial, format="PNG", compress_level=PNG_LEVEL)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def report(photo: Path, result: Segmentation, write_ms: float, files: dict[str, Path]) -> list[str]:
