@@ -119,10 +119,23 @@ def test_bad_input_ends_in_one_line(run, monkeypatch, arguments, message):
     assert done.output.strip().splitlines()[-1].startswith("Error: ")
 
 
-def test_video_that_is_read_is_not_overwritten(run, clip):
-    before = clip.read_bytes()
-    done = run("clip.mp4", "--save", "clip.mp4")
-    assert done.exit_code == 1 and "would be overwritten" in done.output and clip.read_bytes() == before
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["clip.mp4", "--save", "clip.mp4"], "clip.mp4: is read and would be overwritten; choose another --save"),
+    (["clip.mp4", "--jsonl", "clip.mp4"], "clip.mp4: is read and would be overwritten; choose another --jsonl"),
+    (["clip.mp4", "--jsonl", "link.mp4"], "link.mp4: is read and would be overwritten; choose another --jsonl"),
+    (["clip.mp4", "--jsonl", "labels.npz"], "labels.npz: is read and would be overwritten"),
+    (["clip.mp4", "--save", "out.mp4", "--jsonl", "./out.mp4"], "is to be the video and the JSON lines"),
+    (["album", "--jsonl", "album/000000_labels.png"], "album/000000_labels.png: is read and would be overwritten"),
+    (["album/*.png", "--save", "labels", "--out", "album", "--jsonl", "-"], "might be overwritten"),
+])
+def test_no_file_that_is_read_or_written_is_overwritten(run, clip, arguments, message):
+    Path("link.mp4").symlink_to(clip)
+    Path("album").mkdir()
+    Image.new("RGB", (64, 48)).save("album/000000_labels.png")
+    before = {path: path.read_bytes() for path in Path().rglob("*.*")}
+    done = run(*arguments)
+    assert done.exit_code == 1 and message in done.output
+    assert {path: path.read_bytes() for path in Path().rglob("*.*")} == before
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT of another process is a POSIX call")

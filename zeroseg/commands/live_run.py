@@ -1,5 +1,7 @@
 """What zeroseg-infer and zeroseg-serve do with a camera, a video or a stream once their options are parsed."""
 
+import os
+import re
 import signal
 import sys
 import threading
@@ -20,7 +22,7 @@ from zeroseg.live.memory import limit_arenas
 from zeroseg.live.pictures import PICTURES_PER_S
 from zeroseg.live.pipeline import Pipeline
 from zeroseg.live.sinks import JsonLines, PictureFiles, Sink, VideoFile, Window, has_display
-from zeroseg.live.sources import open_source
+from zeroseg.live.sources import open_source, picture_paths
 from zeroseg.segmenter import Segmenter
 
 
@@ -157,9 +159,27 @@ def _video_path(sources: list[str], source: Source, options: LiveOptions) -> Pat
     video = options.video
     if video is None and not source.live and not (options.save or options.jsonl or options.serve or options.headless):
         video = options.out / f"{Path(source.name.rstrip('/')).stem or 'pictures'}_overlay.mp4"
-    if video is not None and any(Path(text).exists() and video.exists() and video.samefile(text) for text in sources):
-        raise ZerosegError(f"{video}: is the video that is read and would be overwritten; choose another --save")
+    _overwrite_nothing(sources, video, options)
     return video
+
+
+def _overwrite_nothing(sources: list[str], video: Path | None, options: LiveOptions) -> None:
+    """Raise where a file to write is one of those that are read, or where two are one."""
+    inputs = [Path(text) for text in (*sources, options.text, options.model or "")]
+    if options.labels.startswith("@") or options.labels.endswith(".npz"):
+        inputs.append(Path(options.labels.removeprefix("@")))
+    if all(kind_of(text) == "pictures" for text in sources):
+        inputs += picture_paths(sources)
+    jsonl = Path(options.jsonl) if options.jsonl and options.jsonl != "-" else None
+    for option, path in (("--save", video), ("--jsonl", jsonl)):
+        if path is not None and any(read.is_file() and path.is_file() and path.samefile(read) for read in inputs):
+            raise ZerosegError(f"{path}: is read and would be overwritten; choose another {option}")
+    if video is not None and jsonl is not None and os.path.realpath(video) == os.path.realpath(jsonl):
+        raise ZerosegError(f"{jsonl}: is to be the video and the JSON lines; choose another --jsonl")
+    for kind in options.save:
+        if taken := next((path for path in inputs if re.fullmatch(rf"\d{{6,}}_{kind}\.png", path.name)
+                          and os.path.realpath(path.parent) == os.path.realpath(options.out)), None):
+            raise ZerosegError(f"{taken}: is read and might be overwritten; choose another --out")
 
 
 def make_sinks(source: Source, options: LiveOptions, video: Path | None) -> list[Sink]:
