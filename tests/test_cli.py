@@ -113,10 +113,54 @@ def test_inputs_are_never_overwritten(run):
 
 
 def test_second_run_on_a_folder_leaves_its_own_results_out(run):
-    assert run(".", "--out", ".").exit_code == 0
-    done = run(".", "--out", ".")
+    Path("album").mkdir()
+    for name in ("photo.jpg", "photo.tif"):  # the second's results are called photo-2
+        Image.new("RGB", (40, 40), "blue").save(f"album/{name}")
+    arguments = ("album", "--out", "album", "--save", "overlay,labels,json,contact")
+    assert run(*arguments).exit_code == 0
+    first = written("album")
+    assert len(first) == 2 + 2 * 3 + 1
+    done = run(*arguments)
+    assert done.exit_code == 0 and "2 photos" in done.output, done.output
+    assert written("album") == first
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("photo.json", b'{"shapes": [], "imagePath": "photo.png"}'),
+    ("photo.json", b"[1, 2]"),
+    ("photo.json", b"no JSON"),
+    ("photo_overlay.png", None),
+    ("photo_labels.png", None),
+    ("contact.png", b""),
+])
+def test_a_file_that_zeroseg_did_not_write_is_kept(run, name, content):
+    """An annotation tool's JSON, a mask drawn by hand: they have the names of results, and are not ours to lose."""
+    Path("mine").mkdir()
+    mine = Path("mine", name)
+    mine.write_bytes(Path("photo.png").read_bytes() if content is None else content)
+    before = mine.read_bytes()
+    done = run("photo.png", "--out", "mine", "--save", "overlay,labels,json,contact")
+    assert done.exit_code == 1
+    assert f"Error: {mine}: is not zeroseg's and would be overwritten; choose another --out" in done.output
+    assert written("mine") == [name] and mine.read_bytes() == before
+
+
+def test_a_picture_with_the_name_of_a_result_is_a_photo(run):
+    Path("album").mkdir()
+    for name in ("photo.jpg", "photo_overlay.png"):
+        Image.new("RGB", (40, 40), "red").save(f"album/{name}")
+    assert run("album", "--save", "json").exit_code == 0
+    assert written() == ["photo.json", "photo_overlay.json"]
+
+
+def test_results_are_replaced_by_a_second_run(run):
+    assert run("photo.png", "--save", "overlay,labels,json,contact").exit_code == 0
+    before = {name: Path("zeroseg-out", name).read_bytes() for name in written()}
+    Image.new("RGB", (80, 60), "blue").save("photo.png")
+    done = run("photo.png", "--save", "overlay,labels,json,contact")
     assert done.exit_code == 0, done.output
-    assert written(".") == ["labels.npz", "photo.json", "photo.png", "photo_labels.png", "photo_overlay.png"]
+    assert list(before) == written()
+    assert all(Path("zeroseg-out", name).read_bytes() != content for name, content in before.items())
 
 
 @pytest.mark.parametrize(("text", "expected"), [

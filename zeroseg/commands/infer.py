@@ -49,7 +49,7 @@ class SaveList(click.ParamType):
               help="Segments whose best label scores below this are background.  [default: the model's own]")
 # What to write
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="zeroseg-out", show_default=True,
-              metavar="DIR", help="Folder for the results; made if needed.")
+              metavar="DIR", help="Folder for the results, made if needed; of files there it replaces only its own.")
 @click.option("--save", type=SaveList(), metavar="KINDS|VIDEO",
               help="overlay, labels (label-map PNG), json, contact (one sheet of all overlays); or a video file, such "
               f"as out.mp4.  [default: {PHOTO_KINDS}; of a video, a video]")

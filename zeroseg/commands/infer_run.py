@@ -1,6 +1,5 @@
 """What zeroseg-infer does once its options are parsed."""
 
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ import click
 from tqdm import tqdm
 
 from zeroseg import drawing
-from zeroseg.commands.photo_files import CONTACT_NAME, find_photos, plan_outputs, save_atomically
+from zeroseg.commands.photo_files import CONTACT_NAME, find_photos, plan_outputs, save_json, save_picture
 from zeroseg.errors import ZerosegError
 from zeroseg.kernels import _native
 from zeroseg.kernels._dispatch import last_impl
@@ -61,7 +60,7 @@ def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
                 bar.write("\n".join(report(photo, result, write_ms, outputs[photo])))
             bar.update()
     if "contact" in options.save and sheet:
-        save_atomically(options.out / CONTACT_NAME, drawing.contact_sheet(sheet))
+        save_picture(options.out / CONTACT_NAME, drawing.contact_sheet(sheet))
         click.echo(f"contact sheet of {len(sheet)}: {options.out / CONTACT_NAME}")
     if asked > 1:
         click.echo(f"{asked} inputs, {failed} failed" if failed else f"{asked} photos")
@@ -113,17 +112,14 @@ def write_results(result: Segmentation, photo: Path, files: dict[str, Path], opt
     if "overlay" in files or "contact" in options.save:
         overlay = result.overlay(options.alpha)
         if "overlay" in files:
-            save_atomically(files["overlay"], overlay)
+            save_picture(files["overlay"], overlay)
         if "contact" in options.save and len(sheet) < CONTACT_PHOTOS:
             overlay.thumbnail((drawing.CELL_PX, drawing.CELL_PX))
             sheet.append(overlay)
     if "labels" in files:
-        save_atomically(files["labels"], result.label_picture())
+        save_picture(files["labels"], result.label_picture())
     if "json" in files:
-        document = {"image": str(photo), **result.to_dict()}
-        partial = files["json"].with_name(f".{files['json'].name}.partial")
-        partial.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
-        partial.replace(files["json"])
+        save_json(files["json"], {"image": str(photo), **result.to_dict()})
     return 1000 * (time.perf_counter() - start)
 
 
