@@ -53,6 +53,15 @@ def pixels(page, selector):
     return np.asarray(Image.open(io.BytesIO(page.locator(selector).screenshot())).convert("RGB")).astype(int)
 
 
+def shown(page, selector, size):
+    """What stands on the screen in a picture's place, without the bars beside it, at (width, height) px."""
+    screen = Image.fromarray(pixels(page, selector).astype(np.uint8))
+    scale = min(screen.width / size[0], screen.height / size[1])
+    width, height = size[0] * scale, size[1] * scale
+    left, top = (screen.width - width) / 2, (screen.height - height) / 2
+    return np.asarray(screen.resize(size, box=(left, top, left + width, top + height))).astype(int)
+
+
 def legend(page):
     return page.locator("#legend tr td:nth-child(2)").all_inner_texts()
 
@@ -139,3 +148,31 @@ def wait_until(page, condition):
     while not condition():
         assert time.monotonic() < end, "it never came"
         page.wait_for_timeout(20)
+
+
+def test_what_changes_in_a_pause_is_seen_at_once(browser, served, monkeypatch):
+    """No picture is sent twice here: each must be on the screen though no other follows it."""
+    monkeypatch.setattr("zeroseg.live.server._QUIET_S", 3600.0)
+    server, pipeline = served
+    page = browser.new_page(viewport={"width": 1000, "height": 600})
+    page.goto(server.address)
+    page.locator("#legend tr").nth(2).wait_for(timeout=WAIT_MS)
+    page.click("#pause")
+    wait_until(page, lambda: pipeline.settings.paused)
+
+    def on_screen(page):
+        drawn = server.board.output.picture
+        return np.abs(shown(page, "#live", drawn.shape[1::-1]) - drawn).mean() < 4  # JPEG, and scaling by the browser
+
+    for alpha in (1.0, 0.0, 1.0):
+        number = server.board.number
+        pipeline.change(alpha=alpha)
+        wait_until(page, lambda: server.board.number > number)  # noqa: B023 (called here)
+        wait_until(page, lambda: on_screen(page))
+    plain = server.board.output.frame.image
+    assert np.abs(shown(page, "#live", plain.shape[1::-1]) - plain).mean() > 10  # the two are told apart
+    late = browser.new_page(viewport={"width": 1000, "height": 600})  # nothing moves when this viewer comes
+    late.goto(server.address)
+    wait_until(late, lambda: late.locator("#live").is_visible() and on_screen(late))
+    late.close()
+    page.close()

@@ -38,6 +38,7 @@ __all__ = ["Server", "check_exposure", "make_app"]
 PICTURES_PER_S = 150  # to all viewers together; one viewer gets every frame up to this rate
 STATES_PER_S = 8
 _QUIET_S = 2.0  # without news, how often a viewer is told so (and found out to be gone)
+_NEXT_PART = b"\r\n--frame\r\nContent-Type: image/jpeg\r\n\r\n"
 
 
 class Labels(BaseModel):
@@ -244,17 +245,20 @@ async def _events(state_text: _StateText):
 
 
 async def _pictures(board: Board):
-    """Multipart JPEG: every picture, or the newest of those that came while the viewer took the last."""
+    """Multipart JPEG: every picture, or the newest of those that came while the viewer took the last.
+
+    Chromium shows a part when it has read the head of the next one. So that goes out right behind each picture, and
+    without a length, which the next picture does not have yet.
+    """
     board.viewers += 1
-    seen, start = -1, time.monotonic()
+    seen, start = 0, time.monotonic()
     try:
-        yield b"--frame\r\n"
+        yield _NEXT_PART[2:]
         while True:
             number = await board.news(seen, _QUIET_S)
             jpeg = board.jpeg
             if jpeg:  # sent again without news: then a browser that is gone is noticed
-                yield (f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode() + jpeg
-                       + b"\r\n--frame\r\n")
+                yield jpeg + _NEXT_PART
                 seen = number
                 board.pictures_sent += 1
             start = max(start + board.viewers / PICTURES_PER_S, time.monotonic())
