@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from tests.color_model import SPACE, vectors
+from zeroseg.artifact import BUNDLED, DEFAULT_MODEL
 from zeroseg.cli import COMMANDS, main
 from zeroseg.commands.doctor import doctor
 from zeroseg.commands.infer import infer
@@ -189,6 +190,25 @@ def test_bad_options_end_in_one_line(run, arguments, labels, message):
     done = run(*arguments, labels=labels)
     assert done.exit_code in (1, 2) and message in done.output
     assert "Traceback" not in done.output and done.exception is None or isinstance(done.exception, SystemExit)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("command", [
+    ["infer", "photo.png", "--labels", "cat"], ["serve", "--labels", "cat"], ["eval", "."],
+    ["annotate", ".", "-o", "found", "--labels", "cat"],
+], ids=lambda command: command[0])
+def test_a_threshold_is_finite(command, value):
+    done = CliRunner().invoke(main, [*command, "--threshold", value])
+    assert done.exit_code == 2 and f"'--threshold': expected a finite number, got {value}" in done.output
+
+
+@pytest.mark.parametrize("command", ["infer", "serve", "annotate"])
+def test_help_tells_the_scale_of_scores_and_the_bundled_models_threshold(command):
+    text = " ".join(CliRunner().invoke(main, [command, "--help"]).output.split())
+    assert "scores lie between -1 and 1" in text
+    own = BUNDLED / f"{DEFAULT_MODEL}.json"
+    value = f", {json.loads(own.read_text())['threshold']} for {DEFAULT_MODEL}" if own.is_file() else ""
+    assert f"[default: the model's own{value}]" in text
 
 
 def test_missing_model_ends_in_one_line():

@@ -191,6 +191,17 @@ def test_segment_without_labels(color_model):
         Segmenter.load(color_model).segment(flag())
 
 
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf"), -float("inf"), "0.3", [0.3]])
+def test_a_threshold_that_is_no_number(segmenter, threshold):
+    with pytest.raises(ZerosegError) as error:
+        segmenter.segment(flag(), threshold=threshold)
+    assert str(error.value) == f"threshold: expected a finite number, got {threshold!r}"
+
+
+def test_a_threshold_of_numpy_is_a_number(segmenter):
+    assert segmenter.segment(flag(), threshold=np.float32(1.5)).threshold == 1.5
+
+
 def test_damaged_scores_are_named(segmenter, monkeypatch):
     output = segmenter.runner.run({"image": np.zeros((1, 3, 64, 64), np.float32), "label_embeddings": PACK.vectors})
     output["segment_scores"] = output["segment_scores"] * np.nan

@@ -33,7 +33,8 @@ class Segmentation:
     confidence      (H, W) float32 in [0, 1], how surely the pixel belongs to its segment (not how sure the label is).
     labels          the N names asked for.
     segment_labels  (K,) int16, the label of each segment, -1 for background.
-    segment_scores  (K, N) float32, every segment's score for every label; higher is better.
+    segment_scores  (K, N) float32 in [-1, 1], every segment's score for every label: a cosine, which the bundled model
+                    multiplies by how sure it is that the segment is a thing with a name. Higher is better.
     threshold       the score below which a segment became background.
     marks           per label "" (known by heart), "~" (approximate) or "?" (a guess); nearest, the known words it was
                     then placed near.

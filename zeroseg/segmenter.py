@@ -9,9 +9,11 @@ map is highest there after bilinear upsampling to the photo's size; each segment
 at least the threshold, else it is background.
 """
 
+import math
 import os
 import time
 from dataclasses import replace
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -106,11 +108,14 @@ class Segmenter:
         """Segment one picture: a path, a PIL image or an (H, W, 3) uint8 RGB array.
 
         threshold replaces the model's own: segments whose best label scores below it become background.
+        Raises ZerosegError for a picture that cannot be read or a threshold that is no finite number.
         """
         if self.pack is None:
             raise ZerosegError("no labels yet: call set_labels([...]) before segment()")
         pack = self.pack
         threshold = self.sidecar.threshold if threshold is None else threshold
+        if not isinstance(threshold, Real) or not math.isfinite(threshold):
+            raise ZerosegError(f"threshold: expected a finite number, got {threshold!r}")
         clock = [time.perf_counter()]
         photo = load_image(image)
         clock.append(time.perf_counter())

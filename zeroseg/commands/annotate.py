@@ -6,6 +6,7 @@ import click
 
 from zeroseg.artifact import BACKENDS
 from zeroseg.cli import Command
+from zeroseg.commands.threshold import threshold_option
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
@@ -16,8 +17,7 @@ from zeroseg.cli import Command
 @click.option("--labels", metavar="WORDS", help="Text file with one label a line, comma list, or labels.npz.")
 @click.option("--text", default="auto", show_default=True, metavar="NAME",
               help="What turns words into vectors: auto, words (the bundled table), open_clip or open_clip:FILE.")
-@click.option("--threshold", type=float, metavar="SCORE",
-              help="Segments whose best label scores below this are background.  [default: the model's own]")
+@threshold_option
 # What to write
 @click.option("--masks", is_flag=True, help="Also one label-map PNG a photo.")
 @click.option("--summary", is_flag=True, help="In the end print counts and areas per label and write contact.png; "

@@ -6,6 +6,7 @@ import click
 
 from zeroseg.artifact import BACKENDS
 from zeroseg.cli import Command
+from zeroseg.commands.threshold import Score
 
 DATASETS = ("folder", "voc", "voc20", "context", "context59", "coco-object", "coco-stuff", "ade20k", "cityscapes",
             "voc-dev")
@@ -39,7 +40,7 @@ PATH = click.Path(path_type=Path)
 # The protocol
 @click.option("--protocol", type=click.Choice(["deployment", "groupvit"]), default="deployment", show_default=True,
               help="What users run, or GroupViT's sliding windows.")
-@click.option("--threshold", type=float, metavar="SCORE", help="Below it is background.  "
+@click.option("--threshold", type=Score(), metavar="SCORE", help="Below it is background.  "
               "[default: the model's own; for groupvit the ZeroSeg paper's]")
 @click.option("--sweep", is_flag=True, help="Also measure other thresholds (optimistic: chosen on the test masks).")
 @click.option("--short-side", type=click.IntRange(1), metavar="PX", help="groupvit: photo's short side.")

@@ -8,6 +8,7 @@ import click
 from zeroseg.artifact import BACKENDS
 from zeroseg.cli import Command
 from zeroseg.commands.live_options import LOOK, NAMES, NETWORK, SERVER, SOURCE, VIDEO_FILES, options
+from zeroseg.commands.threshold import threshold_option
 
 KINDS = ("overlay", "labels", "json", "contact")
 PHOTO_KINDS = "overlay,labels,json"  # what photos get by default
@@ -45,8 +46,7 @@ class SaveList(click.ParamType):
 @click.option("--text", default="auto", show_default=True, metavar="NAME",
               help="What turns words into vectors: auto, words (the bundled table), open_clip, open_clip:FILE, or a "
               "labels.npz that holds them.")
-@click.option("--threshold", type=float, metavar="SCORE",
-              help="Segments whose best label scores below this are background.  [default: the model's own]")
+@threshold_option
 # What to write
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="zeroseg-out", show_default=True,
               metavar="DIR", help="Folder for the results, made if needed; of files there it replaces only its own.")

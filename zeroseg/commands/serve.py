@@ -4,6 +4,7 @@ import click
 
 from zeroseg.cli import Command
 from zeroseg.commands.live_options import LOOK, NAMES, NETWORK, SERVER, SOURCE, TRITON, options
+from zeroseg.commands.threshold import threshold_option
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
@@ -12,8 +13,7 @@ from zeroseg.commands.live_options import LOOK, NAMES, NETWORK, SERVER, SOURCE, 
               help="Words to begin with: comma list, @FILE with one label a line, or labels.npz.")
 @click.option("--text", default="auto", show_default=True, metavar="NAME",
               help="What turns words into vectors: auto, words (the bundled table), open_clip or open_clip:FILE.")
-@click.option("--threshold", type=float, metavar="SCORE",
-              help="Segments whose best label scores below this are background.  [default: the model's own]")
+@threshold_option
 @click.option("--alpha", type=click.FloatRange(0, 1), default=0.5, show_default=True, metavar="0..1",
               help="Strength of the colours over the picture.")
 @options(SERVER, SOURCE, LOOK)
