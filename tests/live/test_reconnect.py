@@ -30,6 +30,7 @@ def test_stream_is_killed_and_restored(kind):
     assert source.live
     numbers = [frame_number(source.read().image) for _ in range(5)]
     assert numbers == sorted(numbers) and len(set(numbers)) == 5
+    assert source.away is None
     server.kill()
     threading.Timer(1.0, server.restore).start()
     deadline = time.perf_counter() + 30

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.live.conftest import color_pack
+from zeroseg.bench.loopback import MjpegServer
 from zeroseg.errors import ZerosegError
 from zeroseg.live.frame import Frame
 from zeroseg.live.pattern import TestPattern, frame_number
@@ -196,6 +197,29 @@ def test_health_and_metrics(live_app):
     assert float(samples['zeroseg_stage_seconds_total{stage="network"}']) > 0
     assert all(re.fullmatch(r'[a-z_]+(\{[a-z]+="[^"]*"\})? [0-9.e+-]+', line)
                for line in text.splitlines() if not line.startswith("#"))
+
+
+def test_a_lost_source_is_reported_until_it_is_back(color_segmenter):
+    camera = MjpegServer(TestPattern("test://?size=160x96").picture, rate=25)
+    board = Board()
+    pipeline = Pipeline(open_source(camera.url), color_segmenter, [board])
+    with testclient.TestClient(make_app(color_segmenter, pipeline, board), base_url="http://127.0.0.1") as client:
+        def told():
+            return (client.get("/healthz").json()["status"], client.get("/state").json()["away"] is not None,
+                    re.search(r"^zeroseg_source_up (.*)$", client.get("/metrics").text, re.M)[1])
+
+        pipeline.start()
+        wait_until(lambda: board.number > 2)
+        assert told() == ("ok", False, "1")
+        camera.kill()
+        wait_until(lambda: told() == ("lost", True, "0"))
+        assert client.get("/healthz").json()["detail"] == client.get("/state").json()["away"] != ""
+        camera.restore()
+        wait_until(lambda: told() == ("ok", False, "1"))
+        pipeline.stop()
+        assert pipeline.join(10)
+        pipeline.close()
+    camera.kill()
 
 
 def test_words_and_settings_take_effect(live_app):

@@ -61,6 +61,10 @@ class Adjusted(Source):
     def lost(self) -> int:
         return self._source.lost
 
+    @property
+    def away(self) -> str | None:
+        return self._source.away
+
     def read(self) -> Frame | None:
         want = self._adjustment
         while want.max_frames is None or self._taken < want.max_frames:

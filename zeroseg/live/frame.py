@@ -41,6 +41,7 @@ class Source(ABC):
     frame_count  how many there will be, None where that is not known.
     rate         frames per second, None where that is not known.
     lost         frames of a live source that were gone before they could be read, as far as it can tell.
+    away         why a source that is opened again when it dies is away at the moment; None while it is there.
     """
 
     name: str = ""
@@ -49,6 +50,7 @@ class Source(ABC):
     rate: Fraction | None = None
     reconnects: int = 0
     lost: int = 0
+    away: str | None = None
 
     @abstractmethod
     def read(self) -> Frame | None:

@@ -22,6 +22,8 @@ def metrics_text(pipeline, board, photos) -> str:
         metric("frames_total", "counter", "Frames segmented and shown.", ("", figures.frames))
         metric("dropped_frames_total", "counter", "Frames of the source that were too late.", ("", pipeline.dropped))
         metric("reconnects_total", "counter", "Times the source was opened again.", ("", pipeline.source.reconnects))
+        metric("source_up", "gauge", "0 while a source that was lost has not come back.",
+               ("", int(pipeline.source.away is None)))
         metric("fps", "gauge", "Frames per second, over the last seconds.", ("", float(figures.fps())))
         metric("stage_seconds_total", "counter", "Time spent per stage.",
                *((f'{{stage="{stage}"}}', ms / 1000) for stage, ms in figures.stage_sums_ms.items()))

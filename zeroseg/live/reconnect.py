@@ -40,7 +40,9 @@ class Reconnecting(Source):
                 except ZerosegError as error:
                     frame, reason = None, str(error).removeprefix(f"{self.name}: ")
                 if frame is not None:
+                    self.away = None
                     return self._renumbered(frame)
+                self.away = reason
                 self._source.close()
                 self._source = None
                 if not self._stopped.is_set():

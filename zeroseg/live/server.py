@@ -105,8 +105,11 @@ def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, toke
             return JSONResponse({"status": "failed", "detail": str(pipeline.error)}, 503)
         if (detail := problem()) is not None:
             return JSONResponse({"status": "failed", "detail": detail}, 503)
-        return {"status": "ended" if pipeline is not None and pipeline.finished.is_set() else "ok",
-                "version": __version__}
+        if pipeline is not None and pipeline.finished.is_set():
+            return {"status": "ended", "version": __version__}
+        if pipeline is not None and (detail := pipeline.source.away) is not None:
+            return {"status": "lost", "detail": detail, "version": __version__}
+        return {"status": "ok", "version": __version__}
 
     @app.get("/metrics", summary="Figures for Prometheus", response_class=Response,
              responses={200: {"content": {"text/plain": {}}}, **_problems(401)})
@@ -205,7 +208,8 @@ def page_state(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, pa
         "source": pipeline.source.name, "threshold": settings.threshold, "alpha": settings.alpha,
         "paused": settings.paused, "fps": round(figures.fps(), 2), "latency_ms": [round(p50, 1), round(p95, 1)],
         "stages_ms": {stage: round(ms, 1) for stage, ms in figures.stages_ms().items()}, "frames": figures.frames,
-        "dropped": pipeline.dropped, "reconnects": pipeline.source.reconnects, "ended": pipeline.finished.is_set(),
+        "dropped": pipeline.dropped, "reconnects": pipeline.source.reconnects,
+        "away": pipeline.source.away, "ended": pipeline.finished.is_set(),
         "error": str(pipeline.error) if pipeline.error else None, "legend": [], "picture": board.number}
     if output is not None:
         result = output.result
