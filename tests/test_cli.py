@@ -66,6 +66,14 @@ def test_what_is_saved_can_be_chosen(run):
     assert written("found/here") == ["contact.png", "photo.json"]
 
 
+def test_the_legend_can_be_left_out(run):
+    assert run("photo.png", "--no-legend", "--save", "overlay").exit_code == 0
+    with Image.open("zeroseg-out/photo_overlay.png") as overlay:
+        assert overlay.size == (80, 60)
+    done = run("photo.png", "--figures")
+    assert done.exit_code == 2 and "--figures: only for cameras, videos and streams" in done.output
+
+
 def test_nothing_found_says_what_came_near(run):
     done = run("photo.png", "--threshold", "2")
     assert "nothing scored 2.000 or more; the best was rose with 1.000" in done.output and done.exit_code == 0

@@ -97,11 +97,11 @@ def infer(ctx, sources, save, **given):
     if not sources:
         raise click.UsageError("Missing argument 'SOURCE...': a picture, folder, video or address, or --camera 0")
     moving = any(kind_of(source) != "pictures" for source in sources)
-    photo_options = {name: given[name] for name in ("labels", "text", "threshold", "out", "alpha", "model", "backend",
-                                                    "threads", "short_side")}
+    photo_options = {name: given[name] for name in ("labels", "text", "threshold", "out", "alpha", "legend", "model",
+                                                    "backend", "threads", "short_side")}
     if not (moving or (save and save.video) or given["jsonl"] or given["serve"]):
         for name in (*NAMES["source"], *NAMES["look"], *NAMES["server"], "rle", "headless"):
-            if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            if name not in photo_options and ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
                 raise click.UsageError(f"--{name.replace('_', '-')}: only for cameras, videos and streams, or with "
                                        "--save VIDEO, --jsonl or --serve")
         kinds = save.kinds if save else tuple(PHOTO_KINDS.split(","))

@@ -29,6 +29,7 @@ class InferOptions:
     out: Path
     save: tuple[str, ...]
     alpha: float
+    legend: bool
     model: str | None
     backend: str
     threads: int | None
@@ -110,7 +111,7 @@ def write_results(result: Segmentation, photo: Path, files: dict[str, Path], opt
     """Write the files that were asked for, add to the contact sheet; return the milliseconds it took."""
     start = time.perf_counter()
     if "overlay" in files or "contact" in options.save:
-        overlay = result.overlay(options.alpha)
+        overlay = result.overlay(options.alpha, options.legend)
         if "overlay" in files:
             save_picture(files["overlay"], overlay)
         if "contact" in options.save and len(sheet) < CONTACT_PHOTOS:
