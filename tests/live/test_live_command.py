@@ -158,3 +158,44 @@ def test_interrupted_command_leaves_a_whole_video(tmp_path, color_model, number)
     assert process.returncode == 0, output
     times, _ = video_times(tmp_path / "out.mp4")
     assert len(times) == lines.read_text().count("\n") > 5 and "Traceback" not in output
+
+
+def test_ctrl_c_pressed_again_does_not_break_into_the_finishing(run, monkeypatch):
+    from zeroseg.live.sinks import JsonLines, VideoFile
+
+    write, mux = JsonLines.write, VideoFile._mux
+
+    def pressed_at_the_sixth_frame(sink, output):
+        write(sink, output)
+        if output.frame.index == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    def pressed_while_closing(sink, video):
+        if video is None:
+            signal.raise_signal(signal.SIGINT)
+        mux(sink, video)
+
+    monkeypatch.setattr(JsonLines, "write", pressed_at_the_sixth_frame)
+    monkeypatch.setattr(VideoFile, "_mux", pressed_while_closing)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    done = run("test://?size=160x96&live=0", "--save", "out.mp4", "--jsonl", "out.jsonl")
+    assert done.exit_code == 0, done.output
+    count = len(Path("out.jsonl").read_text().splitlines())
+    assert len(video_times("out.mp4")[0]) == count >= 6
+    assert done.output.count("finishing out.mp4") == 1 and f"wrote out.mp4: {count} frames" in done.output
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize(("target", "stdout", "named"), [
+    ("/dev/full", os.devnull, "/dev/full"), ("-", "/dev/full", "standard output")])
+def test_full_disk_in_mid_run_ends_in_one_line(tmp_path, target, stdout, named):
+    """In a process of its own, with the real model: one that ends while a thread is inside the network is aborted."""
+    command = [sys.executable, "-c", "from zeroseg.cli import infer; infer()", "test://?size=640x480&live=0",
+               "--labels", "cat", "--threads", "1", "--jsonl", target, "--headless", "--save", "out.mp4"]
+    with open(stdout, "w") as file:
+        done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=file,
+                              stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1] == f"Error: {named}: cannot be written (No space left on device)"
+    assert len(video_times(tmp_path / "out.mp4")[0]) >= 1

@@ -173,16 +173,16 @@ def wait_until(condition, seconds=10.0):
 def test_ctrl_c_finishes_the_file(tmp_path, color_segmenter):
     pipeline = Pipeline(open_source("test://?size=160x96&fps=50"), color_segmenter,
                         [VideoFile(tmp_path / "out.mp4", 50)])
-    calls = []
+    pressed = []
 
     def poll():
-        if pipeline.figures.frames > 5 and not calls:
-            calls.append("pressed")
+        if pipeline.figures.frames > 5 and len(pressed) < 2:
+            pressed.append(True)
             raise KeyboardInterrupt
 
-    lines = pipeline.run(poll, interval_s=0.02, interrupted=lambda: calls.append("said"))
+    lines = pipeline.run(poll, interval_s=0.02)
     times, _ = video_times(tmp_path / "out.mp4")
-    assert calls == ["pressed", "said"] and f"{len(times)} frames" in lines[0] and len(times) > 5
+    assert pressed and f"{len(times)} frames" in lines[0] and len(times) > 5
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
@@ -196,6 +196,47 @@ def test_failing_sink_ends_in_its_own_error_and_other_files_are_finished(tmp_pat
     with pytest.raises(ZerosegError, match="disk full"):
         Pipeline(open_source("test://?size=160x96&live=0"), color_segmenter, [video, Full()]).run()
     assert len(video_times(tmp_path / "out.mp4")[0]) == 6
+
+
+def test_failing_sink_waits_for_the_network_to_be_left(color_segmenter):
+    """A process that ended meanwhile would be aborted."""
+    from zeroseg.segmenter import Segmenter
+
+    class SlowRunner:
+        backend, inside = "slow", False
+
+        def inputs(self):
+            return color_segmenter.runner.inputs()
+
+        def run(self, feed):
+            self.inside = True
+            time.sleep(0.3)
+            output = color_segmenter.runner.run(feed)
+            self.inside = False
+            return output
+
+    class Fails(Sink):
+        def write(self, output):
+            raise OSError("full")
+
+        def close(self):
+            raise OSError("still full")
+
+    runner, kept = SlowRunner(), Kept()
+    segmenter = Segmenter(runner, color_segmenter.sidecar).set_labels(color_pack())
+    closed = []
+    kept.close = lambda: closed.append(True) or []
+    with pytest.raises(OSError, match="^full"):
+        Pipeline(open_source("test://?size=160x96&live=0"), segmenter, [Fails(), kept]).run()
+    assert not runner.inside and closed == [True]
+
+
+def test_picture_that_cannot_be_written_is_named(tmp_path, color_segmenter):
+    (tmp_path / "000002_labels.png").mkdir()
+    with pytest.raises(ZerosegError, match=r"000002_labels.png: cannot be written \("):
+        Pipeline(open_source("test://?size=160x96&frames=5&live=0"), color_segmenter,
+                 [PictureFiles(tmp_path, ("labels",))]).run()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"00000{i}_labels.png" for i in range(3)]
 
 
 def test_changing_size_is_scaled_to_the_first(tmp_path, color_segmenter):

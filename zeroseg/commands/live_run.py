@@ -6,6 +6,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,24 +88,25 @@ def run_live(sources: list[str], options: LiveOptions, started: float) -> None:
     except BaseException:
         source.close()
         raise
-    server = None
-    if options.serve:
-        from zeroseg.live.server import Server
+    with _asked_to_end() as asked:
+        server = None
+        if options.serve:
+            from zeroseg.live.server import Server
 
-        server = Server(segmenter, pipeline, options.host, options.port, options.token, text=options.text).start()
-        echo(f"page: {server.address}  (Ctrl-C ends)")
-    window = next((sink for sink in sinks if isinstance(sink, Window)), None)
-    echo(f"{source.name}: model {segmenter.sidecar.name} on {segmenter.runner.backend}, "
-                f"start {1000 * (time.perf_counter() - started):.0f} ms")
-    try:
-        lines = _run(pipeline, window, keep_open=server is not None)
-    finally:
-        if server is not None:
-            server.stop()
-        if window is not None:
-            window.destroy()
-    for line in [*lines, summary(pipeline, time.perf_counter() - pipeline.figures.started_s)]:
-        echo(line)
+            server = Server(segmenter, pipeline, options.host, options.port, options.token, text=options.text).start()
+            echo(f"page: {server.address}  (Ctrl-C ends)")
+        window = next((sink for sink in sinks if isinstance(sink, Window)), None)
+        echo(f"{source.name}: model {segmenter.sidecar.name} on {segmenter.runner.backend}, "
+             f"start {1000 * (time.perf_counter() - started):.0f} ms")
+        try:
+            lines = _run(pipeline, window, asked, video, keep_open=server is not None)
+        finally:
+            if server is not None:
+                server.stop()
+            if window is not None:
+                window.destroy()
+        for line in [*lines, summary(pipeline, time.perf_counter() - pipeline.figures.started_s)]:
+            echo(line)
 
 
 def serve_photos(options: LiveOptions) -> None:
@@ -125,21 +128,29 @@ def serve_photos(options: LiveOptions) -> None:
 
 def wait_for_end() -> None:
     """Return at Ctrl-C or SIGTERM."""
-    _end_on_sigterm()
-    _wait_for_ctrl_c()
-
-
-def _end_on_sigterm() -> None:
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: files are finished
-
-
-def _wait_for_ctrl_c() -> None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         while True:
             time.sleep(1.0)
     except KeyboardInterrupt:
         pass
+
+
+@contextmanager
+def _asked_to_end() -> Iterator[Callable[[], bool]]:
+    """Gives a function that tells whether Ctrl-C or SIGTERM came: no exception, which a second one could throw into the
+    finishing of a file."""
+    asked, before = [], {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell has it for its background jobs
+                before[number] = signal.signal(number, lambda *_: asked.append(True))
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _to_stderr(line: str) -> None:
@@ -200,27 +211,28 @@ def make_sinks(source: Source, options: LiveOptions, video: Path | None) -> list
     return sinks
 
 
-def _run(pipeline: Pipeline, window: Window | None, keep_open: bool) -> list[str]:
+def _run(pipeline: Pipeline, window: Window | None, asked: Callable[[], bool], video: Path | None,
+         keep_open: bool) -> list[str]:
     """Run with a progress bar; a page stays open after its source has ended."""
-    _end_on_sigterm()
     ended = False
     with tqdm(total=pipeline.source.frame_count, unit="frame", disable=None, leave=False) as bar:
         def poll():
+            nonlocal ended
             bar.n = pipeline.figures.frames
             bar.set_postfix({"dropped": pipeline.dropped} if pipeline.source.live else {}, refresh=True)
             if window is not None:
                 window.poll()
-                if window.closed.is_set():
-                    pipeline.stop()
+            if not ended and (asked() or window is not None and window.closed.is_set()):
+                ended = True
+                if video is not None:
+                    tqdm.write(f"finishing {video}", file=sys.stderr)
+                pipeline.stop()
 
-        def interrupted():
-            nonlocal ended
-            ended = True
-
-        lines = pipeline.run(poll, 0.02 if window else 0.1, interrupted)
-    if keep_open and not ended:
+        lines = pipeline.run(poll, 0.02 if window else 0.1)
+    if keep_open and not asked():
         click.echo(f"{pipeline.source.name}: ended; the page stays (Ctrl-C ends)")
-        _wait_for_ctrl_c()
+        while not asked():
+            time.sleep(0.1)
     return lines
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from zeroseg import drawing
-from zeroseg.errors import ZerosegError
 from zeroseg.image import live_short_side
 from zeroseg.live.figures import Figures
 from zeroseg.live.frame import Frame, Source
@@ -108,22 +107,20 @@ class Pipeline:
         """Wait for the end; False if it has not come in time."""
         return self.finished.wait(timeout_s)
 
-    def run(self, poll: Callable[[], None] = lambda: None, interval_s: float = 0.1,
-            interrupted: Callable[[], None] = lambda: None) -> list[str]:
+    def run(self, poll: Callable[[], None] = lambda: None, interval_s: float = 0.1) -> list[str]:
         """Start, wait for the end while calling poll() from this thread, and return the sinks' closing lines.
 
-        KeyboardInterrupt calls interrupted() and ends the source; the sinks are finished all the same.
-        Raises what a thread raised.
+        KeyboardInterrupt ends the source; the sinks are finished all the same. Raises what a thread raised.
         """
         self.start()
         while True:
             try:
                 if self.join(interval_s):
-                    return self.close()
+                    break
                 poll()
             except KeyboardInterrupt:
-                interrupted()
                 self.stop()
+        return self.close()
 
     def close(self) -> list[str]:
         """Finish the sinks and release the source; after the threads have ended."""
@@ -131,7 +128,7 @@ class Pipeline:
         for sink in self.sinks:
             try:
                 lines += sink.close()
-            except ZerosegError as error:
+            except Exception as error:  # the other files are finished all the same
                 self.error = self.error or error
         self.source.close()
         if self.error is not None:
@@ -154,6 +151,7 @@ class Pipeline:
         self.source.stop()
         self._captured.close(discard=True)
         self._segmented.close(discard=True)
+        self._threads[1].join(10.0)  # a process that ends while one is inside the network is aborted
         self._threads[0].join(5.0)  # a device that hangs must not hold up the files
         self.finished.set()
 

@@ -89,8 +89,7 @@ class VideoFile(Sink):
                 self._durations[pts] = max(1, round(frame.duration * frame.time_base / self._time_base))
             self._mux(video)
         except (av.FFmpegError, OSError) as error:
-            raise ZerosegError(f"{self._path}: cannot be written ({getattr(error, 'strerror', None) or error})") \
-                from error
+            raise _unwritable(self._path, error) from error
         self._frames += 1
 
     def _start(self, size: tuple[int, int], time_base: Fraction) -> None:
@@ -118,14 +117,18 @@ class VideoFile(Sink):
             self._container.close()
             os.replace(self._partial, self._path)
         except (self._av.FFmpegError, OSError) as error:
-            raise ZerosegError(f"{self._path}: cannot be finished ({error})") from error
-        finally:
             self._container = None
             self._partial.unlink(missing_ok=True)
+            raise _unwritable(self._path, error) from error
+        self._container = None
         lines = [f"wrote {self._path}: {self._frames} frames"]
         if self._scaled:
             lines.append(f"{self._scaled} frames had another size than the first and were scaled to it")
         return lines
+
+
+def _unwritable(path: Path | str, error: Exception) -> ZerosegError:
+    return ZerosegError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})")
 
 
 def _encoder(av, path: Path) -> str:
@@ -165,8 +168,12 @@ class PictureFiles(Sink):
 
     def _save(self, name: str, picture: Image.Image) -> None:
         partial = self._folder / f".{name}.partial"
-        picture.save(partial, format="PNG", compress_level=PNG_LEVEL)
-        partial.replace(self._folder / name)
+        try:
+            picture.save(partial, format="PNG", compress_level=PNG_LEVEL)
+            partial.replace(self._folder / name)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise _unwritable(self._folder / name, error) from error
 
     def close(self) -> list[str]:
         return [f"wrote {' and '.join(self._kinds)} of {self._frames} frames into {self._folder}"]
@@ -184,17 +191,27 @@ class JsonLines(Sink):
         try:
             self._file = sys.stdout if path == "-" else open(path, "w", encoding="utf-8")
         except OSError as error:
-            raise ZerosegError(f"{path}: cannot be written ({error.strerror})") from error
+            raise _unwritable(path, error) from error
 
     def write(self, output: Output) -> None:
-        self._file.write(json.dumps(frame_record(output, self._rle), ensure_ascii=False) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(frame_record(output, self._rle), ensure_ascii=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            if self._path != "-":
+                raise _unwritable(self._path, error) from error
+            if isinstance(error, BrokenPipeError):  # `| head` has read enough
+                raise
+            raise _unwritable("standard output", error) from error
         self._frames += 1
 
     def close(self) -> list[str]:
         if self._path == "-":
             return []
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:  # what could not be written before is tried once more
+            raise _unwritable(self._path, error) from error
         return [f"wrote {self._path}: {self._frames} lines"]
 
 
