@@ -294,6 +294,23 @@ def test_token(color_segmenter):
         cookie = entered.headers["set-cookie"]
         assert "HttpOnly" in cookie and "SameSite=strict" in cookie
         assert client.get("/state").status_code == 200  # by the cookie
+        again = client.get("/?token=wrong")  # the cookie lets in, and the address line is cleaned all the same
+        assert (again.status_code, again.headers["location"], "set-cookie" in again.headers) == (303, "/", False)
+
+
+def test_a_browser_without_the_token_is_asked_for_it(color_segmenter):
+    app = make_app(color_segmenter, None, Board(), token="correct horse", any_host=True)
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    with testclient.TestClient(app) as client:
+        door = client.get("/", headers=browser)
+        assert door.status_code == 401 and "form-action 'self'" in door.headers["content-security-policy"]
+        assert '<form id="door" action="/">' in door.text and "does not fit" not in door.text
+        wrong = client.get("/?token=%22><script>", headers=browser)
+        assert wrong.status_code == 401 and "does not fit" in wrong.text and "<script" not in wrong.text
+        assert client.get("/page.css").status_code == 200 and client.get("/page.js").status_code == 401
+        page = client.get("/?token=correct+horse", headers=browser)
+        assert page.status_code == 200 and "/page.js" in page.text
+        assert "form-action 'none'" in page.headers["content-security-policy"]
 
 
 @pytest.mark.parametrize(("host", "token", "insecure", "message"), [

@@ -10,12 +10,12 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, RedirectResponse
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse
 
 from zeroseg.errors import ZerosegError
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
-OPEN_PATHS = ("/healthz",)
+OPEN_PATHS = ("/healthz", "/page.css")  # the style is of the form below too
 COOKIE = "zeroseg_token"
 UPLOAD_LIMIT_BYTES = 20_000_000
 HEADERS = {
@@ -26,6 +26,25 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_TOKEN_FORM = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>zeroseg</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="/page.css">
+</head>
+<body>
+<form id="door" action="/">
+  <label for="token">Token of this server</label>
+  <input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
+  {wrong}
+  <button class="main">Open</button>
+</form>
+</body>
+</html>
+"""
 
 
 def check_exposure(host: str, token: str | None, insecure: bool) -> None:
@@ -76,16 +95,21 @@ class Guard:
         if self.token is None or scope["path"] in OPEN_PATHS:
             return None
         asked = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        if asked and self._fits(asked):
-            if scope["path"] != "/":
+        bearer = headers.get("authorization", "").removeprefix("Bearer ").strip()
+        if any(map(self._fits, (asked, bearer, _cookie(headers.get("cookie", ""))))):
+            if not asked or scope["path"] != "/":
                 return None
             answer = RedirectResponse("/", 303)  # the token leaves the address line
-            answer.set_cookie(COOKIE, self.token, httponly=True, samesite="strict", max_age=30 * 86400)
+            if self._fits(asked):
+                answer.set_cookie(COOKIE, self.token, httponly=True, samesite="strict", max_age=30 * 86400)
             return answer
-        bearer = headers.get("authorization", "").removeprefix("Bearer ").strip()
-        if self._fits(bearer) or self._fits(_cookie(headers.get("cookie", ""))):
-            return None
-        answer = _answer(401, "a token is needed: open /?token=SECRET, or send Authorization: Bearer SECRET")
+        if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
+            answer = HTMLResponse(_TOKEN_FORM.format(wrong=asked and '<p id="wrong" role="alert">It does not fit.</p>'),
+                                  401)
+            answer.headers["Content-Security-Policy"] = HEADERS["Content-Security-Policy"].replace(
+                "form-action 'none'", "form-action 'self'")
+        else:
+            answer = _answer(401, "a token is needed: open /?token=SECRET, or send Authorization: Bearer SECRET")
         answer.headers["WWW-Authenticate"] = "Bearer"
         return answer
 
