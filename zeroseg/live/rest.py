@@ -6,16 +6,18 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
+import numpy as np
 from fastapi import HTTPException
 
 from zeroseg.errors import UnavailableError, ZerosegError
-from zeroseg.live.board import to_png
+from zeroseg.live.picture import to_jpeg
 from zeroseg.segmentation import Segmentation
 from zeroseg.segmenter import Segmenter
 from zeroseg.serving.photo_bytes import PIXEL_LIMIT, TooLarge, decode_photo
 from zeroseg.words import LabelPack
 
 LABELS_MAX, LABEL_LENGTH_MAX = 200, 100
+OVERLAY_QUALITY = 90  # of the JPEG inside the JSON; format=overlay is without loss
 WAITING_MAX = 8  # requests in line for the network; more get 503
 
 
@@ -89,7 +91,7 @@ def hex_color(color) -> str:
 
 
 def photo_document(result: Segmentation, overlay: bool, alpha: float) -> dict:
-    """Segmentation.to_dict(), with each label's colour and mark, and the overlay as a data URL by option."""
+    """Segmentation.to_dict(), with each label's colour and mark, and the overlay (JPEG, a data URL) by option."""
     document = result.to_dict()
     for entry, color, mark in zip(document["labels"], result.colors, result.marks):
         entry |= {"color": hex_color(color), "mark": mark}
@@ -97,6 +99,6 @@ def photo_document(result: Segmentation, overlay: bool, alpha: float) -> dict:
             entry["score"] = None
     document["areas"] = {region.label: round(region.area, 6) for region in result.found}
     if overlay:
-        png = to_png(result.overlay(alpha, legend=False))
-        document["overlay"] = "data:image/png;base64," + base64.b64encode(png).decode()
+        jpeg = to_jpeg(np.asarray(result.overlay(alpha, legend=False)), OVERLAY_QUALITY)
+        document["overlay"] = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
     return document

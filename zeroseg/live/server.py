@@ -164,7 +164,7 @@ def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, toke
         format: Annotated[Literal["json", "labels", "overlay"], Form(
             description="json: names, scores, COCO run lengths; labels: palette PNG, value i + 1 is label i; "
                         "overlay: PNG.")] = "json",
-        overlay: Annotated[bool, Form(description="With json: the overlay too, as a data URL.")] = False,
+        overlay: Annotated[bool, Form(description="With json: the overlay too, a JPEG as a data URL.")] = False,
         alpha: Annotated[float, Form(ge=0, le=1, allow_inf_nan=False)] = 0.5,
     ):
         settings = pipeline.settings if pipeline is not None else None

@@ -10,7 +10,7 @@ from zeroseg.errors import ZerosegError
 from zeroseg.image import load_image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what strangers may make Pillow decode
-PIXEL_LIMIT = 24_000_000
+PIXEL_LIMIT = 50_000_000  # phones take 12, 24 and 48 million
 
 
 class TooLarge(ZerosegError):
@@ -36,4 +36,4 @@ def decode_photo(data: bytes, pixel_limit: int = PIXEL_LIMIT) -> np.ndarray:
             raise
         except (UnidentifiedImageError, ZerosegError, OSError, SyntaxError, ValueError) as error:
             detail = str(error) if isinstance(error, ZerosegError) else "not a picture that can be read"
-            raise ZerosegError(f"image: {detail}; expected {', '.join(FORMATS)}") from error
+            raise ZerosegError(f"image: {detail.removeprefix('image: ')}; expected {', '.join(FORMATS)}") from error
