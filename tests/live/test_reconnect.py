@@ -142,17 +142,19 @@ def test_csi_pipeline_is_what_jetsons_take():
 
 @pytest.fixture
 def gstreamer(tmp_path, monkeypatch):
-    """A stand-in for gst-launch-1.0 that writes two rows of padded RGB, then fails as asked."""
-    program = tmp_path / "gst-launch-1.0"
-    program.write_text(f"#!{sys.executable}\nimport os, sys\n"
-                       "row = bytes(range(1, 58)) + bytes(3)\n"  # 19 pixels are 57 bytes, padded to 60
-                       "[os.write(1, row * 16) for _ in range(2)]\nos.write(2, b'ERROR: no camera available\\n')\n")
-    program.chmod(program.stat().st_mode | stat.S_IEXEC)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    """Makes a stand-in for gst-launch-1.0 of some lines of Python; picture is a row of 19 padded pixels, 16 times."""
+    def make(lines):
+        program = tmp_path / "gst-launch-1.0"
+        program.write_text(f"#!{sys.executable}\nimport os, time\n"
+                           f"picture = (bytes(range(1, 58)) + bytes(3)) * 16\n{lines}\n")
+        program.chmod(program.stat().st_mode | stat.S_IEXEC)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    return make
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a script as a program")
 def test_csi_reads_rows_that_are_padded(gstreamer):
+    gstreamer("[os.write(1, picture) for _ in range(2)]\nos.write(2, b'ERROR: no camera available\\n')")
     camera = CsiCamera(0, size=(19, 16), rate=30)
     frame = camera.read()
     assert frame.image.shape == (16, 19, 3) and frame.image[5].ravel().tolist() == list(range(1, 58))
@@ -160,6 +162,22 @@ def test_csi_reads_rows_that_are_padded(gstreamer):
     with pytest.raises(ZerosegError, match="csi://0: ERROR: no camera available"):
         camera.read()
     camera.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a script as a program")
+def test_csi_that_stalls_is_opened_again_and_what_gstreamer_says_holds_nothing_up(gstreamer, monkeypatch):
+    monkeypatch.setattr(cameras, "READ_TIMEOUT_S", 0.3)
+    # more than a pipe holds, then a picture in two pieces, then nothing
+    gstreamer("os.write(2, b'WARNING: late\\n' * 20_000)\nos.write(1, picture[:100])\ntime.sleep(0.1)\n"
+              "os.write(1, picture[100:])\ntime.sleep(60)")
+    said = []
+    source = Reconnecting(lambda: CsiCamera(0, size=(19, 16), rate=30), said.append)
+    frames = [source.read() for _ in range(2)]
+    assert [frame.image[5].ravel().tolist() for frame in frames] == [list(range(1, 58))] * 2
+    assert said == ["csi://0: lost (no picture for 0.3 s); trying again", "csi://0: back (reconnect 1)"]
+    threading.Timer(0.05, source.stop).start()
+    assert source.read() is None and len(said) == 2
+    source.close()
 
 
 def test_csi_without_gstreamer(monkeypatch):

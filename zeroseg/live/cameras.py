@@ -1,6 +1,7 @@
 """Cameras: /dev/video* and its like through FFmpeg's devices, Jetson's csi:// through GStreamer."""
 
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -12,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from zeroseg.errors import UnavailableError, ZerosegError
-from zeroseg.live.decoder import Decoder, load_av
+from zeroseg.live.decoder import READ_TIMEOUT_S, Decoder, load_av
 from zeroseg.live.frame import MICROSECOND, Frame, Source
 
 CSI_SIZE, CSI_RATE = (1280, 720), 30  # (width, height) px and frames per second, unless asked for otherwise
 _FIRST_FRAME_S = 10.0
+_LINES_KEPT = 20  # of what GStreamer says
 
 
 def list_cameras() -> list[tuple[str, str]]:
@@ -92,6 +94,7 @@ class CsiCamera(Source):
     """csi://N: a Jetson's sensor, by GStreamer's own command, so no Python binding and no special OpenCV is needed.
 
     gst-launch-1.0 writes raw RGB to a pipe; rows are padded to 4 bytes, as GStreamer does. Closing the pipe ends it.
+    A sensor that stalls is an error like one that ends, so that it is opened again.
     """
 
     live = True
@@ -105,20 +108,18 @@ class CsiCamera(Source):
         self._width, self._height = size or CSI_SIZE
         self.rate = Fraction(rate or CSI_RATE).limit_denominator(1001)
         arguments = csi_pipeline(sensor, (self._width, self._height), self.rate)
-        self._process = subprocess.Popen([launcher, "-q", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        # a session of its own: Ctrl-C is for this process, which then ends GStreamer
+        self._process = subprocess.Popen([launcher, "-q", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                         bufsize=0, start_new_session=True)
+        self._said: list[str] = []
+        self._listener = threading.Thread(target=self._listen, daemon=True, name="zeroseg-gstreamer")
+        self._listener.start()
         self._stride = (3 * self._width + 3) // 4 * 4
         self._index, self._start_s = 0, 0.0
-        self._watch = threading.Timer(_FIRST_FRAME_S, self._process.kill)
-        self._watch.daemon = True
-        self._watch.start()
 
     def read(self) -> Frame | None:
-        data = self._process.stdout.read(self._stride * self._height)
-        self._watch.cancel()
+        data = self._read_picture()
         now = time.perf_counter()
-        if len(data) < self._stride * self._height:
-            said = self._process.stderr.read().decode(errors="replace").strip().splitlines()
-            raise ZerosegError(f"{self.name}: {said[0] if said else 'GStreamer gave no picture'}")
         rows = np.frombuffer(data, np.uint8).reshape(self._height, self._stride)
         image = np.ascontiguousarray(rows[:, :3 * self._width]).reshape(self._height, self._width, 3)
         self._start_s = self._start_s or now
@@ -126,12 +127,32 @@ class CsiCamera(Source):
         self._index += 1
         return frame
 
+    def _read_picture(self) -> bytearray:
+        pipe, data = self._process.stdout, bytearray(self._stride * self._height)
+        wait_s = max(READ_TIMEOUT_S, 2 / self.rate) if self._index else _FIRST_FRAME_S
+        end_s, view, at = time.monotonic() + wait_s, memoryview(data), 0
+        while at < len(data):
+            if not select.select([pipe], [], [], max(0.0, end_s - time.monotonic()))[0]:
+                raise ZerosegError(f"{self.name}: no picture for {float(wait_s):g} s")
+            count = pipe.readinto(view[at:])
+            if not count:
+                self._listener.join(1.0)
+                raise ZerosegError(f"{self.name}: {self._said[0] if self._said else 'GStreamer gave no picture'}")
+            at += count
+        return data
+
+    def _listen(self) -> None:
+        """Take what GStreamer says on stderr for as long as it lives: it would stop at a full pipe."""
+        for line in self._process.stderr:
+            if len(self._said) < _LINES_KEPT and line.strip():
+                self._said.append(line.decode(errors="replace").strip())
+
     def stop(self) -> None:
         self._process.kill()
 
     def close(self) -> None:
-        self._watch.cancel()
         self._process.kill()
         self._process.wait()
+        self._listener.join(1.0)
         self._process.stdout.close()
         self._process.stderr.close()

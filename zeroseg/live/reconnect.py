@@ -69,6 +69,8 @@ class Reconnecting(Source):
 
     def stop(self) -> None:
         self._stopped.set()
+        if (source := self._source) is not None:
+            source.stop()
 
     def close(self) -> None:
         self._stopped.set()
