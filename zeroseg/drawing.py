@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from zeroseg.kernels.tint import tint
+from zeroseg.lettering import lettering
 
 # Okabe and Ito's seven, then the colours farthest from all before them for normal, protan and deutan eyes at once
 # (Vienot 1999, CIELAB). tests/test_drawing.py holds the smallest distance.
@@ -63,9 +64,9 @@ def with_legend(picture: np.ndarray, entries: Sequence[tuple[Sequence[int], str]
     """
     height, width = picture.shape[:2]
     size = max(13, round(max(height, width) / 38))
-    font = ImageFont.load_default(size)
+    letters = [lettering(text, size) for _, text in entries]
     gap, line = size // 2, round(size * 1.6)
-    widths = [size + gap + int(font.getlength(text)) + 2 * gap for _, text in entries]
+    widths = [size + gap + int(font.getlength(text)) + 2 * gap for text, font in letters]
     sheet_width = max([width, *(w + gap for w in widths)])
     places, x, y = [], gap, gap
     for entry_width in widths:
@@ -76,7 +77,7 @@ def with_legend(picture: np.ndarray, entries: Sequence[tuple[Sequence[int], str]
     sheet = Image.new("RGB", (sheet_width, height + y + line), _PAPER)
     sheet.paste(Image.fromarray(picture), ((sheet_width - width) // 2, 0))
     draw = ImageDraw.Draw(sheet)
-    for (color, text), (x, y) in zip(entries, places, strict=True):
+    for (color, _), (text, font), (x, y) in zip(entries, letters, places, strict=True):
         draw.rectangle((x, height + y, x + size - 1, height + y + size - 1), fill=tuple(int(c) for c in color))
         draw.text((x + size + gap, height + y + size // 2), text, font=font, fill=_INK, anchor="lm")
     return sheet
