@@ -5,6 +5,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from zeroseg import drawing, lettering
+from zeroseg.live.picture import _box
 
 SIZE = 20
 BOX = "\uffff"  # in no font
@@ -60,7 +61,8 @@ def test_a_font_that_lacks_one_letter_is_passed_over(monkeypatch):
     assert lettering.lettering("café", SIZE)[0] == "cafe"
 
 
-def test_the_legend_is_written_so(without_fonts):
+def test_legends_are_written_so(without_fonts):
     photo = np.zeros((40, 400, 3), np.uint8)
     sheets = [np.asarray(drawing.with_legend(photo, [((9, 9, 9), label)])) for label in ("naïve", "naive")]
     np.testing.assert_array_equal(*sheets)
+    np.testing.assert_array_equal(*(_box((((9, 9, 9), label),), SIZE) for label in ("naïve", "naive")))

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from zeroseg import drawing
+from zeroseg.lettering import lettering
 from zeroseg.segmentation import Segmentation
 
 _PAPER, _INK = (16, 16, 16, 176), (240, 240, 240, 255)
@@ -54,14 +55,14 @@ def _lay(picture: np.ndarray, rows, left: bool) -> None:
 @lru_cache(maxsize=8)
 def _box(rows: tuple, size: int) -> np.ndarray:
     """The text box, (h, w, 4) uint8 RGBA; legends repeat from frame to frame."""
-    font = ImageFont.load_default(size)
+    letters = [lettering(text, size) for _, text in rows]
     gap, line = size // 2, round(size * 1.45)
     marked = any(color for color, _ in rows)
     indent = size + gap if marked else 0
-    width = int(max(font.getlength(text) for _, text in rows)) + indent + 2 * gap
+    width = int(max(font.getlength(text) for text, font in letters)) + indent + 2 * gap
     box = Image.new("RGBA", (width, line * len(rows) + gap), _PAPER)
     draw = ImageDraw.Draw(box)
-    for i, (color, text) in enumerate(rows):
+    for i, ((color, _), (text, font)) in enumerate(zip(rows, letters, strict=True)):
         y = gap // 2 + i * line
         if color:
             draw.rectangle((gap, y + line // 2 - size // 2, gap + size, y + line // 2 + size // 2), fill=(*color, 255))
