@@ -353,6 +353,15 @@ def test_words_are_embedded_once(color_segmenter, color_words):
     assert photos.pack("rose, sea") is photos.pack(["rose", "sea"]) is not photos.pack("sea, rose")
 
 
+@pytest.mark.parametrize(("typed", "words"), [
+    ("red, sea", ["red", "sea"]), ("red; sea\nsun", ["red", "sea", "sun"]), ("red，sea、sun，", ["red", "sea", "sun"]),
+    ("Red, sea, red,RED", ["Red", "sea"]), ("mother's day, ice cream", ["mother's day", "ice cream"]),
+    (["red", "Red;"], ["red", "Red;"]),  # of programs, nothing is taken apart
+])
+def test_typed_words_are_told_apart(color_segmenter, color_words, typed, words):
+    assert Photos(color_segmenter).pack(typed).names == words
+
+
 def test_viewers_get_moving_pictures_and_slow_ones_do_not_block(color_segmenter):
     """Over real sockets: one viewer reads, one never reads, one vanishes; the pipeline does not notice."""
     segmenter = Segmenter(color_segmenter.runner, color_segmenter.sidecar).set_labels(color_pack())

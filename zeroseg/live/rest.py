@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import math
+import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -18,6 +19,7 @@ from zeroseg.words import LabelPack
 
 LABELS_MAX, LABEL_LENGTH_MAX = 200, 100
 OVERLAY_QUALITY = 90  # of the JPEG inside the JSON; format=overlay is without loss
+_SEPARATORS = re.compile(r"[,;\n，、；،؛]")  # with those of Chinese, Japanese and Arabic keyboards
 WAITING_MAX = 8  # requests in line for the network; more get 503
 
 
@@ -59,9 +61,14 @@ class Photos:
         return segmenter.segment(picture, threshold)
 
     def pack(self, labels: str | list[str]) -> LabelPack:
-        """Words to a pack; HTTPException 422 with one line where they cannot be used."""
-        names = labels.split(",") if isinstance(labels, str) else labels
+        """Words, typed in one line or one by one, to a pack; HTTPException 422 with one line where that cannot be."""
+        names = _SEPARATORS.split(labels) if isinstance(labels, str) else labels
         names = [name.strip() for name in names if name.strip()]
+        if isinstance(labels, str):  # typed: "Cat" and "cat" are one word
+            first = {}
+            for name in names:
+                first.setdefault(name.casefold(), name)
+            names = list(first.values())
         if not 1 <= len(names) <= LABELS_MAX or any(len(name) > LABEL_LENGTH_MAX for name in names):
             raise HTTPException(422, f"labels: expected 1 to {LABELS_MAX} words of at most {LABEL_LENGTH_MAX} letters, "
                                      "separated by commas")
