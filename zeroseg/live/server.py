@@ -38,6 +38,7 @@ __all__ = ["Server", "check_exposure", "make_app"]
 PICTURES_PER_S = 150  # to all viewers together; one viewer gets every frame up to this rate
 STATES_PER_S = 8
 _QUIET_S = 2.0  # without news, how often a viewer is told so (and found out to be gone)
+_STUCK_S = 30.0  # a connection that takes nothing for so long is closed: phones vanish without a word
 _NEXT_PART = b"\r\n--frame\r\nContent-Type: image/jpeg\r\n\r\n"
 
 
@@ -290,8 +291,10 @@ class Server:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             self._socket = socket.create_server((host, port), family=family)
-            # connections inherit it; asyncio sets it only where the listening socket names its protocol
+            # connections inherit both; asyncio sets the first only where the listening socket names its protocol
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; elsewhere the system's own, a quarter of an hour or so
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * _STUCK_S))
         except (OSError, OverflowError) as error:
             raise ZerosegError(f"cannot listen at {host}:{port} ({getattr(error, 'strerror', None) or error}); "
                                "choose another --host or --port") from error
