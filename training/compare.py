@@ -7,7 +7,8 @@ threshold that would have been best on the measured masks is printed beside it a
     student           the segments of a model, deployed as users run it
     conse             the teacher's dense map read as ConSE: strength x name, no training
     recipe            the dense map that the student was taught, before any photo-wise cleaning
-    recipe, diffused  the same after the walk over similar places: what the student saw as its target
+    diffused          the same after the walk over similar places: what the student saw as its target
+    probed            diffused, by a teacher that a probe (training/person_probe.py) tells where persons are
 """
 
 import json
@@ -83,8 +84,11 @@ class TeacherPredict:
 @click.option("--photos", type=click.IntRange(2), default=400, metavar="N", help="Unlabelled photos used.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Measure the first N photos only.")
 @click.option("--rule", default="otsu", metavar="RULE", help="otsu or minimum-error.")
-@click.option("--contenders", default="student,conse,recipe,diffused", metavar="NAMES", help="Which.")
-def main(folder, unlabelled, teacher_weights, label_folder, model, subset, photos, limit, rule, contenders):
+@click.option("--contenders", default="student,conse,recipe,diffused", metavar="NAMES",
+              help="Which; also probed, with --probe.")
+@click.option("--probe", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE.npz",
+              help="What contender probed's teacher knows of persons.")
+def main(folder, unlabelled, teacher_weights, label_folder, model, subset, photos, limit, rule, contenders, probe):
     """Measure a student and its teacher's training-free dense maps on FOLDER (images/, masks/; VOC's classes).
 
     \b
@@ -95,7 +99,7 @@ def main(folder, unlabelled, teacher_weights, label_folder, model, subset, photo
 
     with user_errors():
         rows = compare(folder, unlabelled, teacher_weights, label_folder, model, tuple(subset.split(",")), photos,
-                       limit, rule, tuple(contenders.split(",")))
+                       limit, rule, tuple(contenders.split(",")), probe)
         click.echo(f"{'contender':<12}{'threshold':>10}{'mIoU':>8}{'all':>8}{'best threshold (on the masks)':>32}")
         for row in rows:
             click.echo(f"{row['contender']:<12}{row['threshold']:>10.3f}{row['miou']:>8.1f}{row['miou_all']:>8.1f}"
@@ -103,7 +107,8 @@ def main(folder, unlabelled, teacher_weights, label_folder, model, subset, photo
         click.echo(json.dumps(rows))
 
 
-def compare(folder, unlabelled, teacher_weights, label_folder, model, subset, photos, limit, rule, contenders) -> list:
+def compare(folder, unlabelled, teacher_weights, label_folder, model, subset, photos, limit, rule, contenders,
+            probe=None) -> list:
     """One dict per contender: thresholds, mIoU of the subset and of all classes in percent, IoU per class."""
     from zeroseg.evaluation.evaluate import evaluate
     from zeroseg.evaluation.label_sets import label_set
@@ -118,7 +123,7 @@ def compare(folder, unlabelled, teacher_weights, label_folder, model, subset, ph
     found = find_photos(unlabelled, photos)
     paths = [found.root / name for name in found.names]
     rows = []
-    for contender, predict in _contenders(contenders, model, teacher_weights, label_folder, names.names):
+    for contender, predict in _contenders(contenders, model, teacher_weights, label_folder, names.names, probe):
         scores, _ = pixel_scores(predict, paths, len(names.names), progress=True)
         threshold = choose_threshold(scores, rule)
         sweep = [threshold * factor for factor in (0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)]
@@ -138,15 +143,17 @@ def compare(folder, unlabelled, teacher_weights, label_folder, model, subset, ph
     return rows
 
 
-def _contenders(wanted, model, teacher_weights, label_folder, names):
+def _contenders(wanted, model, teacher_weights, label_folder, names, probe):
     """(name, predict) one after the other, so that only one network is in memory."""
     from zeroseg.errors import ZerosegError
     from zeroseg.evaluation.network import SegmenterPredict
     from zeroseg.segmenter import Segmenter
 
-    known = {"student", "conse", "recipe", "diffused"}
+    known = {"student", "conse", "recipe", "diffused", "probed"}
     if set(wanted) - known:
         raise ZerosegError(f"contenders: expected some of {', '.join(sorted(known))}, got {', '.join(wanted)}")
+    if "probed" in wanted and probe is None:
+        raise ZerosegError("contenders: probed needs --probe, a file that training/person_probe.py wrote")
     segmenter = Segmenter.load(model).set_labels(list(names))
     if "student" in wanted:
         yield "student", SegmenterPredict(segmenter)
@@ -158,9 +165,11 @@ def _contenders(wanted, model, teacher_weights, label_folder, names):
     if "recipe" in wanted:
         yield "recipe", TeacherPredict(_teacher(replace(recipe.teacher, weights=str(teacher_weights)), label_folder),
                                        vectors)
-    if "diffused" in wanted:
-        teacher = _teacher(replace(recipe.teacher, weights=str(teacher_weights)), label_folder)
-        yield "diffused", TeacherPredict(teacher, vectors, *_stem(recipe, teacher_weights), recipe.diffusion)
+    for contender, its_probe in (("diffused", None), ("probed", probe)):
+        if contender in wanted:
+            teacher = _teacher(replace(recipe.teacher, weights=str(teacher_weights),
+                                       probe=its_probe and str(its_probe)), label_folder)
+            yield contender, TeacherPredict(teacher, vectors, *_stem(recipe, teacher_weights), recipe.diffusion)
 
 
 def _teacher(config: TeacherConfig, label_folder: Path):
