@@ -32,10 +32,33 @@ def test_palette_stays_apart_for_every_eye(vision):
     assert distance.min() > 17  # CIE76; 2.3 is just noticeable
 
 
-def test_a_label_keeps_its_colour_whatever_else_is_asked_for():
+def test_a_label_has_the_same_colour_alone_and_before_others():
     alone = label_colors(["cat"])[0]
     assert (label_colors(["cat", "dog", "sofa"])[0] == alone).all()
     assert (label_colors([" Cat "])[0] == alone).all()
+
+
+def test_a_label_that_is_shown_keeps_its_colour_when_others_come_and_go():
+    random = np.random.default_rng(0)
+    words, shown, moved = [f"thing {i}" for i in range(200)], {}, 0
+    for _ in range(300):
+        names = [name for name in shown if random.random() < 0.7]
+        others = [name for name in words if name not in shown]
+        names += random.choice(others, random.integers(0, 37 - len(names)), replace=False).tolist()
+        names = random.permutation(names).tolist()
+        colors = label_colors(names, shown)
+        assert len(np.unique(colors, axis=0)) == len(names) and len(colors) == len(names)
+        now = {name: tuple(color) for name, color in zip(names, colors.tolist())}
+        assert all(now[name] == shown[name] for name in names if name in shown)
+        moved += any(now[name] != tuple(color) for name, color in zip(names, label_colors(names).tolist()))
+        shown = now
+    assert moved > 100  # a list alone would have given others
+
+
+def test_among_few_labels_a_new_one_takes_a_pure_colour():
+    shown = dict(zip(["cat", "dog"], label_colors(["cat", "dog"]).tolist()))
+    colors = label_colors(["tree", "dog", "sofa"], shown).tolist()
+    assert colors[1] == shown["dog"] and all(color in PALETTE.tolist() for color in colors)
 
 
 def test_colours_are_distinct_up_to_36_labels():

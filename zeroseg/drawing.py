@@ -1,11 +1,12 @@
 """What a person looks at: colours, overlay, legend, label map, contact sheet.
 
 A label keeps its colour: it is chosen by the label's own text, not by its place in the list, and only where two
-labels of one list want the same colour does the later one take its next choice.
+labels of one list want the same colour does the later one take its next choice. Where the list changes while it is
+shown, those that are shown come first.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -25,25 +26,38 @@ CELL_PX = 320  # of a contact sheet
 _PAPER, _INK = (24, 24, 24), (240, 240, 240)
 
 
-def label_colors(labels: Sequence[str]) -> np.ndarray:
-    """The (N, 3) uint8 RGB colours of N labels, all different for up to 36 of them."""
+def label_colors(labels: Sequence[str], kept: Mapping[str, Sequence[int]] | None = None) -> np.ndarray:
+    """The (N, 3) uint8 RGB colours of N labels, all different for up to 36 of them.
+
+    kept: colours that labels have already, where a list changes while it is shown; they keep them, and the others take
+    of what these leave.
+    """
+    if kept:
+        return _choose(tuple(labels), kept)
     return _colors(tuple(labels)).copy()
 
 
 @lru_cache(maxsize=8)
 def _colors(labels: tuple[str, ...]) -> np.ndarray:
-    """Kept, as every frame asks again: 1,200 labels take milliseconds."""
-    shades = [PALETTE, (PALETTE * 0.6).astype(np.uint8), (PALETTE * 0.5 + 127).astype(np.uint8)]
-    taken: list[set[int]] = [set() for _ in shades]
+    """Remembered, as every frame asks again: 1,200 labels take milliseconds."""
+    return _choose(labels, {})
+
+
+def _choose(labels: tuple[str, ...], kept: Mapping[str, Sequence[int]]) -> np.ndarray:
+    shades = [[tuple(color) for color in shade.tolist()] for shade in
+              (PALETTE, (PALETTE * 0.6).astype(np.uint8), (PALETTE * 0.5 + 127).astype(np.uint8))]
+    chosen = {label: tuple(int(value) for value in kept[label]) for label in labels if label in kept}
+    taken = set(chosen.values())
     colors = np.empty((len(labels), 3), np.uint8)
     for i, label in enumerate(labels):
-        tier = min(i // len(PALETTE), len(shades) - 1)
-        code = zlib.crc32(label.strip().lower().encode())
-        first, step = code % len(PALETTE), _STEPS[code // len(PALETTE) % len(_STEPS)]
-        choices = [(first + step * k) % len(PALETTE) for k in range(len(PALETTE))]
-        choice = next((c for c in choices if c not in taken[tier]), first)
-        taken[tier].add(choice)
-        colors[i] = shades[tier][choice]
+        if label not in chosen:
+            code = zlib.crc32(label.strip().lower().encode())
+            first, step = code % len(PALETTE), _STEPS[code // len(PALETTE) % len(_STEPS)]
+            walk = [(first + step * k) % len(PALETTE) for k in range(len(PALETTE))]
+            free = (shade[c] for shade in shades if not taken.issuperset(shade) for c in walk if shade[c] not in taken)
+            chosen[label] = next(free, shades[-1][first])
+            taken.add(chosen[label])
+        colors[i] = chosen[label]
     return colors
 
 

@@ -83,7 +83,7 @@ class Segmentation:
 
     @cached_property
     def colors(self) -> np.ndarray:
-        """(N, 3) uint8 RGB, the labels' colours."""
+        """(N, 3) uint8 RGB, the labels' colours; may be set, where they were shown in others before."""
         return drawing.label_colors(self.labels)
 
     def overlay(self, alpha: float = 0.5, legend: bool = True) -> Image.Image:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.live.conftest import color_pack, video_times, write_video
+from zeroseg.drawing import label_colors
 from zeroseg.errors import ZerosegError
 from zeroseg.live.frame import Frame, Source
 from zeroseg.live.handoff import Handoff
@@ -161,6 +162,32 @@ def test_paused_pipeline_shows_changes_on_the_held_frame(color_segmenter):
     pipeline.stop()
     assert pipeline.join(5)
     pipeline.close()
+
+
+def test_a_word_keeps_its_colour_in_the_picture_when_others_come_before_it(color_segmenter):
+    alone = label_colors(["green"])[0]
+    thief = next(name for name in map(str, range(100)) if (label_colors([name, "green"])[1] != alone).any())
+    source, kept = open_source("test://?size=160x96&live=0"), Kept()
+    pipeline = Pipeline(source, color_segmenter, [kept], alpha=1.0)
+    changes = {10: color_pack([thief, "green"], ["red", "green"]), 20: color_pack(["sea", "green"], ["blue", "green"])}
+
+    class Change(Sink):
+        def write(self, output):
+            if output.frame.index in changes:
+                pipeline.change(pack=changes[output.frame.index])
+                pipeline.change(legend=False)
+            if output.frame.index == 30:
+                pipeline.stop()
+
+    pipeline.sinks.append(Change())
+    pipeline.run()
+    assert [thief, "green"] in [output.result.labels for output in kept.outputs]
+    assert kept.outputs[-1].result.labels == ["sea", "green"]
+    for output in kept.outputs:
+        index = output.result.labels.index("green")
+        assert (output.result.colors[index] == alone).all()
+        assert (output.picture[output.result.label_map == index] == alone).all()
+        assert len(np.unique(output.result.colors, axis=0)) == len(output.result.labels)
 
 
 def wait_until(condition, seconds=10.0):

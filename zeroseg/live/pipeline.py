@@ -9,7 +9,7 @@ frames all pass, in order.
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,7 +29,8 @@ from zeroseg.segmenter import Segmenter
 class Settings:
     """What may change while it runs; each frame takes the newest.
 
-    pack: the labels; colors (N, 3) uint8 of them; threshold None for the model's own; alpha in [0, 1].
+    pack: the labels; colors (N, 3) uint8 of them, None for their own; threshold None for the model's own; alpha in
+    [0, 1].
     """
 
     pack: object
@@ -38,10 +39,11 @@ class Settings:
     legend: bool = False
     figures: bool = False
     paused: bool = False
-    colors: np.ndarray = field(init=False)
+    colors: np.ndarray | None = None
 
     def __post_init__(self):
-        object.__setattr__(self, "colors", drawing.label_colors(self.pack.names))
+        if self.colors is None:
+            object.__setattr__(self, "colors", drawing.label_colors(self.pack.names))
 
 
 @dataclass
@@ -84,8 +86,14 @@ class Pipeline:
         return self._captured.dropped + self.source.lost
 
     def change(self, **changes) -> Settings:
-        """Change settings; the next frame that is segmented has them; a paused one is done again."""
+        """Change settings; the next frame that is segmented has them; a paused one is done again.
+
+        Labels that were there before keep their colours.
+        """
         with self._change:
+            if "pack" in changes:
+                shown = dict(zip(self.settings.pack.names, self.settings.colors, strict=True))
+                changes["colors"] = drawing.label_colors(changes["pack"].names, shown)
             self.settings = replace(self.settings, **changes)
             self._change.notify_all()
             return self.settings
@@ -189,6 +197,7 @@ class Pipeline:
             self._segmenter.sidecar, self._frame_size = replace(self._sidecar, input=spec), size
         self._smoother.now = frame.time_s
         result = self._segmenter.segment(frame.image, settings.threshold)
+        result.colors = settings.colors
         return self._segmented.put(_Segmented(frame, result, settings, max(0.0, wait_ms), again))
 
     def _output(self) -> None:
