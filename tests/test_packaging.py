@@ -1,5 +1,6 @@
 """The wheel, installed alone in a clean environment: small, without torch, and its console scripts work."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -7,7 +8,9 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from zeroseg.artifact import BUNDLED
 
@@ -118,7 +121,10 @@ def test_machine_without_a_compiler_still_installs(tmp_path):
 
 
 @pytest.mark.skipif(not (BUNDLED / "tiny.onnx").is_file(), reason="this checkout has no bundled model")
-def test_infer_runs_on_the_photo(clean):
+def test_infer_finds_the_cat(clean):
     photo = ROOT / "docs/photos/chelsea.jpg"
-    output = call("venv/bin/zeroseg-infer", photo, "--labels", "cat,tabby", "--out", "found", cwd=clean)
-    assert "cat" in output and (clean / "found/chelsea_overlay.png").is_file()
+    call("venv/bin/zeroseg-infer", photo, "--labels", "dog,cat,sofa", "--out", "found", cwd=clean)
+    largest = json.loads((clean / "found/chelsea.json").read_text(encoding="utf-8"))["found"][0]
+    assert largest["category"] == "cat" and largest["area"] > 0.5 * 300 * 451
+    overlay = np.asarray(Image.open(clean / "found/chelsea_overlay.png").convert("RGB"))[:300, :451].astype(int)
+    assert np.abs(overlay - np.asarray(Image.open(photo)).astype(int)).mean() > 5  # of 255: it is tinted

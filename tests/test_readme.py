@@ -1,5 +1,6 @@
 """The README runs: its Python, its zeroseg-infer line, every command it names; its links lead somewhere."""
 
+import json
 import re
 import shlex
 import shutil
@@ -7,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from zeroseg.artifact import BUNDLED
 from zeroseg.cli import main
@@ -43,9 +46,18 @@ def test_infer_line_runs():
     lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("zeroseg-infer")]
     assert lines
     for line in lines:
-        done = CliRunner().invoke(infer, shlex.split(line)[1:])
+        command, photo, option, labels = shlex.split(line)
+        assert option == "--labels"
+        done = CliRunner().invoke(infer, [photo, option, labels])
         assert done.exit_code == 0, done.output
-        assert Path("zeroseg-out/coffee_overlay.png").is_file()
+        stem = Path("zeroseg-out", Path(photo).stem)
+        document = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
+        largest = document["found"][0]
+        assert largest["category"] in labels.split(",")
+        assert largest["area"] > 0.05 * document["size"][0] * document["size"][1]
+        with Image.open(f"{stem}_overlay.png") as overlay, Image.open(f"{stem}_labels.png") as label_picture:
+            assert overlay.width == label_picture.width and overlay.height > label_picture.height  # by the legend
+            assert (np.asarray(label_picture) == largest["category_id"]).sum() == largest["area"]
 
 
 @pytest.mark.parametrize("command", sorted(set(re.findall(r"`zeroseg (\w+)(?: --help)?`", README))))
