@@ -182,6 +182,14 @@ def children(pid):
     return [int(child) for tasks in Path(f"/proc/{pid}/task").glob("*/children") for child in tasks.read_text().split()]
 
 
+def left_of(pids, within_s=10):
+    """Those of the processes that have not ended by then."""
+    end_s = time.monotonic() + within_s
+    while (left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]) and time.monotonic() < end_s:
+        time.sleep(0.05)
+    return left
+
+
 def network_process(pid):
     return next(child for child in children(pid) if NETWORK.encode() in Path(f"/proc/{child}/cmdline").read_bytes())
 
@@ -193,6 +201,7 @@ def test_killed_server_comes_back_and_never_gives_a_wrong_mask(service, own, vec
     arrays = [{"photo": photo(path), "label_embeddings": labels, "threshold": np.float32([ALL])}
               for path, labels in zip(PHOTOS, vectors)]
     restarts, pid = service.server.restarts, service.server.pid
+    started = [pid, *children(pid)]
     done, failures, wrong, right = threading.Event(), [], [], []
 
     def client(index):
@@ -232,6 +241,7 @@ def test_killed_server_comes_back_and_never_gives_a_wrong_mask(service, own, vec
     assert not wrong and right[-1] > ready_s and failures and all(failures)
     assert any("the inference server does not answer; it is started again" in line for line in lines)
     assert post(rest, PHOTOS[0].read_bytes(), labels="cat,rug")[0] == 200
+    assert len(started) > 3 and not left_of(started)
 
 
 def test_stopped_server_leaves_nothing(own, vectors):
@@ -241,10 +251,7 @@ def test_stopped_server_leaves_nothing(own, vectors):
                                       own.set_labels(SETS[0]).segment(PHOTOS[1], ALL).label_map)
         pids = [service.server.pid, *children(service.server.pid)]
         memory, folders = service.server._memory, [service.server._folder, Path(service._folder.name)]
-    end_s = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < end_s:
-        time.sleep(0.05)
-    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert not left_of(pids)
     assert not list(Path("/dev/shm").glob(f"{memory}*")) and not any(folder.exists() for folder in folders)
     with pytest.raises(UnavailableError, match="does not answer"):
         segmenter.segment(PHOTOS[0])

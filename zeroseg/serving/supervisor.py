@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from zeroseg.errors import ZerosegError
@@ -100,6 +102,8 @@ class InferenceServer:
                     except subprocess.TimeoutExpired:
                         process.kill()
                         process.wait()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # a killed server's own processes wait for it for ever
             self._forget_memory()
             if self._ending.is_set():
                 return
