@@ -5,6 +5,7 @@ the display rotation of phone videos, the reason of an error, and an encoder tha
 wheels carry FFmpeg for Linux, macOS and Windows, so nothing else has to be installed.
 """
 
+import re
 import time
 from fractions import Fraction
 
@@ -14,6 +15,7 @@ from zeroseg.errors import ZerosegError, missing_extra
 from zeroseg.live.frame import MICROSECOND, Frame, Source
 
 OPEN_TIMEOUT_S, READ_TIMEOUT_S = 5.0, 3.0
+_LENGTH_IN_HEADER = ("matroska,webm", "flv")  # but no count of frames; of others FFmpeg guesses from what is there
 _DAMAGED_MAX = 500  # packets in a row that cannot be decoded, before a source counts as unreadable
 
 
@@ -54,10 +56,11 @@ class Decoder(Source):
         self._stream.thread_type = "SLICE" if live else "AUTO"  # frame threads would delay a live picture
         self.rate = self._stream.average_rate or self._stream.guessed_rate
         self.frame_count = None if live else self._count()
+        self._length_s = self._said_length_s()  # now, as a closed container does not tell
         self._first_pts: int | None = None
         self._last_pts = -1
         self._index = self._damaged = 0
-        self._end = ""
+        self._end, self._end_s = "", 0.0
         self._frames = self._decode()
 
     @property
@@ -94,6 +97,7 @@ class Decoder(Source):
         pts = picture.pts if picture.pts is not None else self._last_pts + step
         if self._first_pts is None:
             self._first_pts = pts
+        self._end_s = max(self._end_s, float((pts + (picture.duration or step)) * time_base))
         pts = max(pts - self._first_pts, self._last_pts + 1)  # a writer needs them to rise
         self._last_pts = pts
         return Frame(image, self._index, pts, time_base, picture.duration or step, now)
@@ -136,7 +140,24 @@ class Decoder(Source):
         if self._stream.frames and self._index < self._stream.frames - self._damaged:
             lines.append(f"{self.name}: says it has {self._stream.frames} frames, but ends after {self._index}"
                          f"{self._end}; it may be cut off")
+        length_s, slack_s = self._length_s
+        if not self._stream.frames and self._end_s < length_s - slack_s:
+            lines.append(f"{self.name}: says it lasts {length_s:.1f} s, but ends after {self._end_s:.1f} s{self._end}; "
+                         "it may be cut off")
         return lines
+
+    def _said_length_s(self) -> tuple[float, float]:
+        """(length in seconds that the file's header tells, or 0, and what may be missing of it)."""
+        if self._container.format.name not in _LENGTH_IN_HEADER:
+            return 0.0, 0.0
+        step_s = float(1 / (self.rate or Fraction(25)))
+        tag = next((text for key, text in self._stream.metadata.items() if key.startswith("DURATION")), "")
+        if match := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", tag):
+            hours, minutes, seconds = match.groups()
+            return 3600 * int(hours) + 60 * int(minutes) + float(seconds), 2 * step_s
+        length_s = (self._container.duration or 0) / self._av.time_base
+        alone = len(self._container.streams) == 1
+        return length_s, 2 * step_s if alone else max(1.0, 0.05 * length_s)  # sound goes on a little longer
 
     def close(self) -> None:
         self._frames = iter(())  # the generator holds the container
