@@ -252,8 +252,10 @@ def test_rotation_and_flip(want, expected):
     assert adjusted(picture, want)[..., 0].tolist() == expected
 
 
-def test_size_keeps_the_aspect():
-    assert adjusted(np.zeros((100, 200, 3), np.uint8), Adjustment(size=(100, 100))).shape == (50, 100, 3)
+@pytest.mark.parametrize(("size", "shape"), [((100, 100), (50, 100, 3)), ((1000, 20), (20, 40, 3)),
+                                             ((2000, 2000), (100, 200, 3))])
+def test_size_keeps_the_aspect_and_only_scales_down(size, shape):
+    assert adjusted(np.zeros((100, 200, 3), np.uint8), Adjustment(size=size)).shape == shape
 
 
 class Ticks(Source):
@@ -282,6 +284,17 @@ def test_frames_left_out(want, indices):
     source = Adjusted(Ticks(), want)
     assert source.frame_count == len(indices)
     assert [frame.index for frame in drain(source)] == indices
+
+
+def test_file_that_is_played_over_and_over_stops_after_max_frames(tmp_path):
+    """7 frames at 50 a second; every second one of them, over the rounds."""
+    path = write_video(tmp_path / "clip.mp4", scene(7), rate=50)
+    source = open_source(str(path), Adjustment(every=2, max_frames=9, rotate=90), pace=True, loop=True)
+    assert source.live and source.frame_count == 9
+    frames = drain(source)
+    assert [frame_number(np.rot90(frame.image)) for frame in frames] == [0, 2, 4, 6, 1, 3, 5, 0, 2]
+    assert [frame.index for frame in frames] == list(range(0, 18, 2))
+    assert [frame.time_s for frame in frames] == pytest.approx([i / 50 for i in range(0, 18, 2)], abs=1e-3)
 
 
 def test_fps_cap_keeps_its_mean_rate():

@@ -14,7 +14,8 @@ FLIPS = ("horizontal", "vertical", "both")
 
 @dataclass(frozen=True)
 class Adjustment:
-    """rotate: degrees clockwise; flip after that; size (width, height) px that the picture must fit into, aspect kept.
+    """rotate: degrees clockwise; flip after that; size (width, height) px that a larger picture is scaled down to fit
+    into, aspect kept.
 
     fps: at most so many frames per second are taken; every: only each n-th frame; max_frames: then the source ends.
     """
@@ -108,7 +109,7 @@ def adjusted(image: np.ndarray, want: Adjustment) -> np.ndarray:
     image = np.ascontiguousarray(image)
     if want.size:
         height, width = image.shape[:2]
-        scale = min(want.size[0] / width, want.size[1] / height)
+        scale = min(1.0, want.size[0] / width, want.size[1] / height)
         target = max(1, round(width * scale)), max(1, round(height * scale))
         if target != (width, height):
             image = np.array(Image.fromarray(image).resize(target, Image.Resampling.BILINEAR, reducing_gap=2.0))

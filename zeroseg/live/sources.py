@@ -33,13 +33,18 @@ def open_source(sources: str | Sequence[str], adjustment: Adjustment | None = No
     if kinds != {"pictures"} and len(texts) > 1:
         raise ZerosegError(f"{len(texts)} sources: expected one camera, video or stream, or several pictures")
     kind, text = kinds.pop(), texts[0]
+
+    def played(open_file: Callable[[], Source]) -> Source:
+        # adjusted outside of the loop, as frames are counted over all rounds
+        return Adjusted(Paced(open_file, loop) if pace else open_file(), adjustment)
+
     if kind == "pictures":
         paths = picture_paths(texts)
         name = text if len(texts) == 1 else f"{len(paths)} pictures"
-        return _played(lambda: Adjusted(Pictures(paths, picture_rate, name), adjustment), pace, loop)
+        return played(lambda: Pictures(paths, picture_rate, name))
     if kind == "video":
         _require_file(text)
-        return _played(lambda: Adjusted(Decoder(text), adjustment), pace, loop)
+        return played(lambda: Decoder(text))
     if kind == "test":
         return Adjusted(TestPattern(text), adjustment)
     size, rate = adjustment.size, adjustment.fps
@@ -56,17 +61,13 @@ def open_source(sources: str | Sequence[str], adjustment: Adjustment | None = No
     first = Decoder(text, name=_without_password(text), options=options, live=True)
     if first.finite:  # a file that lies behind a URL
         first.close()
-        return _played(lambda: Adjusted(Decoder(text, _without_password(text)), adjustment), pace, loop)
+        return played(lambda: Decoder(text, _without_password(text)))
     waiting = [first]  # the connection that told so is the first one used
 
     def connect() -> Source:
         return waiting.pop() if waiting else Decoder(text, _without_password(text), options=options, live=True)
 
     return Adjusted(Reconnecting(connect, say), adjustment)
-
-
-def _played(open_file: Callable[[], Source], pace: bool, loop: bool) -> Source:
-    return Paced(open_file, loop) if pace else open_file()
 
 
 def picture_paths(texts: Sequence[str]) -> list[Path]:
