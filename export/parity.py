@@ -50,10 +50,10 @@ class Parity:
     def __post_init__(self):
         self.ok = self.why_not() is None
 
-    def why_not(self) -> str | None:
-        """What fails, or None."""
+    def why_not(self, what: str = "the exported file") -> str | None:
+        """What fails, or None; what was compared is called so."""
         if not self.agreement >= self.required:  # NaN is not
-            return (f"the exported file gives the same label to only {100 * self.agreement:.3f} % of pixels, "
+            return (f"{what} gives the same label to only {100 * self.agreement:.3f} % of pixels, "
                     f"{100 * self.required:g} % are required")
         if self.miou and not abs(self.miou[1] - self.miou[0]) <= MIOU_CHANGE:
             return (f"mIoU is {self.miou[1]:.2f} where the model has {self.miou[0]:.2f}, at most {MIOU_CHANGE} points "

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,13 @@ from pathlib import Path
 from zeroseg import __version__
 from zeroseg.artifact import Artifact, read_artifact
 from zeroseg.errors import UnavailableError, ZerosegError
-from zeroseg.export.parity import Case, Parity, compare
+from zeroseg.export.gate import Gate
+from zeroseg.export.parity import Case, Parity
 from zeroseg.export.trt.builder import BuildOptions, build_plan, make_profile
+from zeroseg.export.trt.fit import fitting
+from zeroseg.export.trt.kernels import check_decoding, check_pixels, compile_kernels
 from zeroseg.runtime.base import Runner
+from zeroseg.runtime.trt_decode import kernel_folder
 from zeroseg.runtime.trt_engine import (
     FORMAT,
     SUFFIX,
@@ -25,7 +30,7 @@ from zeroseg.runtime.trt_engine import (
 )
 from zeroseg.runtime.trt_library import load_tensorrt
 from zeroseg.runtime.trt_memory import open_memory
-from zeroseg.runtime.trt_plugins import find_library, load_library
+from zeroseg.runtime.trt_plugins import LIBRARY, find_library, load_library
 from zeroseg.runtime.trt_runner import TrtRunner
 
 
@@ -40,12 +45,15 @@ def why_not() -> str | None:
 
 
 def build_engine(onnx: Path, out: Path, options: BuildOptions, reference: Runner, cases: list[Case], *, rebuild: str,
+                 masks: Callable[[Runner], float] | None = None, own_kernels: bool = False,
                  report: Callable[[str], None] = lambda line: None, show_progress: bool = True) -> EngineFile:
     """Build out (.engine, and .engine.json beside it) from onnx and compare it with reference on cases.
 
-    rebuild is the command that does this again, for the manifest; report gets the comparison's table and notes. Cases
-    of other sizes than the engine takes are left out. ZerosegError when TensorRT fails or the masks differ; what was
-    at `out` before stays as it was.
+    rebuild is the command that does this again, for the manifest; masks, if any, gives a runner's mIoU, which is
+    compared too; own_kernels compiles the kernels that decode masks and puts them beside the engine, else those that
+    lie there are used. report gets the comparison's table and notes. Cases of other sizes than the engine takes are
+    left out. ZerosegError when TensorRT fails, the masks differ, or kernels or plugins do not decode them as the CPU
+    does; what was at `out` and beside it before stays as it was.
     """
     trt = load_tensorrt("building an engine")
     memory = open_memory()
@@ -68,10 +76,35 @@ def build_engine(onnx: Path, out: Path, options: BuildOptions, reference: Runner
             version_compatible=options.version_compatible, hardware_compatible=options.hardware_compatible,
             zeroseg=__version__, rebuild=rebuild, plugins=options.plugins)
         write_manifest(partial, sidecar, manifest)
-        check_engine(partial, reference, cases, report=report, name=str(out))
+        segments = artifact.sidecar.dense is None
+        compiled = own_kernels and segments and compile_kernels(Path(folder), [int(gpu.sm.replace(".", ""))], report)
+        _bring(out, partial, gpu.sm)
+        check_engine(partial, reference, cases, masks=masks, report=report, name=str(out))
+        if segments:
+            check_decoding(partial, cases, report, str(out))
+        if options.plugins != "none":
+            check_pixels(partial, cases, report, str(out))
+        if compiled:
+            _replace_folder(kernel_folder(partial, gpu.sm), kernel_folder(out, gpu.sm))
         for source, target in ((partial, out), (manifest_path(partial), manifest_path(out))):
             os.replace(source, target)
     return read_engine(out)
+
+
+def _bring(out: Path, partial: Path, sm: str) -> None:
+    """Give the engine under construction what lies beside `out` and will be used with it."""
+    kernels, library = kernel_folder(partial, sm), out.parent / LIBRARY
+    if kernel_folder(out, sm).is_dir() and not kernels.is_dir():
+        shutil.copytree(kernel_folder(out, sm), kernels)
+    if library.is_file():
+        partial.with_name(LIBRARY).symlink_to(library.resolve())  # a link: it finds its own neighbour from where it is
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    target.parent.mkdir(exist_ok=True)
+    if target.is_dir():
+        shutil.rmtree(target)
+    os.replace(source, target)
 
 
 def with_plugins(trt, content: bytes, kind: str, sm: str, threshold: float, onnx: Path, out: Path) -> bytes:
@@ -96,26 +129,19 @@ def with_plugins(trt, content: bytes, kind: str, sm: str, threshold: float, onnx
 
 
 def check_engine(engine: Path, reference: Runner, cases: list[Case], *, report: Callable[[str], None],
-                 name: str | None = None) -> Parity:
+                 masks: Callable[[Runner], float] | None = None, name: str | None = None) -> Parity:
     """The gate, on this GPU: compare an engine with what it should give. ZerosegError when it does not."""
     file = read_engine(engine)
+    taken = fitting(cases, file, report)
     runner = TrtRunner(Artifact(engine, file.sidecar, TrtRunner.backend))
     try:
-        fitting = [case for case in cases if fits(case, file)]
-        parity = compare(reference, runner, fitting, file.sidecar.threshold)
+        parity = Gate(reference, taken, file.sidecar, masks).check(runner)
     finally:
         runner.close()
     report(parity.table())
     if not parity.ok:
-        raise ZerosegError(f"{name or engine}: the engine gives the same label to only {100 * parity.agreement:.3f} % "
-                           f"of pixels, {100 * parity.required:g} % are required; it is not kept")
+        raise ZerosegError(f"{name or engine}: {parity.why_not('the engine')}; it is not kept")
     return parity
-
-
-def fits(case: Case, engine: EngineFile) -> bool:
-    """Whether the engine takes the case's images."""
-    least, _, greatest = engine.manifest.profile["image"]
-    return all(low <= side <= high for low, side, high in zip(least, case.image.shape, greatest, strict=True))
 
 
 def precision_of(onnx: bytes) -> str:

@@ -22,6 +22,7 @@ from zeroseg.export.parity import make_cases
 from zeroseg.export.trt.builder import BuildOptions
 from zeroseg.export.trt.command import prepare
 from zeroseg.export.trt.device import DESCRIPTION, EXPECTED, record
+from zeroseg.export.trt.fit import cut_labels
 from zeroseg.export.trt.kernels import compile_kernels
 from zeroseg.export.trt.serving import PLAN, SERVE, write_repositories
 from zeroseg.runtime.base import Runner, open_runner
@@ -118,7 +119,7 @@ def make_bundle(model: Path | str, out: Path, target_name: str, labels: str | No
         pictures = [folder / "check" / name for name in photos]
         from zeroseg.image import load_image
 
-        cases = make_cases(artifact.sidecar, [load_image(path) for path in pictures])
+        cases = cut_labels(make_cases(artifact.sidecar, [load_image(path) for path in pictures]), options.max_labels)
         record(reference, cases, folder / EXPECTED)
         kernels = "" if artifact.sidecar.dense else _kernels(target, folder, report)
         _code(folder / "python" / "zeroseg")
@@ -160,7 +161,7 @@ def onnx_mb(folder: Path, stem: str) -> float:
 def _network(model: Path | str, onnx: Path, export: dict, half_weights: bool) -> Runner:
     """Put the network there; what it is held against: the model in PyTorch, or the ONNX file on the CPU."""
     if Path(model).suffix != ".onnx":
-        return prepare(model, onnx, export, half_weights)[0]
+        return prepare(model, onnx, export, half_weights).reference.runner
     read_artifact(model, "onnxruntime")
     shutil.copyfile(model, onnx)
     shutil.copyfile(model.with_suffix(".json"), onnx.with_suffix(".json"))

@@ -1,6 +1,7 @@
 """The part of zeroseg-export that makes engines and bundles: its options, and what they start."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 
@@ -64,7 +65,7 @@ def run(model: Path | str, out: Path | None, trt: dict, export: dict, half_weigh
 def _run_engine(model, out, options, export, half_weights, dry_run) -> None:
     from zeroseg.errors import UnavailableError
     from zeroseg.export.trt.build import build_engine, check_suffix, rebuild_command, why_not
-    from zeroseg.export.trt.kernels import check_decoding, check_pixels, compile_kernels
+    from zeroseg.export.trt.fit import cut_labels
     from zeroseg.runtime.trt_plugins import LIBRARY, VARIABLE
 
     out = out or default_output(model, ".engine")
@@ -77,15 +78,12 @@ def _run_engine(model, out, options, export, half_weights, dry_run) -> None:
     if (reason := why_not()) is not None:
         raise UnavailableError(f"--trt: {reason}; zeroseg-export --bundle TARGET makes a folder that builds the engine "
                                "on the device")
-    reference, cases = prepare(model, onnx, export, half_weights)
-    file = build_engine(onnx, out, options, reference, cases, rebuild=rebuild_command(onnx, out, options),
+    gate = prepare(model, onnx, export, half_weights)
+    file = build_engine(onnx, out, options, gate.reference.runner, cut_labels(gate.cases, options.max_labels),
+                        rebuild=rebuild_command(onnx, out, options), masks=gate.masks, own_kernels=True,
                         report=click.echo)
     if file.sidecar.dense is not None:
         click.echo("the engine gives scores of places; they are decoded on the CPU")
-    elif compile_kernels(out.parent, [int(file.manifest.sm.replace(".", ""))], click.echo):
-        check_decoding(out, cases, click.echo)
-    if options.plugins != "none":
-        check_pixels(out, cases, click.echo)
     if options.plugins == "v3":
         click.echo(f"{out.name} calls {LIBRARY}: whatever loads the engine must load that first; zeroseg looks for it "
                    f"beside the engine and in {VARIABLE}")
@@ -94,30 +92,26 @@ def _run_engine(model, out, options, export, half_weights, dry_run) -> None:
 
 
 def prepare(model: Path | str, onnx: Path, export: dict, half_weights: bool):
-    """Export model to onnx through the gate, unless it is an ONNX file already; returns (reference runner, cases).
+    """Export model to onnx through the gate, unless it is an ONNX file already; returns the Gate for what is made next.
 
-    The reference is the model in PyTorch, or the ONNX file on the CPU.
+    Its reference is the model in PyTorch, or the ONNX file on the CPU.
     """
     from zeroseg.artifact import read_artifact
     from zeroseg.errors import missing_extra
-    from zeroseg.export.gate import photos_of
-    from zeroseg.export.parity import make_cases
-    from zeroseg.image import load_image
+    from zeroseg.export.run import ExportOptions, export_file, make_gate
     from zeroseg.runtime.base import open_runner
 
-    photos = [load_image(photo) for photo in export["photos"]] or photos_of(export["gate_photos"])
+    options = ExportOptions(half_weights=half_weights, **export)
     if model == onnx:
         artifact = read_artifact(model)
-        return open_runner(artifact), make_cases(artifact.sidecar, photos)
-    from zeroseg.export.run import ExportOptions, export_file
-
+        return make_gate(SimpleNamespace(reference=open_runner(artifact), sidecar=artifact.sidecar), options)
     try:
         from zeroseg.export.source import open_source
     except ModuleNotFoundError as error:
         raise missing_extra(error.name, "export", "exporting") from error
     source = open_source(model)
-    export_file(source, onnx, ExportOptions(half_weights=half_weights, **export), report=click.echo)
-    return source.reference, make_cases(source.sidecar, photos)
+    export_file(source, onnx, options, report=click.echo)
+    return make_gate(source, options)
 
 
 def _run_bundle(model, out, target, labels, options, export, half_weights, dry_run) -> None:

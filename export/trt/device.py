@@ -17,8 +17,9 @@ from zeroseg.artifact import read_artifact
 from zeroseg.cli import Command
 from zeroseg.errors import ZerosegError
 from zeroseg.export.parity import Case, make_cases, outputs_in
+from zeroseg.export.trt.fit import cut_labels
 from zeroseg.image import load_image
-from zeroseg.runtime.base import Runner, outputs_of
+from zeroseg.runtime.base import Runner, TensorSpec, outputs_of
 
 DESCRIPTION = "bundle.json"
 EXPECTED = "check/expected.npz"
@@ -35,12 +36,11 @@ class RecordedRunner(Runner):
         self._cases = cases  # keeps the ids alive
 
     def inputs(self):
-        raise NotImplementedError("a recording has no shapes of its own")
+        labels = ("N", self._cases[0].label_embeddings.shape[1])
+        return {"image": TensorSpec(("B", 3, "H", "W"), "float32"), "label_embeddings": TensorSpec(labels, "float32")}
 
-    def run(self, feed):
+    def _run(self, feed):
         return self._outputs[id(feed["image"]), id(feed["label_embeddings"])]
-
-    _run = run
 
 
 def record(runner: Runner, cases: list[Case], path: Path) -> None:
@@ -54,9 +54,10 @@ def record(runner: Runner, cases: list[Case], path: Path) -> None:
 
 def recorded(folder: Path) -> tuple[RecordedRunner, list[Case]]:
     """The bundle's cases, made anew from its photos, and the model's answers to them."""
-    artifact = read_artifact(folder / describe(folder)["onnx"], "onnxruntime")
-    photos = [load_image(folder / "check" / name) for name in describe(folder)["photos"]]
-    cases = make_cases(artifact.sidecar, photos)
+    description = describe(folder)
+    artifact = read_artifact(folder / description["onnx"], "onnxruntime")
+    photos = [load_image(folder / "check" / name) for name in description["photos"]]
+    cases = cut_labels(make_cases(artifact.sidecar, photos), description["options"]["max_labels"])
     with np.load(folder / EXPECTED) as answers:
         outputs = [{name: answers[f"{index}.{name}"] for name in outputs_of(artifact.sidecar)}
                    for index in range(len(cases))]
@@ -88,21 +89,25 @@ def main(folder, check):
     from zeroseg.export.trt.build import build_engine, check_engine
     from zeroseg.export.trt.builder import BuildOptions
     from zeroseg.export.trt.kernels import check_decoding
+    from zeroseg.runtime.trt_engine import manifest_path
 
     description = describe(folder)
-    reference, cases = recorded(folder)
     onnx = folder / description["onnx"]
     engine = onnx.with_suffix(".engine")
+    if check and not (engine.is_file() and manifest_path(engine).is_file()):
+        raise ZerosegError(f"{engine}: not there yet; ./build.sh makes it")
+    reference, cases = recorded(folder)
     if check:
         check_engine(engine, reference, cases, report=click.echo)
         check_decoding(engine, cases, click.echo)
         return
     options = BuildOptions(**description["options"], timing_cache=folder / "timing.cache")
     file = build_engine(onnx, engine, options, reference, cases, rebuild="./build.sh", report=click.echo)
-    check_decoding(engine, cases, click.echo)
     for target in description.get("served_as", []):  # where Triton Inference Server looks for it
         (folder / target).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(engine, folder / target)
+        partial = (folder / target).with_name(f".{Path(target).name}.partial")
+        shutil.copyfile(engine, partial)
+        partial.replace(folder / target)
     click.echo(f"wrote {engine} ({file.manifest.size_bytes / 1e6:.1f} MB) and {engine.name}.json: "
                f"{file.manifest.gpu}, TensorRT {file.manifest.tensorrt}")
 

@@ -9,7 +9,7 @@ import numpy as np
 from zeroseg.artifact import Artifact
 from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.export.parity import Case
-from zeroseg.export.trt.build import fits
+from zeroseg.export.trt.fit import fits
 from zeroseg.kernels.mask_decode import mask_decode
 from zeroseg.runtime.trt_decode import FOLDER, NAMES
 from zeroseg.runtime.trt_engine import read_engine
@@ -27,16 +27,17 @@ def compile_kernels(folder: Path, sms: Iterable[int], report: Callable[[str], No
             compile_target(find_target(f"sm_{sm}"), folder / FOLDER / f"sm_{sm}", choose_entries(",".join(NAMES)))
     except (ImportError, UnavailableError, ZerosegError) as error:
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
-        report(f"no GPU kernels beside the engine ({error}); masks are decoded on the CPU")
+        report(f"no GPU kernels were compiled ({error}); without them masks are decoded on the CPU")
         return False
     for path in (folder / FOLDER).rglob("*.ptx"):
         path.unlink()  # the cubin is what runs
     return True
 
 
-def check_pixels(engine: Path, cases: list[Case], report: Callable[[str], None]) -> float:
+def check_pixels(engine: Path, cases: list[Case], report: Callable[[str], None], name: str | None = None) -> float:
     """Share of pixels of the network's input where the plugin in the engine gives the CPU's label.
 
+    name is the engine's in messages, if not the file's.
     ZerosegError when it is below REQUIRED.
     """
     file = read_engine(engine)
@@ -44,7 +45,7 @@ def check_pixels(engine: Path, cases: list[Case], report: Callable[[str], None])
     try:
         shares = []
         for case in cases:
-            if len(case.image) > file.manifest.profile["image"][2][0]:
+            if not fits(case, file):
                 continue
             output = runner.run_pixels({"image": case.image, "label_embeddings": case.label_embeddings})
             for b, table in enumerate(_tables(output, file.sidecar.threshold)):
@@ -54,8 +55,8 @@ def check_pixels(engine: Path, cases: list[Case], report: Callable[[str], None])
         runner.close()
     share = float(np.mean(shares))
     if not share >= REQUIRED:
-        raise ZerosegError(f"{engine}: its mask_decode plugin gives the CPU's label to only {100 * share:.2f} % of "
-                           "pixels; build it with --plugins none")
+        raise ZerosegError(f"{name or engine}: its mask_decode plugin gives the CPU's label to only {100 * share:.2f} "
+                           "% of pixels; build it with --plugins none")
     report(f"masks decoded inside the engine: the CPU's label on {100 * share:.3f} % of pixels")
     return share
 
@@ -66,9 +67,11 @@ def _tables(output, threshold: float) -> np.ndarray:
     return np.where(best >= np.float32(threshold), which, -1)
 
 
-def check_decoding(engine: Path, cases: list[Case], report: Callable[[str], None]) -> float | None:
+def check_decoding(engine: Path, cases: list[Case], report: Callable[[str], None],
+                   name: str | None = None) -> float | None:
     """Share of pixels with the same label whether the masks are decoded on the GPU or the CPU; None without kernels.
 
+    name is the engine's in messages, if not the file's.
     ZerosegError when it is below REQUIRED.
     """
     file = read_engine(engine)
@@ -89,7 +92,7 @@ def check_decoding(engine: Path, cases: list[Case], report: Callable[[str], None
         runner.close()
     share = float(np.mean(shares))
     if not share >= REQUIRED:
-        raise ZerosegError(f"{engine}: the kernels in {FOLDER}/ give the CPU's label to only {100 * share:.2f} % of "
-                           f"pixels; delete {FOLDER}/ to decode masks on the CPU")
+        raise ZerosegError(f"{name or engine}: the kernels in {FOLDER}/ give the CPU's label to only "
+                           f"{100 * share:.2f} % of pixels; delete {FOLDER}/ to decode masks on the CPU")
     report(f"masks decoded on the GPU: the CPU's label on {100 * share:.3f} % of pixels")
     return share

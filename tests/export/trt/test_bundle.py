@@ -93,6 +93,23 @@ def test_device_builds_checks_and_runs_it(make, install, version):
     assert again.exit_code == 0 and "same label on 100.000 %" in again.output
 
 
+def test_checking_before_building_says_what_to_run(make, install):
+    out = make()
+    install()
+    done = on_device(out, "--check")
+    assert (done.exit_code, done.output) == (1, f"Error: {out}/net.engine: not there yet; ./build.sh makes it\n")
+
+
+def test_few_labels_are_what_an_engine_is_compared_with(make, network, install):
+    """Fewer than the gate has, in a bundle and here."""
+    out = make("jetson-orin", "--max-labels", 5)
+    for command in (lambda: on_device(out), lambda: invoke(network, "--trt", "--max-labels", 5)):
+        trt = install()
+        done = command()
+        assert done.exit_code == 0 and "same label on 100.000 % of pixels" in done.output, done.output
+        assert trt.record.profiles[0]["label_embeddings"] == [[1, 16], [5, 16], [5, 16]]
+
+
 def test_device_refuses_an_engine_that_differs(make, install):
     out = make()
     with np.load(out / "check/expected.npz") as answers:
@@ -105,6 +122,27 @@ def test_device_refuses_an_engine_that_differs(make, install):
     done = on_device(out)
     assert done.exit_code == 1 and "it is not kept" in done.output.splitlines()[-1]
     assert not (out / "net.engine").exists()
+
+
+def test_device_refuses_kernels_that_decode_otherwise(make, install, monkeypatch):
+    """Where an engine is already: neither it nor the server's copy is replaced."""
+    from zeroseg.export.trt import build
+
+    out = make("datacenter")
+    install(FakeMachine("H200", (9, 0)))
+    assert on_device(out).exit_code == 0
+    built = (out / "net.engine", out / "net.engine.json", out / "triton/tensorrt/zeroseg_model/1/model.plan")
+    for path in built:
+        path.write_bytes(b"older")
+
+    def refuse(engine, cases, report, name):
+        raise ZerosegError(f"{name}: the kernels in kernels/ give other labels")
+
+    install(FakeMachine("H200", (9, 0)))
+    monkeypatch.setattr(build, "check_decoding", refuse)
+    done = on_device(out)
+    assert done.exit_code == 1 and f"{out}/net.engine: the kernels" in done.output.splitlines()[-1]
+    assert [path.read_bytes() for path in built] == [b"older"] * 3
 
 
 def test_damaged_bundle_is_named(make, install):

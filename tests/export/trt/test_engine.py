@@ -5,6 +5,7 @@ counts what did.
 """
 
 import json
+import sys
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.export.trt.fake_machine import FakeMachine
 from tests.export.trt.fake_tensorrt import VERSIONS
 from zeroseg.artifact import read_artifact
 from zeroseg.errors import ZerosegError
-from zeroseg.export.trt.build import build_engine
+from zeroseg.export.trt.build import build_engine, check_engine
 from zeroseg.export.trt.builder import BuildOptions
 from zeroseg.runtime.base import open_runner
 from zeroseg.runtime.trt_engine import manifest_path, read_engine, sha256_of
@@ -195,3 +196,73 @@ def test_engine_that_differs_is_not_kept(install, network, monkeypatch, cases):
         build_engine(network, old, BuildOptions(), open_runner(artifact, 1), cases, rebuild=REBUILD)
     assert old.read_bytes() == b"an older engine"
     assert sorted(path.name for path in old.parent.iterdir()) == ["net.engine", "net.json", "net.onnx"]
+
+
+def files_of(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("failing", ["check_engine", "check_decoding", "check_pixels"])
+def test_whatever_check_fails_nothing_is_replaced(install, network, monkeypatch, cases, failing):
+    """Engine, manifest and kernels, which are finished by then."""
+    from zeroseg.export.trt import build as module
+
+    def fail(*arguments, **options):
+        raise ZerosegError(f"{failing} says no")
+
+    def compile_kernels(folder, sms, report):
+        (folder / "kernels/sm_87").mkdir(parents=True)
+        (folder / "kernels/sm_87/new.cubin").write_bytes(b"new")
+        return True
+
+    install()
+    for name in ("check_engine", "check_decoding", "check_pixels"):
+        monkeypatch.setattr(module, name, fail if name == failing else lambda *arguments, **options: None)
+    monkeypatch.setattr(module, "compile_kernels", compile_kernels)
+    monkeypatch.setattr(module, "with_plugins", lambda trt, content, *arguments: content)
+    engine, old = network.with_suffix(".engine"), network.parent / "kernels/sm_87/old.cubin"
+    old.parent.mkdir(parents=True)
+    for path in (engine, manifest_path(engine), old):
+        path.write_bytes(b"older")
+    before = files_of(network.parent)
+    with pytest.raises(ZerosegError, match=f"{failing} says no"):
+        build_engine(network, engine, BuildOptions(plugins="v3"), open_runner(read_artifact(network), 1), cases,
+                     rebuild=REBUILD, own_kernels=True)
+    assert files_of(network.parent) == before
+    install()
+    monkeypatch.setattr(module, failing, lambda *arguments, **options: None)
+    build_engine(network, engine, BuildOptions(plugins="v3"), open_runner(read_artifact(network), 1), cases,
+                 rebuild=REBUILD, own_kernels=True)
+    after = files_of(network.parent)
+    assert sorted(after) == ["kernels/sm_87/new.cubin", "net.engine", "net.engine.json", "net.json", "net.onnx"]
+    assert b"older" not in after.values()
+
+
+def test_a_folder_of_that_name_is_left_alone_where_no_kernels_can_be_compiled(install, network, cases, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zeroseg.kernels.aot", None)
+    install()
+    theirs = network.parent / "kernels" / "theirs.ptx"
+    theirs.parent.mkdir()
+    theirs.write_bytes(b"somebody's")
+    build_engine(network, network.with_suffix(".engine"), BuildOptions(), open_runner(read_artifact(network), 1), cases,
+                 rebuild=REBUILD, own_kernels=True)
+    assert theirs.read_bytes() == b"somebody's"
+
+
+def test_comparisons_that_the_engine_does_not_take_are_counted(build, network, cases):
+    _, engine = build()  # one photo at once
+    reference, lines = open_runner(read_artifact(network), 1), []
+    pair = cases[0]._replace(image=cases[0].image.repeat(2, 0))
+    check_engine(engine, reference, [*cases, pair], report=lines.append)
+    assert lines[0].startswith("1 of 3 comparisons left out: the engine takes image from 1x3x32x32 to 1x3x128x128 and")
+    with pytest.raises(ZerosegError, match="net.engine: nothing to compare it on: it takes none of 1 comparisons"):
+        check_engine(engine, reference, [pair], report=lines.append)
+
+
+def test_miou_of_the_engine_is_held_against_the_models(build, network, cases):
+    _, engine = build()
+    reference, lines = open_runner(read_artifact(network), 1), []
+    check_engine(engine, reference, cases, report=lines.append, masks=lambda runner: 41.2 - (runner is reference) / 5)
+    assert "mIoU 41.00 -> 41.20" in lines[-1]
+    with pytest.raises(ZerosegError, match="net.engine: mIoU is 42.00 where the model has 41.00.*; it is not kept"):
+        check_engine(engine, reference, cases, report=lines.append, masks=lambda runner: 42.0 - (runner is reference))

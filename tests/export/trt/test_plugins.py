@@ -194,14 +194,23 @@ def test_v3_engine_is_built_checked_and_loaded_with_its_library(install, groupin
     runner.close()
 
 
+def test_library_beside_the_engine_is_found_while_it_is_checked(install, grouping, library, no_kernels, monkeypatch):
+    monkeypatch.delenv(VARIABLE)
+    library.rename(grouping.with_name(LIBRARY))
+    trt = install()
+    done = build(grouping, "v3")
+    assert done.exit_code == 0, done.output
+    assert set(trt.get_plugin_registry()._libraries) == {str(grouping.with_name(LIBRARY))}
+
+
 def test_plugin_that_gives_other_labels_is_not_passed_over(install, grouping, library, no_kernels, monkeypatch):
     install()
     monkeypatch.setattr(fake_nodes, "DECODE", fake_nodes.DECODE.replace("x = Reshape(looked_up, shape)", """
     wrong = Neg(looked_up)
     x = Reshape(wrong, shape)"""))
     done = build(grouping, "v3")
-    assert done.exit_code == 1
-    assert "its mask_decode plugin gives the CPU's label to only" in done.output.splitlines()[-1]
+    assert done.exit_code == 1 and not list(grouping.parent.glob("*.engine*"))
+    assert "net.engine: its mask_decode plugin gives the CPU's label to only" in done.output.splitlines()[-1]
 
 
 def test_missing_library_is_one_line(install, grouping, library, monkeypatch, no_kernels):

@@ -1,0 +1,35 @@
+"""Which comparisons an engine takes: its profile has limits that the model does not have."""
+
+from collections.abc import Callable
+
+from zeroseg.errors import ZerosegError
+from zeroseg.export.parity import Case
+from zeroseg.runtime.trt_engine import EngineFile
+
+
+def cut_labels(cases: list[Case], most: int) -> list[Case]:
+    """The cases with the first `most` of their labels."""
+    return [case._replace(label_embeddings=case.label_embeddings[:most]) for case in cases]
+
+
+def fits(case: Case, engine: EngineFile) -> bool:
+    """Whether the engine takes the case's images and labels."""
+    for name, array in (("image", case.image), ("label_embeddings", case.label_embeddings)):
+        least, _, greatest = engine.manifest.profile[name]
+        if not all(low <= side <= high for low, side, high in zip(least, array.shape, greatest, strict=True)):
+            return False
+    return True
+
+
+def fitting(cases: list[Case], engine: EngineFile, report: Callable[[str], None]) -> list[Case]:
+    """The cases that the engine takes; report is told how many it does not. ZerosegError when it takes none."""
+    taken = [case for case in cases if fits(case, engine)]
+    if len(taken) == len(cases) and cases:
+        return taken
+    limits = " and ".join(f"{name} from {'x'.join(map(str, least))} to {'x'.join(map(str, greatest))}"
+                          for name, (least, _, greatest) in engine.manifest.profile.items())
+    if not taken:
+        raise ZerosegError(f"{engine.path}: nothing to compare it on: it takes none of {len(cases)} comparisons, only "
+                           f"{limits}")
+    report(f"{len(cases) - len(taken)} of {len(cases)} comparisons left out: the engine takes {limits}")
+    return taken
