@@ -88,7 +88,10 @@ class TeacherPredict:
               help="Which; also probed, with --probe.")
 @click.option("--probe", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE.npz",
               help="What contender probed's teacher knows of persons.")
-def main(folder, unlabelled, teacher_weights, label_folder, model, subset, photos, limit, rule, contenders, probe):
+@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE",
+              help="Another setting of the recipe, as for train.py, such as teacher.conse.worn_gain=0.")
+def main(folder, unlabelled, teacher_weights, label_folder, model, subset, photos, limit, rule, contenders, probe,
+         changes):
     """Measure a student and its teacher's training-free dense maps on FOLDER (images/, masks/; VOC's classes).
 
     \b
@@ -99,7 +102,7 @@ def main(folder, unlabelled, teacher_weights, label_folder, model, subset, photo
 
     with user_errors():
         rows = compare(folder, unlabelled, teacher_weights, label_folder, model, tuple(subset.split(",")), photos,
-                       limit, rule, tuple(contenders.split(",")), probe)
+                       limit, rule, tuple(contenders.split(",")), probe, changes)
         click.echo(f"{'contender':<12}{'threshold':>10}{'mIoU':>8}{'all':>8}{'best threshold (on the masks)':>32}")
         for row in rows:
             click.echo(f"{row['contender']:<12}{row['threshold']:>10.3f}{row['miou']:>8.1f}{row['miou_all']:>8.1f}"
@@ -108,7 +111,7 @@ def main(folder, unlabelled, teacher_weights, label_folder, model, subset, photo
 
 
 def compare(folder, unlabelled, teacher_weights, label_folder, model, subset, photos, limit, rule, contenders,
-            probe=None) -> list:
+            probe=None, changes=()) -> list:
     """One dict per contender: thresholds, mIoU of the subset and of all classes in percent, IoU per class."""
     from zeroseg.evaluation.evaluate import evaluate
     from zeroseg.evaluation.label_sets import label_set
@@ -118,12 +121,15 @@ def compare(folder, unlabelled, teacher_weights, label_folder, model, subset, ph
     from zeroseg.training.choose_threshold import choose_threshold, pixel_scores
     from zeroseg.training.photos import find_photos
 
+    recipe = RECIPES["dense"]
+    for change in changes:
+        recipe = recipe.changed(change)
     dataset = voc_dev(folder)
     names = label_set(dataset)
     found = find_photos(unlabelled, photos)
     paths = [found.root / name for name in found.names]
     rows = []
-    for contender, predict in _contenders(contenders, model, teacher_weights, label_folder, names.names, probe):
+    for contender, predict in _contenders(contenders, model, teacher_weights, label_folder, names.names, recipe, probe):
         scores, _ = pixel_scores(predict, paths, len(names.names), progress=True)
         threshold = choose_threshold(scores, rule)
         sweep = [threshold * factor for factor in (0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)]
@@ -143,7 +149,7 @@ def compare(folder, unlabelled, teacher_weights, label_folder, model, subset, ph
     return rows
 
 
-def _contenders(wanted, model, teacher_weights, label_folder, names, probe):
+def _contenders(wanted, model, teacher_weights, label_folder, names, recipe, probe):
     """(name, predict) one after the other, so that only one network is in memory."""
     from zeroseg.errors import ZerosegError
     from zeroseg.evaluation.network import SegmenterPredict
@@ -158,7 +164,6 @@ def _contenders(wanted, model, teacher_weights, label_folder, names, probe):
     if "student" in wanted:
         yield "student", SegmenterPredict(segmenter)
     vectors = np.asarray(segmenter.pack.vectors, np.float32)
-    recipe = RECIPES["dense"]
     if "conse" in wanted:
         plain = TeacherConfig(recipe.teacher.spec, str(teacher_weights), conse=ConseConfig())
         yield "conse", TeacherPredict(_teacher(plain, label_folder), vectors)

@@ -180,6 +180,17 @@ class TrainConfig:
         place[last] = value
         return self.from_dict(values)
 
+    def changed(self, change: str) -> "TrainConfig":
+        """A copy with one field changed as --set writes it: "losses.place=2"; the value is JSON, or a plain word."""
+        path, equals, text = change.partition("=")
+        if not equals:
+            raise ZerosegError(f"--set: expected FIELD=VALUE, got {change!r}")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        return self.set(path, value)
+
 
 def _from_dict(cls, values: dict, where: str):
     known = {f.name: f for f in fields(cls)}

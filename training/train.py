@@ -119,14 +119,7 @@ def _config(options: dict, config: TrainConfig) -> TrainConfig:
                 value = os.path.abspath(os.path.expanduser(value))
             config = config.set(path, list(value) if isinstance(value, tuple) else value)
     for change in options["changes"]:
-        path, equals, text = change.partition("=")
-        if not equals:
-            raise ZerosegError(f"--set: expected FIELD=VALUE, got {change!r}")
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-        config = config.set(path, value)
+        config = config.changed(change)
     return config
 
 
