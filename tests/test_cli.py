@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.color_model import SPACE, vectors
 from zeroseg.artifact import BUNDLED, DEFAULT_MODEL
-from zeroseg.cli import COMMANDS, main
+from zeroseg.cli import COMMANDS, Command, main
 from zeroseg.commands.doctor import doctor
 from zeroseg.commands.infer import infer
 from zeroseg.words import LabelPack
@@ -264,6 +264,18 @@ def processor_seconds(command):
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.parametrize(("error", "message"), [
+    (FileNotFoundError(2, "No such file or directory", "x.json"), "x.json: No such file or directory"),
+    (OSError("cannot identify it"), "cannot identify it"),
+    (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+])
+def test_an_error_of_the_system_is_one_line_about_its_file(error, message):
+    def fail():
+        raise error
+    done = CliRunner().invoke(Command("x", callback=fail))
+    assert done.exit_code == 1 and done.output == f"Error: {message}\n"
 
 
 def test_a_reader_that_stops_reading_is_no_error(workplace):

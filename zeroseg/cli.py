@@ -44,7 +44,8 @@ def user_errors():
     except (ZerosegError, ValueError, OSError) as error:
         if os.environ.get("ZEROSEG_TRACEBACK"):
             raise
-        raise click.ClickException(str(error)) from error
+        named = isinstance(error, OSError) and error.filename and error.strerror  # else "[Errno 2] No such file: 'x'"
+        raise click.ClickException(f"{error.filename}: {error.strerror}" if named else str(error)) from error
 
 
 class Command(click.Command):

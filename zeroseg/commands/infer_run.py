@@ -12,6 +12,7 @@ from tqdm import tqdm
 from zeroseg import drawing
 from zeroseg.commands.photo_files import CONTACT_NAME, find_photos, plan_outputs, save_json, save_picture
 from zeroseg.errors import ZerosegError
+from zeroseg.files import make_folder
 from zeroseg.kernels import _native
 from zeroseg.kernels._dispatch import last_impl
 from zeroseg.segmenter import Segmentation, Segmenter
@@ -46,7 +47,7 @@ def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
     for line in approximate_words(segmenter.pack):
         click.echo(line)
     outputs = plan_outputs(photos, options.out, options.save)
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     sheet = []
     ready_ms = 1000 * (time.perf_counter() - started)
     with tqdm(total=len(photos), unit="photo", disable=None if len(photos) > 1 else True, leave=False) as bar:

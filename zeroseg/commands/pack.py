@@ -39,12 +39,13 @@ def pack(photos, out, per_shard, check, threads):
     from zeroseg.collection.pack import pack as write_shards
     from zeroseg.collection.plan import open_plan
     from zeroseg.errors import ZerosegError
+    from zeroseg.files import make_folder
     from zeroseg.kernels._threads import available_threads
 
     for source in photos:
         if not os.path.exists(source):
             raise ZerosegError(f"{source}: no such file or folder")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     began = time.perf_counter()
     begin(out, {"photos_per_shard": per_shard, "check": check})
     bars = {"unit": "photo", "dynamic_ncols": True, "disable": None if sys.stderr.isatty() else False,

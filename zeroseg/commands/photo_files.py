@@ -7,8 +7,7 @@ pictures are photos, and nothing is written over it.
 import glob
 import json
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -16,6 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from zeroseg.errors import ZerosegError
+from zeroseg.files import whole_file
 from zeroseg.image import SUFFIXES
 
 SUFFIX_OF = {"overlay": "_overlay.png", "labels": "_labels.png", "json": ".json"}
@@ -88,26 +88,15 @@ def plan_outputs(photos: list[Path], out: Path, kinds: Iterable[str]) -> dict[Pa
     return outputs
 
 
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A place to write to, which becomes path when all went well: the file is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def save_picture(path: Path, picture: Image.Image) -> None:
     """Write a PNG that is_ours() knows again."""
     signature = PngInfo()
     signature.add_text(*_SOFTWARE)
-    with _whole(path) as partial:
+    with whole_file(path) as partial:
         picture.save(partial, format="PNG", compress_level=PNG_LEVEL, pnginfo=signature)
 
 
 def save_json(path: Path, document: dict) -> None:
     """Write JSON."""
-    with _whole(path) as partial:
+    with whole_file(path) as partial:
         partial.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")

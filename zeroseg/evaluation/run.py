@@ -21,6 +21,7 @@ from zeroseg.evaluation.report import Report
 from zeroseg.evaluation.scene_sets import READERS as SCENE_READERS
 from zeroseg.evaluation.sheet import Sheet, spread
 from zeroseg.evaluation.standard_sets import READERS as STANDARD_READERS
+from zeroseg.files import make_folder
 from zeroseg.segmenter import Segmenter
 
 # The ZeroSeg paper's thresholds for GroupViT's protocol, whose scores are products of two probabilities.
@@ -75,6 +76,8 @@ def run_eval(options: EvalOptions) -> None:
         plan = {"dataset": dataset.name, "photos": min(len(dataset), options.limit or len(dataset)), **about}
         click.echo(json.dumps({**plan, "labels": options.labels, "config": config.in_use(), "subset": list(subset)}))
         return
+    if options.out is not None:
+        make_folder(options.out)
     reports, sheet = {}, Sheet(dataset, set())
     kinds = ("file",) if options.names else KINDS if options.labels == "all" else (options.labels,)
     for kind in kinds:
@@ -146,7 +149,6 @@ def write_results(options: EvalOptions, report: Report, sheet: Sheet, kind: str)
     """report-KIND.txt, report-KIND.json and, with --pictures, sheet-KIND.png in the output folder."""
     if options.out is None:
         return
-    options.out.mkdir(parents=True, exist_ok=True)
     (options.out / f"report-{kind}.txt").write_text(report.table() + "\n", encoding="utf-8")
     (options.out / f"report-{kind}.json").write_text(report.json_line() + "\n", encoding="utf-8")
     if sheet.rows:

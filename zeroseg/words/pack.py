@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from zeroseg.errors import ZerosegError
+from zeroseg.files import whole_file
 
 SPACE = "openai/clip-vit-base-patch32"
 LABELS_MAX = 10_000
@@ -88,11 +89,13 @@ class LabelPack:
                          [self.nearest[i] for i in chosen])
 
     def save(self, path: str | Path) -> Path:
-        """Write the pack; returns the path, with .npz added where it was missing. Overwrites."""
+        """Write the pack; returns the path, with .npz added where it was missing. Overwrites.
+
+        Raises ZerosegError where it cannot be written.
+        """
         path = Path(path)
         path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
-        partial = path.with_name(path.name + ".part")
-        with open(partial, "wb") as file:
+        with whole_file(path) as partial, open(partial, "wb") as file:
             np.savez_compressed(
                 file,
                 names=np.array(self.names),
@@ -101,7 +104,6 @@ class LabelPack:
                 known=self.known,
                 nearest=np.array(["|".join(row) for row in self.nearest]),
             )
-        partial.replace(path)
         return path
 
     @classmethod

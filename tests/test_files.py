@@ -1,0 +1,61 @@
+"""Files are there whole or not at all, and what cannot be written is named as the user named it."""
+
+import re
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from zeroseg import LabelPack, ZerosegError
+from zeroseg.cli import main
+from zeroseg.files import make_folder, whole_file
+
+CLASSES = "background\ncat\n"
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path):
+    path = tmp_path / "found.txt"
+    with whole_file(path) as partial:
+        partial.write_text("first")
+        assert not path.exists()
+    assert path.read_text() == "first"
+    with pytest.raises(KeyboardInterrupt), whole_file(path) as partial:
+        partial.write_text("sec")
+        raise KeyboardInterrupt
+    assert path.read_text() == "first" and [file.name for file in tmp_path.iterdir()] == ["found.txt"]
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    path = tmp_path / "nowhere" / "labels.npz"
+    with pytest.raises(ZerosegError) as error:
+        LabelPack(["cat"], np.eye(1, 512, dtype=np.float32)).save(path)
+    assert str(error.value) == f"{path}: cannot be written (No such file or directory)"
+
+
+def test_a_folder_is_made_with_those_above_it(tmp_path):
+    for _ in range(2):
+        make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+@pytest.mark.parametrize("out", ["taken", "taken/below"])
+@pytest.mark.parametrize("command", [
+    ["infer", "photo.png", "--labels", "cat", "--out"],
+    ["pack", "photo.png", "--out"],
+    ["eval", "set", "--out"],
+], ids=lambda command: command[0])
+def test_an_output_folder_that_cannot_be_made_is_named(command, out, tmp_path, monkeypatch, color_model):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("a file")
+    picture = Image.new("RGB", (40, 40), "red")
+    picture.save("photo.png")
+    for folder in ("images", "masks"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        picture.convert("L").save(f"set/{folder}/a.png")
+    (tmp_path / "set" / "classes.txt").write_text(CLASSES)
+    model = [] if command[0] == "pack" else ["--model", str(color_model)]
+    done = CliRunner().invoke(main, [*command, out, *model])
+    assert done.exit_code in (1, 2) and "it/s" not in done.output and "Errno" not in done.output
+    assert re.search(rf"--out.* '?{out}'?(: cannot be made \(.*\)| is a file)", done.output), done.output
+    assert (tmp_path / "taken").read_text() == "a file"
