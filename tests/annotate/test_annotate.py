@@ -264,6 +264,27 @@ def test_bad_input_is_one_line(collection, monkeypatch, args, message):
     assert result.output.strip().splitlines()[-1].startswith("Error: ") and not list(Path("x").rglob("*.parquet"))
 
 
+@pytest.mark.parametrize(("source", "out"), [
+    ("album", "album"), ("album/", "./album"), ("more/pack.tar", "more"), ("album/x/01.png", "album/x"),
+    ("link", "album"), ("album", "link"), ("out/masks/album", "out"), ("out/parts", "out"),
+])
+def test_results_never_go_among_the_photos(common, source, out):
+    Path("link").symlink_to("album")
+    for folder in ("out/masks/album", "out/parts"):
+        Path(folder).mkdir(parents=True)
+        halves(0).save(Path(folder, "0.png"))
+    before = sorted(Path().rglob("*"))
+    result = call(source, *common[2:], "-o", out, "--masks")
+    assert result.exit_code == 1 and f"holds the photos to label ({source}); choose another -o" in result.output
+    assert before == sorted(Path().rglob("*"))
+
+
+@pytest.mark.parametrize(("source", "out"), [("album", "album/found"), ("album", ".")])
+def test_results_go_below_the_photos_or_above_them(common, source, out):
+    assert call(source, *common[2:], "-o", out, "--processes", 1).exit_code == 0
+    assert len({row["path"] for row in rows(out)}) == 15
+
+
 def test_another_job_is_not_mixed_in(common, collection):
     assert call(*common, "-o", "out", "--processes", 1).exit_code == 0
     before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}

@@ -51,6 +51,7 @@ def run_annotate(sources: list[str], options: AnnotateOptions) -> bool:
             if not os.path.exists(source):
                 raise ZerosegError(f"{source}: no such file or folder")
         _check_names(sources, options.masks)
+        _check_out(sources, options.out)
         artifact = read_artifact(options.model, options.backend)
         threads, processes = options.threads or 1, processes_for(artifact.backend, options)
         pack = read_labels(options)
@@ -165,3 +166,13 @@ def _check_names(sources: list[str], masks: bool) -> None:
     plain = [tuple(step for step in source.split("/") if step not in ("", ".", "..")) for source in sources]
     if masks and len({*plain}) < len({*map(os.path.realpath, sources)}):
         raise ZerosegError("--masks: two of the sources have the same name but for .. and /; give absolute paths")
+
+
+def _check_out(sources: list[str], out: Path) -> None:
+    """The results' own folders hold no photos: a job's files would lie among them, or be written over them."""
+    folder = Path(os.path.realpath(out))
+    for source in sources:
+        real = Path(os.path.realpath(source))
+        home = real if real.is_dir() else real.parent
+        if home == folder or any(inside in (home, *home.parents) for inside in (folder / "masks", folder / "parts")):
+            raise ZerosegError(f"{out}: holds the photos to label ({source}); choose another -o")
