@@ -22,9 +22,9 @@ pytestmark = pytest.mark.skipif(not shutil.which("Xvfb") or not features.check("
 HEIGHT, WIDTH = 192, 320
 
 
-@pytest.fixture
-def screen(tmp_path):
-    """A virtual screen's name, such as ":7"."""
+@pytest.fixture(scope="module")
+def screen():
+    """A virtual screen's name, such as ":7"; one for all, as a process that used tkinter ends with its screen."""
     read, write = os.pipe()
     server = subprocess.Popen(["Xvfb", "-displayfd", str(write), "-screen", "0", "640x480x24", "-nolisten", "tcp"],
                               pass_fds=[write], stderr=subprocess.DEVNULL)
@@ -89,4 +89,31 @@ def test_q_closes_it_and_late_frames_are_skipped(screen, monkeypatch):
     window._root.event_generate("q")
     window.poll()
     assert window.closed.is_set()
+    window.destroy()
+
+
+def test_picture_larger_than_the_screen_is_scaled_to_it(screen, monkeypatch):
+    """1280 x 720 with a colour in each quarter, on 640 x 480: 576 x 324 are nine tenths of its width."""
+    from types import SimpleNamespace
+
+    from zeroseg.live.sinks import Window
+
+    monkeypatch.setenv("DISPLAY", screen)
+    window = Window("a title")
+    picture = np.zeros((720, 1280, 3), np.uint8)
+    quarters = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
+    for i, color in enumerate(quarters):
+        picture[i // 2 * 360:][:360, i % 2 * 640:][:, :640] = color
+
+    def seen():
+        window.write(SimpleNamespace(picture=picture))
+        window.poll()
+        return np.asarray(ImageGrab.grab(xdisplay=screen).convert("RGB"))
+
+    wait_for(lambda: (seen()[300, 560] == quarters[3]).all())
+    shown = seen()
+    for i, color in enumerate(quarters):
+        inside = shown[2 + i // 2 * 162:][:158, 2 + i % 2 * 288:][:, :284]
+        assert (inside == color).all()
+    assert not (shown[:324, 577:] == picture[0, -1]).all(-1).any()
     window.destroy()

@@ -18,6 +18,7 @@ from zeroseg.live.frame import Frame
 from zeroseg.segmentation import Segmentation
 
 PNG_LEVEL = 1
+SCREEN_SHARE = 0.9  # of a screen's sides, for a window: titles and the system's bars need some
 ENCODERS = {".webm": ("libvpx-vp9",), ".avi": ("mpeg4",), ".mkv": ("libx264", "mpeg4"), ".mp4": ("libx264", "mpeg4"),
             ".mov": ("libx264", "mpeg4"), ".m4v": ("libx264", "mpeg4")}
 _OPTIONS = {"libx264": {"preset": "veryfast", "crf": "21", "bf": "0"},
@@ -238,9 +239,9 @@ def has_display() -> bool:
 
 
 class Window(Sink):
-    """A window of the standard library's tkinter; its loop runs in the main thread: show() until closed or stop().
+    """A window of the standard library's tkinter; the main thread draws it by poll().
 
-    Escape or q closes it. Frames that come faster than it draws are skipped.
+    Escape or q closes it. Frames that come faster than it draws are skipped; those too large for the screen are scaled.
     """
 
     wants_picture = takes_repeats = True
@@ -259,6 +260,8 @@ class Window(Sink):
             raise ZerosegError(f"no window can be opened ({error}); use --headless") from error
         self._image_tk = ImageTk
         self._root.title(title)
+        self._room = tuple(int(SCREEN_SHARE * side) for side in (self._root.winfo_screenwidth(),
+                                                                 self._root.winfo_screenheight()))
         self._label = tkinter.Label(self._root, borderwidth=0)
         self._label.pack()
         self._newest: np.ndarray | None = None
@@ -275,7 +278,9 @@ class Window(Sink):
         """Draw the newest frame and handle events; call often, from the main thread."""
         picture, self._newest = self._newest, None
         if picture is not None:
-            self._photo = self._image_tk.PhotoImage(Image.fromarray(picture))
+            image = Image.fromarray(picture)
+            image.thumbnail(self._room, Image.Resampling.BILINEAR)
+            self._photo = self._image_tk.PhotoImage(image)
             self._label.configure(image=self._photo)
             self.shown += 1
         self._root.update()
