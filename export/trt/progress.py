@@ -4,6 +4,7 @@ TensorRT reports nested phases, each with a number of steps. The share done of a
 the step under way, the shares of the phases inside it; the bar shows the outermost phase.
 """
 
+import signal
 import threading
 from dataclasses import dataclass
 
@@ -58,35 +59,51 @@ class Phases:
 
 
 def make_monitor(trt, title: str):
-    """A trt.IProgressMonitor with a bar on the terminal; close() it after the build."""
+    """A trt.IProgressMonitor with a bar on the terminal; close() it after the build.
+
+    No exception can pass through TensorRT. So Ctrl-C only asks for an end while the build runs, the next finished step
+    ends it, and close() raises what came meanwhile.
+    """
 
     class Monitor(trt.IProgressMonitor):
         def __init__(self):
             trt.IProgressMonitor.__init__(self)  # pybind11 insists
             self.phases = Phases()
-            self.interrupted = False
+            self.problem: BaseException | None = None
             self._bar = tqdm(total=PARTS, desc=f"building {title}", leave=False, disable=None,
                              bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}")
+            # only the main thread may set handlers, and a process that ignores Ctrl-C goes on doing so
+            self._asks = (threading.current_thread() is threading.main_thread()
+                          and signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+            if self._asks:
+                signal.signal(signal.SIGINT, self._interrupt)
+
+        def _interrupt(self, number, frame):
+            self.problem = KeyboardInterrupt()
+
+        def _guarded(self, work, *arguments):
+            try:
+                work(*arguments)
+                self._bar.update(int(PARTS * self.phases.share()) - self._bar.n)
+            except BaseException as error:
+                self.problem = error
 
         def phase_start(self, phase_name, parent_phase, num_steps):
-            self.phases.start(phase_name, parent_phase, num_steps)
-            self._bar.set_postfix_str(phase_name, refresh=False)
+            self._guarded(self.phases.start, phase_name, parent_phase, num_steps)
+            self._guarded(self._bar.set_postfix_str, phase_name, False)
 
         def step_complete(self, phase_name, step):
-            try:
-                self.phases.step(phase_name, step)
-                self._bar.update(int(PARTS * self.phases.share()) - self._bar.n)
-            except KeyboardInterrupt:  # an exception cannot pass through TensorRT
-                self.interrupted = True
-            return not self.interrupted
+            self._guarded(self.phases.step, phase_name, step)
+            return self.problem is None
 
         def phase_finish(self, phase_name):
-            self.phases.finish(phase_name)
-            self._bar.update(int(PARTS * self.phases.share()) - self._bar.n)
+            self._guarded(self.phases.finish, phase_name)
 
         def close(self):
+            if self._asks:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             self._bar.close()
-            if self.interrupted:
-                raise KeyboardInterrupt
+            if self.problem is not None:
+                raise self.problem
 
     return Monitor()
