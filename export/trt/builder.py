@@ -17,6 +17,7 @@ from zeroseg.runtime.trt_plugins import KINDS
 
 BEST_LABELS = 20  # the label count that tactics are timed at; any count up to the greatest runs
 BEST_PHOTO = (480, 640)
+CACHE_MARK = b"zeroseg's TensorRT timings\n"  # what a timing cache's file begins with: no other file is overwritten
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class BuildOptions:
         for name in ("max_batch", "max_labels", "workspace_mib"):
             if getattr(self, name) < 1:
                 raise ZerosegError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.plugins == "aot" and self.hardware_compatible:
+            raise ZerosegError("--plugins aot: its kernels are compiled for this GPU, so --hardware-compatible would "
+                               "not hold; leave one of them out, or use --plugins v3")
 
 
 def make_profile(sidecar: Sidecar, options: BuildOptions) -> dict[str, list[list[int]]]:
@@ -114,7 +118,7 @@ def build_plan(trt, onnx: bytes, source: str, profile: dict[str, list[list[int]]
     if plan is None:
         raise ZerosegError(f"{source}: TensorRT {trt.__version__} cannot build an engine: {logger.reason()}")
     if options.timing_cache is not None:
-        _save_timing_cache(config, options.timing_cache)
+        _save_timing_cache(config, options.timing_cache, note)
     return plan
 
 
@@ -130,10 +134,22 @@ def _add_profile(builder, network, config, shapes: dict, source: str) -> None:
         raise ZerosegError(f"{source}: TensorRT does not take the shapes {shapes}")
 
 
+def read_timing_cache(path: Path | None) -> bytes:
+    """What was kept of earlier builds; nothing where there is no such file yet. ZerosegError where none can be kept."""
+    if path is None:
+        return b""
+    if not path.parent.is_dir():
+        raise ZerosegError(f"--timing-cache: {path.parent}: no such folder")
+    content = path.read_bytes() if path.exists() else b""
+    if content and not content.startswith(CACHE_MARK):
+        raise ZerosegError(f"--timing-cache: {path} is another kind of file; give a name that is free")
+    return content.removeprefix(CACHE_MARK)
+
+
 def _attach_timing_cache(config, path: Path | None, note) -> None:
     if path is None:
         return
-    content = path.read_bytes() if path.is_file() else b""
+    content = read_timing_cache(path)
     if content and not config.set_timing_cache(config.create_timing_cache(content), False):
         note(f"{path}: a timing cache of another GPU or TensorRT, starting a new one")
         content = b""
@@ -141,14 +157,20 @@ def _attach_timing_cache(config, path: Path | None, note) -> None:
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
-def _save_timing_cache(config, path: Path) -> None:
+def _save_timing_cache(config, path: Path, note) -> None:
+    """The engine is worth more than its timings: a full disk is only noted."""
     cache = config.get_timing_cache()
     if cache is None:
         return
     partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
-        file.write(cache.serialize())
-    partial.replace(path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(CACHE_MARK)
+            file.write(cache.serialize())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        note(f"--timing-cache: not written ({error})")
 
 
 def _parser_errors(parser, logger) -> str:

@@ -65,11 +65,13 @@ def run(model: Path | str, out: Path | None, trt: dict, export: dict, half_weigh
 def _run_engine(model, out, options, export, half_weights, dry_run) -> None:
     from zeroseg.errors import UnavailableError
     from zeroseg.export.trt.build import build_engine, check_suffix, rebuild_command, why_not
+    from zeroseg.export.trt.builder import read_timing_cache
     from zeroseg.export.trt.fit import cut_labels
     from zeroseg.runtime.trt_plugins import LIBRARY, VARIABLE
 
     out = out or default_output(model, ".engine")
     check_suffix(out)
+    read_timing_cache(options.timing_cache)  # before the minutes that a build takes
     onnx = model if Path(model).suffix == ".onnx" else out.with_suffix(".onnx")
     if dry_run:
         click.echo(f"would export {model} to {onnx} and build {out} and {out.name}.json from it"

@@ -1,11 +1,15 @@
 """What is said to TensorRT of each version while building, held to the facts of that version."""
 
+import signal
+from pathlib import Path
+
 import pytest
 
+from tests.export.trt import fake_behaviour
 from tests.export.trt.fake_tensorrt import VERSIONS
 from zeroseg.artifact import read_artifact
 from zeroseg.errors import ZerosegError
-from zeroseg.export.trt.builder import BuildOptions, build_plan, choose_dialect, make_profile
+from zeroseg.export.trt.builder import CACHE_MARK, BuildOptions, build_plan, choose_dialect, make_profile
 from zeroseg.export.trt.progress import Phases
 
 OPTIONS = BuildOptions(max_batch=2, max_labels=40)
@@ -55,16 +59,26 @@ def test_compatibility_is_asked_for_by_option(build, version):
 def test_timing_cache_is_kept_between_builds(build, version, tmp_path):
     options = BuildOptions(timing_cache=tmp_path / "timings")
     build(version, options)
-    assert (tmp_path / "timings").read_bytes() == b"timed;"
+    assert (tmp_path / "timings").read_bytes() == CACHE_MARK + b"timed;"
     _, _, notes = build(version, options)
-    assert (tmp_path / "timings").read_bytes() == b"timed;timed;" and notes == []
+    assert (tmp_path / "timings").read_bytes() == CACHE_MARK + b"timed;timed;" and notes == []
 
 
-def test_foreign_timing_cache_is_replaced(build, tmp_path):
-    (tmp_path / "timings").write_bytes(b"another GPU's")
+def test_timing_cache_of_another_machine_is_replaced(build, tmp_path):
+    (tmp_path / "timings").write_bytes(CACHE_MARK + b"another GPU's")
     _, _, notes = build(options=BuildOptions(timing_cache=tmp_path / "timings"))
     assert "another GPU or TensorRT" in notes[0]
-    assert (tmp_path / "timings").read_bytes() == b"timed;"
+    assert (tmp_path / "timings").read_bytes() == CACHE_MARK + b"timed;"
+
+
+def test_timings_that_cannot_be_written_do_not_cost_the_engine(build, tmp_path, monkeypatch):
+    def full(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    _, plan, notes = build(options=BuildOptions(timing_cache=tmp_path / "timings"))
+    assert plan.nbytes > 1000 and "not written ([Errno 28] No space left" in notes[0]
+    assert not (tmp_path / ".timings.partial").exists()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -98,19 +112,35 @@ def test_progress_counts_nested_phases():
     assert phases.share() == 1
 
 
-def test_progress_is_reported_and_can_be_interrupted(build, monkeypatch):
-    record, _, _ = build()
-    assert record.monitored
+def test_progress_is_reported(build):
+    assert build()[0].monitored
 
-    def interrupt(self, name, step):
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr(Phases, "step", interrupt)
+@pytest.mark.parametrize("callback", ["start", "step", "finish"])
+@pytest.mark.parametrize("come", ["signal", "exception"])
+def test_ctrl_c_ends_the_build_between_two_steps(build, monkeypatch, callback, come):
+    """It never passes through TensorRT: the fake would let it out of build_serialized_network at once."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(self, *arguments):
+        if come == "exception":
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+
+    passed = []
+    run_phases = fake_behaviour._run_phases
+    monkeypatch.setattr(fake_behaviour, "_run_phases", lambda *arguments: passed.append(run_phases(*arguments)))
+    monkeypatch.setattr(Phases, callback, interrupt)
     with pytest.raises(KeyboardInterrupt):
         build()
+    assert passed == [None] and signal.getsignal(signal.SIGINT) is before
 
 
-@pytest.mark.parametrize("wrong", [{"max_batch": 0}, {"max_labels": 0}, {"workspace_mib": -1}])
-def test_wrong_options_are_refused(wrong):
-    with pytest.raises(ZerosegError, match="expected at least 1"):
+@pytest.mark.parametrize("wrong, said", [
+    ({"max_batch": 0}, "expected at least 1"), ({"max_labels": 0}, "expected at least 1"),
+    ({"workspace_mib": -1}, "expected at least 1"), ({"plugins": "v4"}, "plugins: expected one of none, aot, v3"),
+    ({"plugins": "aot", "hardware_compatible": True}, "compiled for this GPU"),
+])  # fmt: skip
+def test_wrong_options_are_refused(wrong, said):
+    with pytest.raises(ZerosegError, match=said):
         BuildOptions(**wrong)
