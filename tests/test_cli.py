@@ -107,10 +107,45 @@ def test_bad_files_do_not_stop_the_others(run):
     assert written() == ["photo.json", "photo_labels.png", "photo_overlay.png"]
 
 
-def test_empty_folder_is_named(run):
-    Path("empty").mkdir()
-    done = run("empty")
-    assert done.exit_code == 1 and "Error: empty: no pictures in this folder" in done.output
+@pytest.mark.parametrize(("files", "said"), [
+    ((), "Error: album: no pictures in this folder"),
+    (("notes.txt", "found/.x/readme"), "Error: album: no pictures in this folder"),
+    (("a.HEIC", "b.heic", "c.dng"),
+     "Error: album: no pictures in this folder, but 1 .dng, 2 .heic (convert to JPEG first)"),
+    (("2024/05/a.jpg", "2025/b.heic", ".thumbnails/c.jpg"),
+     'Error: album: no pictures in this folder, but 2 folders with pictures (for all below: "album/**/*.jpg")'),
+    (("a.png",), ""),
+    (("a.png", "b.heic", "more/c.jpg"),
+     "Note: album: besides its pictures it has 1 .heic (convert to JPEG first) and 1 folder with pictures "
+     '(for all below: "album/**/*.jpg")'),
+])
+def test_a_folder_says_what_in_it_is_not_looked_at(run, files, said):
+    Path("album").mkdir()
+    for file in files:
+        path = Path("album", file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40), "red").save(path, format="PNG")
+    done = run("album")
+    assert done.exit_code == (1 if said.startswith("Error") else 0), done.output
+    assert [line for line in done.output.splitlines() if line.startswith(("Error", "Note"))] == [said] * bool(said)
+
+
+def test_folders_of_results_are_not_named(run):
+    for _ in range(2):
+        done = run(".")
+        assert done.exit_code == 0 and "Note" not in done.output
+
+
+@pytest.mark.parametrize(("photo", "lines"), [
+    ("missing.jpg", ["Error: missing.jpg: no such file"]),  # before any model is loaded and any word looked up
+    ("broken.jpg", ["~ rose: not a word the model knows by heart; its meaning is approximate, near tulip, daisy",
+                    "Error: broken.jpg: not a picture that Pillow can read; expected JPEG, PNG, WebP, TIFF, BMP or the "
+                    "like"]),
+])
+def test_a_run_without_a_result_says_only_why(run, photo, lines):
+    Path("broken.jpg").write_bytes(b"nothing")
+    done = run(photo)
+    assert done.exit_code == 1 and done.output.splitlines() == lines
 
 
 def test_inputs_are_never_overwritten(run):

@@ -42,6 +42,8 @@ def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
     labels = parse_labels(options.labels)
     photos, failed = find_photos(sources)
     asked = len(photos) + failed
+    if not photos:
+        return failed
     segmenter = Segmenter.load(options.model, options.backend, options.threads, options.short_side)
     segmenter.set_labels(labels, text=options.text)
     for line in approximate_words(segmenter.pack):
@@ -66,8 +68,9 @@ def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
         click.echo(f"contact sheet of {len(sheet)}: {options.out / CONTACT_NAME}")
     if asked > 1:
         click.echo(f"{asked} inputs, {failed} failed" if failed else f"{asked} photos")
-    click.echo(f"model {segmenter.sidecar.name} on {segmenter.runner.backend}, kernels {kernels_used()}, "
-               f"start {ready_ms:.0f} ms, in all {time.perf_counter() - started:.2f} s")
+    if failed < asked:
+        click.echo(f"model {segmenter.sidecar.name} on {segmenter.runner.backend}, kernels {kernels_used()}, "
+                   f"start {ready_ms:.0f} ms, in all {time.perf_counter() - started:.2f} s")
     return failed
 
 

@@ -7,7 +7,9 @@ pictures are photos, and nothing is written over it.
 import glob
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -20,8 +22,10 @@ from zeroseg.image import SUFFIXES
 
 SUFFIX_OF = {"overlay": "_overlay.png", "labels": "_labels.png", "json": ".json"}
 CONTACT_NAME = "contact.png"
+UNREAD = frozenset({".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"})
 _SOFTWARE = ("Software", "zeroseg")  # a text chunk that Pillow writes ahead of the pixels
 _HEAD_BYTES = 4096
+_FILES_LOOKED_AT = 1000  # of a folder below, which may be the root of all folders
 PNG_LEVEL = 1  # zlib's fastest: a third of the time and a third more room than level 6
 
 
@@ -29,15 +33,19 @@ def find_photos(sources: list[str]) -> tuple[list[Path], int]:
     """The photos behind files, folders and globs, each once, in order; and how many sources gave none (reported)."""
     photos, failed = {}, 0
     for source in sources:
-        path = Path(source)
+        path, problem = Path(source), ""
         if path.is_dir():
-            found = photos_of_folder(path)
-            problem = f"{path}: no pictures in this folder"
-        elif not path.exists() and glob.has_magic(source):
+            found, rest = photos_of_folder(path), rest_of_folder(path)
+            problem = f"{path}: no pictures in this folder{f', but {rest}' if rest else ''}"
+            if found and rest:
+                click.echo(f"Note: {path}: besides its pictures it has {rest}", err=True)
+        elif path.exists():
+            found = [path]  # reading it says what is wrong with it
+        elif glob.has_magic(source):
             found = sorted(Path(name) for name in glob.glob(source, recursive=True) if Path(name).is_file())
             problem = f"{source}: no file fits this pattern"
         else:
-            found, problem = [path], ""  # reading it says what is wrong with it
+            found, problem = [], f"{source}: no such file"
         if not found:
             failed += 1
             click.echo(f"Error: {problem}", err=True)
@@ -45,11 +53,32 @@ def find_photos(sources: list[str]) -> tuple[list[Path], int]:
     return list(photos.values()), failed
 
 
+def rest_of_folder(folder: Path) -> str:
+    """What of a folder is not looked at, and what to do about it: pictures of other kinds, folders with pictures."""
+    inside = list(folder.iterdir())
+    kinds = Counter(path.suffix.lower() for path in inside if path.suffix.lower() in UNREAD)
+    parts = [", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) + " (convert to JPEG first)"]
+    below = sum(path.is_dir() and not path.name.startswith(".") and _has_pictures(path) for path in inside)
+    folders = f"{below} folder{'s' * (below > 1)} with pictures (for all below: \"{folder}/**/*.jpg\")"
+    return " and ".join(parts * bool(kinds) + [folders] * bool(below))
+
+
+def _has_pictures(folder: Path) -> bool:
+    """Whether there are any, at some depth, that zeroseg did not write."""
+    files = (Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
+    return any(path.suffix.lower() in SUFFIXES | UNREAD and not _is_result(path)
+               for path in islice(files, _FILES_LOOKED_AT))
+
+
 def photos_of_folder(folder: Path) -> list[Path]:
     """The pictures of a folder by suffix, without those that an earlier run wrote beside their photos."""
-    ours = (SUFFIX_OF["overlay"], SUFFIX_OF["labels"], CONTACT_NAME)
     photos = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in SUFFIXES)
-    return [photo for photo in photos if not (photo.name.endswith(ours) and is_ours(photo))]
+    return [photo for photo in photos if not _is_result(photo)]
+
+
+def _is_result(path: Path) -> bool:
+    """is_ours() for many files, most of which need not be opened."""
+    return path.name.endswith((SUFFIX_OF["overlay"], SUFFIX_OF["labels"], CONTACT_NAME)) and is_ours(path)
 
 
 def is_ours(path: Path) -> bool:
