@@ -110,12 +110,13 @@ class Segmentation:
     def to_coco(self, image_id: int = 0) -> list[dict]:
         """The found labels as COCO result entries, largest first; category_id is the label's index + 1.
 
-        segmentation is compressed RLE as pycocotools reads it; bbox is (x, y, width, height) in pixels.
+        segmentation is compressed RLE as pycocotools reads it; bbox is (x, y, width, height) in pixels; mark as in
+        `marks`.
         """
         return [{"image_id": image_id, "category_id": region.index + 1, "category": region.label,
                  "segmentation": self._run_lengths[region.index], "area": region.area_px,
                  "bbox": list(bounding_box(self.label_map == region.index)), "score": round(region.score, 6),
-                 "iscrowd": 0} for region in self.found]
+                 "iscrowd": 0, "mark": self.marks[region.index]} for region in self.found]
 
     def to_supervision(self):
         """The found labels as supervision.Detections: boxes, masks (n, H, W) bool, class_id = label index."""
@@ -141,9 +142,10 @@ class Segmentation:
             "model": self.model,
             "threshold": self.threshold,
             "size": list(self.label_map.shape),
-            "labels": [{"name": name, "score": round(float(score), 6), "approximate": approximate, "nearest": nearest}
-                       for name, score, approximate, nearest
-                       in zip(self.labels, self.scores, self.approximate, self.nearest, strict=True)],
+            "labels": [{"name": name, "score": round(float(score), 6), "approximate": bool(mark), "mark": mark,
+                        "nearest": nearest}
+                       for name, score, mark, nearest
+                       in zip(self.labels, self.scores, self.marks, self.nearest, strict=True)],
             "found": self.to_coco(),
             "timings_ms": {stage: round(ms, 3) for stage, ms in self.timings_ms.items()},
         }

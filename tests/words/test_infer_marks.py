@@ -4,7 +4,9 @@ import numpy as np
 
 from zeroseg import LabelPack, embed_labels
 from zeroseg.commands.infer_run import approximate_words
+from zeroseg.live.frame import Frame
 from zeroseg.live.picture import legend_rows
+from zeroseg.live.sinks import Output, frame_record
 from zeroseg.segmentation import Segmentation
 
 
@@ -23,7 +25,7 @@ def test_a_pack_with_names_that_are_no_text_is_marked_too():
     assert [line[0] for line in approximate_words(pack)] == ["?", "?", "~"]
 
 
-def test_legends_mark_words_as_the_command_line_does():
+def test_legends_and_json_mark_words_as_the_command_line_does():
     labels = ["cat", "tabby", "zorgblat"]
     vectors, known, nearest = embed_labels(labels)
     pack = LabelPack(labels, vectors, known=known, nearest=nearest)
@@ -35,3 +37,11 @@ def test_legends_mark_words_as_the_command_line_does():
     rows = [text for _, text in legend_rows(result, result.colors)]
     assert rows == ["?zorgblat  1.00  50%", "~tabby  1.00  33%", "cat  1.00  17%"]
     assert result.approximate == [False, True, True]
+    document = result.to_dict()
+    assert [(entry["name"], entry["mark"], entry["approximate"]) for entry in document["labels"]] == [
+        ("cat", "", False), ("tabby", "~", True), ("zorgblat", "?", True)]
+    assert [(entry["category"], entry["mark"]) for entry in document["found"]] == [
+        ("zorgblat", "?"), ("tabby", "~"), ("cat", "")]
+    record = frame_record(Output(Frame(result.image, 0, 0), result, None, {}))
+    assert [(entry["label"], entry["mark"]) for entry in record["found"]] == [
+        ("zorgblat", "?"), ("tabby", "~"), ("cat", "")]

@@ -183,7 +183,7 @@ class PictureFiles(Sink):
 class JsonLines(Sink):
     """One JSON object per frame, flushed line by line so that others can follow; "-" is standard output.
 
-    frame, time_s, size (H, W), found (label, score, area_px, area, approximate and, with rle, segmentation),
+    frame, time_s, size (H, W), found (label, score, area_px, area, approximate, mark and, with rle, segmentation),
     scores per label, timings_ms.
     """
 
@@ -223,7 +223,8 @@ def frame_record(output: Output, rle: bool = False) -> dict:
     masks = {entry["category_id"] - 1: entry["segmentation"] for entry in result.to_coco()} if rle else {}
     for region in result.found:
         entry = {"label": region.label, "score": round(region.score, 6), "area_px": region.area_px,
-                 "area": round(region.area, 6), "approximate": bool(result.approximate[region.index])}
+                 "area": round(region.area, 6), "approximate": bool(result.approximate[region.index]),
+                 "mark": result.marks[region.index]}
         if rle:
             entry["segmentation"] = masks[region.index]
         found.append(entry)
