@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from zeroseg.cli import Command
 from zeroseg.dense.spec import default_output, is_dense_name
@@ -60,12 +61,15 @@ def main(model, onnx_, trt, out, weights, dry_run, **options):
       zeroseg-export model.pt --bundle jetson-orin --precision fp16
       zeroseg-export model.pt --onnx --precision auto --gate-photos voc-dev --masks voc-dev
     """
+    context = click.get_current_context()
+    given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     engine_options = {name: options.pop(name) for name in engines.NAMES}
-    if trt or engine_options["bundle"]:
+    if [onnx_, trt, engine_options["bundle"] is not None].count(True) != 1:
+        raise click.UsageError("say what to make: --onnx, --trt or --bundle TARGET, one of them")
+    engines.refuse_unused(model, given)
+    if not onnx_:
         engines.run(model, out, engine_options, options, weights == "float16", dry_run)
         return
-    if not onnx_:
-        raise click.UsageError("say what to make: --onnx, --trt or --bundle TARGET")
     out = out or default_output(model, ".onnx")
     if out.suffix != ".onnx":
         raise click.BadParameter(f"expected a name that ends in .onnx, got {out.name}", param_hint="--out")

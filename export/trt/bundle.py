@@ -188,18 +188,17 @@ def _labels(labels: str | None, sidecar, path: Path, model: Path | str) -> None:
 
 def _photos(export: dict, folder: Path) -> list[str]:
     """Copies of the photos to compare on; the ones that come with zeroseg if none were given."""
-    given = list(export["photos"])
-    if not given:
-        from PIL import Image
-
-        names = []
-        for index, photo in enumerate(photos_of(export["gate_photos"])[:CHECK_PHOTOS]):
-            names.append(f"photo-{index}.jpg")
-            Image.fromarray(photo).save(folder / names[-1], quality=90)
-        return names
-    names = [f"photo-{index}{path.suffix.lower()}" for index, path in enumerate(given[:CHECK_PHOTOS])]
-    for name, path in zip(names, given, strict=False):
+    given = export["photos"][:CHECK_PHOTOS]
+    names = [f"photo-{index}{path.suffix.lower()}" for index, path in enumerate(given)]
+    for name, path in zip(names, given, strict=True):
         shutil.copyfile(path, folder / name)
+    if export["gate_photos"] is None and given:
+        return names
+    from PIL import Image
+
+    for photo in photos_of(export["gate_photos"])[:CHECK_PHOTOS - len(given)]:
+        names.append(f"photo-{len(names)}.jpg")
+        Image.fromarray(photo).save(folder / names[-1], quality=90)
     return names
 
 

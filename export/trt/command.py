@@ -38,6 +38,19 @@ def trt_options(command):
     return command
 
 
+def refuse_unused(model: Path | str, given: set[str]) -> None:
+    """Raise UsageError if an option was given, by name, that would do nothing."""
+    if "onnx_" in given:
+        unused, why = set(NAMES), "is for engines, with --trt or --bundle"
+    else:
+        unused, why = {"labels"} if "trt" in given else set(), "is for --bundle"
+        if Path(model).suffix == ".onnx" and not unused & given:
+            unused = {"precision", "weights", "calibration", "symmetric"} | ({"masks"} if "bundle" in given else set())
+            why = f"would change nothing: {Path(model).name} is taken as it is, only a model.pt is exported"
+    for name in sorted(unused & given):
+        raise click.UsageError(f"--{name.replace('_', '-')}: {why}; leave it out")
+
+
 def run(model: Path | str, out: Path | None, trt: dict, export: dict, half_weights: bool, dry_run: bool) -> None:
     """trt: the values of NAMES; export: those of ExportOptions. Raises ZerosegError in one line."""
     from zeroseg.errors import ZerosegError

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from tests.export.trt.fake_machine import FakeMachine
 from tests.export.trt.fake_tensorrt import VERSIONS
@@ -245,7 +246,6 @@ def test_missing_parts_are_one_line(network, install, version, library, machine,
 @pytest.mark.parametrize("arguments, said", [
     (["--trt", "-o", "x.plan"], "expected a name that ends in .engine"),
     (["--trt", "-o", "nowhere/x.engine"], "nowhere: no such folder"),
-    (["--trt", "--precision", "auto"], "says nothing about TensorRT"),
     (["--trt", "--timing-cache", "no/timings"], "--timing-cache: no: no such folder"),
     (["--trt", "--timing-cache", "{here}/net.onnx"], "net.onnx is another kind of file"),
     (["--trt", "--plugins", "aot", "--hardware-compatible"], "compiled for this GPU"),
@@ -258,6 +258,48 @@ def test_wrong_options_are_one_line(network, arguments, said):
     done = invoke(network, *[argument.format(here=network.parent) for argument in arguments])
     assert done.exit_code == 1 and said in done.output and done.output.count("\n") == 1
     assert sorted(path.name for path in network.parent.iterdir()) == ["net.json", "net.onnx"]
+
+
+@pytest.mark.parametrize("model", ["net.onnx", "net.pt"])
+@pytest.mark.parametrize("arguments, option, models", [
+    (["--trt", "--onnx"], "say what to make", "onnx pt"),
+    (["--trt", "--bundle", "jetson-orin"], "say what to make", "onnx pt"),
+    ([], "say what to make", "onnx pt"),
+    (["--onnx", "--plugins", "aot"], "--plugins: is for engines", "onnx pt"),
+    (["--onnx", "--max-labels", 3], "--max-labels: is for engines", "onnx pt"),
+    (["--trt", "--labels", "cat"], "--labels: is for --bundle", "onnx pt"),
+    (["--trt", "--precision", "fp32"], "--precision: would change nothing: net.onnx is taken as it is", "onnx"),
+    (["--trt", "--weights", "float16"], "--weights: would change nothing", "onnx"),
+    (["--trt", "--calibration", "{here}"], "--calibration: would change nothing", "onnx"),
+    (["--trt", "--symmetric"], "--symmetric: would change nothing", "onnx"),
+    (["--bundle", "jetson-orin", "--precision", "int8"], "--precision: would change nothing", "onnx"),
+    (["--bundle", "jetson-orin", "--gate-photos", "{here}", "--masks", "voc"], "--masks: would change nothing", "onnx"),
+])  # fmt: skip
+def test_options_that_would_do_nothing_are_refused(network, model, arguments, option, models):
+    path = network.with_name(model)
+    path.touch()
+    done = invoke(path, *[str(argument).format(here=network.parent) for argument in arguments], "--dry-run")
+    refused = path.suffix[1:] in models
+    assert (done.exit_code == 2 and f"Error: {option}" in done.output) == refused
+    assert refused or (done.exit_code == 0 and done.output.startswith("would ")), done.output
+
+
+def test_auto_precision_is_refused(network):
+    path = network.with_suffix(".pt")
+    path.touch()
+    done = invoke(path, "--trt", "--precision", "auto")
+    assert done.exit_code == 1 and "says nothing about TensorRT" in done.output and done.output.count("\n") == 1
+
+
+def test_photos_and_folders_of_photos_are_both_compared(make, network, install, tmp_path):
+    photo = run.photos_of(None)[0][:64, :96]
+    (tmp_path / "more").mkdir()
+    for path in (tmp_path / "one.png", tmp_path / "more/two.png"):
+        Image.fromarray(photo).save(path)
+    options = ["--photo", tmp_path / "one.png", "--gate-photos", tmp_path / "more"]
+    assert describe(make("jetson-orin", *options))["photos"] == ["photo-0.png", "photo-1.jpg"]
+    install()
+    assert "of 4 decoded photos" in invoke(network, "--trt", *options).output  # two photos, two label sets
 
 
 def test_dry_run_says_what_would_be_done(network):
