@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from zeroseg import embed_labels
 from zeroseg.bench.words import measure
 from zeroseg.commands.words import words
-from zeroseg.words import LabelPack, centre, explain
+from zeroseg.words import LabelPack, centre, each_once, explain, split_words
 from zeroseg.words.table import load_table
 
 NAMES = load_table().names
@@ -79,8 +79,8 @@ def test_nearest_is_sorted_by_centred_cosine():
 
 
 @pytest.mark.parametrize("labels, message", [
-    ([], "at least one"), ("cat", "list of words"), (None, "list of words"), (7, "list of words"), ([1], "label 0"),
-    (["cat", None], "label 1"), ([""], "label 0"), (["cat", " \t"], "label 1"), (["\u200b"], "no letter"),
+    ([], "at least one"), ("cat", "list of words"), (None, "list of words"), (7, "list of words"), ([1], "label 1"),
+    (["cat", None], "label 2"), ([""], "label 1"), (["cat", " \t"], "label 2"), (["\u200b"], "no letter"),
     (["..."], "no letter"), (["a" * 10**4], "at most 200 characters"), (["a" * 10**6], "at most 200 characters"),
     (["🎉" * 100], "at most 200 characters"), (["cat"] * 10_001, "at most 10000"), (["\ud800"], "no letter"),
 ])
@@ -141,7 +141,7 @@ def test_command_reads_files_and_long_lists(tmp_path):
     for asked in (str(path), f"@{path}"):
         done = CliRunner().invoke(words, [asked])
         assert [line[:7].strip() for line in done.output.splitlines()] == ["cat", "~ sedan"]
-    done = CliRunner().invoke(words, [",".join(["tabby"] * 300)])
+    done = CliRunner().invoke(words, [",".join(f"tabby {i}" for i in range(300))])
     assert done.exit_code == 0 and len(done.output.splitlines()) == 300
 
 
@@ -181,3 +181,17 @@ def test_pick_takes_names_in_any_case_and_says_what_is_not_there():
     np.testing.assert_array_equal(chosen.known, [True, False])
     with pytest.raises(ValueError, match="label pack: 'dgo' is not among its 3 names; near it: dog"):
         pack.pick(["cat", "dgo"])
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("cat,dog", ["cat", "dog"]), (" cat , , polar bear ,", ["cat", "polar bear"]), (",; ", []),
+    ("cat; dog\nsofa", ["cat", "dog", "sofa"]), ("猫、犬，鳥；魚", ["猫", "犬", "鳥", "魚"]),
+    ("\u0642\u0637\u060c \u0643\u0644\u0628\u061b \u0637", ["\u0642\u0637", "\u0643\u0644\u0628", "\u0637"]),
+    ("CAT, cat,Dog,Cat,dog", ["CAT", "Dog"]),
+])
+def test_words_that_are_typed(text, expected):
+    assert split_words(text) == expected
+
+
+def test_lines_of_a_file_are_not_taken_apart():
+    assert each_once(["a; b", "", " A; B ", "c, d"]) == ["a; b", "c, d"]

@@ -88,7 +88,7 @@ def read_labels(options: AnnotateOptions) -> LabelPack:
     """The labels as vectors, embedded once for all processes."""
     if options.labels.endswith(".npz"):
         return LabelPack.load(options.labels)
-    words = list(dict.fromkeys(read_words(options.labels)))
+    words = read_words(options.labels)
     if not words:
         raise ZerosegError(f"--labels {options.labels!r}: no words in it; expected something like \"cat,sofa\"")
     vectors, known, nearest = embed_labels(words, text=options.text)

@@ -16,6 +16,7 @@ from zeroseg.files import make_folder
 from zeroseg.kernels import _native
 from zeroseg.kernels._dispatch import last_impl
 from zeroseg.segmenter import Segmentation, Segmenter
+from zeroseg.words import each_once, split_words
 
 CONTACT_PHOTOS = 400  # on one sheet: 20 x 20
 
@@ -91,10 +92,9 @@ def parse_labels(text: str):
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ZerosegError(f"--labels {text}: cannot be read ({reason})") from error
-        words = [line.split("#")[0].strip() for line in lines]
+        words = each_once(line.split("#")[0] for line in lines)
     else:
-        words = [word.strip() for word in text.split(",")]
-    words = [word for word in words if word]
+        words = split_words(text)
     if not words:
         raise ZerosegError(f"--labels {text!r}: no words in it; expected something like \"cat,sofa\"")
     return words

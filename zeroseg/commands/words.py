@@ -64,17 +64,17 @@ def model_pack(labels: list[str], model: str):
 
 def read_words(words: str) -> list[str]:
     """The words of a comma list or, where WORDS is @FILE, FILE.txt or any file that is there, of its lines."""
+    from zeroseg.words import each_once, split_words
+
     if not (words.startswith("@") or words.endswith(".txt") or _is_file(words)):
-        lines = words.split(",")
-    else:
-        path = words.removeprefix("@")
-        try:
-            lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "expected UTF-8 text, one word a line"
-            raise click.BadParameter(f"{path[:200]}: {reason}", param_hint="WORDS") from None
-        lines = [line.partition("#")[0] for line in lines]
-    return [line.strip() for line in lines if line.strip()]
+        return split_words(words)
+    path = words.removeprefix("@")
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "expected UTF-8 text, one word a line"
+        raise click.BadParameter(f"{path[:200]}: {reason}", param_hint="WORDS") from None
+    return each_once(line.partition("#")[0] for line in lines)
 
 
 def table_lines(labels, embedded, text):

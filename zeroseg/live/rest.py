@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import math
-import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -15,11 +14,10 @@ from zeroseg.live.picture import to_jpeg
 from zeroseg.segmentation import Segmentation
 from zeroseg.segmenter import Segmenter
 from zeroseg.serving.photo_bytes import PIXEL_LIMIT, TooLarge, decode_photo
-from zeroseg.words import LabelPack
+from zeroseg.words import LabelPack, split_words
 
 LABELS_MAX, LABEL_LENGTH_MAX = 200, 100
 OVERLAY_QUALITY = 90  # of the JPEG inside the JSON; format=overlay is without loss
-_SEPARATORS = re.compile(r"[,;\n，、；،؛]")  # with those of Chinese, Japanese and Arabic keyboards
 WAITING_MAX = 8  # requests in line for the network; more get 503
 
 
@@ -62,13 +60,7 @@ class Photos:
 
     def pack(self, labels: str | list[str]) -> LabelPack:
         """Words, typed in one line or one by one, to a pack; HTTPException 422 with one line where that cannot be."""
-        names = _SEPARATORS.split(labels) if isinstance(labels, str) else labels
-        names = [name.strip() for name in names if name.strip()]
-        if isinstance(labels, str):  # typed: "Cat" and "cat" are one word
-            first = {}
-            for name in names:
-                first.setdefault(name.casefold(), name)
-            names = list(first.values())
+        names = split_words(labels) if isinstance(labels, str) else [name.strip() for name in labels if name.strip()]
         if not 1 <= len(names) <= LABELS_MAX or any(len(name) > LABEL_LENGTH_MAX for name in names):
             raise HTTPException(422, f"labels: expected 1 to {LABELS_MAX} words of at most {LABEL_LENGTH_MAX} letters, "
                                      "separated by commas")

@@ -6,8 +6,10 @@ looked up by its key (`clean`), then by the keys it may be a variant of. Nothing
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 LABEL_MAX_CHARS = 200
+_SEPARATORS = re.compile(r"[,;\n，、；،؛]")  # with those of Chinese, Japanese and Arabic keyboards
 
 ARTICLES = {"a", "an", "the", "some", "my", "your", "his", "her", "our", "their", "this", "that", "these", "those"}
 _EMOJI_NOISE = {" face", " sign", " symbol", " head", " with tears of joy", "emoji modifier"}
@@ -28,20 +30,34 @@ _SPELLINGS = [("our", "or"), ("tre", "ter"), ("ise", "ize"), ("yse", "yze"), ("o
               ("oe", "e"), ("cheque", "check"), ("sceptic", "skeptic"), ("draught", "draft"), ("kerb", "curb")]
 
 
+def split_words(text: str) -> list[str]:
+    """The words that a person typed in one line, apart by commas or semicolons of any keyboard."""
+    return each_once(_SEPARATORS.split(text))
+
+
+def each_once(words: Iterable[str]) -> list[str]:
+    """Words as they were written, without empty ones and without those that differ from an earlier one by case only."""
+    first: dict[str, str] = {}
+    for word in words:
+        if word.strip():
+            first.setdefault(word.strip().casefold(), word.strip())
+    return list(first.values())
+
+
 def clean(label: str, position: int = 0) -> str:
     """The key of a label: lower case, single spaces, no article, hyphen, underscore or outer punctuation.
 
     Accents are dropped, emoji become the words of their Unicode name. Brackets stay, as known names have them: "bat
     (animal)". Raises ValueError where label is not a str, holds no visible character or is over LABEL_MAX_CHARS long,
-    emoji written out; position is what the message calls it.
+    emoji written out; position is its place among the labels, from 0, for the message.
     """
     if not isinstance(label, str):
-        raise ValueError(f"label {position}: expected a word or phrase (str), got {type(label).__name__}")
+        raise ValueError(f"label {position + 1}: expected a word or phrase (str), got {type(label).__name__}")
     text = label
     if len(label) <= LABEL_MAX_CHARS:
         text = "".join(_visible(character) for character in unicodedata.normalize("NFKD", label)).casefold()
     if len(text) > LABEL_MAX_CHARS:
-        raise ValueError(f"label {position}: expected at most {LABEL_MAX_CHARS} characters, got {len(text)}; "
+        raise ValueError(f"label {position + 1}: expected at most {LABEL_MAX_CHARS} characters, got {len(text)}; "
                          "give one word or phrase per label")
     text = re.sub(r"[\s_\-]+", " ", text)
     text = re.sub(r"['’`]s\b", "s", text).strip(" \t\"'’`“”.,;:!?*#")
@@ -49,7 +65,8 @@ def clean(label: str, position: int = 0) -> str:
     while len(words) > 1 and words[0] in ARTICLES:
         words.pop(0)
     if not words:
-        raise ValueError(f"label {position}: expected a word or phrase, got {label[:20]!r}, which has no letter in it")
+        raise ValueError(f"label {position + 1}: expected a word or phrase, got {label[:20]!r}, which has no letter in "
+                         "it")
     return " ".join(words)
 
 
