@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from zeroseg.errors import UnavailableError, ZerosegError
+from zeroseg.files import make_folder, whole_file
 from zeroseg.live.decoder import load_av
 from zeroseg.live.frame import Frame
 from zeroseg.segmentation import Segmentation
@@ -71,7 +72,7 @@ class VideoFile(Sink):
         self._last_pts = -1
         self._frames = self._scaled = 0
         self._durations: dict[int, int] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent, "--save")
 
     def write(self, output: Output) -> None:
         av, frame = self._av, output.frame
@@ -157,7 +158,7 @@ class PictureFiles(Sink):
     def __init__(self, folder: Path, kinds: tuple[str, ...]):
         self._folder, self._kinds, self._frames = folder, kinds, 0
         self.wants_picture = "overlay" in kinds
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     def write(self, output: Output) -> None:
         stem = f"{output.frame.index:06d}"
@@ -168,13 +169,8 @@ class PictureFiles(Sink):
         self._frames += 1
 
     def _save(self, name: str, picture: Image.Image) -> None:
-        partial = self._folder / f".{name}.partial"
-        try:
+        with whole_file(self._folder / name) as partial:
             picture.save(partial, format="PNG", compress_level=PNG_LEVEL)
-            partial.replace(self._folder / name)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise _unwritable(self._folder / name, error) from error
 
     def close(self) -> list[str]:
         return [f"wrote {' and '.join(self._kinds)} of {self._frames} frames into {self._folder}"]
