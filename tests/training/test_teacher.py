@@ -221,10 +221,17 @@ def test_readings_that_a_teacher_does_not_have_are_one_line(labels, teacher_conf
         assert "\n" not in str(error.value)
 
 
-def test_wrong_open_clip_file_is_one_line(clip_file, tmp_path):
-    torch.save({"visual.proj": torch.zeros(2, 2)}, tmp_path / "other.pt")
-    with pytest.raises(ZerosegError, match=f"does not hold open_clip's {ARCH}") as error:
-        build_teacher(TeacherConfig(f"open_clip:{ARCH}/{tmp_path / 'other.pt'}"))
+@pytest.mark.parametrize(("content", "message"), [
+    ({"visual.proj": torch.zeros(2, 2)}, f"teacher: .*other.pt does not hold open_clip's {ARCH}"),
+    (b"\x80\x02}q\x01.", f"teacher: .*other.pt does not hold open_clip's {ARCH}"),
+    (b"\xff\xd8\xff\xe0\x00\x10JFIF", "teacher: .*other.pt holds no weights; expected a file of torch.save or safete"),
+    (b"", "teacher: .*other.pt holds no weights"),
+], ids=["weights", "pickle", "photo", "empty"])
+def test_wrong_open_clip_file_is_one_line(clip_file, tmp_path, content, message):
+    path = tmp_path / "other.pt"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(ZerosegError, match=message) as error:
+        build_teacher(TeacherConfig(f"open_clip:{ARCH}/{path}"))
     assert "\n" not in str(error.value)
 
 

@@ -76,13 +76,23 @@ def load_open_clip(arch: str, weights: str, device: str = "cpu", role: str = "mo
         with fetching(f"weights of the {role} {arch}/{weights}", f"a file, as in {option} open_clip:{arch}/FILE"):
             model = open_clip.create_model(arch, pretrained=weights, device=device)
         return model.eval().requires_grad_(False)
+    if not _looks_like_weights(path):
+        raise ZerosegError(f"{role}: {weights} holds no weights; expected a file of torch.save or safetensors")
     try:
         with quiet():
             model = open_clip.create_model(arch, pretrained=str(path), device=device)
     except Exception as error:  # noqa: BLE001 torch.load and load_state_dict raise many kinds
-        reason = textwrap.shorten(str(error), 120, placeholder=" ...")
+        said = str(error) if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"
+        reason = textwrap.shorten(said, 120, placeholder=" ...")
         raise ZerosegError(f"{role}: {weights} does not hold open_clip's {arch} ({reason})") from error
     return model.eval().requires_grad_(False)
+
+
+def _looks_like_weights(path: Path) -> bool:
+    """Whether a file begins as torch.save's (a zip archive or a pickle) or safetensors' (JSON behind its length)."""
+    with open(path, "rb") as file:
+        head = file.read(9)
+    return head.startswith((b"PK", b"\x80")) or head[8:] == b"{"
 
 
 def normalisation(visual: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
