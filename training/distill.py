@@ -72,7 +72,7 @@ def distill(config: TrainConfig, inputs: Inputs, processes: Processes, *, resume
     if stored and stored["photos"]["fingerprint"] != photos.fingerprint:
         raise ZerosegError(f"photos: {inputs.photos} is not as it was when {inputs.run} began; start another run")
     precision, why = choose_precision(stored["precision"] if stored else config.precision, processes.device)
-    processes.wait()
+    processes.wait(caches=True)  # the hub's too
     if processes.first and not resume:
         folder.begin()
         folder.write_config({
@@ -218,7 +218,7 @@ def _student(config: TrainConfig, inputs: Inputs, teacher: Teacher) -> tuple[Zer
 def _first_alone(processes: Processes, make):
     """make() on the first process, then, when what it makes is on disk, on the others."""
     result = make() if processes.first else None
-    processes.wait()
+    processes.wait(caches=True)
     return result if processes.first else make()
 
 

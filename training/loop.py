@@ -90,7 +90,8 @@ class Trainer:
         if processes.count > 1:
             ids = [processes.device.index] if processes.device.type == "cuda" else None
             # some parts may have no loss in a recipe, such as an image readout of their own
-            self.wrapped = nn.parallel.DistributedDataParallel(self.objective, ids, find_unused_parameters=True)
+            self.wrapped = nn.parallel.DistributedDataParallel(self.objective, ids, process_group=processes.steps,
+                                                               find_unused_parameters=True)
         if config.compile:
             self.wrapped = torch.compile(self.wrapped)
         self.optimizer = build_optimizer(student, config)

@@ -1,36 +1,45 @@
 """The processes of a run: one, or those that torchrun started."""
 
 import os
-from dataclasses import dataclass
+import textwrap
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
-from zeroseg.errors import UnavailableError
+from zeroseg.errors import UnavailableError, ZerosegError
+
+CACHES = timedelta(days=3)  # others may wait so long while one fills a cache
+STEPS = timedelta(minutes=30)  # between two steps the first one validates and saves; longer, and one is lost
 
 
 @dataclass(frozen=True)
 class Processes:
-    """rank of this process, count of all, and the torch device this one computes on."""
+    """rank of this process, count of all, and the torch device this one computes on.
+
+    steps  the process group that a step goes through, whose patience is STEPS; None for one process.
+    """
 
     rank: int
     count: int
     device: torch.device
+    steps: dist.ProcessGroup | None = None
 
     @property
     def first(self) -> bool:
         """Whether this process is the one that writes and prints."""
         return self.rank == 0
 
-    def wait(self) -> None:
-        """Until every process is here."""
+    def wait(self, caches: bool = False) -> None:
+        """Until every process is here. caches: whether one of them may be filling a cache."""
         if self.count > 1:
-            dist.barrier()
+            dist.barrier(None if caches else self.steps)
 
     def total(self, values: np.ndarray) -> np.ndarray:
-        """Sum over the processes, of an array of integers or floats."""
+        """Sum over the processes, of an array of integers or floats; any of them may be filling a cache."""
         if self.count == 1:
             return values
         shared = torch.from_numpy(values).to(self.device)
@@ -40,7 +49,7 @@ class Processes:
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """Mean over the processes."""
         if self.count > 1:
-            dist.all_reduce(values)
+            dist.all_reduce(values, group=self.steps)
             values /= self.count
         return values
 
@@ -60,10 +69,24 @@ def device_of(device: str = "auto") -> Processes:
 def join(device: str = "auto") -> Processes:
     """Join the process group of torchrun, if it started this process. device: auto, cpu or cuda."""
     processes = device_of(device)
-    if processes.count > 1 and not dist.is_initialized():
-        # days, because the others wait while the first one fills the caches
-        dist.init_process_group("nccl" if processes.device.type == "cuda" else "gloo", timeout=timedelta(days=3))
-    return processes
+    if processes.count == 1:
+        return processes
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if processes.device.type == "cuda" else "gloo", timeout=CACHES)
+    return replace(processes, steps=dist.new_group(timeout=STEPS))
+
+
+@contextmanager
+def lost_ones_named():
+    """Around the work of several processes: what follows from another one's death is one line, not a traceback."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):  # gloo has no kind of its own
+            raise
+        reason = textwrap.shorten(str(error), 160, placeholder=" ...")
+        raise ZerosegError("another process of this run ended or cannot be reached; once all can run again, --resume "
+                           f"goes on from the last checkpoint ({reason})") from error
 
 
 def leave() -> None:

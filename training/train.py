@@ -194,7 +194,7 @@ def _train(config: TrainConfig, inputs: dict, options: dict) -> None:
         import torch
 
         from zeroseg.training.distill import Inputs, distill
-        from zeroseg.training.processes import join, leave
+        from zeroseg.training.processes import join, leave, lost_ones_named
     except ModuleNotFoundError as error:
         from zeroseg.errors import missing_extra
 
@@ -207,8 +207,9 @@ def _train(config: TrainConfig, inputs: dict, options: dict) -> None:
         inputs = inputs | {"stem_weights": str(beside) if beside.is_file() else None}
     processes = join(options["device"])
     try:
-        distill(config, Inputs(**inputs), processes, resume=options["resume"], workers=options["workers"],
-                until=options["max_steps"])
+        with lost_ones_named():
+            distill(config, Inputs(**inputs), processes, resume=options["resume"], workers=options["workers"],
+                    until=options["max_steps"])
     finally:
         leave()
 
