@@ -58,11 +58,14 @@ For {notes}. On the machine that made this folder, then on the device:
 
 1. `scp -r {folder} DEVICE:`
 2. `ssh DEVICE`, and there `cd {folder}`
-3. `python3 -m pip install numpy pillow click tqdm "cuda-bindings=={cuda}.*"`  (or `pycuda` instead of the last)
+3. `python3 -m venv --system-site-packages venv && venv/bin/pip install numpy pillow click tqdm \
+"cuda-bindings=={cuda}.*"`
+   (or `pycuda` instead of the last; the first part needs `python3-venv`)
 4. `./build.sh`  makes {stem}.engine and {stem}.engine.json and compares the engine with the model
 {fifth}
 
-An engine that gives other masks than the model is not kept. `./build.sh --check` compares again later.
+An engine that gives other masks than the model is not kept. `./build.sh --check` compares again later. The scripts run
+`venv/bin/python` where there is one, else `python3`; `PYTHON=... ./build.sh` another.
 {words}
 {kernels}
 {serving}"""
@@ -83,16 +86,23 @@ SERVED_PHOTOS = """Both variants have the same models:
 SERVED_NETWORK = """This network has no segments: the server runs it alone
 (`zeroseg_model`); windows are cut and joined by who asks.
 """
-BUILD = """#!/bin/sh
-# Build the engine on this device; needs its TensorRT.
-cd "$(dirname "$0")" && PYTHONPATH=python exec "${PYTHON:-python3}" -m zeroseg.export.trt.device . "$@"
-"""
-INFER = """#!/bin/sh
-# zeroseg-infer with this bundle's engine.
+# the bundle's own code comes first, whatever the folder it is started from holds
+START = """#!/bin/sh
+# {what}
 here=$(cd "$(dirname "$0")" && pwd)
-PYTHONPATH="$here/python" exec "${PYTHON:-python3}" -c 'from zeroseg.cli import infer; infer()' \\
-    --model "$here/STEM.engine" "$@"
+if [ -z "$PYTHON" ]; then
+    PYTHON=python3
+    if [ -x "$here/venv/bin/python" ]; then PYTHON="$here/venv/bin/python"; fi
+fi
+exec "$PYTHON" -c 'import sys; sys.path.insert(0, sys.argv.pop(1)); {code}' \\
+    "$here/python" {arguments} "$@"
 """
+SCRIPTS = {
+    "build.sh": START.format(what="Build the engine on this device; needs its TensorRT.", arguments='"$here"',
+                             code='from zeroseg.export.trt.device import main; main(prog_name="build.sh")'),
+    "infer.sh": START.format(what="zeroseg-infer with this bundle's engine.", arguments='--model "$here/STEM.engine"',
+                             code="from zeroseg.cli import infer; infer()"),
+}
 
 
 def make_bundle(model: Path | str, out: Path, target_name: str, labels: str | None, options: BuildOptions, export: dict,
@@ -125,10 +135,8 @@ def make_bundle(model: Path | str, out: Path, target_name: str, labels: str | No
         _code(folder / "python" / "zeroseg")
         if target.served:
             write_repositories(folder, onnx, artifact.sidecar, options)
-        scripts = {"build.sh": BUILD, "infer.sh": INFER.replace("STEM", stem)} | ({"serve.sh": SERVE} if target.served
-                                                                                  else {})
-        for name, text in scripts.items():
-            (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        for name, text in (SCRIPTS | ({"serve.sh": SERVE} if target.served else {})).items():
+            (folder / name).write_text(text.replace("STEM", stem), encoding="utf-8", newline="\n")
             (folder / name).chmod(0o755)
         words = OTHER_WORDS if artifact.sidecar.dense else _words(folder, onnx)
         (folder / "README.md").write_text(README.format(

@@ -159,15 +159,32 @@ def test_damaged_bundle_is_named(make, install):
 
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
-def test_script_runs_on_the_bundles_own_code(make, tmp_path):
-    """In a process of its own, with none of the heavy packages: as far as a machine without TensorRT gets."""
-    out = make()
+@pytest.mark.parametrize("chosen", ["by PYTHON", "by the venv"])
+def test_script_runs_on_the_bundles_own_code(make, tmp_path, chosen):
+    """In a process of its own, with none of the heavy packages: as far as a machine without TensorRT gets.
+
+    It is started from a folder with another zeroseg, a relative PYTHON is that folder's, and PYTHONPATH stays.
+    """
+    out, users = make(), tmp_path / "users"
+    for folder in (users, tmp_path / "zeroseg", out / "venv/bin"):
+        folder.mkdir(parents=True)
+    (tmp_path / "zeroseg/__init__.py").write_text("raise SystemExit('not the bundle\'s')")
     blocked = "".join(f"sys.modules[{name!r}] = None\n" for name in ("torch", "onnx", "onnxruntime", "tensorrt"))
-    (out / "python" / "sitecustomize.py").write_text("import sys\n" + blocked)
+    (users / "sitecustomize.py").write_text("import sys\n" + blocked)
+    environment = {**os.environ, "PYTHONPATH": str(users)}
+    if chosen == "by PYTHON":
+        environment["PYTHON"] = os.path.relpath(sys.executable, tmp_path)
+    else:
+        (out / "venv/bin/python").write_text(f'#!/bin/sh\necho "the venv\'s"\nexec {sys.executable} "$@"\n')
+        (out / "venv/bin/python").chmod(0o755)
+        environment.pop("PYTHON", None)
     done = subprocess.run(["sh", str(out / "build.sh")], capture_output=True, text=True, cwd=tmp_path, timeout=120,
-                          env={**os.environ, "PYTHON": sys.executable})
-    assert done.returncode == 1 and done.stdout == ""
+                          env=environment)
+    assert done.returncode == 1 and done.stdout == ("" if chosen == "by PYTHON" else "the venv's\n")
     assert done.stderr.startswith("Error: building an engine needs TensorRT") and done.stderr.count("\n") == 1
+    done = subprocess.run(["sh", str(out / "infer.sh"), "photo.jpg"], capture_output=True, text=True, cwd=tmp_path,
+                          timeout=120, env=environment)
+    assert done.returncode == 2 and "Usage: zeroseg-infer" in done.stderr
 
 
 @pytest.mark.parametrize("variant", VARIANTS_SERVED)
