@@ -155,6 +155,14 @@ def test_command_refuses_bad_words_in_one_line(asked, code, message):
     assert "Traceback" not in done.output and len(done.output.splitlines()[-1]) < 200
 
 
+def test_command_writes_a_pack_under_the_name_that_was_asked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(words, ["cat", "-o", "labels.txt"])
+    assert done.exit_code == 2 and "labels.txt: a label pack ends in .npz" in done.output
+    assert list(tmp_path.iterdir()) == []
+    assert "wrote labels.npz: 1 labels" in CliRunner().invoke(words, ["cat", "-o", "labels"]).output
+
+
 def test_table_is_small_and_needs_no_torch():
     assert (files("zeroseg") / "bundled" / "words.npz").stat().st_size <= 4 * 2**20
     code = "import sys; from zeroseg import embed_labels; embed_labels(['cat']); assert 'torch' not in sys.modules"

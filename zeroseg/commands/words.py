@@ -31,6 +31,8 @@ def words(words, out, text, model):
     """
     from zeroseg.words import LabelPack, embed_labels
 
+    if out is not None and out.suffix not in ("", ".npz"):
+        raise click.BadParameter(f"{out}: a label pack ends in .npz", param_hint="--out")
     labels = read_words(words)
     if model is not None:
         pack = model_pack(labels, model)
