@@ -1,6 +1,7 @@
 """What zeroseg-infer says of labels that are not known by heart."""
 
 import numpy as np
+import pytest
 
 from zeroseg import LabelPack, embed_labels
 from zeroseg.commands.infer_run import approximate_words
@@ -10,14 +11,32 @@ from zeroseg.live.sinks import Output, frame_record
 from zeroseg.segmentation import Segmentation
 
 
-def test_marks_tell_nouns_from_guesses():
-    labels = ["cat", "tabby", "zorgblat"]
+def pack_of(*labels):
     vectors, known, nearest = embed_labels(labels)
-    pack = LabelPack(labels, vectors, known=known, nearest=nearest)
+    return LabelPack(labels, vectors, known=known, nearest=nearest)
+
+
+def test_marks_tell_nouns_from_guesses():
+    pack = pack_of("cat", "tabby", "giraff")
     lines = list(approximate_words(pack))
     assert pack.marks == ["", "~", "?"]
     assert lines[0].startswith("~ tabby: ") and "near cat, kitten, dog" in lines[0]
-    assert lines[1].startswith("? zorgblat: no English noun") and len(lines) == 2
+    assert lines[1].startswith("? giraff: no English noun; its meaning is guessed, near giraffe") and len(lines) == 2
+
+
+@pytest.mark.parametrize("label", ["zorgblat", "кошка", "猫"])
+def test_a_guess_out_of_nothing_has_no_neighbours(label):
+    assert list(approximate_words(pack_of(label))) == [
+        f"? {label}: means nothing to the model, it will hardly be found (use English nouns, or --text NPZ)"]
+
+
+@pytest.mark.parametrize(("label", "hint"), [
+    ("cat dog", "cat,dog"), ("dog cat bird", "dog,cat,bird"), ("cats and Dogs", "cats,Dogs"), ("cat/dog", "cat,dog"),
+    ("tabby cat", None), ("old dog", None), ("a man with a hat", None), ("school bus driver", None), ("tabby", None),
+])
+def test_names_side_by_side_may_be_several_things(label, hint):
+    [line] = approximate_words(pack_of(label))
+    assert line.endswith(f'; if these are several things, write "{hint}"') if hint else "several" not in line
 
 
 def test_a_pack_with_names_that_are_no_text_is_marked_too():
@@ -27,8 +46,7 @@ def test_a_pack_with_names_that_are_no_text_is_marked_too():
 
 def test_legends_and_json_mark_words_as_the_command_line_does():
     labels = ["cat", "tabby", "zorgblat"]
-    vectors, known, nearest = embed_labels(labels)
-    pack = LabelPack(labels, vectors, known=known, nearest=nearest)
+    pack = pack_of(*labels)
     label_map = np.repeat(np.array([0, 1, 1, 2, 2, 2], np.int16), 2)[None]
     result = Segmentation(
         image=np.zeros((1, 12, 3), np.uint8), label_map=label_map, confidence=np.ones((1, 12), np.float32),

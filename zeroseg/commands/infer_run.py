@@ -1,5 +1,6 @@
 """What zeroseg-infer does once its options are parsed."""
 
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from zeroseg.files import make_folder
 from zeroseg.kernels import _native
 from zeroseg.kernels._dispatch import last_impl
 from zeroseg.segmenter import Segmentation, Segmenter
-from zeroseg.words import each_once, split_words
+from zeroseg.words import each_once, explain, split_words
 
 CONTACT_PHOTOS = 400  # on one sheet: 20 x 20
 
@@ -104,10 +105,29 @@ def approximate_words(pack) -> Iterator[str]:
     """A line for every label that was not known by heart."""
     for name, mark, nearest in zip(pack.names, pack.marks, pack.nearest, strict=True):
         near = f", near {', '.join(nearest[:3])}" if nearest else ""
-        if mark == "?":
+        if mark == "?" and _means_nothing(name):
+            yield f"? {name}: means nothing to the model, it will hardly be found (use English nouns, or --text NPZ)"
+        elif mark == "?":
             yield f"? {name}: no English noun; its meaning is guessed{near}"
         elif mark:
-            yield f"~ {name}: not a word the model knows by heart; its meaning is approximate{near}"
+            several = _things_in(name)
+            hint = f'; if these are several things, write "{",".join(several)}"' if several else ""
+            yield f"~ {name}: not a word the model knows by heart; its meaning is approximate{near}{hint}"
+
+
+def _means_nothing(name: str) -> bool:
+    """Whether a guessed word has a direction of its own, which is near the names it is near by chance."""
+    try:
+        return not explain([name])[0].used
+    except ValueError:  # no text at all, but a pack may have a vector for it
+        return False
+
+
+def _things_in(name: str) -> list[str]:
+    """The words of a phrase where each is a name known by heart, as in "cat dog" (but in "carrot cake" too)."""
+    words = [word for word in re.findall(r"[\w'-]+", name) if word.lower() not in ("and", "or")]
+    whole, *parts = (reading.kind for reading in explain([name, *words]))
+    return words if whole == "phrase" and len(parts) > 1 and set(parts) == {"name"} else []
 
 
 def write_results(result: Segmentation, photo: Path, files: dict[str, Path], options: InferOptions,
