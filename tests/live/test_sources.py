@@ -74,6 +74,24 @@ def test_pixel_formats_become_rgb(tmp_path, pix_fmt):
     assert image[32, 10].max() <= 3
 
 
+@pytest.mark.parametrize(("codec", "pix_fmt"), [("libx264", "yuv420p"), ("libx265", "yuv420p"),
+                                                ("libx265", "yuv420p10le"), ("libsvtav1", "yuv420p")])
+def test_codecs_of_phones_and_downloads(tmp_path, codec, pix_fmt):
+    """With frames that are coded out of order."""
+    import av
+
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV has no {codec} to make such a video")
+    pictures = scene(12)
+    frames = drain(open_source(str(write_video(tmp_path / "clip.mp4", pictures, codec=codec, pix_fmt=pix_fmt))))
+    assert [frame_number(frame.image) for frame in frames] == list(range(12))
+    assert [frame.time_s for frame in frames] == pytest.approx([i / 25 for i in range(12)], abs=1e-3)
+    for frame, picture in zip(frames, pictures):
+        for color in ((255, 0, 0), (0, 255, 0), (0, 0, 255)):
+            flat = frame.image[(picture == color).all(-1)]
+            assert np.abs(np.median(flat, axis=0) - color).max() < CODING_ERROR
+
+
 def rotate_in_container(path, matrix):
     """Set the display matrix in an mp4's track header, as a phone does: 9 numbers, 16.16 (and 2.30) fixed point."""
     data = bytearray(path.read_bytes())
