@@ -243,6 +243,7 @@ def test_words_and_settings_take_effect(live_app):
     assert picture.shape == (96, 160, 3)
     original = TestPattern("test://?size=160x96").picture(frame_number(picture))
     assert np.array_equal(picture, original)  # nothing found, nothing drawn, nothing lost
+    assert client.get("/state").json()["revision"] == changed["revision"] == 2  # as many as there were changes
     client.patch("/settings", json={"threshold": None})
     assert pipeline.settings.threshold is None and pipeline.settings.alpha == 0.0
 

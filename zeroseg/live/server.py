@@ -76,7 +76,8 @@ def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, toke
     problem: why photos cannot be segmented at this moment, for /healthz; None where nothing is wrong.
     """
     photos = Photos(segmenter, text, at_once=at_once, waiting=waiting)
-    page = {"pack": segmenter.pack}  # without a pipeline the page's words live here
+    # without a pipeline the page's words live here; revision counts the changes: who has seen one knows older states
+    page = {"pack": segmenter.pack, "revision": 0}
 
     @contextlib.asynccontextmanager
     async def lifespan(_):
@@ -87,7 +88,7 @@ def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, toke
                   description="Open-vocabulary segmentation: name what you look for, get masks.")
 
     def state() -> dict:
-        return page_state(segmenter, pipeline, board, page["pack"])
+        return {"revision": page["revision"], **page_state(segmenter, pipeline, board, page["pack"])}
 
     state_text = _StateText(state)
 
@@ -145,6 +146,7 @@ def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, toke
     async def put_labels(asked: Labels) -> dict:
         pack = await asyncio.to_thread(photos.pack, asked.labels)
         page["pack"] = pack
+        page["revision"] += 1
         if pipeline is not None:
             pipeline.change(pack=pack)
         return state()
@@ -153,6 +155,7 @@ def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, toke
                responses=_problems(400, 401, 403, 409, 413, 422))
     async def patch_settings(changes: Annotated[Changes, Body()]) -> dict:
         live().change(**changes.model_dump(exclude_unset=True))
+        page["revision"] += 1
         return state()
 
     @app.post("/segment", summary="Segment one photo", response_class=Response,
