@@ -67,6 +67,8 @@ class ClassifierEnsemble(Teacher):
             "reading": [config.conse.strength_context, config.conse.name_context, config.conse.strength_power,
                         config.conse.photo_balance, config.conse.photo_level, config.conse.worn_gain],
         }
+        if config.conse.class_balance:
+            self.fingerprint["class_balance"] = config.conse.class_balance
         if self.probe is not None:
             self.fingerprint["probe"] = [config.conse.probe_share, file_digest(config.probe)]
 

@@ -117,6 +117,17 @@ def class_vectors(labels: LabelSpace, config: ConseConfig) -> np.ndarray:
     return np.divide(result, norms, out=result, where=norms > 0)
 
 
+def class_crowding(vectors: torch.Tensor) -> torch.Tensor:
+    """log n_c, (C,) float32: of how many of the classes, itself among them, each one means about the same.
+
+    n_c = max(1, sum_j max(0, m_c . m_j)^4) for class vectors m (C, D), unit rows or zeros. ImageNet has 118 dogs and
+    one sorrel: where a network knows little, its probabilities pile up on dogs. Taking log n_c off a class's logit makes
+    meanings equally likely beforehand, not classes (a change of prior, Saerens et al., 2002). Text alone decides.
+    """
+    alike_CC = (vectors @ vectors.T).clamp_min(0) ** 4
+    return alike_CC.sum(dim=1).clamp_min(1).log()
+
+
 def read_logits(logits: torch.Tensor, vectors: torch.Tensor, config: ConseConfig,
                 worn_vector: torch.Tensor | None = None, probe: Probe | None = None) -> torch.Tensor:
     """Embed every place of a photo: direction from the name reading, length from the strength reading.
@@ -132,7 +143,10 @@ def read_logits(logits: torch.Tensor, vectors: torch.Tensor, config: ConseConfig
     context = logits.mean((1, 2), keepdim=True)
     probability = (logits + config.strength_context * context).softmax(-1)
     strength = (probability @ vectors).norm(dim=-1, keepdim=True)
-    name = (logits + config.name_context * context).softmax(-1) @ vectors
+    name_logits = logits + config.name_context * context
+    if config.class_balance:
+        name_logits = name_logits - config.class_balance * class_crowding(vectors)
+    name = name_logits.softmax(-1) @ vectors
     places = strength**config.strength_power * torch.nn.functional.normalize(name, dim=-1)
     if config.worn_gain:
         worn = [c for c in config.worn_classes if c < len(vectors)]

@@ -26,6 +26,7 @@ class ConseConfig:
     depth_decay: float = 0.7  # g: weight of a name per step up WordNet
     strength_context: float = 1.0  # image-level mean logits added before a place's strength is read
     name_context: float = 3.0  # the same, before its name (direction) is read
+    class_balance: float = 0.0  # 0 ... 1: how far a name's weight stops growing with its number of classes (118 dogs)
     strength_power: float = 1.0  # exponent of a place's strength; above 1 keeps the sure places and hushes the rest
     photo_balance: float = 0.0  # 0 ... 1: how far the strongest place of each photo is moved towards photo_level
     photo_level: float = 0.5

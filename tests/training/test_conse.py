@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from zeroseg.errors import ZerosegError
-from zeroseg.training.conse import LabelSpace, class_vectors, load_label_space, name_vector, read_logits
+from zeroseg.training.conse import (
+    LabelSpace,
+    class_crowding,
+    class_vectors,
+    load_label_space,
+    name_vector,
+    read_logits,
+)
 from zeroseg.training.recipes import WORN_CLASSES, ConseConfig
 
 
@@ -85,6 +92,18 @@ def test_reading_with_power_worn_name_and_balance_follows_the_formula():
             expected[y, x] = (1 - share) * named + share * worn
     strongest = expected.norm(dim=2).flatten().quantile(0.98)
     torch.testing.assert_close(got[0], expected * (0.5 / strongest) ** 0.3)
+
+
+def test_balance_changes_the_names_and_not_their_strength():
+    torch.manual_seed(2)
+    logits, vectors = torch.randn(1, 2, 3, 5), torch.nn.functional.normalize(torch.randn(5, 4), dim=1)
+    got = read_logits(logits, vectors, ConseConfig(class_balance=0.5))
+    mean, crowding = logits[0].reshape(6, 5).mean(0), class_crowding(vectors)
+    for y in range(2):
+        for x in range(3):
+            strength = ((logits[0, y, x] + mean).softmax(0) @ vectors).norm()
+            name = (logits[0, y, x] + 3 * mean - 0.5 * crowding).softmax(0) @ vectors
+            torch.testing.assert_close(got[0, y, x], strength * name / name.norm())
 
 
 def test_name_vector_points_from_the_mean(labels):
