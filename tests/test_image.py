@@ -71,6 +71,18 @@ def test_float_tiff_in_0_1_becomes_rgb(tmp_path):
     assert load_image(path).tolist() == grey_rgb(GREY).tolist()
 
 
+@pytest.mark.parametrize(("bits", "said"), [(8, "read as 8-bit"), (10, "read as 10-bit"), (12, "read as 12-bit"),
+                                            (14, None), (16, None)])
+def test_grey_of_few_bits_in_a_16_bit_file_is_no_black(tmp_path, caplog, bits, said):
+    top = 2**bits - 1
+    values = np.array([[0, top // 4, top // 2, top]], np.uint16)
+    path = saved(tmp_path, Image.fromarray(values))
+    expected = values / (top if said else 65535) * 255
+    np.testing.assert_allclose(load_image(path)[..., 0], expected, atol=0.51)
+    assert [record.getMessage() for record in caplog.records] == (
+        [f"{path}: grey values up to {top} of 65535, {said}"] if said else [])
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(tmp_path, orientation):
     image = np.zeros((8, 24, 3), np.uint8)

@@ -121,6 +121,19 @@ def test_overlay_tints_the_photo(result):
     assert result.overlay().height > 96
 
 
+@pytest.mark.parametrize(("size", "times"), [((16, 24), 9), ((100, 75), 2), ((150, 200), 1), ((300, 8), 1)])
+def test_a_small_photo_is_enlarged_above_its_legend(segmenter, size, times):
+    result = segmenter.segment(flag(*size))
+    height, width = size[0] * times, size[1] * times
+    sheet = np.asarray(result.overlay(alpha=1))
+    left = (sheet.shape[1] - width) // 2
+    photo = sheet[:height, left : left + width]
+    assert sheet.shape[0] > height and photo.shape == (height, width, 3)
+    flat = np.concatenate([result.colors, np.zeros((1, 3), np.uint8)])[result.label_map]
+    expected = flat.repeat(times, 0).repeat(times, 1)
+    np.testing.assert_array_equal(photo[2:-2, 2:-2], expected[2:-2, 2:-2])
+
+
 def test_timings_name_every_stage(result):
     assert list(result.timings_ms) == ["load", "preprocess", "network", "decode"]
     assert all(ms >= 0 for ms in result.timings_ms.values())

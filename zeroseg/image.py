@@ -4,6 +4,7 @@
 """
 
 import io
+import logging
 import os
 import struct
 import warnings
@@ -18,6 +19,8 @@ LIVE_SHARE = 8 / 9  # of a photo's short side: a fifth less work, for 1.2 mIoU o
 MAX_PIXELS = 128_000_000  # a decoded photo, its labels, confidence and overlay take some 15 bytes per pixel together
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm",
                       ".pgm", ".pbm", ".jp2", ".tga", ".ico", ".avif"})
+_DEPTHS = (8, 10, 12)  # bits of grey that come in files of 16
+_log = logging.getLogger("zeroseg.image")
 # what Pillow's readers raise on damaged files (found by changing bytes at random)
 _DAMAGE = (OSError, SyntaxError, ValueError, struct.error, EOFError, IndexError, KeyError, OverflowError, TypeError)
 
@@ -119,11 +122,18 @@ def _on_white(picture: Image.Image) -> Image.Image:
 
 
 def _deep_grey(values: np.ndarray, mode: str, name: str) -> np.ndarray:
-    """16-bit, 32-bit and float grey to uint8. A 32-bit picture holds 16-bit values; a float one [0, 1] or [0, 255]."""
+    """16-bit, 32-bit and float grey to uint8. A float picture has [0, 1] or [0, 255]; a 32-bit one 16-bit values.
+
+    Where no value needs more than 12 bits, it is taken for one of fewer bits in a larger file, as cameras write them:
+    read as 16 bits it would be black.
+    """
     low, high = float(values.min()), float(values.max())
-    top = (1.0 if high <= 1 else 255.0) if mode == "F" else 65535.0
+    bits = next((bits for bits in _DEPTHS if high < 1 << bits), 16)
+    top = (1.0 if high <= 1 else 255.0) if mode == "F" else float((1 << bits) - 1)
     if not (0 <= low and high <= top):  # NaN fails too
         raise ZerosegError(f"{name}: grey values {low:g} to {high:g}, expected 0 to {top:g}; convert it to 8 bits")
+    if mode != "F" and bits < 16:
+        _log.warning("%s: grey values up to %d of 65535, read as %d-bit", name, high, bits)
     return np.rint(values * (255.0 / top)).astype(np.uint8)
 
 

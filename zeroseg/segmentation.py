@@ -11,6 +11,7 @@ from zeroseg import drawing
 from zeroseg.errors import missing_extra
 from zeroseg.masks import bounding_box, encode_label_map
 
+_LEGEND_PHOTO_PX = 200  # least long side of a photo over a legend
 _COUNTED_AT_ONCE = 1 << 16  # pixels
 
 
@@ -89,10 +90,14 @@ class Segmentation:
     def overlay(self, alpha: float = 0.5, legend: bool = True) -> Image.Image:
         """The photo with its segments tinted; alpha 0 (outlines only) to 1 (flat colour).
 
-        The legend stands under the photo and marks words as `marks` has it; without it the picture has the photo's
-        size.
+        The legend stands under the photo and marks words as `marks` has it; a photo of less than 200 pixels is
+        enlarged by a whole number above it. Without the legend the picture has the photo's size.
         """
-        picture = drawing.blend(self.image, self.label_map, self.colors, alpha)
+        image, label_map = self.image, self.label_map
+        times = -(-_LEGEND_PHOTO_PX // max(label_map.shape)) if legend else 1
+        if times > 1:  # repeat copies
+            image, label_map = (x.repeat(times, 0).repeat(times, 1) for x in (image, label_map))
+        picture = drawing.blend(image, label_map, self.colors, alpha)
         if not legend:
             return Image.fromarray(picture)
         entries = [(self.colors[r.index], f"{self.marks[r.index]}{r.label}  {r.score:.2f}")
