@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from zeroseg.errors import ZerosegError
 
 LIVE_SHARE = 8 / 9  # of a photo's short side: a fifth less work, for 1.2 mIoU of the bundled model's 52.1
-MAX_PIXELS = 128_000_000  # a decoded photo, its labels, confidence and overlay take some 15 bytes per pixel together
+MAX_PIXELS = 128_000_000  # zeroseg-infer takes 22 bytes per pixel at its peak, 2.8 GB for so many
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm",
                       ".pgm", ".pbm", ".jp2", ".tga", ".ico", ".avif"})
 _DEPTHS = (8, 10, 12)  # bits of grey that come in files of 16
