@@ -199,3 +199,17 @@ def test_full_disk_in_mid_run_ends_in_one_line(tmp_path, target, stdout, named):
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines()[-1] == f"Error: {named}: cannot be written (No space left on device)"
     assert len(video_times(tmp_path / "out.mp4")[0]) >= 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are POSIX")
+def test_video_that_does_not_fit_leaves_the_old_one(tmp_path, color_model):
+    import resource
+
+    (tmp_path / "out.mp4").write_text("old")
+    command = [sys.executable, "-c", "from zeroseg.cli import infer; infer()", "test://?size=320x192&live=0&frames=200",
+               "--labels", "labels.npz", "--model", str(color_model), "--threads", "1", "--save", "out.mp4"]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+                          text=True, timeout=60,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9999, 9999)))
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("Error: out.mp4: cannot be written (")
+    assert (tmp_path / "out.mp4").read_text() == "old" and not list(tmp_path.glob(".*"))

@@ -213,6 +213,19 @@ def test_ctrl_c_finishes_the_file(tmp_path, color_segmenter):
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
+def test_error_in_the_window_finishes_the_file(tmp_path, color_segmenter):
+    pipeline = Pipeline(open_source("test://?size=160x96&fps=50"), color_segmenter,
+                        [VideoFile(tmp_path / "out.mp4", 50)])
+
+    def poll():
+        if pipeline.figures.frames > 5:
+            raise RuntimeError("the screen is gone")
+
+    with pytest.raises(RuntimeError, match="the screen is gone"):
+        pipeline.run(poll, interval_s=0.02)
+    assert len(video_times(tmp_path / "out.mp4")[0]) > 5
+
+
 def test_failing_sink_ends_in_its_own_error_and_other_files_are_finished(tmp_path, color_segmenter):
     class Full(Sink):
         def write(self, output):

@@ -118,7 +118,8 @@ class Pipeline:
     def run(self, poll: Callable[[], None] = lambda: None, interval_s: float = 0.1) -> list[str]:
         """Start, wait for the end while calling poll() from this thread, and return the sinks' closing lines.
 
-        KeyboardInterrupt ends the source; the sinks are finished all the same. Raises what a thread raised.
+        KeyboardInterrupt ends the source, and so does an error in poll(); the sinks are finished all the same. Raises
+        what a thread or poll() raised.
         """
         self.start()
         while True:
@@ -127,6 +128,9 @@ class Pipeline:
                     break
                 poll()
             except KeyboardInterrupt:
+                self.stop()
+            except Exception as error:
+                self.error = self.error or error
                 self.stop()
         return self.close()
 
