@@ -121,8 +121,8 @@ def class_crowding(vectors: torch.Tensor) -> torch.Tensor:
     """log n_c, (C,) float32: of how many of the classes, itself among them, each one means about the same.
 
     n_c = max(1, sum_j max(0, m_c . m_j)^4) for class vectors m (C, D), unit rows or zeros. ImageNet has 118 dogs and
-    one sorrel: where a network knows little, its probabilities pile up on dogs. Taking log n_c off a class's logit makes
-    meanings equally likely beforehand, not classes (a change of prior, Saerens et al., 2002). Text alone decides.
+    one sorrel: where a network knows little, its probabilities pile up on dogs. Taking log n_c off a class's logit
+    makes meanings equally likely beforehand, not classes (a change of prior, Saerens et al., 2002). Text alone decides.
     """
     alike_CC = (vectors @ vectors.T).clamp_min(0) ** 4
     return alike_CC.sum(dim=1).clamp_min(1).log()
