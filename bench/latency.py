@@ -7,11 +7,8 @@ only what was measured side by side is compared. A frame is a JPEG in, label map
     python bench/latency.py --threads 2 --full --plot latency.png --masks VOC --masks-layout voc-dev
 """
 
-import importlib.metadata
 import json
 import os
-import platform
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -28,6 +25,7 @@ except ModuleNotFoundError:  # run from a checkout that is not installed
 PHOTO = Path(__file__).resolve().parent.parent / "docs" / "photos" / "chelsea.jpg"
 SIZES = "640x480,1920x1080"
 FULL_SIZES = "224x224,448x448,672x672,640x480,1920x1080"
+LABELS_SIZE = (640, 480)  # of the frame that numbers of labels are compared on
 SIDES = (224, 448, 672)  # of a square image at the network
 BATCHES = (1, 2, 4, 8)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -59,12 +57,15 @@ def main(full, plot, **options):
     Example:
       python bench/latency.py --size 1920x1080 --threads 2
     """
+    from zeroseg.bench.latency_plot import check_plot, draw
     from zeroseg.cli import user_errors
 
     with user_errors():
+        if plot:
+            check_plot(plot)  # before the minutes that the rest takes
         report = run(full=full, say=click.echo, **options)
         if plot:
-            draw(report["frames"], plot)
+            draw(report, plot)
             click.echo(f"wrote {plot}")
     click.echo(json.dumps(report))
 
@@ -72,19 +73,26 @@ def main(full, plot, **options):
 def run(*, model, checkpoint, engine, backends, photo, sizes, counts, threads, rounds, without_kernels, live_size, full,
         masks, masks_layout, say) -> dict:
     """Everything the command prints, as plain values; say gets the tables as they are ready."""
-    from PIL import Image
-
+    from zeroseg.bench.commit import current_commit
+    from zeroseg.bench.machine import machine
     from zeroseg.bench.stages import STAGES, time_frames
 
-    report = {"zeroseg": zeroseg.__version__, "threads": threads, "rounds": rounds, **machine()}
+    sizes = [parse_pair(size) for size in (FULL_SIZES if full and sizes == SIZES else sizes).split(",")]
+    counts = parse_counts(counts)
+    report = {"zeroseg": zeroseg.__version__, "commit": current_commit("zeroseg", "kernels", "export", "bench"),
+              "threads": threads, "rounds": rounds, **machine()}
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    say(f"{report['cpu']}, {report['gpu']}, {threads} threads; {versions}")
-    segmenters, report["not_run"], report["memory_mib"] = open_all(
-        {".onnx": model, ".pt": checkpoint, ".engine": engine}, backends, threads)
+    say(f"{report['cpu']} ({' '.join(report['instructions'])}), {report['gpu']}, {threads} threads; {versions}")
+    files = {".onnx": model, ".pt": checkpoint, ".engine": engine}
+    segmenters, report["not_run"] = open_all(files, backends, threads)
     for name, why in report["not_run"].items():
         say(f"{name}: not run, {why}")
-    [labels, *rest] = [int(n) for n in counts.split(",")]
-    sidecar = next(iter(segmenters.values())).sidecar
+    first = next(iter(segmenters.values()))
+    sidecar, labels = first.sidecar, counts[0]
+    if masks:
+        from zeroseg.export.gate import mask_scorer
+
+        score = mask_scorer(masks, masks_layout, sidecar)
     for segmenter in segmenters.values():
         segmenter.set_labels(label_pack(sidecar, labels))
     report["frames"] = []
@@ -95,32 +103,36 @@ def run(*, model, checkpoint, engine, backends, photo, sizes, counts, threads, r
         name = next(iter(segmenters))
         framed[f"{name}, NumPy"], impls[f"{name}, NumPy"] = segmenters[name], "reference"
     with tempfile.TemporaryDirectory() as folder:
-        for size in (FULL_SIZES if full and sizes == SIZES else sizes).split(","):
-            file = Path(folder) / f"{size}.jpg"
-            Image.open(photo).convert("RGB").resize(parse_pair(size)).save(file, quality=90)
+        pictures = {size: picture(photo, size, Path(folder)) for size in (*sizes, LABELS_SIZE)}
+        for size in sizes:
             if live_size:
                 name = next(iter(segmenters))
-                framed[f"{name}, live"] = as_live(segmenters[name], parse_pair(size))
-            for name, row in time_frames(framed, file, rounds, impls=impls).items():
-                report["frames"].append({"size": size, "backend": name, "labels": labels, **row})
-                say(f"{size:<11}{name:<22}" + "".join(f"{row[stage]:>11.1f}" for stage in STAGES) +
+                framed[f"{name}, live"] = as_live(segmenters[name], size)
+            for name, row in time_frames(framed, pictures[size], rounds, impls=impls).items():
+                report["frames"].append({"size": pictures[size].stem, "backend": name, "labels": labels, **row})
+                say(f"{pictures[size].stem:<11}{name:<22}" + "".join(f"{row[stage]:>11.1f}" for stage in STAGES) +
                     f"{row['total_ms']:>9.1f}{row['p90_ms']:>8.1f}{1000 / row['total_ms']:>7.1f}"
                     f"{row['network_share']:>9.0%}{row['speedup']:>9.2f}")
-        first = next(iter(segmenters.values()))
-        if rest:
-            file = Path(folder) / "640x480.jpg"
-            Image.open(photo).convert("RGB").resize((640, 480)).save(file, quality=90)
-            report["labels"] = time_labels(first, file, [labels, *rest], rounds, say)
+        if len(counts) > 1:
+            report["labels"] = time_labels(segmenters, pictures[LABELS_SIZE], counts, rounds, say)
+        report["peak_memory_mib"] = measure_memory(segmenters, files, threads, labels,
+                                                   [pictures[size] for size in sizes], say)
     if full:
         report["batches"] = time_batches(segmenters, rounds, say)
         report["peers"] = time_peers(first, threads, rounds, say)
     if masks:
-        from zeroseg.export.gate import mask_scorer
-
-        score = mask_scorer(masks, masks_layout, sidecar)
         report["miou"] = {name: score(segmenter.runner) for name, segmenter in segmenters.items()}
         say("\n" + "\n".join(f"mIoU {miou:.2f}  {name}, {masks.name}" for name, miou in report["miou"].items()))
     return report
+
+
+def picture(photo: Path, size: tuple[int, int], folder: Path) -> Path:
+    """The photo as a JPEG of size (W, H), named WxH."""
+    from PIL import Image
+
+    file = folder / f"{size[0]}x{size[1]}.jpg"
+    Image.open(photo).convert("RGB").resize(size).save(file, quality=90)
+    return file
 
 
 def as_live(segmenter, size: tuple[int, int]):
@@ -138,67 +150,99 @@ def as_live(segmenter, size: tuple[int, int]):
 
 
 def open_all(files: dict, wanted, threads: int):
-    """(name -> Segmenter, name -> why not, name -> MiB that opening it took). ZerosegError if none can run.
+    """(name -> Segmenter, name -> why not). ZerosegError if none can run.
 
     files: suffix -> the model in that form, or None; ".onnx" has a default.
     """
-    from zeroseg.artifact import BACKENDS, read_artifact
-    from zeroseg.bench.stages import memory_mib
+    from zeroseg.artifact import BACKENDS
     from zeroseg.errors import ZerosegError
-    from zeroseg.runtime.base import open_runner
     from zeroseg.segmenter import Segmenter
 
     slow = () if wanted else ("torch-compile",)  # compiles for minutes: only when asked for
-    segmenters, missing, memory = {}, {}, {}
+    segmenters, missing = {}, {}
     for name, suffixes in BACKENDS.items():
-        source = next((file for suffix, file in files.items() if suffix in suffixes and file), None)
+        source = source_of(files, name)
         if (wanted and name not in wanted) or name in slow or (source is None and ".onnx" not in suffixes):
             continue
-        before = memory_mib()
         try:
-            artifact = read_artifact(source, name)
-            segmenters[name] = Segmenter(open_runner(artifact, threads), artifact.sidecar)
+            segmenters[name] = Segmenter.load(source, name, threads)
         except ZerosegError as error:
             missing[name] = str(error)
-        else:
-            memory[name] = round(memory_mib() - before) if before else None
     if not segmenters:
         raise ZerosegError(f"no back end can run: {'; '.join(missing.values()) or f'none is called {wanted}'}")
-    return segmenters, missing, memory
+    return segmenters, missing
 
 
-def time_labels(segmenter, file: Path, counts: list[int], rounds: int, say) -> list[dict]:
-    """One row per number of labels: total_ms and the median over rounds of its time over the first's."""
+def source_of(files: dict, backend: str):
+    """Which of the files (suffix -> path or None) the back end reads; None for none, which is the bundled one."""
+    from zeroseg.artifact import BACKENDS
+
+    return next((file for suffix, file in files.items() if suffix in BACKENDS[backend] and file), None)
+
+
+def measure_memory(segmenters, files: dict, threads: int, labels: int, pictures: list[Path], say) -> dict:
+    """Back end -> MiB that a process with it alone, opening it and running all the pictures, had at most."""
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing import get_context
+
+    from zeroseg.bench.stages import peak_memory_mib
+
+    peaks = {}
+    say(f"\n{'most memory, MiB':>17}   back end, in a process of its own")
+    for name, segmenter in segmenters.items():
+        pack = label_pack(segmenter.sidecar, labels)
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # a fork would count what is open here
+            try:
+                source = source_of(files, name)
+                peaks[name] = pool.submit(peak_memory_mib, source, name, threads, pack, pictures).result()
+            except BrokenProcessPool:
+                peaks[name] = None
+        say(f"{'not known' if peaks[name] is None else round(peaks[name]):>17}   {name}")
+    return peaks
+
+
+def time_labels(segmenters, file: Path, counts: list[int], rounds: int, say) -> list[dict]:
+    """One row per back end and number of labels: total_ms and the median over rounds of its time over the first's."""
     from zeroseg.bench.stages import time_frames
     from zeroseg.segmenter import Segmenter
 
-    contenders = {count: Segmenter(segmenter.runner, segmenter.sidecar).set_labels(label_pack(segmenter.sidecar, count))
-                  for count in counts}
-    rows = [{"labels": count, "total_ms": row["total_ms"], "network_ms": row["network"],
-             "ratio_to_first": 1 / row["speedup"]} for count, row in time_frames(contenders, file, rounds).items()]
-    say(f"\n{'labels':>7}{'all ms':>9}{'network':>9}{'x first':>9}   640x480, {segmenter.runner.backend}")
-    for row in rows:
-        say(f"{row['labels']:>7}{row['total_ms']:>9.1f}{row['network_ms']:>9.1f}{row['ratio_to_first']:>9.2f}")
+    rows = []
+    say(f"\n{'labels':>7}{'all ms':>9}{'network':>9}{'x first':>9}   {file.stem}")
+    for backend, segmenter in segmenters.items():
+        contenders = {}
+        for count in counts:
+            contenders[count] = Segmenter(segmenter.runner, segmenter.sidecar)
+            contenders[count].set_labels(label_pack(segmenter.sidecar, count))
+            if (why := why_not(lambda one=contenders[count]: one.segment(file))) is not None:
+                del contenders[count]
+                say(f"{count:>7}{'':>27}   {backend}: not run, {why}")
+        for count, row in time_frames(contenders, file, rounds).items() if contenders else ():
+            rows.append({"backend": backend, "labels": count, "total_ms": row["total_ms"],
+                         "network_ms": row["network"], "ratio_to_first": 1 / row["speedup"]})
+            say(f"{count:>7}{row['total_ms']:>9.1f}{row['network']:>9.1f}{1 / row['speedup']:>9.2f}   {backend}")
     return rows
 
 
 def time_batches(segmenters, rounds: int, say) -> list[dict]:
-    """The network alone on squares: ms per image at batch 1 and at the best batch."""
+    """The network alone on squares: ms per image at batch 1 and at the best batch, of those that the back end takes."""
     from zeroseg.export.race import race
 
     rows = []
     say(f"\n{'side':>5} {'back end':<22}{'batch 1 ms':>12}{'best batch':>12}{'ms/image':>10}")
     for side in SIDES:
         for name, segmenter in segmenters.items():
-            vectors = segmenter.pack.vectors
-            feeds = {b: {"image": np.zeros((b, 3, side, side), np.float32), "label_embeddings": vectors}
-                     for b in BATCHES}
-            laps = race({b: lambda f=feed, s=segmenter: s.runner.run(f) for b, feed in feeds.items()},
-                        max(3, rounds // 3), 1)
-            best = min(BATCHES, key=lambda b: laps[b].median_ms / b)
+            most = segmenter.runner.largest_batch or max(BATCHES)
+            calls = {b: network_call(segmenter, b, side) for b in BATCHES if b <= most}
+            if (why := why_not(calls[1])) is not None:
+                say(f"{side:>5} {name:<22}not run: {why}")
+                continue
+            laps = race(calls, max(3, rounds // 3), 1)
+            best = min(laps, key=lambda b: laps[b].median_ms / b)
             rows.append({"side": side, "backend": name, "batch1_ms": laps[1].median_ms, "best_batch": best,
                          "best_ms_per_image": laps[best].median_ms / best})
-            say(f"{side:>5} {name:<22}{laps[1].median_ms:>12.1f}{best:>12}{rows[-1]['best_ms_per_image']:>10.1f}")
+            limit = f"   (it takes no more than {most})" if most < max(BATCHES) else ""
+            say(f"{side:>5} {name:<22}{laps[1].median_ms:>12.1f}{best:>12}{laps[best].median_ms / best:>10.1f}{limit}")
     return rows
 
 
@@ -211,15 +255,34 @@ def time_peers(segmenter, threads: int, rounds: int, say) -> list[dict]:
     say(f"\n{'side':>5} {'network (batch 1; peers: latency only, random weights)':<56}{'ms':>9}")
     for side in SIDES:
         calls, missing = make_peers(side, threads)
-        feed = {"image": np.zeros((1, 3, side, side), np.float32), "label_embeddings": segmenter.pack.vectors}
-        ours = f"zeroseg {segmenter.sidecar.name}, {segmenter.runner.backend}"
-        laps = race({ours: lambda f=feed: segmenter.runner.run(f), **calls}, max(3, rounds // 3), 1)
+        ours, call = f"zeroseg {segmenter.sidecar.name}, {segmenter.runner.backend}", network_call(segmenter, 1, side)
+        if (why := why_not(call)) is not None:
+            say(f"{side:>5} {ours:<56} not run: {why}")
+            continue
+        laps = race({ours: call, **calls}, max(3, rounds // 3), 1)
         for name, lap in laps.items():
             rows.append({"side": side, "network": name, "ms": lap.median_ms, "times_ours": 1 / lap.speedup})
             say(f"{side:>5} {name:<56}{lap.median_ms:>9.1f}")
-        for name, why in missing.items():
-            say(f"{side:>5} {name:<56} not run: {why}")
+        for name, reason in missing.items():
+            say(f"{side:>5} {name:<56} not run: {reason}")
     return rows
+
+
+def network_call(segmenter, batch: int, side: int):
+    """A call of the network alone on a batch of squares."""
+    feed = {"image": np.zeros((batch, 3, side, side), np.float32), "label_embeddings": segmenter.pack.vectors}
+    return lambda: segmenter.runner.run(feed)
+
+
+def why_not(call) -> str | None:
+    """What a back end says that does not take this size or so many labels; engines have limits. None if it runs."""
+    from zeroseg.errors import ZerosegError
+
+    try:
+        call()
+    except (ZerosegError, ValueError) as error:
+        return str(error)
+    return None
 
 
 def label_pack(sidecar, count: int):
@@ -230,55 +293,6 @@ def label_pack(sidecar, count: int):
     return LabelPack(names=[f"label {i}" for i in range(count)], vectors=vectors, space=sidecar.embedding_space)
 
 
-def machine() -> dict:
-    """What the numbers depend on: processor, GPU, versions."""
-    cpu = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo") as info:
-            cpu = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), cpu)
-    except OSError:
-        pass
-    versions = {}
-    for name in ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "tensorrt"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {"cpu": cpu, "cpus": os.cpu_count(), "gpu": gpu(), "versions": versions}
-
-
-def gpu() -> str:
-    """The GPUs' names as their driver gives them."""
-    try:
-        found = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True,
-                               text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return "no GPU"
-    return found.stdout.strip().replace("\n", ", ") if found.returncode == 0 and found.stdout.strip() else "no GPU"
-
-
-def draw(rows: list[dict], path: Path) -> None:
-    """Stacked bars, a stage a colour, a row per size and back end."""
-    from zeroseg.bench.stages import STAGES
-    from zeroseg.errors import missing_extra
-
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_extra("matplotlib", "train", "--plot") from error
-    figure = Figure(figsize=(9, 1 + 0.4 * len(rows)), layout="constrained")
-    axes = figure.subplots()
-    names, left = [f"{row['size']} {row['backend']}" for row in rows], np.zeros(len(rows))
-    for stage in STAGES:
-        widths = np.array([row[stage] for row in rows])
-        axes.barh(names, widths, left=left, label=stage)
-        left += widths
-    axes.invert_yaxis()
-    axes.set_xlabel("ms a frame (medians)")
-    axes.legend()
-    figure.savefig(path, dpi=120)
-
-
 def parse_pair(text: str) -> tuple[int, int]:
     """"640x480" -> (640, 480)."""
     from zeroseg.errors import ZerosegError
@@ -287,6 +301,16 @@ def parse_pair(text: str) -> tuple[int, int]:
     if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
         raise ZerosegError(f"size: expected WIDTHxHEIGHT such as 640x480, got {text!r}")
     return int(width), int(height)
+
+
+def parse_counts(text: str) -> list[int]:
+    """"2,20" -> [2, 20]."""
+    from zeroseg.errors import ZerosegError
+
+    parts = text.split(",")
+    if not all(part.strip().isdigit() and int(part) for part in parts):
+        raise ZerosegError(f"labels: expected numbers such as 2,20, got {text!r}")
+    return [int(part) for part in parts]
 
 
 if __name__ == "__main__":

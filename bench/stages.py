@@ -59,10 +59,16 @@ def _medians(rows: list[dict], first: list[dict]) -> dict:
     }
 
 
-def memory_mib() -> float | None:
-    """Resident memory of this process now; None where the system does not tell."""
+def peak_memory_mib(model: Path | None, backend: str, threads: int, pack, photos: list[Path]) -> float | None:
+    """Open a model, segment every photo twice, draw the overlays; the most memory this process had until now.
+
+    For a process of its own. None where the system does not tell.
+    """
+    segmenter = Segmenter.load(model, backend, threads).set_labels(pack)
+    for photo in 2 * photos:
+        segmenter.segment(photo).overlay(legend=False)
     try:
         with open("/proc/self/status") as status:
-            return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS"))
+            return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
     except (OSError, StopIteration):
         return None

@@ -3,18 +3,27 @@
 import json
 import os
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 pytest.importorskip("onnx")
 
-from zeroseg.bench.latency import gpu, main, open_all  # noqa: E402
+from zeroseg.bench import latency  # noqa: E402
+from zeroseg.bench.latency import main, measure_memory, open_all, time_labels  # noqa: E402
+from zeroseg.bench.machine import gpu, machine  # noqa: E402
 from zeroseg.bench.stages import STAGES  # noqa: E402
 from zeroseg.export.race import race  # noqa: E402
 
 
 def invoke(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(autouse=True)
+def memory_is_measured_elsewhere(monkeypatch):
+    """It takes a process, which takes longer than all of a test."""
+    monkeypatch.setattr(latency, "measure_memory", lambda segmenters, *others: dict.fromkeys(segmenters, 50))
 
 
 def test_reports_stages_and_label_counts(color_model):
@@ -27,14 +36,15 @@ def test_reports_stages_and_label_counts(color_model):
     assert all(row[stage] > 0 for stage in STAGES) and row["total_ms"] <= row["p90_ms"] * 1.001
     assert 0 < row["network_share"] < 1
     assert [r["labels"] for r in report["labels"]] == [2, 50] and report["labels"][0]["ratio_to_first"] == 1
-    assert report["versions"]["onnxruntime"] and report["threads"] == 1
+    assert report["versions"]["onnxruntime"] and report["threads"] == 1 and report["peak_memory_mib"] == {
+        "onnxruntime": 50}
 
 
 def test_every_form_of_the_model_has_its_back_ends(color_model, tmp_path):
     """An engine beside the ONNX file is timed by tensorrt, or the reason is said why not."""
     engine = tmp_path / "colors.engine"
     engine.write_bytes(b"no engine")
-    segmenters, missing, _ = open_all({".onnx": color_model, ".pt": None, ".engine": engine}, (), 1)
+    segmenters, missing = open_all({".onnx": color_model, ".pt": None, ".engine": engine}, (), 1)
     assert "onnxruntime" in segmenters and not set(segmenters) & {"torch", "torch-compile"}
     assert "its manifest, is missing" in missing["tensorrt"]
     assert "tensorrt" not in open_all({".onnx": color_model, ".pt": None, ".engine": None}, (), 1)[1]
@@ -58,10 +68,75 @@ def test_back_end_that_cannot_run_is_named(color_model):
     assert done.exit_code == 1 and done.output.splitlines()[-1].startswith("Error: no back end can run: ")
 
 
-@pytest.mark.parametrize("size", ["640", "0x5", "axb"])
-def test_wrong_size(color_model, size):
-    done = invoke("--model", color_model, "--backend", "onnxruntime", "--size", size, "--rounds", 3)
-    assert done.exit_code == 1 and f"size: expected WIDTHxHEIGHT such as 640x480, got '{size}'" in done.output
+@pytest.mark.parametrize("arguments, said", [
+    *((["--size", size], f"size: expected WIDTHxHEIGHT such as 640x480, got '{size.split(',')[-1]}'")
+      for size in ("640", "0x5", "axb", "640x480,")),
+    *((["--labels", counts], f"labels: expected numbers such as 2,20, got '{counts}'")
+      for counts in ("abc", "2,", "0", "-1")),
+    (["--plot", "{here}/none/p.png"], "--plot: expected a name that ends in .png in a folder that is there"),
+    (["--plot", "{here}/p.txt"], "--plot: expected a name that ends in .png"),
+])  # fmt: skip
+def test_wrong_options_are_told_before_anything_is_opened(color_model, monkeypatch, tmp_path, arguments, said):
+    if "--plot" in arguments:
+        pytest.importorskip("matplotlib")
+    monkeypatch.setattr(latency, "open_all", lambda *arguments: pytest.fail("a model was opened"))
+    done = invoke("--model", color_model, "--backend", "onnxruntime", "--rounds", 3,
+                  *(argument.format(here=tmp_path) for argument in arguments))
+    assert done.exit_code == 1 and said in done.output and done.output.count("\n") == 1
+
+
+def test_folder_without_masks_is_told_before_anything_is_timed(color_model, tmp_path):
+    done = invoke("--model", color_model, "--backend", "onnxruntime", "--masks", tmp_path)
+    assert done.exit_code == 1 and "all ms" not in done.output, done.output
+
+
+def test_labels_are_compared_on_every_back_end(color_model):
+    segmenters = {name: open_all({".onnx": color_model}, ("onnxruntime",), 1)[0]["onnxruntime"] for name in ("a", "b")}
+    rows = time_labels(segmenters, latency.PHOTO, [3, 70], 3, lambda line: None)
+    assert [(row["backend"], row["labels"]) for row in rows] == [("a", 3), ("a", 70), ("b", 3), ("b", 70)]
+    assert [row["ratio_to_first"] == 1 for row in rows] == [True, False] * 2
+
+
+def test_memory_is_what_a_back_end_alone_takes_while_it_runs(color_model, tmp_path):
+    """Not what is held here, and more for a larger picture, which has to be in memory at once."""
+    if not os.path.exists("/proc/self/status"):
+        pytest.skip("the system does not tell")
+    held = np.ones(50 * 2**20)  # 400 MiB
+    files = {".onnx": color_model}
+    segmenters = open_all(files, ("onnxruntime",), 1)[0]
+    small, large = (measure_memory(segmenters, files, 1, 2, [latency.picture(latency.PHOTO, size, tmp_path)],
+                                   lambda line: None)["onnxruntime"] for size in ((96, 64), (4000, 3000)))
+    assert 20 < small < small + 3 * 4000 * 3000 / 2**20 < large < held.nbytes / 2**20
+
+
+@pytest.mark.parametrize("told, cpu, instructions", [
+    ("model name\t: EPYC\nflags\t\t: fpu avx2 avx512_vnni\n\nmodel name\t: EPYC\nflags\t\t: fpu avx2 avx512_vnni\n",
+     "EPYC", ["avx2", "avx512_vnni"]),
+    ("processor\t: 0\nFeatures\t: fp asimd asimddp\n", None, ["asimd", "asimddp"]),
+    (None, None, []),
+])  # fmt: skip
+def test_instructions_are_named(tmp_path, told, cpu, instructions):
+    path = tmp_path / "cpuinfo"
+    if told is not None:
+        path.write_text(told)
+    found = machine(str(path))
+    assert found["instructions"] == instructions and (cpu is None or found["cpu"] == cpu)
+
+
+def test_plot_shows_what_was_measured():
+    pytest.importorskip("matplotlib")
+    from zeroseg.bench.latency_plot import make_figure
+
+    frames = [{"size": "64x48", "backend": name} | {stage: 10.0 * i + j for j, stage in enumerate(STAGES)}
+              for i, name in enumerate("ab")]
+    labels = [{"backend": name, "labels": count, "ratio_to_first": ratio}
+              for name in "ab" for count, ratio in ((2, 1.0), (1200, 1.0 + (name == "b")))]
+    bars, lines = make_figure({"frames": frames, "labels": labels}).axes
+    assert [[bar.get_width() for bar in group] for group in bars.containers] == [[j, 10.0 + j] for j in range(5)]
+    assert [bar.get_x() for bar in bars.containers[-1]] == [0 + 1 + 2 + 3, 10 + 11 + 12 + 13]
+    assert [(line.get_label(), *line.get_xydata().tolist()) for line in lines.lines] == [
+        ("a", [2, 1], [1200, 1]), ("b", [2, 1], [1200, 2])]
+    assert len(make_figure({"frames": frames}).axes) == 1
 
 
 def test_race_takes_turns_and_compares_round_by_round(monkeypatch):
