@@ -16,6 +16,7 @@ from zeroseg.artifact import read_artifact
 from zeroseg.collection.plan import open_plan
 from zeroseg.commands.words import read_words
 from zeroseg.errors import ZerosegError
+from zeroseg.files import make_folder
 from zeroseg.kernels._threads import available_threads
 from zeroseg.segmenter import Segmenter
 from zeroseg.words import LabelPack, embed_labels
@@ -56,7 +57,7 @@ def run_annotate(sources: list[str], options: AnnotateOptions) -> bool:
         threads, processes = options.threads or 1, processes_for(artifact.backend, options)
         pack = read_labels(options)
         pack.require(artifact.sidecar.embedding_space, artifact.sidecar.embedding_dim)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(options.out)
         (folder / "parts").mkdir(exist_ok=True)
         begin(folder, options, artifact, pack, threads)
         stopped = _label(folder, sources, options, threads, processes)
