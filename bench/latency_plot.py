@@ -44,9 +44,9 @@ def make_figure(report: dict):
         for backend in dict.fromkeys(row["backend"] for row in labels):
             own = [row for row in labels if row["backend"] == backend]
             axes.plot([row["labels"] for row in own], [row["ratio_to_first"] for row in own], marker="o", label=backend)
+        first, counts = labels[0]["labels"], sorted({row["labels"] for row in labels})
         highest = max(row["ratio_to_first"] for row in labels)
-        axes.set(xscale="log", ylim=(0, 1.1 * highest), xlabel="labels", ylabel=f"times the frame with {labels[0]['labels']}")
-        counts = sorted({row["labels"] for row in labels})
+        axes.set(xscale="log", ylim=(0, 1.1 * highest), xlabel="labels", ylabel=f"times the frame with {first}")
         axes.set_xticks(counts, [f"{count:,}" for count in counts])
         axes.minorticks_off()
         axes.legend()
