@@ -17,6 +17,7 @@ from torch import nn
 from zeroseg.errors import ZerosegError
 from zeroseg.model.zeroseg import ZeroSeg
 from zeroseg.training.batches import Batch, TrainingSet
+from zeroseg.training.compiling import compile_errors
 from zeroseg.training.objective import Objective
 from zeroseg.training.processes import Processes
 from zeroseg.training.progress import progress_bar
@@ -177,7 +178,7 @@ class Trainer:
             last = start == starts[-1]
             hold = self.wrapped.no_sync() if self.processes.count > 1 and not last else nullcontext()
             part = batch.part(start, stop).to(self.processes.device)
-            with hold:
+            with compile_errors(), hold:
                 with self._autocast():
                     total, values = self.wrapped(part, None if noise is None else noise[start:stop])
                 share = (stop - start) / count

@@ -7,6 +7,7 @@ import torch
 
 from tests.training.test_distill import paper_config, run, weights
 from zeroseg.config import ModelConfig
+from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.model.zeroseg import ZeroSeg
 
 WEIGHTS = 1e-5  # absolute, after three steps of float32 in another order
@@ -31,10 +32,33 @@ def test_accumulated_recomputed_and_compiled_steps_equal_plain_ones(config, inpu
     wanted = weights(run(config, inputs, "plain"))
     compiled = []
     plain = torch.compile
-    # the default back end wants a C++ compiler; what is tested is the captured graph and our way of using it
+    # the default back end takes a minute (below); what is tested is the captured graph and our way of using it
     monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or plain(module, backend="eager"))
     assert_near(weights(run(replace(config, **change), inputs, "changed")), wanted)
     assert len(compiled) == ("compile" in change)
+
+
+def compiler_missing():
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    return InvalidCxxCompiler()
+
+
+@pytest.mark.parametrize(("cause", "kind", "line"), [
+    (compiler_missing, UnavailableError, r"--compile needs a C\+\+ compiler, and none was found: install g\+\+"),
+    (lambda: ImportError("/cache/ab/x.main.so: file too short"), ZerosegError,
+     "--compile: ImportError: /cache/ab/x.main.so: file too short; .* killed while it compiled, delete its cache .*"
+     "TORCHINDUCTOR_CACHE_DIR"),
+])
+def test_what_stops_the_compiler_is_one_line(config, inputs, monkeypatch, cause, kind, line):
+    def broken(graph, examples):
+        raise cause()
+
+    plain = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda module: plain(module, backend=broken))
+    with pytest.raises(kind, match=line) as error:
+        run(replace(config, compile=True), inputs, "broken")
+    assert "\n" not in str(error.value)
 
 
 def test_recomputed_gradients_are_the_same_and_less_is_kept():

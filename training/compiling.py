@@ -1,0 +1,26 @@
+"""torch.compile's failures in one line."""
+
+import textwrap
+from contextlib import contextmanager
+
+from zeroseg.errors import UnavailableError, ZerosegError
+
+
+@contextmanager
+def compile_errors():
+    """Around steps of a compiled network: what the compiler raises becomes a ZerosegError, its cause and what to do."""
+    try:
+        yield
+    except RuntimeError as error:
+        # the compiler's own kinds; importing them to name them would take seconds
+        if not type(error).__module__.startswith(("torch._dynamo.", "torch._inductor.")):
+            raise
+        inner = getattr(error, "inner_exception", error)
+        cause = f"{type(inner).__name__}: {str(inner).strip().partition(chr(10))[0]}"
+        if "InvalidCxxCompiler" in cause:
+            raise UnavailableError("--compile needs a C++ compiler, and none was found: install g++, name another with "
+                                   "CXX=..., or leave --compile out") from error
+        raise ZerosegError(
+            f"--compile: {textwrap.shorten(cause, 240, placeholder=' ...')}; if a run was killed while it compiled, "
+            "delete its cache (the folder TORCHINDUCTOR_CACHE_DIR, else torchinductor_USER where temporary files are); "
+            "else leave --compile out") from error
