@@ -55,8 +55,19 @@ def distill(config: TrainConfig, inputs: Inputs, processes: Processes, *, resume
     resume  go on from the checkpoint in inputs.run.
     until   stop after this step; a later resume goes on.
     Returns the path of model.pt, or of checkpoint.pt if the run stopped before its end.
-    Raises ZerosegError, in one line, for whatever is wrong with what was given; then nothing was overwritten.
+    Raises ZerosegError, in one line, for whatever is wrong with what was given; then nothing was overwritten, and a run
+    that did not come to a first step leaves no folder.
     """
+    folder = RunFolder(inputs.run)
+    try:
+        return _distill(config, inputs, processes, folder, resume, workers, until, progress)
+    except ZerosegError:
+        folder.abandon()
+        raise
+
+
+def _distill(config: TrainConfig, inputs: Inputs, processes: Processes, folder: RunFolder, resume: bool, workers: int,
+             until: int | None, progress: bool) -> Path:
     say = _printer(processes)
     config.model_config()
     check_weights(config, {name: weight for name, weight in asdict(config.losses).items() if weight})
@@ -67,7 +78,6 @@ def distill(config: TrainConfig, inputs: Inputs, processes: Processes, *, resume
     teacher = build_teacher(config.teacher, _labels(inputs), str(processes.device))
     student, config = _student(config, inputs, teacher)
 
-    folder = RunFolder(inputs.run)
     stored = folder.read_config() if resume else None
     if stored and stored["photos"]["fingerprint"] != photos.fingerprint:
         raise ZerosegError(f"photos: {inputs.photos} is not as it was when {inputs.run} began; start another run")

@@ -20,6 +20,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self._begun = self._made = False
 
     def begin(self) -> None:
         """Make the folder; ZerosegError if it holds anything."""
@@ -27,7 +28,16 @@ class RunFolder:
             raise ZerosegError(f"run: {self.path} is a file")
         if self.path.is_dir() and any(self.path.iterdir()):
             raise ZerosegError(f"run: {self.path} is not empty; add --resume to go on with it, or choose another --out")
+        self._made = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
+        self._begun = True
+
+    def abandon(self) -> None:
+        """Leave things as they were before begin(), unless there is more by now than what the run is made of."""
+        if self._begun and {path.name for path in self.path.iterdir()} <= {"config.json"}:
+            (self.path / "config.json").unlink(missing_ok=True)
+            if self._made:
+                self.path.rmdir()
 
     def write_config(self, values: dict) -> None:
         """Keep what the run is made of."""

@@ -170,6 +170,18 @@ def test_folder_of_another_run_is_not_touched(dense_config, inputs):
     assert before == {p.name: p.read_bytes() for p in path.parent.iterdir()}
 
 
+@pytest.mark.parametrize("made_before", [False, True])
+def test_a_run_that_cannot_begin_leaves_no_folder(dense_config, inputs, tmp_path, made_before):
+    (tmp_path / "junk").mkdir()
+    (tmp_path / "junk" / "a.jpg").write_bytes(b"no photo")
+    folder = tmp_path / "new"
+    if made_before:
+        folder.mkdir()
+    with pytest.raises(ZerosegError, match="read"):
+        run(dense_config, replace(inputs, photos=str(tmp_path / "junk"), cache=str(tmp_path / "cache")), "new")
+    assert folder.exists() == made_before and not list(folder.glob("*"))
+
+
 def test_wrong_checkpoint_is_one_line(dense_config, inputs):
     path = run(dense_config, inputs, "broken", until=1)
     path.write_bytes(b"not a checkpoint")
