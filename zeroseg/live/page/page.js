@@ -179,9 +179,9 @@ function stream() {
 }
 $("live").addEventListener("error", () => {
   $("live").removeAttribute("src");
-  setTimeout(stream, 1000);
+  setTimeout(show, 1000);
 });
-document.addEventListener("visibilitychange", stream);
+document.addEventListener("visibilitychange", show);
 
 function listen() {
   const events = new EventSource("/events");
@@ -326,6 +326,7 @@ async function ask(photo, signal) {
     throw new Error(`${photo.name} could not be sent.`);
   });
   const result = await answer.json();
+  if (signal.aborted) return;
   if (!answer.ok) throw new Error(`${photo.name}: ${reason(result)}`);
   photo.result = result;
   complain("photo");
