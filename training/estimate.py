@@ -79,7 +79,6 @@ def estimate(config: TrainConfig, photos: int | None, processes: Processes, seco
     trainer = _trainer(student, plain, precision, alone)
     flops, kept = _count(trainer, random_batch(config, student, 1))
     count, times = 1, []
-    end = time.monotonic() + seconds
     _timed(trainer, random_batch(config, student, 1))  # what is set up in a first step
     first = _timed(trainer, random_batch(config, student, 1))
     while count * 2 <= min(config.micro_batch, config.batch) and 2 * count * first * 5 <= seconds:
@@ -88,6 +87,7 @@ def estimate(config: TrainConfig, photos: int | None, processes: Processes, seco
     batch = random_batch(config, student, count)
     if count > 1 or config.compile:
         _timed(trainer, batch)
+    end = time.monotonic() + seconds  # only now: compiling takes longer
     while not times or time.monotonic() < end:
         times.append(_timed(trainer, batch))
     trained = sum(p.numel() for p in student.parameters() if p.requires_grad)

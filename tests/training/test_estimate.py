@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -33,6 +34,21 @@ def test_the_estimate_is_what_the_run_takes(dense_config, inputs, tmp_path):
     trained = sum(v.numel() for v in moments) // 2
     assert got.trained == trained
     assert got.state_bytes == 4 * (got.weights + 4 * trained)  # weights; gradients, two moments, average
+
+
+def test_compiling_is_no_part_of_the_measurement(teacher_config, monkeypatch):
+    compiled, clock = [], [0.0]
+
+    def timed(trainer, batch):
+        seconds = 60.0 if compiled and compiled.pop() else 1.0
+        clock[0] += seconds
+        return seconds
+
+    monkeypatch.setattr(torch, "compile", lambda module: compiled.append(True) or module)
+    monkeypatch.setattr("zeroseg.training.estimate._timed", timed)
+    monkeypatch.setattr("zeroseg.training.estimate.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    got = estimate(replace(paper_config(teacher_config), compile=True, batch=1), None, ALONE, seconds=10)
+    assert (got.measured, got.photo_s, got.measured_batch) == (10, 1.0, 1)
 
 
 def test_flops_of_a_block_follow_the_formula(teacher_config):
