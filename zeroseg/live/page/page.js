@@ -78,7 +78,7 @@ function show() {
   $("back").hidden = !photo;
   $("back").textContent = live ? "Back to live" : "Clear";
   $("buttons").hidden = !$("empty").hidden;
-  $("pause").hidden = !live || Boolean(photo);
+  $("pause").hidden = !live || Boolean(photo) || state.ended;
   $("snapshot").hidden = photo ? !photo.result : !live || !state.picture;
   $("snapshot").textContent = photo ? "Save" : "Snapshot";
   $("snapshot").href = photo && photo.result ? photo.result.overlay : "/snapshot.png";
@@ -165,7 +165,7 @@ function tell() {
   text($("notice"), said);
   $("notice").hidden = !said;
   $("notice").classList.toggle("bad", bad);
-  $("stage").classList.toggle("stale", bad && !photo);
+  $("stage").classList.toggle("stale", bad && !photo);  // dimmed, lest it be taken for the present
   $("stage").classList.toggle("busy", Boolean(work));
 }
 
