@@ -9,7 +9,7 @@ from PIL import Image
 
 from zeroseg import LabelPack, ZerosegError
 from zeroseg.cli import main
-from zeroseg.files import make_folder, whole_file
+from zeroseg.files import is_signed_png, make_folder, save_png, whole_file
 
 CLASSES = "background\ncat\n"
 
@@ -24,6 +24,21 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
         partial.write_text("sec")
         raise KeyboardInterrupt
     assert path.read_text() == "first" and [file.name for file in tmp_path.iterdir()] == ["found.txt"]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "I;16"])
+def test_a_png_is_replaced_only_by_the_one_who_wrote_it(tmp_path, mode):
+    path = tmp_path / "000000_labels.png"
+    for value in (1, 2):
+        save_png(path, Image.new(mode, (300, 200), value))
+    before = np.asarray(Image.open(path)).copy()
+    assert before.flat[0] == 2 and is_signed_png(path)
+    Image.open(path).save(path)  # by the user's own program, from now on theirs
+    assert not is_signed_png(path)
+    with pytest.raises(ZerosegError) as error:
+        save_png(path, Image.new(mode, (300, 200), 3))
+    assert str(error.value) == f"{path}: is not zeroseg's and would be overwritten; choose another --out"
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), before)
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):

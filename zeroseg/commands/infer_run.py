@@ -11,9 +11,9 @@ import click
 from tqdm import tqdm
 
 from zeroseg import drawing
-from zeroseg.commands.photo_files import CONTACT_NAME, find_photos, plan_outputs, save_json, save_picture
+from zeroseg.commands.photo_files import CONTACT_NAME, find_photos, plan_outputs, save_json
 from zeroseg.errors import ZerosegError
-from zeroseg.files import make_folder
+from zeroseg.files import make_folder, save_png
 from zeroseg.kernels import _native
 from zeroseg.kernels._dispatch import last_impl
 from zeroseg.segmenter import Segmentation, Segmenter
@@ -66,7 +66,7 @@ def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
                 bar.write("\n".join(report(photo, result, write_ms, outputs[photo])))
             bar.update()
     if "contact" in options.save and sheet:
-        save_picture(options.out / CONTACT_NAME, drawing.contact_sheet(sheet))
+        save_png(options.out / CONTACT_NAME, drawing.contact_sheet(sheet))
         click.echo(f"contact sheet of {len(sheet)}: {options.out / CONTACT_NAME}")
     if asked > 1:
         click.echo(f"{asked} inputs, {failed} failed" if failed else f"{asked} photos")
@@ -137,12 +137,12 @@ def write_results(result: Segmentation, photo: Path, files: dict[str, Path], opt
     if "overlay" in files or "contact" in options.save:
         overlay = result.overlay(options.alpha, options.legend)
         if "overlay" in files:
-            save_picture(files["overlay"], overlay)
+            save_png(files["overlay"], overlay)
         if "contact" in options.save and len(sheet) < CONTACT_PHOTOS:
             overlay.thumbnail((drawing.CELL_PX, drawing.CELL_PX))
             sheet.append(overlay)
     if "labels" in files:
-        save_picture(files["labels"], result.label_picture())
+        save_png(files["labels"], result.label_picture())
     if "json" in files:
         save_json(files["json"], {"image": str(photo), **result.to_dict()})
     return 1000 * (time.perf_counter() - start)

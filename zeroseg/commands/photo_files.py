@@ -1,6 +1,6 @@
 """The files of zeroseg-infer: which photos it reads, where their results go.
 
-Results say who wrote them (a PNG in its text, the JSON by its keys). A file without that is the user's: a folder's
+Results say who wrote them: a PNG by its signature, the JSON by its keys. A file without is the user's: a folder's
 pictures are photos, and nothing is written over it.
 """
 
@@ -13,20 +13,15 @@ from itertools import islice
 from pathlib import Path
 
 import click
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from zeroseg.errors import ZerosegError
-from zeroseg.files import whole_file
+from zeroseg.files import is_signed_png, refuse_to_replace, whole_file
 from zeroseg.image import SUFFIXES
 
 SUFFIX_OF = {"overlay": "_overlay.png", "labels": "_labels.png", "json": ".json"}
 CONTACT_NAME = "contact.png"
 UNREAD = frozenset({".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"})
-_SOFTWARE = ("Software", "zeroseg")  # a text chunk that Pillow writes ahead of the pixels
-_HEAD_BYTES = 4096
 _FILES_LOOKED_AT = 1000  # of a folder below, which may be the root of all folders
-PNG_LEVEL = 1  # zlib's fastest: a third of the time and a third more room than level 6
 
 
 def find_photos(sources: list[str]) -> tuple[list[Path], int]:
@@ -83,14 +78,13 @@ def _is_result(path: Path) -> bool:
 
 def is_ours(path: Path) -> bool:
     """Whether an earlier run wrote this file."""
+    if path.suffix != ".json":
+        return is_signed_png(path)
     try:
-        if path.suffix == ".json":
-            document = json.loads(path.read_bytes())
-            return isinstance(document, dict) and {"model", "timings_ms"} <= document.keys()
-        with open(path, "rb") as file:
-            return b"tEXt" + "\0".join(_SOFTWARE).encode() in file.read(_HEAD_BYTES)
-    except (OSError, ValueError, RecursionError):  # what cannot be read is not ours to lose
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return False
+    return isinstance(document, dict) and {"model", "timings_ms"} <= document.keys()
 
 
 def plan_outputs(photos: list[Path], out: Path, kinds: Iterable[str]) -> dict[Path, dict[str, Path]]:
@@ -112,17 +106,8 @@ def plan_outputs(photos: list[Path], out: Path, kinds: Iterable[str]) -> dict[Pa
     for path in [*(path for files in outputs.values() for path in files.values()), *sheet]:
         if os.path.realpath(path) in inputs:
             raise ZerosegError(f"{path}: is one of the photos and would be overwritten; choose another --out")
-        if os.path.lexists(path) and not is_ours(path):
-            raise ZerosegError(f"{path}: is not zeroseg's and would be overwritten; choose another --out")
+        refuse_to_replace(path, is_ours)
     return outputs
-
-
-def save_picture(path: Path, picture: Image.Image) -> None:
-    """Write a PNG that is_ours() knows again."""
-    signature = PngInfo()
-    signature.add_text(*_SOFTWARE)
-    with whole_file(path) as partial:
-        picture.save(partial, format="PNG", compress_level=PNG_LEVEL, pnginfo=signature)
 
 
 def save_json(path: Path, document: dict) -> None:

@@ -13,12 +13,11 @@ import numpy as np
 from PIL import Image
 
 from zeroseg.errors import UnavailableError, ZerosegError
-from zeroseg.files import make_folder, whole_file
+from zeroseg.files import make_folder, save_png
 from zeroseg.live.decoder import load_av
 from zeroseg.live.frame import Frame
 from zeroseg.segmentation import Segmentation
 
-PNG_LEVEL = 1
 SCREEN_SHARE = 0.9  # of a screen's sides, for a window: titles and the system's bars need some
 ENCODERS = {".webm": ("libvpx-vp9",), ".avi": ("mpeg4",), ".mkv": ("libx264", "mpeg4"), ".mp4": ("libx264", "mpeg4"),
             ".mov": ("libx264", "mpeg4"), ".m4v": ("libx264", "mpeg4")}
@@ -163,14 +162,10 @@ class PictureFiles(Sink):
     def write(self, output: Output) -> None:
         stem = f"{output.frame.index:06d}"
         if "overlay" in self._kinds:
-            self._save(f"{stem}_overlay.png", Image.fromarray(output.picture))
+            save_png(self._folder / f"{stem}_overlay.png", Image.fromarray(output.picture))
         if "labels" in self._kinds:
-            self._save(f"{stem}_labels.png", output.result.label_picture())
+            save_png(self._folder / f"{stem}_labels.png", output.result.label_picture())
         self._frames += 1
-
-    def _save(self, name: str, picture: Image.Image) -> None:
-        with whole_file(self._folder / name) as partial:
-            picture.save(partial, format="PNG", compress_level=PNG_LEVEL)
 
     def close(self) -> list[str]:
         return [f"wrote {' and '.join(self._kinds)} of {self._frames} frames into {self._folder}"]
