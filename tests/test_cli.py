@@ -185,7 +185,7 @@ def test_a_file_that_zeroseg_did_not_write_is_kept(run, name, content):
     before = mine.read_bytes()
     done = run("photo.png", "--out", "mine", "--save", "overlay,labels,json,contact")
     assert done.exit_code == 1
-    assert f"Error: {mine}: is not zeroseg's and would be overwritten; choose another --out" in done.output
+    assert done.output == f"Error: {mine}: is not zeroseg's and would be overwritten; choose another --out\n"
     assert written("mine") == [name] and mine.read_bytes() == before
 
 

@@ -46,11 +46,11 @@ def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
     asked = len(photos) + failed
     if not photos:
         return failed
+    outputs = plan_outputs(photos, options.out, options.save)
     segmenter = Segmenter.load(options.model, options.backend, options.threads, options.short_side)
     segmenter.set_labels(labels, text=options.text)
     for line in approximate_words(segmenter.pack):
         click.echo(line)
-    outputs = plan_outputs(photos, options.out, options.save)
     make_folder(options.out)
     sheet = []
     ready_ms = 1000 * (time.perf_counter() - started)
