@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 scipy = pytest.importorskip("scipy", reason="the builder needs scipy")
-from scipy.optimize import approx_fprime, nnls  # noqa: E402
+from scipy.optimize import approx_fprime, brentq, nnls  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -18,7 +18,7 @@ from zeroseg.training.word_model import RIDGE, Taxonomy, WordModel, anchor, spar
 from zeroseg.training.word_senses import FEATURES, fit_ranker  # noqa: E402
 from zeroseg.training.wordnet_reader import WordNet  # noqa: E402
 from zeroseg.words.guess import slips  # noqa: E402
-from zeroseg.words.lookup import MODIFIER, read_label  # noqa: E402
+from zeroseg.words.lookup import ALIKE, HEAD_LEAD, MODIFIER, read_label  # noqa: E402
 from zeroseg.words.table import load_table  # noqa: E402
 
 
@@ -122,3 +122,19 @@ def test_phrase_is_its_head_moved_towards_the_others():
     assert read_label(table, "tabby cat").used == "tabby cat"
     assert read_label(table, "slice of pizza").used == "pizza"
     assert read_label(table, "man with hat").used == "man + hat"
+
+
+def test_a_modifier_moves_the_head_no_further_than_its_name_allows():
+    table = load_table()
+    rider, horse, got = (read_label(table, label) for label in ("rider", "horse", "horse rider"))
+    person = table.directions[table.name_rows["person"]]
+    other = table.directions[table.directions @ person < ALIKE]
+    best = lambda weight: ((person - other) @ (rider.direction + weight * horse.direction)).min()  # noqa: E731
+    assert best(MODIFIER) < HEAD_LEAD
+    weight = brentq(lambda weight: best(weight) - HEAD_LEAD, 0, MODIFIER)
+    expected = rider.direction + weight * horse.direction
+    np.testing.assert_allclose(got.direction, expected / np.linalg.norm(expected), atol=1e-5)
+
+    rows = [table.name_rows[name] for name in ("shirt", "blouse")]
+    assert table.directions[rows[0]] @ table.directions[rows[1]] > ALIKE
+    assert table.nearest_rows(read_label(table, "blouse sleeve").direction[None])[0][0] == rows[1]
