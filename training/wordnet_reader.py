@@ -8,7 +8,8 @@ from zeroseg.errors import ZerosegError
 
 # lexicographer files that name things one can see, by number (man lexnames(5WN))
 ANIMAL, ARTIFACT, BODY, FOOD, OBJECT, PERSON, PLANT, SUBSTANCE = 5, 6, 8, 13, 17, 18, 20, 27
-PHYSICAL = {3, ANIMAL, ARTIFACT, BODY, FOOD, OBJECT, PERSON, PLANT, SUBSTANCE}
+TOP, GROUP, LOCATION = 3, 14, 15
+PHYSICAL = {TOP, ANIMAL, ARTIFACT, BODY, FOOD, OBJECT, PERSON, PLANT, SUBSTANCE}
 
 
 @dataclass
@@ -41,6 +42,16 @@ class WordNet:
         self.other_words = {fields[0] for part in ("verb", "adj", "adv") for fields in _rows(folder / f"index.{part}")}
         self.other_words |= {row[0] for part in ("verb", "adj") for row in _rows(folder / f"{part}.exc")}  # "drank"
         self._ancestors = {}
+        self._put_persons_below_person()
+
+    def _put_persons_below_person(self) -> None:
+        """WordNet has "operator", and with it every driver, beside "person", and peoples below groups."""
+        for person in self.senses.get("person", [])[:1]:
+            for synset in self.synsets.values():
+                above = {self.synsets[id].lexfile for id in synset.hypernyms}
+                if synset.lexfile == PERSON and synset.id != person and above and above <= {TOP, GROUP}:
+                    synset.hypernyms.append(person)
+                    self.synsets[person].hyponyms.append(synset.id)
 
     def ancestors(self, id: str) -> dict[str, int]:
         """Every synset above this one with its distance in steps, itself at 0.

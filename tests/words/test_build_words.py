@@ -18,7 +18,7 @@ from tiny_wordnet import NAMES, write_senses, write_wordnet  # noqa: E402
 from zeroseg.training import build_words  # noqa: E402
 from zeroseg.training.wordnet_reader import WordNet  # noqa: E402
 from zeroseg.words.lookup import read_label  # noqa: E402
-from zeroseg.words.table import _read  # noqa: E402
+from zeroseg.words.table import read_table  # noqa: E402
 
 
 class LetterEncoder:
@@ -63,7 +63,7 @@ def test_table_built_from_a_tiny_wordnet_places_its_nouns(inputs, tmp_path):
     done = run(inputs)
     assert done.exit_code == 0, done.output
     with open(tmp_path / "words.npz", "rb") as file:
-        table = _read(file)
+        table = read_table(file)
     given = np.load(inputs["--vectors"]).astype(np.float32)
     assert table.names == NAMES
     assert (table.vectors * given / np.linalg.norm(given, axis=1, keepdims=True)).sum(1).min() > 0.999
@@ -82,6 +82,30 @@ def test_building_twice_gives_the_same_file(inputs, tmp_path):
     first = (tmp_path / "words.npz").read_bytes()
     assert run(inputs).exit_code == 0
     assert (tmp_path / "words.npz").read_bytes() == first
+
+
+def test_a_table_is_corrected_without_encoder_and_glove(inputs, tmp_path):
+    assert run(inputs).exit_code == 0
+    with np.load(tmp_path / "words.npz") as stored:
+        fields = dict(stored)
+    at = bytes(fields["lemmas"]).decode().split("\n").index("sailor")
+    fields["codes_low"][:, at], fields["levels"][:, at] = NAMES.index("car"), [63] + 7 * [0]
+    np.savez(tmp_path / "before.npz", **fields)
+    given = {option: inputs[option] for option in ("--names", "--vectors", "--wordnet", "--out")}
+    done = run(given | {"--start": tmp_path / "before.npz"})
+    assert done.exit_code == 0 and "corrected 1 of" in done.output, done.output
+    with np.load(tmp_path / "words.npz") as stored:
+        after = dict(stored)
+    assert NAMES[after["codes_low"][0, at]] == "person"
+    for name, field in fields.items():
+        if name in ("codes_low", "levels"):
+            field, after[name] = np.delete(field, at, 1), np.delete(after[name], at, 1)
+        np.testing.assert_array_equal(after[name], field)
+    inputs["--names"].write_text("\n".join(NAMES[::-1]))
+    refused = run(given | {"--start": tmp_path / "before.npz"})
+    assert refused.exit_code == 1 and "expected the 10 names of --names, got others" in refused.output.splitlines()[-1]
+    neither = run(given)
+    assert neither.exit_code == 2 and "expected --encoder and --glove, or --start" in neither.output.splitlines()[-1]
 
 
 def spoil_vectors(inputs):

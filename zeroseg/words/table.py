@@ -104,12 +104,12 @@ def load_table() -> WordsTable:
     """The bundled table, read when first used and kept."""
     file = files("zeroseg").joinpath("bundled", "words.npz")
     try:
-        return _read(io.BytesIO(file.read_bytes()))
+        return read_table(io.BytesIO(file.read_bytes()))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ZerosegError(f"{file}: missing or damaged ({error}); install zeroseg again") from error
 
 
-def _read(file) -> WordsTable:
+def read_table(file) -> WordsTable:
     with np.load(file, allow_pickle=False) as stored:
         if int(stored["format"]) != FORMAT:
             raise ValueError(f"expected format {FORMAT}, got {int(stored['format'])}")
