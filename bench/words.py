@@ -1,4 +1,4 @@
-"""Do words that the model does not know land near the right known names? Top-1 and top-3 on everyday_nouns.tsv."""
+"""Do words that the model does not know land near the right known names? Top-1 and top-3 on two lists."""
 
 import json
 import sys
@@ -16,11 +16,17 @@ from zeroseg.words import embed_labels
 from zeroseg.words.spelling import without_brackets
 
 NOUNS = Path(__file__).resolve().parent / "everyday_nouns.tsv"
+PHRASES = NOUNS.with_name("nouns_and_phrases.tsv")
+HALVES = {"development": slice(0, None, 2), "test": slice(1, None, 2)}
 
 
-def measure(path: Path = NOUNS) -> dict:
-    """{"nouns", "top1", "top3"} in percent, "groups" of the same, and "missed": noun -> nearest known name."""
+def measure(path: Path = NOUNS, half: str | None = None) -> dict:
+    """{"nouns", "top1", "top3"} in percent, "groups" of the same, and "missed": noun -> nearest known name.
+
+    half: "development" for the first, third, ... of the lines only, "test" for the others.
+    """
     lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
+    lines = lines[HALVES[half]] if half else lines
     nearest = embed_labels([noun for _, noun, _ in lines]).nearest
     groups, missed = defaultdict(list), {}
     for (group, noun, right), near in zip(lines, nearest):
@@ -36,25 +42,34 @@ def measure(path: Path = NOUNS) -> dict:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.option("--nouns", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=NOUNS,
+@click.option("--nouns", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=None,
+              show_default=f"{NOUNS.name}, then both halves of {PHRASES.name}",
               help="Lines of group, noun, right names joined by |.")
+@click.option("--half", type=click.Choice(list(HALVES)), help="Only the odd or the even lines of --nouns.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="JSON", help="Write the numbers.")
-def main(nouns, out):
-    """Top-1 and top-3 of the bundled words table: a table, then one JSON line.
+def main(nouns, half, out):
+    """Top-1 and top-3 of the bundled words table: a table per list, then one JSON line.
 
     \b
-    Example:
+    Examples:
       python bench/words.py --out bench/results/words.json
+      python bench/words.py --nouns bench/nouns_and_phrases.tsv --half development
     """
-    result = measure(nouns)
-    click.echo(f"{'group':<48}{'nouns':>6}{'top-1 %':>9}{'top-3 %':>9}")
-    for group, (count, top1, top3) in result["groups"].items():
-        click.echo(f"{group:<48}{count:>6}{top1:>9.1f}{top3:>9.1f}")
-    click.echo(f"{'all':<48}{result['nouns']:>6}{result['top1']:>9.1f}{result['top3']:>9.1f}")
-    report = {key: result[key] for key in ("nouns", "top1", "top3", "groups")}
+    if half and nouns is None:
+        raise click.UsageError("--half: expected --nouns beside it")
+    asked = [(nouns, half)] if nouns else [(NOUNS, None), *((PHRASES, half) for half in HALVES)]
+    report = {}
+    for path, half in asked:
+        title = f"{path.stem}, {half}" if half else path.stem
+        result = measure(path, half)
+        click.echo(f"{title:<48}{'nouns':>6}{'top-1 %':>9}{'top-3 %':>9}")
+        for group, (count, top1, top3) in result["groups"].items():
+            click.echo(f"  {group:<46}{count:>6}{top1:>9.1f}{top3:>9.1f}")
+        click.echo(f"  {'all':<46}{result['nouns']:>6}{result['top1']:>9.1f}{result['top3']:>9.1f}")
+        report[title] = {key: result[key] for key in ("nouns", "top1", "top3", "groups")}
     if out is not None:
-        report["command"] = f"python bench/words.py --out {out}"
-        out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        written = {**report, "command": f"python bench/words.py --out {out}"}
+        out.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
     click.echo(json.dumps(report))
 
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from zeroseg import embed_labels
-from zeroseg.bench.words import measure
+from zeroseg.bench.words import HALVES, PHRASES, measure
 from zeroseg.commands.words import words
 from zeroseg.words import LabelPack, centre, each_once, explain, split_words
 from zeroseg.words.table import load_table
@@ -64,6 +64,12 @@ def test_everyday_nouns_meet_the_bar():
     result = measure()
     assert result["nouns"] >= 200
     assert result["top1"] >= 85, result["missed"]
+
+
+def test_nouns_and_phrases_meet_the_bar_in_both_halves():
+    halves = [measure(PHRASES, half) for half in HALVES]
+    assert [half["nouns"] for half in halves] == [109, 109] and measure(PHRASES)["nouns"] == 218
+    assert min(half["top1"] for half in halves) >= 90, [half["missed"] for half in halves]
 
 
 def test_nearest_is_sorted_by_centred_cosine():
