@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from zeroseg.model.zeroseg import ZeroSeg
 from zeroseg.training.crops import Crop, cut_crop, draw_crop, sample_places
 from zeroseg.training.photos import PhotoSet, centre_square
 from zeroseg.training.recipes import TrainConfig
 from zeroseg.training.shards import ShardOrder
 from zeroseg.training.stem_cache import StemBucket
 from zeroseg.training.teacher import to_tensor
-from zeroseg.training.views import ViewCache
+from zeroseg.training.views import ViewCache, grid_boxes
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,20 @@ class TrainingSet(torch.utils.data.Dataset):
         if self.cache.dense is not None:
             dense = sample_places(torch.from_numpy(self.cache.dense[photo]), boxes, flips, grid)
         return views, dense
+
+
+def random_batch(config: TrainConfig, student: ZeroSeg, count: int) -> Batch:
+    """`count` random photos, and targets of the shapes that the recipe gives them."""
+    model, (height, width) = student.config, config.crops.sizes[0]
+    grid = (height // model.patch_size, width // model.patch_size)
+    image, stem = torch.randn(count, 3, height, width), None
+    if config.stem_views:
+        image, stem = None, tuple(torch.randn(count, channels, height // stride, width // stride) for channels, stride
+                                  in ((student.stem.fine_channels, 16), (student.stem.coarse_channels, 32)))
+    dim = model.embedding_dim
+    views = torch.randn(count, len(grid_boxes(config.views.grids)), dim) if config.views.grids else None
+    dense = torch.randn(count, grid[0] * grid[1], dim) if config.views.dense_grid else None
+    return Batch(image, stem, views, dense, grid)
 
 
 def validation_batch(photos: PhotoSet, cache: ViewCache, rows: np.ndarray, config: TrainConfig, patch: int) -> Batch:

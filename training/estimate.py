@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from zeroseg.model.zeroseg import ZeroSeg
-from zeroseg.training.batches import Batch
+from zeroseg.training.batches import Batch, random_batch
 from zeroseg.training.loop import Plan, Trainer, plan_steps
 from zeroseg.training.precision import choose_precision
 from zeroseg.training.processes import Processes
@@ -96,20 +96,6 @@ def estimate(config: TrainConfig, photos: int | None, processes: Processes, seco
         sum(p.numel() for p in student.parameters()), trained, held + 4 * trained * (3 + bool(config.ema_decay)), flops,
         kept, statistics.median(times) / count, len(times), count, precision, cache_bytes(config, student), photos,
         plan_steps(config, photos - min(config.val_photos, max(1, photos // 10), photos - 1)) if photos else None)
-
-
-def random_batch(config: TrainConfig, student: ZeroSeg, count: int) -> Batch:
-    """`count` random photos, and targets of the shapes that the recipe gives them."""
-    model, (height, width) = student.config, config.crops.sizes[0]
-    grid = (height // model.patch_size, width // model.patch_size)
-    image, stem = torch.randn(count, 3, height, width), None
-    if config.stem_views:
-        image, stem = None, tuple(torch.randn(count, channels, height // stride, width // stride) for channels, stride
-                                  in ((student.stem.fine_channels, 16), (student.stem.coarse_channels, 32)))
-    dim = model.embedding_dim
-    views = torch.randn(count, len(grid_boxes(config.views.grids)), dim) if config.views.grids else None
-    dense = torch.randn(count, grid[0] * grid[1], dim) if config.views.dense_grid else None
-    return Batch(image, stem, views, dense, grid)
 
 
 def cache_bytes(config: TrainConfig, student: ZeroSeg) -> int:

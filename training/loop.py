@@ -16,9 +16,9 @@ from torch import nn
 
 from zeroseg.errors import ZerosegError
 from zeroseg.model.zeroseg import ZeroSeg
-from zeroseg.training.batches import Batch, TrainingSet
+from zeroseg.training.batches import Batch, TrainingSet, random_batch
 from zeroseg.training.compiling import compile_errors
-from zeroseg.training.objective import Objective
+from zeroseg.training.objective import Objective, reaches_all
 from zeroseg.training.processes import Processes
 from zeroseg.training.progress import progress_bar
 from zeroseg.training.recipes import TrainConfig
@@ -90,9 +90,10 @@ class Trainer:
         self.wrapped = self.objective
         if processes.count > 1:
             ids = [processes.device.index] if processes.device.type == "cuda" else None
-            # some parts may have no loss in a recipe, such as an image readout of their own
+            # some parts may have no loss in a recipe, such as an image readout of their own: looked for in every step
+            unused = not reaches_all(self.objective, random_batch(config, student, 1).to(processes.device))
             self.wrapped = nn.parallel.DistributedDataParallel(self.objective, ids, process_group=processes.steps,
-                                                               find_unused_parameters=True)
+                                                               find_unused_parameters=unused)
         if config.compile:
             self.wrapped = torch.compile(self.wrapped)
         self.optimizer = build_optimizer(student, config)

@@ -4,6 +4,7 @@ To add a loss, write a function of (output, batch, config) here, name it in LOSS
 that name.
 """
 
+import copy
 from dataclasses import asdict
 
 import torch
@@ -100,6 +101,21 @@ class Objective(nn.Module):
             total = total + weight * value.float()
             values[name] = value.detach().float()
         return total, values
+
+
+def reaches_all(objective: Objective, batch: Batch) -> bool:
+    """Whether the losses depend on every weight that is trained, by a batch of the right shapes."""
+    objective = copy.deepcopy(objective).train()  # a forward pass moves the statistics of batch norms
+    noise = torch.rand(len(batch), batch.grid[0] * batch.grid[1]) if objective.student.config.mask_ratio else None
+    total, _ = objective(batch, None if noise is None else noise.to(next(objective.parameters()).device))
+    nodes, seen = [total.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            nodes += [before for before, _ in node.next_functions]
+    reached = {id(node.variable) for node in seen if hasattr(node, "variable")}
+    return all(id(weight) in reached for weight in objective.parameters() if weight.requires_grad)
 
 
 def check_weights(config: TrainConfig, weights: dict[str, float]) -> None:

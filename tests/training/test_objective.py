@@ -10,7 +10,7 @@ from zeroseg.model.encoder import mask_from_noise, take_places
 from zeroseg.model.zeroseg import ZeroSeg
 from zeroseg.training import losses
 from zeroseg.training.batches import Batch
-from zeroseg.training.objective import LOSSES, Objective
+from zeroseg.training.objective import LOSSES, Objective, reaches_all
 from zeroseg.training.pictures import draw_masks, segment_colours
 from zeroseg.training.recipes import LossWeights, TrainConfig, ViewConfig
 
@@ -54,6 +54,24 @@ def test_masked_places_are_compared_with_their_own_targets(batch):
     seen = take_places(batch.dense, mask_from_noise(noise, 0.5).keep)
     assert output.soft_map.shape[1] == 8
     torch.testing.assert_close(values["group_variance"], losses.group_variance_loss(output.soft_map, seen))
+
+
+@pytest.mark.parametrize(("weights", "model", "all_reached"), [
+    ({"reconstruction": 1.0, "multi_scale": 1.0, "segment_matching": 1.0}, {}, True),  # the paper's
+    ({"multi_scale": 1.0, "segment_matching": 1.0}, {}, False),  # a decoder without a loss
+    ({"multi_scale": 1.0, "place": 1.0}, {"reconstruction": False, "mask_ratio": 0.0}, True),
+    ({"place": 1.0}, {"reconstruction": False, "projector_shared": False}, False),  # the image's readout
+    ({"group_variance": 1.0}, {"reconstruction": False}, False),  # no readout at all
+    ({"reconstruction": 1.0, "multi_scale": 1.0, "place": 1.0}, {"projector_shared": False}, True),
+])
+def test_weights_without_a_loss_are_known_before_the_first_step(batch, weights, model, all_reached):
+    config = replace(TrainConfig(), model=TINY | model, views=ViewConfig((1, 2), 4), losses=LossWeights(**weights))
+    module = Objective(ZeroSeg(config.model_config()), config)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    assert reaches_all(module, batch) == all_reached
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    module.train()(batch, torch.rand(3, 16) if module.student.config.mask_ratio else None)[0].backward()
+    assert all(weight.grad is not None for weight in module.parameters()) == all_reached
 
 
 def test_masks_are_drawn_where_the_segments_are():
