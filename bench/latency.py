@@ -113,10 +113,10 @@ def run(*, model, checkpoint, engine, backends, photo, sizes, counts, threads, r
                 say(f"{pictures[size].stem:<11}{name:<22}" + "".join(f"{row[stage]:>11.1f}" for stage in STAGES) +
                     f"{row['total_ms']:>9.1f}{row['p90_ms']:>8.1f}{1000 / row['total_ms']:>7.1f}"
                     f"{row['network_share']:>9.0%}{row['speedup']:>9.2f}")
-        if len(counts) > 1:
-            report["labels"] = time_labels(segmenters, pictures[LABELS_SIZE], counts, rounds, say)
         report["peak_memory_mib"] = measure_memory(segmenters, files, threads, labels,
                                                    [pictures[size] for size in sizes], say)
+        if len(counts) > 1:
+            report["labels"] = time_labels(segmenters, pictures[LABELS_SIZE], counts, rounds, say)
     if full:
         report["batches"] = time_batches(segmenters, rounds, say)
         report["peers"] = time_peers(first, threads, rounds, say)

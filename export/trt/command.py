@@ -8,6 +8,7 @@ import click
 from zeroseg.dense.spec import default_output
 
 TARGET_NAMES = ("jetson-orin", "jetson-orin-nano", "jetson-thor", "datacenter")
+LEAST_LABELS = 2  # with one alone, masks could not be told apart when the engine is compared
 NAMES = ("bundle", "labels", "max_batch", "max_labels", "workspace_mib", "timing_cache", "version_compatible",
          "hardware_compatible", "plugins")
 
@@ -21,7 +22,7 @@ def trt_options(command):
                      "list, or a labels.npz.  [default: twelve everyday words]"),
         click.option("--max-batch", type=click.IntRange(1), metavar="N",
                      help="Most photos an engine takes at once.  [default: 1; datacenter: 8]"),
-        click.option("--max-labels", type=click.IntRange(1), default=1200, show_default=True, metavar="N",
+        click.option("--max-labels", type=click.IntRange(LEAST_LABELS), default=1200, show_default=True, metavar="N",
                      help="Most labels an engine takes."),
         click.option("--workspace-mib", type=click.IntRange(1), default=1024, show_default=True, metavar="MIB",
                      help="Memory that TensorRT may use for a layer."),

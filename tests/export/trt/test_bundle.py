@@ -101,14 +101,16 @@ def test_checking_before_building_says_what_to_run(make, install):
     assert (done.exit_code, done.output) == (1, f"Error: {out}/net.engine: not there yet; ./build.sh makes it\n")
 
 
-def test_few_labels_are_what_an_engine_is_compared_with(make, network, install):
+@pytest.mark.parametrize("most", [2, 5])
+def test_few_labels_are_what_an_engine_is_compared_with(make, network, install, most):
     """Fewer than the gate has, in a bundle and here."""
-    out = make("jetson-orin", "--max-labels", 5)
-    for command in (lambda: on_device(out), lambda: invoke(network, "--trt", "--max-labels", 5)):
+    assert invoke(network, "--trt", "--max-labels", 1).exit_code == 2
+    out = make("jetson-orin", "--max-labels", most)
+    for command in (lambda: on_device(out), lambda: invoke(network, "--trt", "--max-labels", most)):
         trt = install()
         done = command()
         assert done.exit_code == 0 and "same label on 100.000 % of pixels" in done.output, done.output
-        assert trt.record.profiles[0]["label_embeddings"] == [[1, 16], [5, 16], [5, 16]]
+        assert trt.record.profiles[0]["label_embeddings"] == [[1, 16], [most, 16], [most, 16]]
 
 
 def test_device_refuses_an_engine_that_differs(make, install):
