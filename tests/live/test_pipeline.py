@@ -1,6 +1,7 @@
 """The threads together: every frame of a file, the newest of a camera, files finished whatever happens."""
 
 import json
+import re
 import threading
 import time
 from fractions import Fraction
@@ -271,12 +272,16 @@ def test_failing_sink_waits_for_the_network_to_be_left(color_segmenter):
     assert not runner.inside and closed == [True]
 
 
-def test_picture_that_cannot_be_written_is_named(tmp_path, color_segmenter):
-    (tmp_path / "000002_labels.png").mkdir()
-    with pytest.raises(ZerosegError, match=r"000002_labels.png: cannot be written \("):
+@pytest.mark.parametrize(("in_the_way", "message"), [
+    (".000002_labels.png.partial", "000002_labels.png: cannot be written ("),
+    ("000002_labels.png", "000002_labels.png: is not zeroseg's and would be overwritten"),
+])
+def test_picture_that_cannot_be_written_is_named(tmp_path, color_segmenter, in_the_way, message):
+    (tmp_path / in_the_way).mkdir()
+    with pytest.raises(ZerosegError, match=re.escape(message)):
         Pipeline(open_source("test://?size=160x96&frames=5&live=0"), color_segmenter,
                  [PictureFiles(tmp_path, ("labels",))]).run()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"00000{i}_labels.png" for i in range(3)]
+    assert {path.name for path in tmp_path.iterdir()} == {"000000_labels.png", "000001_labels.png", in_the_way}
 
 
 def test_changing_size_is_scaled_to_the_first(tmp_path, color_segmenter):
