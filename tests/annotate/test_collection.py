@@ -94,6 +94,9 @@ def test_no_photo_is_one_line(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ZerosegError, match="no photo in"):
         open_plan(tmp_path, [tmp_path / "empty"])
+    (tmp_path / "empty" / "photos.tgz").write_bytes(b"")
+    with pytest.raises(ZerosegError, match="no photo in .*/photos.tgz is compressed: unpack it"):
+        open_plan(tmp_path, [tmp_path / "empty"])
 
 
 def test_listing_a_tar_takes_no_memory_per_photo(tmp_path):

@@ -29,6 +29,14 @@ def test_nothing_to_learn_from_is_one_line(tmp_path, folder, message):
     assert "\n" not in str(error.value)
 
 
+def test_compressed_shards_are_named_where_there_is_nothing_else(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "photos-000000.tar.gz").write_bytes(b"")
+    with pytest.raises(ZerosegError, match="no image in .*/a/photos-000000.tar.gz is compressed: unpack it to a folder "
+                                           "or an uncompressed tar$"):
+        find_photos(tmp_path)
+
+
 def test_exif_orientation_is_applied_and_every_mode_becomes_rgb(tmp_path):
     pixels = np.zeros((4, 6, 3), np.uint8)
     pixels[0, 0] = 255

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from zeroseg.errors import ZerosegError
 from zeroseg.image import SUFFIXES
 
+_COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip")
 LISTED_AT_ONCE = 65_536  # entries of one folder that are sorted together; a larger folder comes in sorted runs
 
 
@@ -94,6 +95,15 @@ def tar_members(path: str | Path) -> Iterator[tuple[str, int, int]]:
         raise ZerosegError(f"{path}: cannot be read as an uncompressed tar ({error}); {hint}") from error
 
 
+def compressed_hint(folders: Iterable[str | Path]) -> str:
+    """For a message that there is no photo: what to do about an archive that lies there compressed, or nothing."""
+    for folder, _, names in (step for root in folders for step in os.walk(root)):
+        for name in sorted(names):
+            if _suffix(name) in _COMPRESSED and not name.startswith("."):
+                return f"; {os.path.join(folder, name)} is compressed: unpack it to a folder or an uncompressed tar"
+    return ""
+
+
 def printable(name: str) -> str:
     """name as text that any file format takes: bytes that are no UTF-8 become \\xNN."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
@@ -142,7 +152,7 @@ def _suffix(name: str) -> str:
 def _is_tar(path: str) -> bool:
     if _suffix(path) == ".tar":
         return True
-    if _suffix(path) in (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip"):
+    if _suffix(path) in _COMPRESSED:
         raise ZerosegError(f"{path}: compressed; unpack it to a folder or an uncompressed tar first")
     return False
 

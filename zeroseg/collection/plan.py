@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 
-from zeroseg.collection.listing import Photo, list_photos
+from zeroseg.collection.listing import Photo, compressed_hint, list_photos
 from zeroseg.errors import ZerosegError
 
 FORMAT = 1
@@ -75,7 +75,7 @@ def open_plan(folder: str | Path, sources: Iterable[str | Path], part_size: int 
             count += 1
             on_photo()
     if not count:
-        raise ZerosegError(f"no photo in {', '.join(map(str, sources))}")
+        raise ZerosegError(f"no photo in {', '.join(map(str, sources))}{compressed_hint(given)}")
     part_size = part_size or max(1, min(LARGEST_PART, count // (4 * processes)))
     (folder / "plan.idx").write_bytes(_part_offsets(folder / "plan.jsonl", part_size).tobytes())
     about = {"format": FORMAT, "photos": count, "part_size": part_size, "sources": given}
