@@ -20,7 +20,8 @@ def fetching(what: str, instead: str):
 
     instead  what the user can give in its place.
     """
-    tqdm.write(f"fetching {what} (from the hub, unless they are in its cache)", file=sys.stderr)
+    tqdm.write(f"fetching {what} (from the hub's cache, else from the hub, which may be tried for a minute)",
+               file=sys.stderr)
     try:
         with quiet():
             yield
