@@ -12,7 +12,8 @@ from zeroseg.artifact import Sidecar, read_artifact
 from zeroseg.dense.segment import photo_windows
 from zeroseg.errors import ZerosegError, missing_extra
 from zeroseg.export.gate import Gate, check_label_map, mask_scorer, photos_of
-from zeroseg.export.parity import Parity, make_cases
+from zeroseg.export.gate_labels import gate_cases
+from zeroseg.export.parity import Parity
 from zeroseg.export.race import race
 from zeroseg.image import load_image, network_size
 from zeroseg.kernels.preprocess import preprocess
@@ -51,11 +52,12 @@ def export_file(model, out: Path, options: ExportOptions = ExportOptions(),  # n
     except ModuleNotFoundError as error:
         raise missing_extra(error.name, "export", "exporting") from error
     source = model if isinstance(model, Source) else open_source(model)
-    gate = make_gate(source, options)
+    gate, network = make_gate(source, options), source.network()
+    own = {name: value.numpy() for name, value in network.state_dict().items()} if options.half_weights else None
     with tempfile.TemporaryDirectory(prefix=".zeroseg-export-", dir=out.parent) as folder:
         workshop = variants.Workshop(
-            to_onnx.to_onnx(source.network(), source.document), source.document, gate, Path(folder),
-            half_weights=options.half_weights, label_map=options.label_map, symmetric=options.symmetric, report=report,
+            to_onnx.to_onnx(network, source.document), source.document, gate, Path(folder),
+            half_weights=own, label_map=options.label_map, symmetric=options.symmetric, report=report,
             calibration=calibration_images(source.sidecar, options) if options.precision in ("int8", "auto") else [],
         )  # fmt: skip
         if options.precision == "auto":
@@ -69,7 +71,7 @@ def export_file(model, out: Path, options: ExportOptions = ExportOptions(),  # n
                 true = torch_values(to_onnx.trace(source.network()), workshop.feed())
             raise variants.refuse(out, chosen, workshop.explain(chosen, true))
         if options.label_map:
-            share = check_label_map(chosen.path, gate.cases[:2], source.sidecar.threshold)
+            share = check_label_map(chosen.path, gate.cases, source.sidecar.threshold)
             report(f"label map in the graph: the same as mask_decode on {100 * share:.3f} % of pixels")
             if not share >= 0.999:
                 raise ZerosegError(f"{out}: not written, its label map is mask_decode's on only {100 * share:.2f} %")
@@ -96,7 +98,7 @@ def make_gate(source, options: ExportOptions) -> Gate:
         masks = mask_scorer(options.gate_photos, options.masks, sidecar)
     if options.gate_photos is not None or not photos:
         photos += photos_of(options.gate_photos)
-    return Gate(source.reference, make_cases(sidecar, photos), sidecar, masks)
+    return Gate(source.reference, gate_cases(source.reference, sidecar, photos), sidecar, masks)
 
 
 def calibration_images(sidecar: Sidecar, options: ExportOptions) -> list[np.ndarray]:

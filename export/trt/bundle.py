@@ -18,7 +18,7 @@ from zeroseg.commands.words import model_pack
 from zeroseg.dense.spec import default_output, is_dense_name
 from zeroseg.errors import ZerosegError
 from zeroseg.export.gate import photos_of
-from zeroseg.export.parity import make_cases
+from zeroseg.export.gate_labels import gate_cases
 from zeroseg.export.trt.builder import BuildOptions
 from zeroseg.export.trt.command import prepare
 from zeroseg.export.trt.device import DESCRIPTION, EXPECTED, record
@@ -129,7 +129,8 @@ def make_bundle(model: Path | str, out: Path, target_name: str, labels: str | No
         pictures = [folder / "check" / name for name in photos]
         from zeroseg.image import load_image
 
-        cases = cut_labels(make_cases(artifact.sidecar, [load_image(path) for path in pictures]), options.max_labels)
+        cases = gate_cases(reference, artifact.sidecar, [load_image(path) for path in pictures])
+        cases = cut_labels(cases, options.max_labels)
         record(reference, cases, folder / EXPECTED)
         kernels = "" if artifact.sidecar.dense else _kernels(target, folder, report)
         _code(folder / "python" / "zeroseg")

@@ -16,8 +16,7 @@ import numpy as np
 from zeroseg.artifact import read_artifact
 from zeroseg.cli import Command
 from zeroseg.errors import ZerosegError
-from zeroseg.export.parity import Case, make_cases, outputs_in
-from zeroseg.export.trt.fit import cut_labels
+from zeroseg.export.parity import Case, LabelSet, make_cases, outputs_in
 from zeroseg.image import load_image
 from zeroseg.runtime.base import Runner, TensorSpec, outputs_of
 
@@ -44,8 +43,9 @@ class RecordedRunner(Runner):
 
 
 def record(runner: Runner, cases: list[Case], path: Path) -> None:
-    """Write what the runner answers to the cases."""
-    answers = {}
+    """Write the cases' two label sets, the threshold, and what the runner answers."""
+    answers = {"labels.0": cases[0].label_embeddings, "labels.1": cases[1].label_embeddings,
+               "threshold": cases[0].threshold}
     for index, case in enumerate(cases):
         output = runner.run({"image": case.image, "label_embeddings": case.label_embeddings})
         answers |= {f"{index}.{name}": output[name] for name in outputs_in(output)}
@@ -57,8 +57,10 @@ def recorded(folder: Path) -> tuple[RecordedRunner, list[Case]]:
     description = describe(folder)
     artifact = read_artifact(folder / description["onnx"], "onnxruntime")
     photos = [load_image(folder / "check" / name) for name in description["photos"]]
-    cases = cut_labels(make_cases(artifact.sidecar, photos), description["options"]["max_labels"])
     with np.load(folder / EXPECTED) as answers:
+        rows = [name for name in answers if name.startswith("labels.")]
+        cases = make_cases(artifact.sidecar, photos, [LabelSet(answers[name], float(answers["threshold"]))
+                                                      for name in sorted(rows)])
         outputs = [{name: answers[f"{index}.{name}"] for name in outputs_of(artifact.sidecar)}
                    for index in range(len(cases))]
     return RecordedRunner(cases, outputs), cases

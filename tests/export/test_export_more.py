@@ -9,7 +9,7 @@ import pytest
 from zeroseg.artifact import read_artifact
 from zeroseg.errors import ZerosegError
 from zeroseg.export.gate import Gate, photos_of
-from zeroseg.export.parity import make_cases
+from zeroseg.export.gate_labels import gate_cases
 from zeroseg.model import save_checkpoint
 from zeroseg.runtime.base import open_runner
 
@@ -142,11 +142,11 @@ def test_torch_values_have_the_graphs_names_and_numbers(make_model, traced):
 
 def test_gate_counts_miou_where_masks_are_given(model_pt, traced):
     artifact = read_artifact(model_pt)
-    cases = make_cases(artifact.sidecar)
     runner = open_runner(artifact, threads=1)
+    cases = gate_cases(runner, artifact.sidecar, [])
     score = {id(runner): 41.0}
     for other, ok in ((41.2, True), (41.4, False), (40.5, False), (float("nan"), False)):
-        gate = Gate(runner, cases[:1], artifact.sidecar, masks=lambda r, other=other: score.get(id(r), other))
+        gate = Gate(runner, cases, artifact.sidecar, masks=lambda r, other=other: score.get(id(r), other))
         parity = gate.check(open_runner(artifact, threads=1))
         assert parity.ok == ok and parity.miou[0] == 41.0
         assert ok or "mIoU is" in parity.why_not()

@@ -5,7 +5,7 @@ import pytest
 
 from zeroseg.artifact import parse_sidecar
 from zeroseg.errors import ZerosegError
-from zeroseg.export.parity import Case, Parity, compare, draw_scene, make_cases
+from zeroseg.export.parity import Case, LabelSet, Parity, compare, draw_scene, make_cases
 from zeroseg.runtime.base import Runner, TensorSpec
 
 SIDECAR = parse_sidecar(
@@ -41,12 +41,24 @@ class Fixed(Runner):
         return out
 
 
-CASES = [Case(np.zeros((2, 3, 64, 128), np.float32), np.zeros((3, 6), np.float32), (64, 128))]
+CASES = [Case(np.zeros((2, 3, 64, 128), np.float32), np.zeros((3, 6), np.float32), (64, 128), 0.5)]
+
+
+def cases_at(threshold):
+    return [case._replace(threshold=threshold) for case in CASES]
+
+
+def with_scores(first, second):
+    """A change of Fixed: what the left and the right half score for their labels."""
+    def change(out):
+        out["segment_scores"][:, 0, 0], out["segment_scores"][:, 1, 1] = first, second
+
+    return change
 
 
 def test_a_runner_agrees_with_itself():
-    parity = compare(Fixed(), Fixed(), CASES, threshold=0.5)
-    assert parity.ok and parity.agreement == parity.worst == 1 and parity.photos == 2
+    parity = compare(Fixed(), Fixed(), CASES)
+    assert parity.agreement == parity.worst == 1 and parity.photos == 2
     assert set(parity.max_abs.values()) == {0.0} and min(parity.cosine.values()) == pytest.approx(1)
 
 
@@ -54,17 +66,17 @@ def test_numbers_of_a_known_difference():
     def change(out):
         out["image_scores"][0, 0] = 3.0
 
-    parity = compare(Fixed(), Fixed(change), CASES, threshold=0.5)
+    parity = compare(Fixed(), Fixed(change), CASES)
     assert parity.max_abs == {"segment_maps": 0.0, "segment_scores": 0.0, "image_scores": 2.0}
     assert parity.cosine["image_scores"] == pytest.approx(8 / np.sqrt(6 * 14))
-    assert parity.ok  # no pixel depends on it
+    assert parity.agreement == 1  # no pixel depends on it
 
 
 def test_moved_border_lowers_agreement_though_all_scores_are_below_the_threshold():
     def change(out):
         out["segment_maps"][0] = np.roll(out["segment_maps"][0], 1, axis=-1)
 
-    parity = compare(Fixed(), Fixed(change), CASES, threshold=0.5)
+    parity = compare(Fixed(), Fixed(change), CASES)
     # of the first photo's eight columns, one on either side of the picture changes hands
     assert not parity.ok and parity.worst == pytest.approx(0.75, abs=0.05)
     assert parity.agreement == pytest.approx((1 + parity.worst) / 2)
@@ -74,8 +86,8 @@ def test_score_that_crosses_the_threshold_counts():
     def change(out):
         out["segment_scores"][:, 0, 0] = 0.35
 
-    assert compare(Fixed(), Fixed(change), CASES, threshold=0.5).ok
-    assert compare(Fixed(), Fixed(change), CASES, threshold=0.3).agreement == pytest.approx(0.5)
+    assert compare(Fixed(), Fixed(change), CASES).agreement == 1
+    assert compare(Fixed(), Fixed(change), cases_at(0.3)).agreement == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("name", ["segment_maps", "segment_scores", "image_scores"])
@@ -83,7 +95,7 @@ def test_values_that_are_not_finite_are_no_agreement(name):
     def change(out):
         out[name].flat[0] = np.nan
 
-    assert compare(Fixed(), Fixed(change), CASES, threshold=0.5).worst == 0
+    assert compare(Fixed(), Fixed(change), CASES).worst == 0
 
 
 def test_other_shapes_are_named():
@@ -91,7 +103,48 @@ def test_other_shapes_are_named():
         out["segment_maps"] = out["segment_maps"][..., :4]
 
     with pytest.raises(ZerosegError, match=r"segment_maps: expected \(2, 2, 4, 8\), the exported file gave"):
-        compare(Fixed(), Fixed(change), CASES, threshold=0.5)
+        compare(Fixed(), Fixed(change), CASES)
+
+
+# Fixed's labels are 0 on the left half and 1 on the right; nothing to be wrong about: no foreground, no background,
+# one label. Two photos or label sets may have between them what none has alone.
+@pytest.mark.parametrize("references, telling", [
+    ([with_scores(0.25, 0.25)], False), ([with_scores(0.6, 0.6)], False), ([with_scores(0.6, 0.25)], False),
+    ([with_scores(0.6, 0.6), with_scores(0.25, 0.25)], True), ([with_scores(0.6, 0.25), with_scores(0.25, 0.6)], True),
+])
+def test_cases_that_cannot_differ_are_no_agreement(references, telling):
+    """Whatever the file gives for them."""
+    class InTurns(Fixed):
+        def _run(self, feed):
+            self.change = references[int(feed["image"][0, 0, 0, 0])]
+            return super()._run(feed)
+
+    cases = [case._replace(image=case.image + i) for case in CASES for i in range(len(references))]
+    parity = compare(InTurns(), InTurns(), cases)
+    assert parity.agreement == 1 and parity.ok == parity.telling == telling
+    if not telling:
+        assert "compare on others (--photo, --gate-photos)" in parity.why_not()
+
+
+def test_one_label_asked_for_cannot_be_several():
+    """An engine may take one only."""
+    one = [CASES[0]._replace(label_embeddings=np.zeros((1, 6), np.float32))]
+
+    def change(out):
+        out["segment_scores"][:, 0, 0] = 0.6
+
+    class Single(Fixed):
+        def _run(self, feed):
+            out = super()._run({**feed, "label_embeddings": np.zeros((2, 6), np.float32)})
+            out["segment_scores"], out["image_scores"] = out["segment_scores"][..., :1], out["image_scores"][:, :1]
+            return out
+
+    assert compare(Single(change), Single(change), one).ok and not compare(Single(), Single(), one).ok
+
+
+def test_nothing_to_compare_on_is_one_line():
+    with pytest.raises(ZerosegError, match="nothing to compare on: none of the photos has a size"):
+        compare(Fixed(), Fixed(), [])
 
 
 @pytest.mark.parametrize("agreement, ok", [(1.0, True), (0.995, True), (0.9949, False), (float("nan"), False)])
@@ -99,15 +152,16 @@ def test_verdict(agreement, ok):
     assert Parity(agreement, agreement, {}, {}, 1).ok == ok
 
 
+SETS = [LabelSet(np.eye(count, 6, dtype=np.float32), 0.5) for count in (3, 5)]
+
+
 def test_cases_have_two_label_sets_several_sizes_and_a_batch():
-    cases = make_cases(SIDECAR)
-    assert {len(case.label_embeddings) for case in cases} == {3, 20}
+    cases = make_cases(SIDECAR, [], SETS)
+    assert {(len(case.label_embeddings), case.threshold) for case in cases} == {(3, 0.5), (5, 0.5)}
     assert {case.image.shape for case in cases} >= {(1, 3, 64, 96), (1, 3, 96, 64), (1, 3, 64, 64), (2, 3, 64, 96)}
-    for case in cases:
-        np.testing.assert_allclose(np.linalg.norm(case.label_embeddings, axis=1), 1, rtol=1e-5)
 
 
 def test_given_photos_are_used():
     photo = draw_scene(np.random.default_rng(1), (100, 200))
     assert photo.shape == (100, 200, 3) and photo.dtype == np.uint8 and photo.std() > 10
-    assert {case.size for case in make_cases(SIDECAR, [photo])} == {(100, 200)}
+    assert {case.size for case in make_cases(SIDECAR, [photo], SETS)} == {(100, 200)}

@@ -41,8 +41,7 @@ SIDECAR = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def network(tmp_path):
+def write_network(folder):
     """Path of a small network with a zeroseg network's face, and its sidecar beside it."""
     onnx = pytest.importorskip("onnx")
     model = onnx.parser.parse_model(NETWORK)
@@ -52,20 +51,28 @@ def network(tmp_path):
               "flat_8": np.array([0, 8, -1]), "flat_16": np.array([0, 16, -1]), "one": np.array([1])}
     model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in arrays.items())
     onnx.checker.check_model(model, full_check=True)
-    path = tmp_path / "net.onnx"
+    path = folder / "net.onnx"
     path.write_bytes(model.SerializeToString())
     document = {**SIDECAR, "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}}
     path.with_suffix(".json").write_text(json.dumps(document))
     return path
 
 
-@pytest.fixture(scope="session")
-def cases():
-    """To compare any network of the fixture `network` on; drawing their photo takes longer than building an engine."""
-    from zeroseg.artifact import parse_sidecar
-    from zeroseg.export.parity import make_cases
+@pytest.fixture
+def network(tmp_path):
+    """write_network's"""
+    return write_network(tmp_path)
 
-    return make_cases(parse_sidecar(SIDECAR, "test"))[:2]
+
+@pytest.fixture(scope="session")
+def cases(tmp_path_factory):
+    """To compare the fixture `network` on; drawing their photo takes longer than building an engine."""
+    from zeroseg.artifact import read_artifact
+    from zeroseg.export.gate_labels import gate_cases
+    from zeroseg.runtime.base import open_runner
+
+    artifact = read_artifact(write_network(tmp_path_factory.mktemp("cases")))
+    return gate_cases(open_runner(artifact, 1), artifact.sidecar, [])[:2]
 
 
 @pytest.fixture

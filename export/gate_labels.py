@@ -1,0 +1,147 @@
+"""Label sets that a gate can fail on: with them the model finds several labels in the photos, and background.
+
+Rows come from a vocabulary: the known words where the model's space is theirs; elsewhere, and where no words will do,
+rows that are built near what the model sees in the photos. Those are taken that tell its segments, or places, apart.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from zeroseg.artifact import Sidecar
+from zeroseg.export.parity import Case, LabelSet, is_telling, make_cases, network_images
+from zeroseg.runtime.base import Runner
+from zeroseg.words import SPACE
+
+LABEL_COUNTS = (3, 20)  # two label sets, of different size, on the same file
+BACKGROUND = (0.5, 3)  # what background counts in choosing each: few segments cannot give labels and background at once
+SOFTNESS = 0.02  # of the range of all scores: labels nearer to each other than this are hardly told apart
+BUILT = 512  # rows of a built vocabulary
+NEAR = 0.1  # how far from the threshold its rows are to score
+FEW = 4  # segments, at most, that a built row is for
+IMAGES, PLACES = 16, 512  # looked at, of all there are
+
+
+class Seen(NamedTuple):
+    """scores (U, V) of U segments or places for the V rows of a vocabulary; areas (U,), which sum to 1; photos (U,),
+    the number of each one's image."""
+
+    scores: np.ndarray
+    areas: np.ndarray
+    photos: np.ndarray
+
+
+def gate_cases(runner: Runner, sidecar: Sidecar, photos: list[np.ndarray]) -> list[Case]:
+    """make_cases with label sets that this model's masks of the photos (H, W, 3) uint8 depend on."""
+    images = [image[None] for several, _ in network_images(sidecar, photos) for image in several]
+    return make_cases(sidecar, photos, choose_label_sets(runner, sidecar, images))
+
+
+def choose_label_sets(runner: Runner, sidecar: Sidecar, images: list[np.ndarray]) -> list[LabelSet]:
+    """Sets of LABEL_COUNTS rows without a row in common; images (1, 3, h, w) float32 as the network takes them.
+
+    The threshold is the sidecar's. A network without segments has none that counts (background words stand for it): its
+    sets get the score that half of the places reach with one row or another.
+    """
+    images = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, IMAGES).astype(int))]
+    sets = []
+    for rows in _vocabularies(runner, sidecar, images):
+        seen = _look(runner, images, rows)
+        threshold = float(np.median(seen.scores.max(1))) if sidecar.dense else sidecar.threshold
+        left, sets = np.arange(len(rows)), []
+        for count, background in zip(LABEL_COUNTS, BACKGROUND):
+            chosen = left[_tell_apart(seen._replace(scores=seen.scores[:, left]), threshold, count, background)]
+            sets.append((LabelSet(np.ascontiguousarray(rows[chosen]), threshold), chosen))
+            left = np.setdiff1d(left, chosen)
+        found = [np.where(scores.max(1) >= threshold, scores.argmax(1), -1)
+                 for scores in (seen.scores[:, chosen] for _, chosen in sets)]
+        if is_telling([(labels, seen.areas) for labels in found], LABEL_COUNTS[-1]):
+            break
+    return [label_set for label_set, _ in sets]
+
+
+def _vocabularies(runner: Runner, sidecar: Sidecar, images: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """(V, D) float32 unit rows, best first."""
+    if sidecar.embedding_space == SPACE:
+        from zeroseg.words.table import load_table
+
+        yield load_table().vectors
+    yield _built(runner, sidecar, images)
+
+
+def _built(runner: Runner, sidecar: Sidecar, images: list[np.ndarray]) -> np.ndarray:
+    """Rows that score near the threshold on a few segments or places each, and as it comes on the others."""
+    dim, rng = sidecar.embedding_dim, np.random.default_rng(0)
+    seen = _look(runner, images, np.concatenate([np.eye(dim), -np.eye(dim)]).astype(np.float32))
+    features = (seen.scores[:, :dim] - seen.scores[:, dim:]) / 2  # what a score is the product of with a label's row
+    level = 0.3 * np.median(np.linalg.norm(features, axis=1)) if sidecar.dense else sidecar.threshold
+    rows = []
+    for _ in range(BUILT):
+        chosen = rng.choice(len(features), min(rng.integers(1, FEW + 1), len(features)), replace=False)
+        inverse = np.linalg.pinv(features[chosen], rcond=0.05)
+        row = inverse @ (level + rng.uniform(-NEAR, NEAR, len(chosen)))
+        other = rng.standard_normal(dim)
+        other -= inverse @ (features[chosen] @ other)
+        row += other / np.linalg.norm(other) * np.sqrt(max(0.0, 1 - row @ row))
+        rows.append(row / np.linalg.norm(row))
+    return np.array(rows, np.float32)
+
+
+def _look(runner: Runner, images: list[np.ndarray], rows: np.ndarray) -> Seen:
+    parts = []
+    for number, image in enumerate(images):
+        output = runner.run({"image": image, "label_embeddings": rows})
+        if "place_scores" in output:
+            scores = output["place_scores"][0].reshape(len(rows), -1).T
+            area = np.ones(len(scores))
+        else:
+            maps, scores = output["segment_maps"][0], output["segment_scores"][0]
+            area = np.bincount(maps.argmax(0).ravel(), minlength=len(maps)) / maps[0].size
+        there = np.flatnonzero(area)
+        there = there[np.unique(np.linspace(0, len(there) - 1, PLACES // len(images)).astype(int))]
+        parts.append((scores[there].astype(np.float64), area[there], np.full(len(there), number)))
+    scores, areas, photos = (np.concatenate(part) for part in zip(*parts))
+    return Seen(scores, areas / areas.sum(), photos)
+
+
+def _tell_apart(seen: Seen, threshold: float, count: int, background: float) -> list[int]:
+    """Columns of seen.scores, taken one by one: each time the one with which the masks say most about where one is,
+    among all photos and within each: the labels without a threshold, labels and background, and background alone.
+    """
+    softness = SOFTNESS * max(np.ptp(seen.scores), 1e-12)
+    logits, floor = seen.scores / softness, np.full((len(seen.scores), 1), threshold / softness)
+    groups = [np.ones(len(logits), bool), *(seen.photos == number for number in np.unique(seen.photos))]
+    chosen = []
+    for _ in range(min(count, logits.shape[1])):
+        own = logits[:, chosen]
+        told = 0
+        for group in groups:
+            told += _information(own[group], logits[group], seen.areas[group])[0]
+            both, split = _information(np.hstack([floor, own])[group], logits[group], seen.areas[group])
+            told += both + background * split
+        told[chosen] = -np.inf
+        chosen.append(int(np.argmax(told)))
+    return chosen
+
+
+def _information(own: np.ndarray, more: np.ndarray, areas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mutual information (nats) of place and label, and of place and whether it is own's first label, for labels drawn
+    by the softmax of own (U, n) and one column of more (U, V); times the areas' sum, (V,) each.
+    """
+    if not own.shape[1]:
+        return np.zeros(more.shape[1]), np.zeros(more.shape[1])
+    top = own.max(1, keepdims=True)
+    total = top + np.log(np.exp(own - top).sum(1, keepdims=True))
+    shares, whole = np.exp(own - total), areas.sum()
+    new = 1 / (1 + np.exp(np.clip(total - more, -60, 60)))  # (U, V): the new label's share at each place
+    inside = areas @ (_entropy(new) + _entropy(1 - new) + (1 - new) * _entropy(shares).sum(1, keepdims=True))
+    overall = _entropy(areas @ new / whole) + _entropy((areas[:, None] * shares).T @ (1 - new) / whole).sum(0)
+    first = shares[:, :1] * (1 - new)
+    mean = areas @ first / whole
+    split = whole * (_entropy(mean) + _entropy(1 - mean)) - areas @ (_entropy(first) + _entropy(1 - first))
+    return whole * overall - inside, split
+
+
+def _entropy(share: np.ndarray) -> np.ndarray:
+    return -share * np.log(np.maximum(share, 1e-300))

@@ -1,0 +1,210 @@
+"""What the gate passes and refuses: the bundled model, and networks of other spaces, damaged on purpose."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from zeroseg.artifact import parse_sidecar, read_artifact
+from zeroseg.export.gate import Gate, photos_of
+from zeroseg.export.gate_labels import LABEL_COUNTS, choose_label_sets, gate_cases
+from zeroseg.export.parity import draw_scene, label_map
+from zeroseg.runtime.base import Runner, TensorSpec, open_runner
+
+
+class Damaged(Runner):
+    """Another runner's outputs, changed by `change`."""
+
+    def __init__(self, runner, change):
+        self.runner, self.change, self.backend = runner, change, runner.backend
+
+    def inputs(self):
+        return self.runner.inputs()
+
+    def _run(self, feed):
+        out = {name: value.copy() for name, value in self.runner.run(feed).items()}
+        self.change(out)
+        return out
+
+
+def scores_times(factor):
+    def change(out):
+        for name in {"segment_scores", "place_scores"} & out.keys():
+            out[name] *= np.float32(factor)
+
+    return change
+
+
+def scores_plus(offset):
+    def change(out):
+        for name in {"segment_scores", "place_scores"} & out.keys():
+            out[name] += np.float32(offset)
+
+    return change
+
+
+def mirrored(out):
+    for name in {"segment_maps", "place_scores"} & out.keys():
+        out[name] = np.ascontiguousarray(out[name][..., ::-1])
+
+
+def other_labels(out):
+    for name, axis in (("segment_scores", 2), ("place_scores", 1)):
+        if name in out:
+            out[name] = np.roll(out[name], 1, axis)
+
+
+DAMAGES = {"half": scores_times(0.5), "lower": scores_plus(-0.15), "higher": scores_plus(0.25), "mirrored": mirrored,
+           "other labels": other_labels}
+
+
+def check(gate, change):
+    return gate.check(Damaged(gate.reference, change))
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    """The gate of the bundled model, on the photos that come with zeroseg."""
+    artifact = read_artifact()
+    runner = open_runner(artifact, threads=1)
+    return Gate(runner, gate_cases(runner, artifact.sidecar, photos_of(None)), artifact.sidecar)
+
+
+def test_bundled_model_passes_as_it_is(bundled):
+    parity = check(bundled, lambda out: None)
+    assert parity.ok and parity.telling and parity.agreement == 1
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_bundled_model_is_refused_when_its_masks_change(bundled, damage):
+    parity = check(bundled, DAMAGES[damage])
+    assert parity.telling and not parity.ok and parity.agreement < 0.95
+
+
+def test_labels_of_the_bundled_model_are_words(bundled):
+    """Of the table, none of them twice; with them there are several labels and background in the photos."""
+    from zeroseg.words.table import load_table
+
+    sets = {len(case.label_embeddings): case.label_embeddings for case in bundled.cases}
+    assert set(sets) == set(LABEL_COUNTS)
+    rows = np.concatenate(list(sets.values()))
+    nearest = (rows @ load_table().vectors.T)
+    np.testing.assert_allclose(nearest.max(1), 1, atol=1e-5)
+    assert len(set(nearest.argmax(1))) == sum(LABEL_COUNTS)
+    assert {case.threshold for case in bundled.cases} == {bundled.sidecar.threshold}
+
+
+def test_a_few_cases_see_it_too(bundled):
+    for damage in ("half", "higher", "other labels"):
+        assert bundled.quick(Damaged(bundled.reference, DAMAGES[damage]))[0] > 0.05
+    assert bundled.quick(bundled.reference.runner)[0] == 0
+
+
+def test_photos_without_anything_in_them_are_refused(bundled):
+    grey = [np.full((64, 64, 3), 127, np.uint8)]
+    runner, high = bundled.reference.runner, replace(bundled.sidecar, threshold=2.0)
+    parity = Gate(runner, gate_cases(runner, high, grey), high).check(runner)
+    assert parity.agreement == 1 and not parity.ok and "these photos say nothing" in parity.why_not()
+
+
+class Features(Runner):
+    """A network of a space that has no words: colours' features, times the labels. dense: places; else four segments,
+    the quarters of the image. spread says how far the features are apart; common, what they share."""
+
+    backend = "test"
+
+    def __init__(self, dim, dense, spread, common):
+        rng = np.random.default_rng(5)
+        self.dim, self.dense = dim, dense
+        self.mix, self.common = spread * rng.standard_normal((6, dim)), common * np.eye(1, dim, dtype=np.float32)
+
+    def inputs(self):
+        return {"image": TensorSpec(("B", 3, "H", "W"), "float32"),
+                "label_embeddings": TensorSpec(("N", self.dim), "float32")}
+
+    def _run(self, feed):
+        image, labels = feed["image"], feed["label_embeddings"]
+        B, _, H, W = image.shape
+        places = image.reshape(B, 3, H // 16, 16, W // 16, 16).mean((3, 5))
+        colors = np.concatenate([places, np.sin(9 * places)], 1)
+
+        def unit(colors_BC):
+            features = np.einsum("bc...,cd->b...d", colors_BC, self.mix) + self.common
+            return features / np.linalg.norm(features, axis=-1, keepdims=True)
+
+        image_scores = (unit(colors.mean((2, 3))) @ labels.T).astype(np.float32)
+        if self.dense:
+            scores = np.moveaxis(unit(colors) @ labels.T, -1, 1)
+            return {"place_scores": scores.astype(np.float32), "image_scores": image_scores}
+        h, w = places.shape[2:]
+        owner = 2 * (np.arange(h) >= h // 2)[:, None] + (np.arange(w) >= w // 2)
+        maps = np.eye(4, dtype=np.float32)[owner].transpose(2, 0, 1)
+        pooled = np.einsum("bcyx,kyx->bkc", colors, maps / maps.sum((1, 2), keepdims=True))
+        scores = np.stack([unit(pooled[:, k]) for k in range(4)], 1) @ labels.T
+        return {"segment_maps": np.repeat(maps[None], B, 0), "segment_scores": scores.astype(np.float32),
+                "image_scores": image_scores}
+
+
+def sidecar_of(dim, dense, threshold):
+    document = {
+        "format": 1, "name": "test", "embedding_space": "some/space", "embedding_dim": dim, "segments": 4, "stride": 16,
+        "input": {"short_side": 96, "multiple": 32, "max_long_side": 128, "mean": [0.5] * 3, "std": [0.5] * 3},
+        "threshold": threshold, "files": {}, "card": {}}
+    if dense:
+        document["dense"] = {"window": 64, "stride": 32, "reading": "test", "text": "test", "templates": 1,
+                             "background": [], "background_vectors": ""}
+    return parse_sidecar(document, "test")
+
+
+# dim, dense, spread of features, what they share, threshold: features that are far apart, and nearly the same ones
+@pytest.mark.parametrize("dim, dense, spread, common, threshold", [
+    (16, False, 1, 0, 0.0), (16, False, 1, 0, 0.3), (512, False, 1, 0, 0.25), (512, False, 0.02, 1, 0.25),
+    (20, True, 1, 0, -1.0), (512, True, 1, 0, -1.0), (512, True, 0.02, 1, -1.0)])
+def test_in_spaces_without_words_rows_are_built(dim, dense, spread, common, threshold):
+    runner, sidecar = Features(dim, dense, spread, common), sidecar_of(dim, dense, threshold)
+    rng = np.random.default_rng(2)
+    photos = [draw_scene(rng, size) for size in ((100, 140), (120, 90), (90, 90))]
+    gate = Gate(runner, gate_cases(runner, sidecar, photos), sidecar)
+    parity = check(gate, lambda out: None)
+    assert parity.ok and parity.telling and parity.agreement == 1
+    for case in gate.cases:
+        np.testing.assert_allclose(np.linalg.norm(case.label_embeddings, axis=1), 1, rtol=1e-5)
+    for name, damage in DAMAGES.items():
+        if name == "half" and threshold == 0:
+            continue  # what is above 0 stays there
+        assert not check(gate, damage).ok, name
+
+
+def test_every_label_set_is_the_same_each_time(bundled):
+    """A bundle's device and a second export compare on the same."""
+    images = [case.image for case in bundled.cases[:4:2]]
+    first, second = (choose_label_sets(bundled.reference.runner, bundled.sidecar, images) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one.rows, other.rows)
+
+
+def test_label_map_of_outputs():
+    maps = np.zeros((1, 2, 2, 2), np.float32)
+    maps[0, 0, :, 0] = maps[0, 1, :, 1] = 1
+    scores = np.array([[[0.1, 0.4], [0.3, 0.2]]], np.float32)
+    out = {"segment_maps": maps, "segment_scores": scores, "image_scores": scores[:, 0]}
+    np.testing.assert_array_equal(label_map(out, 0, (2, 2), -np.inf), [[1, 0], [1, 0]])
+    np.testing.assert_array_equal(label_map(out, 0, (2, 2), 0.35), [[1, -1], [1, -1]])
+    assert label_map(out | {"image_scores": np.full((1, 2), np.nan)}, 0, (2, 2), 0.35) is None
+
+
+@pytest.mark.parametrize("output", [None, "label_map/winner", "label_map/which", "label_map/best"])
+def test_label_map_in_the_graph_that_is_wrong_is_found(bundled, tmp_path, output):
+    """Each node's opposite: the least likely segment, the worst label, the lowest score held against the threshold."""
+    onnx = pytest.importorskip("onnx")
+    from zeroseg.export.gate import check_label_map
+    from zeroseg.export.label_map import add_label_map
+
+    model = add_label_map(onnx.load(read_artifact().path), bundled.sidecar.threshold)
+    for node in model.graph.node:
+        if node.output[0] == output:
+            node.op_type = node.op_type.replace("Max", "Min")
+    path = tmp_path / "net.onnx"
+    path.write_bytes(model.SerializeToString())
+    share = check_label_map(path, bundled.cases[:2], bundled.sidecar.threshold)
+    assert share > 0.999 if output is None else share < 0.7
