@@ -8,7 +8,7 @@ import numpy as np
 
 from zeroseg.artifact import Artifact
 from zeroseg.errors import UnavailableError, ZerosegError
-from zeroseg.export.parity import Case
+from zeroseg.export.parity import Case, segment_table
 from zeroseg.export.trt.fit import fits
 from zeroseg.kernels.mask_decode import mask_decode
 from zeroseg.runtime.trt_decode import FOLDER, NAMES
@@ -16,6 +16,7 @@ from zeroseg.runtime.trt_engine import read_engine
 from zeroseg.runtime.trt_runner import TrtRunner
 
 REQUIRED = 0.999  # share of pixels; rounding differs where two segments tie
+SURE = 1e-3  # of a confidence; sums of four products in float32 differ by less than 1e-6
 
 
 def compile_kernels(folder: Path, sms: Iterable[int], report: Callable[[str], None]) -> bool:
@@ -48,9 +49,7 @@ def check_pixels(engine: Path, cases: list[Case], report: Callable[[str], None],
             if not fits(case, file):
                 continue
             output = runner.run_pixels({"image": case.image, "label_embeddings": case.label_embeddings})
-            for b, table in enumerate(_tables(output, file.sidecar.threshold)):
-                expected = mask_decode(output["segment_maps"][b], table, case.image.shape[2:])[0]
-                shares.append((output["pixel_labels"][b] == expected).mean())
+            shares.append(_share(output, output["pixel_labels"], output["pixel_confidence"], file.sidecar.threshold))
     finally:
         runner.close()
     share = float(np.mean(shares))
@@ -61,10 +60,14 @@ def check_pixels(engine: Path, cases: list[Case], report: Callable[[str], None],
     return share
 
 
-def _tables(output, threshold: float) -> np.ndarray:
-    """(B, K) label of every segment, -1 for background."""
-    best, which = output["segment_scores"].max(2), output["segment_scores"].argmax(2)
-    return np.where(best >= np.float32(threshold), which, -1)
+def _share(output, labels: np.ndarray, confidence: np.ndarray, floor: float) -> float:
+    """Share of pixels of labels and confidence (B, H, W) that are what the CPU makes of the network's output."""
+    same = []
+    for maps, scores, label_map, sure in zip(output["segment_maps"], output["segment_scores"], labels, confidence,
+                                             strict=True):
+        expected = mask_decode(maps, segment_table(scores, floor), label_map.shape)
+        same.append(((label_map == expected[0]) & (np.abs(sure - expected[1]) <= SURE)).mean())
+    return float(np.mean(same))
 
 
 def check_decoding(engine: Path, cases: list[Case], report: Callable[[str], None],
@@ -84,10 +87,10 @@ def check_decoding(engine: Path, cases: list[Case], report: Callable[[str], None
             if not fits(case, file):
                 continue
             feed = {"image": case.image, "label_embeddings": case.label_embeddings}
-            output, decoded = runner.run(feed), runner.decode(feed, case.size, file.sidecar.threshold)
-            for b, table in enumerate(_tables(output, file.sidecar.threshold)):
-                expected = mask_decode(output["segment_maps"][b], table, case.size)[0]
-                shares.append((decoded["label_map"][b] == expected).mean())
+            output = runner.run(feed)
+            for floor in (-np.inf, file.sidecar.threshold):
+                decoded = runner.decode(feed, case.size, floor)
+                shares.append(_share(output, decoded["label_map"], decoded["confidence"], floor))
     finally:
         runner.close()
     share = float(np.mean(shares))

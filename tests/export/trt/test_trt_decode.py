@@ -175,12 +175,11 @@ def test_segmenter_gives_the_cpus_masks(decoding, network, unit_rows):
     np.testing.assert_allclose(got.confidence, expected.confidence, atol=1e-6)
 
 
-def test_device_holds_the_kernels_against_the_cpu(decoding, network, monkeypatch):
-    from zeroseg.export.parity import make_cases
+def test_device_holds_the_kernels_against_the_cpu(decoding, cases, monkeypatch):
     from zeroseg.export.trt.kernels import check_decoding
 
     trt, engine = decoding()
-    cases, lines = make_cases(read_artifact(network).sidecar), []
+    lines = []
     assert check_decoding(engine, cases, lines.append) > 0.999 and "the CPU's label on" in lines[0]
     right = trt.machine.kernels["segment_labels_kernel"].work
 
