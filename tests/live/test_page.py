@@ -68,7 +68,7 @@ def visit(browser):
     """visit(server) -> a page there. Afterwards nothing may have gone wrong in it, or been asked of anyone else."""
     problems, foreign, contexts = [], [], []
 
-    def visit(server, width=1000, height=600, legend_rows=3, query="", **options):
+    def visit(server, width=1000, height=600, legend_rows=3, query="", events=None, **options):
         contexts.append(browser.new_context(viewport={"width": width, "height": height}, **options))
         page = contexts[-1].new_page()
         page.set_default_timeout(WAIT_MS)
@@ -76,6 +76,8 @@ def visit(browser):
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
         page.on("request", lambda request: foreign.append(request.url) if not request.url.startswith(
             (f"http://127.0.0.1:{server.port}/", "data:", "blob:")) else None)
+        if events is not None:  # instead of the server's
+            page.route("**/events", lambda route: route.fulfill(body=events, content_type="text/event-stream"))
         page.goto(f"http://127.0.0.1:{server.port}/{query}")
         if legend_rows:
             page.locator("#legend tr").nth(legend_rows - 1).wait_for()
@@ -256,6 +258,15 @@ def test_sliders_stay_where_they_are_put(serve, visit):
     page.click("#reset")
     wait_until(page, lambda: pipeline.settings.threshold is None and page.locator("#reset").is_hidden())
     assert pipeline.settings.alpha == 0.25
+
+
+def test_a_state_from_before_a_change_is_passed_over(serve, visit):
+    server, _ = serve()
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/state") as answer:
+        state = json.load(answer)
+    states = [{**state, "revision": revision, "threshold": threshold} for revision, threshold in ((2, 0.6), (1, 0.3))]
+    page = visit(server, events="".join(f"data: {json.dumps(state)}\n\n" for state in states))
+    assert page.input_value("#threshold") == "0.6"
 
 
 def drop(page, path):
