@@ -1,12 +1,13 @@
 """Q/DQ int8 by ONNX Runtime's static quantiser: per-channel weights, ranges from calibration photos.
 
 Only products with constant weights are quantised (convolutions and linear layers, a tenth of whose cost is what int8
-can save); attention between activations stays float. For ONNX Runtime on a CPU activations are unsigned and weights 7
-bits, for instructions (before VNNI) that add two products in 16 bits; `symmetric` gives what TensorRT takes instead:
-signed, zero at zero, 8 bits.
+can save); attention between activations stays float. For ONNX Runtime on a CPU activations are unsigned; weights have 7
+bits where instructions add two products in 16 bits (x86 before VNNI). `symmetric` gives what TensorRT takes instead:
+signed, zero at zero, 8 bits, and biases as they are, since its parser refuses int32 ones.
 """
 
 import logging
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from zeroseg.export.data_flow import data_nodes
 from zeroseg.export.divergence import name_nodes
 
 OPERATORS = ("Conv", "MatMul", "Gemm")
+VNNI = {"avx_vnni", "avx512_vnni", "amx_int8"}  # of /proc/cpuinfo: products of 8 bits add in 32
 
 
 def fold(model: ModelProto, folder: Path) -> ModelProto:
@@ -29,6 +31,17 @@ def fold(model: ModelProto, folder: Path) -> ModelProto:
     options.log_severity_level = 3
     onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return name_nodes(onnx.load(options.optimized_model_filepath))
+
+
+def weight_bits(cpuinfo: str = "/proc/cpuinfo", machine: str | None = None) -> int:
+    """7 where 8-bit weights could overflow in this CPU's products, or it cannot be told; else 8."""
+    if (machine or platform.machine()).lower() not in ("x86_64", "amd64"):
+        return 8
+    try:
+        flags = next((line for line in Path(cpuinfo).read_text().splitlines() if line.startswith("flags")), "")
+    except OSError:
+        flags = ""
+    return 8 if VNNI.intersection(flags.split()) else 7
 
 
 def to_int8_graph(
@@ -54,10 +67,11 @@ def to_int8_graph(
     try:
         ortq.quantize_static(
             str(source), str(target), Reader(), quant_format=ortq.QuantFormat.QDQ, op_types_to_quantize=list(OPERATORS),
-            per_channel=True, reduce_range=not symmetric, nodes_to_exclude=exclude,
+            per_channel=True, reduce_range=not symmetric and weight_bits() == 7, nodes_to_exclude=exclude,
             activation_type=ortq.QuantType.QInt8 if symmetric else ortq.QuantType.QUInt8,
             weight_type=ortq.QuantType.QInt8, calibrate_method=ortq.CalibrationMethod.MinMax,
-            extra_options={"MatMulConstBOnly": True, "ActivationSymmetric": symmetric, "WeightSymmetric": True},
+            extra_options={"MatMulConstBOnly": True, "ActivationSymmetric": symmetric, "WeightSymmetric": True,
+                           "QuantizeBias": not symmetric},
         )  # fmt: skip
     finally:
         logging.root.setLevel(level)
