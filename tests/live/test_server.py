@@ -117,6 +117,19 @@ def test_segment_gives_what_the_segmenter_gives(photo_app, color_segmenter, scen
     assert np.abs(plain.astype(int) - scene).mean() < 3  # JPEG
 
 
+def test_settings_to_begin_with(color_segmenter, color_words, scene):
+    with testclient.TestClient(make_app(color_segmenter, None, Board(), threshold=1.9, alpha=0.25),
+                               base_url="http://127.0.0.1") as client:
+        for _ in range(2):
+            state = client.get("/state").json()
+            assert (state["threshold"], state["alpha"]) == (1.9, 0.25)
+            assert client.post("/segment", files={"image": png(scene)}).json()["found"] == []
+            client.put("/labels", json={"labels": "red"})
+        assert state["labels"] == ["red"]
+        own = client.post("/segment", files={"image": png(scene)}, data={"threshold": "0"}).json()
+        assert own["found"] and own["threshold"] == 0
+
+
 def test_approximate_words_are_marked(photo_app, scene):
     answer = photo_app.post("/segment", files={"image": png(scene)}, data={"labels": "red,zzz"}).json()
     assert [entry["mark"] in ("~", "?") for entry in answer["labels"]] == [False, True]

@@ -118,7 +118,8 @@ def serve_photos(options: LiveOptions) -> None:
     segmenter.set_labels(parse_labels(options.labels), text=options.text)
     for line in approximate_words(segmenter.pack):
         click.echo(line)
-    server = Server(segmenter, None, options.host, options.port, options.token, text=options.text).start()
+    server = Server(segmenter, None, options.host, options.port, options.token, text=options.text,
+                    threshold=options.threshold, alpha=options.alpha).start()
     click.echo(f"page: {server.address}  (Ctrl-C ends)")
     try:
         wait_for_end()

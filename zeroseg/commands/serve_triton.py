@@ -81,7 +81,7 @@ def serve_triton(options: LiveOptions, instances: int, max_batch: int, window_ms
             click.echo(line)
         server = Server(segmenter, None, options.host, options.port, options.token, text=options.text,
                         at_once=photos_at_once(batching), waiting=2 * photos_at_once(batching),
-                        problem=segmenter.runner.problem).start()
+                        problem=segmenter.runner.problem, threshold=options.threshold, alpha=options.alpha).start()
         click.echo(f"triton: http://{triton_host}:{service.server.http_port}, gRPC {triton_host}:"
                    f"{service.server.grpc_port}, model zeroseg")
         click.echo(f"page: {server.address}  (Ctrl-C ends)")

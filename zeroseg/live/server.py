@@ -30,7 +30,7 @@ except ImportError as error:
 from zeroseg.live.board import Board, to_png
 from zeroseg.live.guard import LOCAL, Guard, check_exposure
 from zeroseg.live.metrics import CONTENT_TYPE, metrics_text
-from zeroseg.live.pipeline import Pipeline
+from zeroseg.live.pipeline import Pipeline, Settings
 from zeroseg.live.rest import LABELS_MAX, WAITING_MAX, Photos, hex_color, photo_document
 from zeroseg.segmenter import Segmenter
 
@@ -70,14 +70,18 @@ def _problems(*statuses: int) -> dict:
 
 def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, token: str | None = None,
              any_host: bool = False, text: str = "auto", at_once: int = 1, waiting: int = WAITING_MAX,
-             problem: Callable[[], str | None] = lambda: None):
+             problem: Callable[[], str | None] = lambda: None, threshold: float | None = None, alpha: float = 0.5):
     """The application. pipeline None: no live picture, photos only. segmenter has the labels to begin with.
 
     problem: why photos cannot be segmented at this moment, for /healthz; None where nothing is wrong.
+    threshold and alpha: without a pipeline, the page's to begin with.
     """
     photos = Photos(segmenter, text, at_once=at_once, waiting=waiting)
-    # without a pipeline the page's words live here; revision counts the changes: who has seen one knows older states
-    page = {"pack": segmenter.pack, "revision": 0}
+    # settings: without a pipeline; revision counts the changes, so that the page knows states that are older than one
+    page = {"settings": Settings(segmenter.pack, threshold, alpha), "revision": 0}
+
+    def settings() -> Settings:
+        return page["settings"] if pipeline is None else pipeline.settings
 
     @contextlib.asynccontextmanager
     async def lifespan(_):
@@ -88,7 +92,7 @@ def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, toke
                   description="Open-vocabulary segmentation: name what you look for, get masks.")
 
     def state() -> dict:
-        return {"revision": page["revision"], **page_state(segmenter, pipeline, board, page["pack"])}
+        return {"revision": page["revision"], **page_state(segmenter, pipeline, board, settings())}
 
     state_text = _StateText(state)
 
@@ -145,10 +149,11 @@ def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, toke
              responses=_problems(400, 401, 403, 413, 422))
     async def put_labels(asked: Labels) -> dict:
         pack = await asyncio.to_thread(photos.pack, asked.labels)
-        page["pack"] = pack
         page["revision"] += 1
         if pipeline is not None:
             pipeline.change(pack=pack)
+        else:
+            page["settings"] = Settings(pack, threshold, alpha)
         return state()
 
     @app.patch("/settings", summary="Change threshold, opacity or pause",
@@ -171,12 +176,11 @@ def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, toke
         overlay: Annotated[bool, Form(description="With json: the overlay too, a JPEG as a data URL.")] = False,
         alpha: Annotated[float, Form(ge=0, le=1, allow_inf_nan=False)] = 0.5,
     ):
-        settings = pipeline.settings if pipeline is not None else None
-        pack = settings.pack if settings else page["pack"]
         if labels is not None:
             pack = await asyncio.to_thread(photos.pack, labels)
-        if threshold is None and settings and labels is None:
-            threshold = settings.threshold
+        else:
+            pack = settings().pack
+            threshold = settings().threshold if threshold is None else threshold
         result = await photos.segment(await image.read(), pack, threshold)
         if format == "json":
             return JSONResponse(await asyncio.to_thread(photo_document, result, overlay, alpha))
@@ -196,24 +200,24 @@ def _file(name: str, kind: str):
     return send
 
 
-def page_state(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, pack) -> dict:
+def page_state(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, settings: Settings) -> dict:
     """What the page shows beside the picture, ready for JSON."""
-    settings = pipeline.settings if pipeline is not None else None
-    pack = settings.pack if settings else pack
+    pack = settings.pack
     document = {"model": segmenter.sidecar.name, "backend": segmenter.runner.backend, "live": pipeline is not None,
                 "labels": list(pack.names), "marks": pack.marks, "viewers": board.viewers,
                 "nearest": [list(near[:3]) for near in pack.nearest],
-                "threshold_default": segmenter.sidecar.threshold}
+                "threshold": settings.threshold, "threshold_default": segmenter.sidecar.threshold,
+                "alpha": settings.alpha}
     if pipeline is None:
         return document
     figures, output = pipeline.figures, board.output
     p50, p95, _ = figures.latency_quantiles_ms()
     document |= {
-        "source": pipeline.source.name, "threshold": settings.threshold, "alpha": settings.alpha,
-        "paused": settings.paused, "fps": round(figures.fps(), 2), "latency_ms": [round(p50, 1), round(p95, 1)],
+        "source": pipeline.source.name, "paused": settings.paused, "fps": round(figures.fps(), 2),
+        "latency_ms": [round(p50, 1), round(p95, 1)],
         "stages_ms": {stage: round(ms, 1) for stage, ms in figures.stages_ms().items()}, "frames": figures.frames,
-        "dropped": pipeline.dropped, "reconnects": pipeline.source.reconnects,
-        "away": pipeline.source.away, "ended": pipeline.finished.is_set(),
+        "dropped": pipeline.dropped, "reconnects": pipeline.source.reconnects, "away": pipeline.source.away,
+        "ended": pipeline.finished.is_set(),
         "error": str(pipeline.error) if pipeline.error else None, "legend": [], "picture": board.number}
     if output is not None:
         result = output.result
@@ -279,18 +283,19 @@ class Server:
     """uvicorn in a thread. Raises ZerosegError in one line where it cannot listen.
 
     pipeline gets a Board among its sinks; None serves photos only. at_once and waiting are Photos',
-    problem is make_app's.
+    problem, threshold and alpha are make_app's.
     """
 
     def __init__(self, segmenter: Segmenter, pipeline: Pipeline | None, host: str, port: int,
                  token: str | None = None, text: str = "auto", at_once: int = 1, waiting: int = WAITING_MAX,
-                 problem: Callable[[], str | None] = lambda: None):
+                 problem: Callable[[], str | None] = lambda: None, threshold: float | None = None,
+                 alpha: float = 0.5):
         board = Board()
         if pipeline is not None:
             pipeline.sinks.append(board)
         self.board = board
         app = make_app(segmenter, pipeline, board, token, any_host=host not in LOCAL, text=text,
-                       at_once=at_once, waiting=waiting, problem=problem)
+                       at_once=at_once, waiting=waiting, problem=problem, threshold=threshold, alpha=alpha)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             self._socket = socket.create_server((host, port), family=family)

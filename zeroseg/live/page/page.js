@@ -10,7 +10,7 @@ let state = null;         // the newest state
 let connected = false;
 let photo = null;         // while a photo is shown: its file, words, and what the server made of it
 let work = null;          // the photo's request on its way
-let own = {threshold: null, alpha: 0.5};  // settings of photos; those of the live picture are everyone's
+let own = null;           // settings of photos; those of the live picture are everyone's
 let known = null;         // the words that the box stands for, in the server's spelling
 let typedAt = -Infinity;
 let moving = {};          // settings that the server has not confirmed
@@ -53,6 +53,7 @@ async function send(method, path, body, where) {
 
 function take(next) {
   if (state && next.revision < state.revision) return;  // made before a change that is already known here
+  own ??= {threshold: next.threshold, alpha: next.alpha};
   state = next;
   if (state.frames !== frames.count || state.paused) frames = {count: state.frames, at: performance.now()};
   const words = state.labels.join(", ");
