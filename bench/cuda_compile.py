@@ -41,7 +41,7 @@ def main(only, jobs, output):
     Example:
       python bench/cuda_compile.py --only 87,90
     """
-    from zeroseg.bench.commit import current_commit
+    from zeroseg.commit import current_commit
     from zeroseg.cli import user_errors
 
     with user_errors():

@@ -169,7 +169,7 @@ def run(stages: list[Stage], machine: Machine, out: Path, seconds: float, again:
 
 def run_one(stage: Stage, machine: Machine, out: Path) -> dict:
     """One stage as a process: passed if it ended with 0, else failed, with its last lines."""
-    from zeroseg.bench.commit import current_commit
+    from zeroseg.commit import current_commit
 
     command = stage.command(machine, out)
     began = time.monotonic()

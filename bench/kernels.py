@@ -78,7 +78,7 @@ def main(threads, device, full, output):
       python bench/kernels.py --threads 2
       python bench/kernels.py --device cuda --full
     """
-    from zeroseg.bench.commit import current_commit
+    from zeroseg.commit import current_commit
     from zeroseg.cli import user_errors
 
     with user_errors():

@@ -53,10 +53,11 @@ def export_file(model, out: Path, options: ExportOptions = ExportOptions(),  # n
         raise missing_extra(error.name, "export", "exporting") from error
     source = model if isinstance(model, Source) else open_source(model)
     gate, network = make_gate(source, options), source.network()
+    document = {**source.document, "made_by": to_onnx.made_by()}
     own = {name: value.numpy() for name, value in network.state_dict().items()} if options.half_weights else None
     with tempfile.TemporaryDirectory(prefix=".zeroseg-export-", dir=out.parent) as folder:
         workshop = variants.Workshop(
-            to_onnx.to_onnx(network, source.document), source.document, gate, Path(folder),
+            to_onnx.to_onnx(network, document), document, gate, Path(folder),
             half_weights=own, label_map=options.label_map, symmetric=options.symmetric, report=report,
             calibration=calibration_images(source.sidecar, options) if options.precision in ("int8", "auto") else [],
         )  # fmt: skip

@@ -12,7 +12,9 @@ import onnx
 import torch
 from onnx import ModelProto
 
+from zeroseg import __version__
 from zeroseg.artifact import parse_sidecar
+from zeroseg.commit import current_commit
 from zeroseg.errors import ZerosegError
 from zeroseg.export.half_weights import store_weights_as_half
 from zeroseg.export.wrapper import DenseExportModel, ExportModel
@@ -72,6 +74,16 @@ def to_onnx(model: ZeroSeg | DenseExportModel, sidecar: dict, *, half_weights: b
     onnx.helper.set_model_props(exported, {METADATA_KEY: json.dumps(described)})
     check(exported)
     return exported
+
+
+def made_by() -> dict[str, str]:
+    """What an export depends on besides the model: zeroseg and its commit, where it is a checkout, and the exporter."""
+    import onnxscript
+
+    versions = {"zeroseg": __version__, "torch": torch.__version__, "onnx": onnx.__version__,
+                "onnxscript": onnxscript.__version__}
+    commit = current_commit("zeroseg", "kernels", "export")
+    return versions | ({"commit": commit} if commit else {})
 
 
 def check(model: ModelProto) -> None:

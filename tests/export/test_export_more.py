@@ -97,6 +97,15 @@ def test_label_map_is_an_output_that_other_runners_may_ignore(model_pt):
         "segment_maps", "segment_scores", "image_scores"}
 
 
+def test_file_says_what_made_it(model_pt, monkeypatch):
+    monkeypatch.setattr(to_onnx, "current_commit", lambda *parts: "0123abc+")
+    out, _ = export(model_pt, [])
+    made_by = json.loads(out.with_suffix(".json").read_text())["made_by"]
+    assert made_by["commit"] == "0123abc+" and set(made_by) == {"zeroseg", "commit", "torch", "onnx", "onnxscript"}
+    monkeypatch.setattr(to_onnx, "current_commit", lambda *parts: None)
+    assert "commit" not in to_onnx.made_by()
+
+
 CORRUPTIONS = [("Conv", 0), ("MatMul", 1), ("MatMul", 12), ("LayerNormalization", -1)]  # operator, which of them
 
 
