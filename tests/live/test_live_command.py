@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,23 @@ def test_video_that_does_not_fit_leaves_the_old_one(tmp_path, color_model):
                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9999, 9999)))
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("Error: out.mp4: cannot be written (")
     assert (tmp_path / "out.mp4").read_text() == "old" and not list(tmp_path.glob(".*"))
+
+
+def test_serve_takes_its_settings_for_photos_too(color_model, monkeypatch):
+    pytest.importorskip("fastapi")
+    from zeroseg.commands import live_run
+    from zeroseg.commands.serve import serve
+    from zeroseg.live.server import Server
+
+    states, served, start = [], [], Server.start
+
+    def ask():
+        with urllib.request.urlopen(f"http://127.0.0.1:{served[0].port}/state") as answer:
+            states.append(json.load(answer))
+
+    monkeypatch.setattr(Server, "start", lambda server: served.append(server) or start(server))
+    monkeypatch.setattr(live_run, "wait_for_end", ask)
+    done = CliRunner().invoke(serve, ["--labels", "labels.npz", "--model", str(color_model), "--threads", "1",
+                                      "--port", "0", "--threshold", "0.7", "--alpha", "0.25"])
+    assert done.exit_code == 0, done.output
+    assert (states[0]["live"], states[0]["threshold"], states[0]["alpha"]) == (False, 0.7, 0.25)
