@@ -39,9 +39,12 @@ class Variant:
 
 
 class Workshop:
-    """Makes variants of one float32 graph in a folder for temporary files."""
+    """Makes variants of one float32 graph in a folder for temporary files.
 
-    def __init__(self, graph: ModelProto, sidecar: dict, gate: Gate, folder: Path, *, half_weights=False,
+    half_weights: the network's own weights by name, for store_weights_as_half; None to store float32.
+    """
+
+    def __init__(self, graph: ModelProto, sidecar: dict, gate: Gate, folder: Path, *, half_weights=None,
                  label_map=False, calibration: list[np.ndarray] = (), symmetric=False,
                  report: Callable[[str], None] = lambda line: None):
         self.graph, self.sidecar, self.gate, self.folder = name_nodes(graph), sidecar, gate, folder
@@ -54,8 +57,8 @@ class Workshop:
         path = self.folder / precision / "model.onnx"
         path.parent.mkdir(exist_ok=True)
         finished = copy.deepcopy(graph)
-        if precision != "fp16" and self.half_weights:
-            store_weights_as_half(finished)
+        if precision != "fp16" and self.half_weights is not None:
+            store_weights_as_half(finished, self.half_weights)
         if self.label_map:
             add_label_map(finished, self.gate.sidecar.threshold)
         if precision != "int8":  # ONNX Runtime's quantiser leaves types that only its own inference fills in
