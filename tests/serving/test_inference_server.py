@@ -185,9 +185,16 @@ def children(pid):
 def left_of(pids, within_s=10):
     """Those of the processes that have not ended by then."""
     end_s = time.monotonic() + within_s
-    while (left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]) and time.monotonic() < end_s:
+    while (left := [pid for pid in pids if runs(pid)]) and time.monotonic() < end_s:
         time.sleep(0.05)
     return left
+
+
+def runs(pid):
+    try:  # an orphan that has ended is seen until process 1 asks for it, which may never be
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def network_process(pid):
