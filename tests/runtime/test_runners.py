@@ -45,6 +45,9 @@ def test_number_of_labels_is_free(runner, count):
     ({"image": np.zeros((3, 32, 32), np.float32)}, r"image: expected \(B, 3, H, W\) float32, got \(3, 32, 32\)"),
     ({"image": np.zeros((1, 3, 32, 32), np.uint8)}, "image: .* got .* uint8"),
     ({"label_embeddings": np.zeros((2, 3), np.float32)}, rf"label_embeddings: expected \(N, {DIM}\) float32"),
+    ({"label_embeddings": np.zeros((0, DIM), np.float32)}, "label_embeddings: expected at least one row"),
+    ({"image": np.zeros((1, 3, 32, 70), np.float32)}, r"sides that are multiples of 32, got \(32, 70\)"),
+    ({"image": np.zeros((1, 3, 0, 32), np.float32)}, "image: expected sides that are multiples of 32"),
     ({"other": np.zeros(1)}, r"feed: expected \['image', 'label_embeddings'\], got"),
 ])
 def test_wrong_feed_is_named(runner, change, message):

@@ -48,6 +48,7 @@ class Runner(ABC):
     """A network ready to run. Subclasses implement inputs() and _run()."""
 
     backend: str  # the name users choose it by
+    multiple: int = 1  # of an image's sides, px
 
     @abstractmethod
     def inputs(self) -> dict[str, TensorSpec]:
@@ -100,6 +101,11 @@ class Runner(ABC):
             raise ValueError(f"feed: expected {sorted(specs)}, got {sorted(feed)}")
         for name, spec in specs.items():
             check_array(name, feed[name], spec.shape, spec.dtype)
+        if not len(feed["label_embeddings"]):
+            raise ValueError(f"label_embeddings: expected at least one row, got {feed['label_embeddings'].shape}")
+        if any(side % self.multiple or not side for side in feed["image"].shape[2:]):
+            raise ValueError(f"image: expected sides that are multiples of {self.multiple}, got "
+                             f"{feed['image'].shape[2:]}")
 
 
 def _check_outputs(outputs: Mapping[str, np.ndarray], batch: int, labels: int) -> None:
@@ -140,4 +146,6 @@ def open_runner(artifact: Artifact, threads: int | None = None) -> Runner:
     set_threads(threads)
     threads = threads or available_threads()
     module, name = RUNNERS[artifact.backend].split(":")
-    return getattr(import_module(f"zeroseg.runtime.{module}"), name)(artifact, threads)
+    runner, sidecar = getattr(import_module(f"zeroseg.runtime.{module}"), name)(artifact, threads), artifact.sidecar
+    runner.multiple = sidecar.input.multiple if sidecar.dense is None else sidecar.stride
+    return runner
