@@ -15,7 +15,8 @@ from zeroseg.runtime.base import Runner
 from zeroseg.words import SPACE
 
 LABEL_COUNTS = (3, 20)  # two label sets, of different size, on the same file
-BACKGROUND = (0.5, 3)  # what background counts in choosing each: few segments cannot give labels and background at once
+# what background counts in choosing each: in few segments a set cannot have both several labels and background
+BACKGROUND = (-0.5, 3)
 SOFTNESS = 0.02  # of the range of all scores: labels nearer to each other than this are hardly told apart
 BUILT = 512  # rows of a built vocabulary
 NEAR = 0.1  # how far from the threshold its rows are to score

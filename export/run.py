@@ -1,5 +1,6 @@
 """One export from file to file: export, write aside, compare with the model, and only then move into place."""
 
+import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -52,7 +53,9 @@ def export_file(model, out: Path, options: ExportOptions = ExportOptions(),  # n
     except ModuleNotFoundError as error:
         raise missing_extra(error.name, "export", "exporting") from error
     source = model if isinstance(model, Source) else open_source(model)
-    gate, network = make_gate(source, options), source.network()
+    check_sidecar_place(out)
+    gate, network = make_gate(source, options, report), source.network()
+    report("tracing the network")
     document = {**source.document, "made_by": to_onnx.made_by()}
     own = {name: value.numpy() for name, value in network.state_dict().items()} if options.half_weights else None
     with tempfile.TemporaryDirectory(prefix=".zeroseg-export-", dir=out.parent) as folder:
@@ -64,8 +67,11 @@ def export_file(model, out: Path, options: ExportOptions = ExportOptions(),  # n
         if options.precision == "auto":
             chosen = _fastest(workshop, gate, options.rounds, report)
         else:
+            report(f"making the {options.precision} file and comparing it on {len(gate.cases)} inputs")
             chosen = workshop.make(options.precision)
             report(chosen.parity.table() + (f"\n{chosen.note}" if chosen.note else ""))
+        if not chosen.parity.telling:
+            raise ZerosegError(f"{out}: not written, {chosen.parity.why_not()}")
         if not chosen.parity.ok:
             true = None
             if chosen.precision == "fp32":  # then the export itself is wrong, not what was made of it
@@ -83,7 +89,21 @@ def export_file(model, out: Path, options: ExportOptions = ExportOptions(),  # n
     return chosen.parity
 
 
-def make_gate(source, options: ExportOptions) -> Gate:
+def check_sidecar_place(out: Path) -> None:
+    """ZerosegError when a .json that is no description of a network lies where that of `out` would go."""
+    path = out.with_suffix(".json")
+    if not path.exists():
+        return
+    try:
+        ours = "embedding_space" in json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        ours = False
+    if not ours:
+        raise ZerosegError(f"--out: the description of {out.name} would replace {path}, which describes no network; "
+                           "choose another name")
+
+
+def make_gate(source, options: ExportOptions, report: Callable[[str], None] = lambda line: None) -> Gate:
     """What an export of this Source is held against. ZerosegError for options that it has no meaning for."""
     sidecar = source.sidecar
     if sidecar.dense is not None and options.label_map:
@@ -99,6 +119,7 @@ def make_gate(source, options: ExportOptions) -> Gate:
         masks = mask_scorer(options.gate_photos, options.masks, sidecar)
     if options.gate_photos is not None or not photos:
         photos += photos_of(options.gate_photos)
+    report(f"choosing labels by what the model finds in {len(photos)} photos")
     return Gate(source.reference, gate_cases(source.reference, sidecar, photos), sidecar, masks)
 
 

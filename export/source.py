@@ -9,7 +9,7 @@ from torch import nn
 
 from zeroseg.artifact import Sidecar, parse_sidecar, read_artifact
 from zeroseg.dense.spec import PREFIX, is_dense_name, parse_spec
-from zeroseg.errors import missing_extra
+from zeroseg.errors import ZerosegError, missing_extra
 from zeroseg.runtime.base import Runner, open_runner
 
 
@@ -31,6 +31,9 @@ def open_source(model: Path | str) -> Source:
 def _open_checkpoint(path: Path) -> Source:
     from zeroseg.model import load_model
 
+    if path.suffix != ".pt":
+        raise ZerosegError(f"{path}: expected a model.pt, or an open_clip model's name; what was exported is not "
+                           "exported again")
     artifact = read_artifact(path, "torch")
     return Source(open_runner(artifact), artifact.sidecar, load_model(path)[1], lambda: load_model(path)[0])
 

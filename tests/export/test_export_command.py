@@ -83,6 +83,7 @@ def test_failed_parity_leaves_nothing_behind(model_pt, monkeypatch):
     assert done.exit_code == 1
     error = done.output.splitlines()[-1]
     assert error.startswith("Error: ") and "not written" in error and "99.5 % are required" in error
+    assert "first node that diverges: " in error and "(LayerNormalization), relative error 2, its inputs " in error
     assert files_beside(model_pt) == ["model.onnx", "model.pt"] and old.read_bytes() == b"an older export"
 
 
@@ -124,6 +125,14 @@ def test_wrong_files_are_explained(tmp_path, content, message):
     done = invoke(path, "--onnx")
     assert done.exit_code == 1 and done.output.startswith("Error: ") and message in done.output
     assert done.output.count("\n") == 1 and files_beside(path) == ["model.pt"]
+
+
+def test_what_was_exported_is_not_exported_again(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"whatever it is")
+    done = invoke(path, "--onnx", "-o", tmp_path / "other.onnx")
+    assert done.exit_code == 1 and "model.onnx: expected a model.pt, or an open_clip model's name" in done.output
+    assert "backend" not in done.output and done.output.count("\n") == 1
 
 
 def test_checkpoint_without_a_description_is_refused(make_model, tmp_path):
