@@ -24,7 +24,8 @@ for folder in FOLDERS:
 
 EXTRAS = {
     "train": ["torch", "torchvision", "timm", "open_clip_torch", "safetensors", "matplotlib"],
-    "export": ["torch", "timm", "onnx", "onnxscript"],
+    # the exporter changes what it writes from one minor version to the next: those whose files passed the gate
+    "export": ["torch>=2.14,<2.16", "timm", "onnx>=1.23,<1.24", "onnxscript>=0.7,<0.8"],
     "gpu": ["torch", "triton; platform_system == 'Linux'"],
     # TensorRT itself comes with the CUDA or JetPack installation; its wheels fetch their libraries from another index
     "trt": ["tensorrt", "cuda-bindings"],
