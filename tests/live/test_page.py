@@ -206,8 +206,7 @@ def test_words_of_another_viewer_reach_a_box_that_is_idle(serve, visit):
     page.wait_for_timeout(2500)  # longer than it takes to be idle
     assert page.input_value("#labels") == "red, "  # what was typed is what is looked for: let it stand
     put_labels(server, "blue")
-    wait_until(page, lambda: page.input_value("#labels") == "blue")
-    assert names(page) == ["blue"]
+    wait_until(page, lambda: page.input_value("#labels") == "blue" and names(page) == ["blue"])
 
 
 def test_what_changes_in_a_pause_is_seen_at_once(serve, visit, monkeypatch):
