@@ -32,6 +32,16 @@ def test_palette_stays_apart_for_every_eye(vision):
     assert distance.min() > 17  # CIE76; 2.3 is just noticeable
 
 
+def test_few_labels_are_told_apart_over_a_photo():
+    """cat and dog were two blues: laid half over a photo's greys, one on light looked as the other on dark."""
+    pairs = [("cat", "dog"), ("cow", "car"), *((f"thing {i}", f"thing {i + 1}") for i in range(300))]
+    for pair in pairs:
+        tints = lab(label_colors(pair) / 2 + 64, VISIONS["normal"])
+        assert np.linalg.norm((tints[0] - tints[1])[1:]) > 15, pair  # without lightness; it was 4.2
+    four = lab(label_colors(["cat", "dog", "person", "grass"]) / 2 + 64, VISIONS["normal"])[:, 1:]
+    assert np.linalg.norm(four[:, None] - four[None], axis=-1)[~np.eye(4, dtype=bool)].min() > 15
+
+
 def test_a_label_has_the_same_colour_alone_and_before_others():
     alone = label_colors(["cat"])[0]
     assert (label_colors(["cat", "dog", "sofa"])[0] == alone).all()

@@ -1,8 +1,8 @@
 """What a person looks at: colours, overlay, legend, label map, contact sheet.
 
 A label keeps its colour: it is chosen by the label's own text, not by its place in the list, and only where two
-labels of one list want the same colour does the later one take its next choice. Where the list changes while it is
-shown, those that are shown come first.
+labels of one list want the same colour, or two of one hue while others are free, does the later one take its next
+choice. Where the list changes while it is shown, those that are shown come first.
 """
 
 import zlib
@@ -21,6 +21,8 @@ PALETTE = np.array([
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167),
     (0, 60, 255), (165, 255, 180), (60, 120, 255), (120, 255, 255), (180, 15, 45),
 ], np.uint8)
+# over a photo two blues look alike, whatever their distance on paper: orange, blue, green, red, pink
+_HUES = ("o", "b", "g", "o", "b", "r", "p", "b", "g", "b", "g", "r")
 _STEPS = (1, 5, 7, 11)  # coprime to 12: each walks through the whole palette
 CELL_PX = 320  # of a contact sheet
 _PAPER, _INK = (24, 24, 24), (240, 240, 240)
@@ -54,8 +56,10 @@ def _choose(labels: tuple[str, ...], kept: Mapping[str, Sequence[int]]) -> np.nd
             code = zlib.crc32(label.strip().lower().encode())
             first, step = code % len(PALETTE), _STEPS[code // len(PALETTE) % len(_STEPS)]
             walk = [(first + step * k) % len(PALETTE) for k in range(len(PALETTE))]
+            hues = {hue for hue, color in zip(_HUES, shades[0]) if color in taken}
+            new_hue = [shades[0][c] for c in walk if _HUES[c] not in hues]
             free = (shade[c] for shade in shades if not taken.issuperset(shade) for c in walk if shade[c] not in taken)
-            chosen[label] = next(free, shades[-1][first])
+            chosen[label] = new_hue[0] if new_hue else next(free, shades[-1][first])
             taken.add(chosen[label])
         colors[i] = chosen[label]
     return colors
