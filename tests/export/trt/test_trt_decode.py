@@ -191,6 +191,14 @@ def test_device_holds_the_kernels_against_the_cpu(decoding, cases, monkeypatch):
     with pytest.raises(ZerosegError, match="the kernels in kernels/ give the CPU's label to only .* delete kernels/"):
         check_decoding(engine, cases, lines.append)
 
+    def wrong_below_the_threshold(machine, blocks, scores, chosen, threshold, *others):
+        """Names every segment: right without a threshold only."""
+        right(machine, blocks, scores, chosen, threshold if threshold == -np.inf else -9.0, *others)
+
+    trt.machine.kernels["segment_labels_kernel"].work = wrong_below_the_threshold
+    with pytest.raises(ZerosegError, match="the CPU's label to only"):
+        check_decoding(engine, cases, lines.append)
+
 
 def test_without_kernels_masks_are_the_cpus(build, unit_rows):  # noqa: F811
     from zeroseg.export.trt.kernels import check_decoding
