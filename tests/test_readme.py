@@ -38,7 +38,7 @@ def test_python_runs(code, tmp_path):
     done = subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"],
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "cup" in done.stdout and (tmp_path / "overlay.png").is_file()
+    assert "building" in done.stdout and (tmp_path / "overlay.png").is_file()
 
 
 @needs_model
