@@ -41,8 +41,8 @@ def main(only, jobs, output):
     Example:
       python bench/cuda_compile.py --only 87,90
     """
-    from zeroseg.commit import current_commit
     from zeroseg.cli import user_errors
+    from zeroseg.commit import current_commit
 
     with user_errors():
         nvcc = find_nvcc()

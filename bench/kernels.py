@@ -78,8 +78,8 @@ def main(threads, device, full, output):
       python bench/kernels.py --threads 2
       python bench/kernels.py --device cuda --full
     """
-    from zeroseg.commit import current_commit
     from zeroseg.cli import user_errors
+    from zeroseg.commit import current_commit
 
     with user_errors():
         commit = current_commit("kernels")

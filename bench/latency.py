@@ -73,9 +73,9 @@ def main(full, plot, **options):
 def run(*, model, checkpoint, engine, backends, photo, sizes, counts, threads, rounds, without_kernels, live_size, full,
         masks, masks_layout, say) -> dict:
     """Everything the command prints, as plain values; say gets the tables as they are ready."""
-    from zeroseg.commit import current_commit
     from zeroseg.bench.machine import machine
     from zeroseg.bench.stages import STAGES, time_frames
+    from zeroseg.commit import current_commit
 
     sizes = [parse_pair(size) for size in (FULL_SIZES if full and sizes == SIZES else sizes).split(",")]
     counts = parse_counts(counts)
