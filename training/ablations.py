@@ -125,14 +125,7 @@ def base_config(options: dict, photo_count: int) -> TrainConfig:
         micro_batch=options["batch"], lr=options["lr"], lr_per_photos=0, betas=(0.9, 0.99), clip_norm=1.0,
         precision="fp32", short_side=options["eval_side"], max_long_side=2 * options["eval_side"], name="ablation")
     for change in options["changes"]:
-        path, equals, text = change.partition("=")
-        if not equals:
-            raise ZerosegError(f"--set: expected FIELD=VALUE, got {change!r}")
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-        config = config.set(path, value)
+        config = config.changed(change)
     config.model_config()
     return config
 
