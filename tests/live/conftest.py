@@ -59,3 +59,31 @@ def video_times(path):
         if stream.duration is None:  # some containers keep one for the whole only
             return times, container.duration / av.time_base
         return times, float(stream.duration * stream.time_base)
+
+
+@pytest.fixture
+def color_words(monkeypatch):
+    """red, green, blue and zzz are words for the color model; zzz is one it does not know."""
+    import zeroseg.words
+
+    def embed(names, text="auto"):
+        known = np.array([name != "zzz" for name in names])
+        if any(name == "bad" for name in names):
+            raise ValueError("label 'bad': no letters in it")
+        rows = vectors(*(name if name in ("red", "green", "blue") else "dark" for name in names))
+        return rows, known, [[] if k else ["black"] for k in known]
+
+    monkeypatch.setattr(zeroseg.words, "embed_labels", embed)
+
+
+@pytest.fixture
+def photo_app(color_segmenter, color_words):
+    """A client of the server without a live picture."""
+    from starlette.testclient import TestClient
+
+    from zeroseg.live.board import Board
+    from zeroseg.live.server import make_app
+
+    segmenter = Segmenter(color_segmenter.runner, color_segmenter.sidecar).set_labels(color_pack())
+    with TestClient(make_app(segmenter, None, Board()), base_url="http://127.0.0.1") as client:
+        yield client

@@ -5,7 +5,6 @@ import time
 import pytest
 
 from tests.live.conftest import color_pack
-from tests.live.test_server import color_words  # noqa: F401 (a fixture)
 from zeroseg.segmenter import Segmenter
 
 pytest.importorskip("av")
@@ -27,7 +26,7 @@ ENTERED = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.fixture
-def make(color_segmenter, color_words):  # noqa: F811
+def make(color_segmenter, color_words):
     """make(live, token) -> the application, with a running test pattern where it is live."""
     from zeroseg.live.board import Board
     from zeroseg.live.pipeline import Pipeline

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from tests.live.conftest import color_pack
-from tests.live.test_server import color_words  # noqa: F401 (a fixture)
 from zeroseg.bench.loopback import MjpegServer
 from zeroseg.live.pattern import TestPattern
 from zeroseg.live.pipeline import Pipeline
@@ -40,7 +39,7 @@ def browser():
 
 
 @pytest.fixture
-def serve(color_segmenter, color_words):  # noqa: F811
+def serve(color_segmenter, color_words):
     """serve(source, its address or None) -> (server, pipeline or None), running."""
     from zeroseg.live.server import Server
 
