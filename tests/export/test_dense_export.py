@@ -104,19 +104,26 @@ def test_every_reading_s_graph_equals_pytorch():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_pooling_s_graph_equals_pytorch(kind):
-    tower, dim = read_tower(tiny_towers.make(kind).visual), tiny_towers.DIM.get(kind, 20)
-    if kind in BLOCKS:
-        visual = tower.visual
-        holder, name = (visual.transformer, "resblocks") if kind == "attention" else (visual.trunk, "blocks")
-        setattr(holder, name, getattr(holder, name)[-BLOCKS[kind] :])
+    """In float64: the convolutional tower is off by 3e-5 in PyTorch's own float32 where that uses AVX-512."""
+    tower, dim = shortened(tiny_towers.make(kind).visual, kind), tiny_towers.DIM.get(kind, 20)
+    exact = shortened(tiny_towers.make(kind).visual.double(), kind)
     graph = export_module.to_onnx(DenseExportModel(tower, dim), {})
     session = session_of(graph)
     for shape in SHAPES:
         feed = feed_of(tower.patch, shape, dim)
         places, image_scores = session.run(["place_scores", "image_scores"], feed)
-        expected = [value.numpy() for value in scores_of(tower, *map(torch.from_numpy, feed.values()))]
+        expected = [value.numpy() for value in scores_of(exact, *(torch.from_numpy(v).double() for v in feed.values()))]
         np.testing.assert_allclose(places, expected[0], atol=TOLERANCE, err_msg=str(shape))
         np.testing.assert_allclose(image_scores, expected[1], atol=TOLERANCE, err_msg=str(shape))
+
+
+def shortened(visual, kind):
+    """Read as a tower, of its last BLOCKS[kind] blocks where that says how many."""
+    tower = read_tower(visual)
+    if kind in BLOCKS:
+        holder, name = (visual.transformer, "resblocks") if kind == "attention" else (visual.trunk, "blocks")
+        setattr(holder, name, getattr(holder, name)[-BLOCKS[kind] :])
+    return tower
 
 
 def test_graph_is_plain_and_its_axes_are_free(dense_onnx):
