@@ -1,7 +1,7 @@
 """Take the README's picture of the page: docs/photos/page.jpg.
 
-A camera that pans over two of the repository's photos on a wall is played to the page in a real Chromium, which is
-photographed when the model has found in it what is named. Figures on the picture are those of the machine at work, the
+A camera that pans over one of the repository's photos is played to the page in a real Chromium, which is photographed
+when the model has found in it what is named. Figures on the picture are those of the machine at work, the
 browser included.
 
     python bench/page_picture.py
@@ -20,9 +20,8 @@ try:
 except ModuleNotFoundError:  # run from a checkout that is not installed
     sys.path.append(str(ROOT))
 
-PHOTOS = {"chelsea.jpg": (60, 0, 430, 300), "coffee.jpg": (50, 0, 470, 400)}  # the part that is shown, px
-FOUND, ABSENT = ("cat", "cup"), ("saucer",)
-WALL, GAP_PX, EDGE_PX, HEIGHT_PX = (200, 196, 188), 24, 100, 400
+PHOTO = "pagoda.jpg"
+FOUND, ABSENT = ("building",), ("boat", "dog")
 SIZE, RATE, SECONDS = (640, 360), 25, 8
 
 
@@ -32,12 +31,13 @@ SIZE, RATE, SECONDS = (640, 360), 25, 8
 @click.option("--seconds", type=click.FloatRange(1), default=6, metavar="S", help="Before the picture is taken.")
 @click.option("--quality", type=click.IntRange(1, 95), default=88, metavar="1..95", help="Of the JPEG.")
 def main(out, threads, seconds, quality):
-    """Play a panned video of photos to the page and photograph it at 1280x800.
+    """Play a panned video of a photo to the page and photograph it at 1280x800.
 
     \b
     Example:
       python bench/page_picture.py page.jpg
     """
+    from zeroseg.cli import user_errors
     from zeroseg.live.memory import limit_arenas
     from zeroseg.live.pipeline import Pipeline
     from zeroseg.live.server import Server
@@ -54,7 +54,8 @@ def main(out, threads, seconds, quality):
         server = Server(segmenter, pipeline, "127.0.0.1", 0).start()
         pipeline.start()
         try:
-            photograph(server.address, out, seconds, quality)
+            with user_errors():
+                photograph(server.address, out, seconds, quality)
         finally:
             server.stop()
             pipeline.stop()
@@ -64,30 +65,23 @@ def main(out, threads, seconds, quality):
 
 
 def write_clip(path: Path) -> Path:
-    """A camera that goes to and fro before a wall with the photos."""
+    """A camera that goes to and fro over the photo, nearer and farther."""
     import math
 
     import av
     import numpy as np
     from PIL import Image
 
-    photos = [Image.open(ROOT / "docs" / "photos" / name).convert("RGB").crop(box) for name, box in PHOTOS.items()]
-    photos = [photo.resize((round(photo.width * HEIGHT_PX / photo.height), HEIGHT_PX)) for photo in photos]
-    wide = sum(photo.width + GAP_PX for photo in photos) - GAP_PX
-    wall = Image.new("RGB", (wide + 2 * EDGE_PX, HEIGHT_PX + 2 * EDGE_PX), WALL)
-    x = EDGE_PX
-    for photo in photos:
-        wall.paste(photo, (x, EDGE_PX))
-        x += photo.width + GAP_PX
+    photo = Image.open(ROOT / "docs" / "photos" / PHOTO).convert("RGB")
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=RATE, options={"preset": "veryfast", "crf": "18"})
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
         for i in range(RATE * SECONDS):
             turn = 2 * math.pi * i / (RATE * SECONDS)
-            width = wide * (1.01 + 0.02 * math.cos(2 * turn))
+            width = photo.width * (0.92 + 0.05 * math.cos(2 * turn))
             height = width * SIZE[1] / SIZE[0]
-            left, top = (wall.width - width) * (0.5 + 0.15 * math.sin(turn)), (wall.height - height) / 2
-            picture = wall.resize(SIZE, Image.Resampling.LANCZOS, box=(left, top, left + width, top + height))
+            left, top = (photo.width - width) * (0.5 + 0.5 * math.sin(turn)), (photo.height - height) / 2
+            picture = photo.resize(SIZE, Image.Resampling.LANCZOS, box=(left, top, left + width, top + height))
             for packet in stream.encode(av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():

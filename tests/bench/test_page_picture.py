@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow,
               pytest.mark.skipif(not (BUNDLED / "tiny.onnx").is_file(), reason="this checkout has no bundled model")]
 
 
-def test_both_words_are_found(tmp_path):
+def test_what_it_names_is_found(tmp_path):
     from zeroseg.bench.page_picture import FOUND, main
 
     done = CliRunner().invoke(main, [str(tmp_path / "page.jpg"), "--seconds", "1", "--threads", "1"])
