@@ -250,7 +250,7 @@ def test_help_tells_the_scale_of_scores_and_the_bundled_models_threshold(command
     text = " ".join(CliRunner().invoke(main, [command, "--help"]).output.split())
     assert "scores lie between -1 and 1" in text
     own = BUNDLED / f"{DEFAULT_MODEL}.json"
-    value = f", {json.loads(own.read_text())['threshold']} for {DEFAULT_MODEL}" if own.is_file() else ""
+    value = f", {json.loads(own.read_text())['threshold']:.3g} for {DEFAULT_MODEL}" if own.is_file() else ""
     assert f"[default: the model's own{value}]" in text
 
 

@@ -29,7 +29,7 @@ class _Threshold(click.Option):
             own = json.loads((BUNDLED / f"{DEFAULT_MODEL}.json").read_text(encoding="utf-8"))["threshold"]
         except (OSError, ValueError, KeyError):  # this installation has no bundled model
             return names, f"{text}  [default: the model's own]"
-        return names, f"{text}  [default: the model's own, {own} for {DEFAULT_MODEL}]"
+        return names, f"{text}  [default: the model's own, {own:.3g} for {DEFAULT_MODEL}]"
 
 
 threshold_option = click.option(
