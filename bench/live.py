@@ -51,6 +51,7 @@ def main(model, labels, threads, seconds, full, sizes, viewers, plot):
     Example:
       python bench/live.py --threads 2 --seconds 20
     """
+    from zeroseg.bench.live_plot import check_plot, draw
     from zeroseg.cli import user_errors
     from zeroseg.live.memory import limit_arenas
     from zeroseg.segmenter import Segmenter
@@ -58,6 +59,8 @@ def main(model, labels, threads, seconds, full, sizes, viewers, plot):
     limit_arenas()  # as the commands do
     seconds = FULL_S if full else seconds
     with user_errors(), tempfile.TemporaryDirectory() as folder:
+        if plot is not None:
+            check_plot(plot)
         segmenter = Segmenter.load(model, threads=threads).set_labels([word.strip() for word in labels.split(",")])
         rows, audiences = [], []
         click.echo(f"{'source':<24}{'FPS':>7}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'dropped':>9}{'CPU':>7}"
@@ -78,14 +81,13 @@ def main(model, labels, threads, seconds, full, sizes, viewers, plot):
         for kind in ("mjpeg", "rtsp"):
             recovery_s[kind] = round(recovery(segmenter, kind), 3)
             click.echo(f"{kind} stream killed and restored: first frame shown after {recovery_s[kind]:.2f} s")
-    if plot is not None:
-        draw_plot(rows, plot)
-    click.echo(json.dumps({
+    report = {
         "zeroseg": zeroseg.__version__, "machine": platform.machine(), "cores": len(os.sched_getaffinity(0)),
         "load_before": rows[0]["load"], "threads": threads, "seconds": seconds, "recovery_s": recovery_s,
-        "viewers": audiences,
-        "rows": [{key: value for key, value in row.items() if key not in ("memory_mib", "latencies_ms")}
-                 for row in rows]}))
+        "viewers": audiences, "rows": rows}
+    if plot is not None:
+        draw(report, plot)
+    click.echo(json.dumps(report))
 
 
 def show(row: dict) -> None:
@@ -170,12 +172,34 @@ def measure(segmenter, name: str, url: str, seconds: float) -> dict:
     settled = memory[len(memory) // 3:]
     row = {"source": name, "fps": round(len(counted) / (end_s - start_s), 2), "frames": len(counted),
            "dropped": dropped, "cpu": round(cpu_s / (end_s - start_s), 3), "rss_mib": round(memory[-1][1], 1),
-           "growth_mib_per_min": round(60 * slope(settled), 3), "load": round(load, 2), "memory_mib": memory,
-           "latencies_ms": [(at - start_s, ms) for at, ms in zip(at_s, latency, strict=True)]}
-    for quantile in (50, 95, 99):
-        row[f"p{quantile}_ms"] = round(counted[min(len(counted) - 1, len(counted) * quantile // 100)], 1)
+           "growth_mib_per_min": round(60 * slope(settled), 3), "load": round(load, 2),
+           "over_time": over_time([(at - start_s, ms) for at, ms in zip(at_s, latency, strict=True)], memory,
+                                  end_s - start_s, max(1, min(60, int(seconds))))}
+    for percent in (50, 95, 99):
+        row[f"p{percent}_ms"] = round(percentile(counted, percent), 1)
     row["stages_ms"] = {stage: round(statistics.median(ms), 2) for stage, ms in stages.items()}
     return row
+
+
+def percentile(ordered: list[float], percent: int) -> float:
+    """Of numbers in rising order, the one that so many percent of them are not above."""
+    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
+
+
+def over_time(latencies: list[tuple[float, float]], memory: list[tuple[float, float]], seconds: float,
+              parts: int) -> list[dict]:
+    """So many equal parts of the time: where each ends in s, frames shown a second, their latency's p50 and p95 in ms
+    (None if nothing was shown) and the memory at its end in MiB. latencies and memory: (s since the start, value).
+    """
+    width, result = seconds / parts, []
+    for i in range(parts):
+        own = sorted(ms for at, ms in latencies if i * width <= at < (i + 1) * width)
+        held = [mib for at, mib in memory if at <= (i + 1) * width]
+        result.append({"s": round((i + 1) * width, 1), "fps": round(len(own) / width, 1),
+                       "p50_ms": round(percentile(own, 50), 1) if own else None,
+                       "p95_ms": round(percentile(own, 95), 1) if own else None,
+                       "mib": round((held or [memory[0][1]])[-1], 1)})
+    return result
 
 
 def _pipeline(source, segmenter):
@@ -267,22 +291,6 @@ def slope(points: list[tuple[float, float]]) -> float:
         return 0.0
     mean_x, mean_y = (statistics.fmean(axis) for axis in zip(*points))
     return sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)
-
-
-def draw_plot(rows: list[dict], path: Path) -> None:
-    """Latency and memory over time."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    top, bottom = figure.subplots(2, 1, sharex=True)
-    for row in rows:
-        top.plot(*zip(*row["latencies_ms"]), linewidth=0.8, label=row["source"])
-        bottom.plot(*zip(*row["memory_mib"]), label=row["source"])
-    top.set_ylabel("latency, ms")
-    bottom.set_ylabel("memory, MiB")
-    bottom.set_xlabel("time, s")
-    top.legend()
-    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":
