@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.live.conftest import color_pack
 from zeroseg.bench.loopback import MjpegServer
+from zeroseg.drawing import label_colors
 from zeroseg.errors import ZerosegError
 from zeroseg.live.frame import Frame
 from zeroseg.live.pattern import TestPattern, frame_number
@@ -30,7 +31,7 @@ testclient = pytest.importorskip("starlette.testclient")
 
 from zeroseg.live.board import Board  # noqa: E402 (only where FastAPI is)
 from zeroseg.live.guard import UPLOAD_LIMIT_BYTES  # noqa: E402
-from zeroseg.live.rest import Photos  # noqa: E402
+from zeroseg.live.rest import Photos, hex_color  # noqa: E402
 from zeroseg.live.server import Server, make_app  # noqa: E402
 
 
@@ -234,6 +235,20 @@ def test_words_and_settings_take_effect(live_app):
     assert client.get("/state").json()["revision"] == changed["revision"] == 2  # as many as there were changes
     client.patch("/settings", json={"threshold": None})
     assert pipeline.settings.threshold is None and pipeline.settings.alpha == 0.0
+
+
+def test_a_photo_has_the_colours_of_the_live_picture(live_app, scene):
+    """A word that is added takes a colour by itself; alone with others it could have had theirs."""
+    client, pipeline = live_app
+    alone = {word: hex_color(label_colors([word])[0]) for word in ("blue", "red", "green")}
+    rival = next(word for word in (f"word {i}" for i in range(1000)) if hex_color(label_colors([word])[0]) ==
+                 alone["blue"])
+    client.put("/labels", json={"labels": [rival]})
+    live = client.put("/labels", json={"labels": ["blue", rival]}).json()
+    wanted = {label: hex_color(color) for label, color in zip(live["labels"], pipeline.settings.colors, strict=True)}
+    assert wanted[rival] == alone["blue"] != wanted["blue"]  # it was there first
+    answer = client.post("/segment", files={"image": png(scene)}, data={"labels": f"blue,{rival}"}).json()
+    assert {entry["name"]: entry["color"] for entry in answer["labels"]} == wanted
 
 
 @pytest.mark.parametrize(("path", "body"), [

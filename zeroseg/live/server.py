@@ -16,7 +16,7 @@ from collections.abc import Callable
 from importlib import resources
 from typing import Annotated, Literal
 
-from zeroseg import __version__
+from zeroseg import __version__, drawing
 from zeroseg.errors import ZerosegError, missing_extra
 
 try:
@@ -182,6 +182,8 @@ def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, toke
             pack = settings().pack
             threshold = settings().threshold if threshold is None else threshold
         result = await photos.segment(await image.read(), pack, threshold)
+        shown = settings()  # words that the page shows have their colours there
+        result.colors = drawing.label_colors(result.labels, dict(zip(shown.pack.names, shown.colors, strict=True)))
         if format == "json":
             return JSONResponse(await asyncio.to_thread(photo_document, result, overlay, alpha))
         picture = await asyncio.to_thread(result.label_picture if format == "labels" else lambda: result.overlay(alpha))
