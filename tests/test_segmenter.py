@@ -53,6 +53,13 @@ def test_found_is_sorted_by_area_and_adds_up(result):
         assert region.area == region.area_px / (96 * 128) and region.score == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("score", "text"), [(-0.004, "0.00"), (0.0, "0.00"), (-0.006, "-0.01"), (0.987, "0.99")])
+def test_no_score_is_a_negative_zero(score, text):
+    from zeroseg.segmentation import Region
+
+    assert Region("cat", 0, score, 10, 0.1).score_text == text
+
+
 def test_threshold_makes_background(segmenter):
     assert (segmenter.segment(flag(), threshold=1.5).label_map == -1).all()
     assert segmenter.segment(flag(), threshold=1.5).found == []

@@ -24,6 +24,11 @@ class Region(NamedTuple):
     area_px: int
     area: float
 
+    @property
+    def score_text(self) -> str:
+        """The score with two decimals, and no minus before a zero."""
+        return f"{round(self.score, 2) + 0.0:.2f}"
+
 
 @dataclass
 class Segmentation:
@@ -100,7 +105,7 @@ class Segmentation:
         picture = drawing.blend(image, label_map, self.colors, alpha)
         if not legend:
             return Image.fromarray(picture)
-        entries = [(self.colors[r.index], f"{self.marks[r.index]}{r.label}  {r.score:.2f}")
+        entries = [(self.colors[r.index], f"{self.marks[r.index]}{r.label}  {r.score_text}")
                    for r in self.found]
         return drawing.with_legend(picture, entries or [((24, 24, 24), "nothing found above the threshold")])
 

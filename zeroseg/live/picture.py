@@ -34,7 +34,7 @@ def draw_frame(result: Segmentation, colors: np.ndarray, alpha: float, legend: b
 def legend_rows(result: Segmentation, colors: np.ndarray) -> list[tuple[tuple[int, ...] | None, str]]:
     """A row per label that was found, largest first: its colour, and the marked name, score and area."""
     rows = [(tuple(int(c) for c in colors[r.index]),
-             f"{result.marks[r.index]}{r.label}  {r.score:.2f}  {r.area:.0%}")
+             f"{result.marks[r.index]}{r.label}  {r.score_text}  {r.area:.0%}")
             for r in result.found]
     if len(rows) > _LINES_MAX:
         rows[_LINES_MAX - 1:] = [(None, f"and {len(rows) - _LINES_MAX + 1} more")]
