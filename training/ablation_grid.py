@@ -65,6 +65,49 @@ def plan_jobs(tables: list[str], seeds: int) -> list[Job]:
     return [Job(variant, seed) for seed in range(seeds) for variant in (None, *variants(tables))]
 
 
+def depends_on(base: TrainConfig, photos: PhotoSet, teacher: Teacher, measure: Measure) -> dict:
+    """All that results depend on, JSON-able."""
+    config = base.to_dict()
+    config["teacher"]["weights"] = None  # which they are says the fingerprint, wherever they lie
+    return json.loads(json.dumps({
+        "config": config, "model": base.model_config().to_dict(),
+        "photos": {"count": len(photos), "fingerprint": photos.fingerprint}, "teacher": teacher.fingerprint,
+        "measure": describe(measure) | {"files": _digest(measure.dataset.photos[:measure.photos])}}))
+
+
+def check_settings(folder: Path, settings: dict) -> None:
+    """ZerosegError if the folder holds runs of other settings, or anything that is no folder of runs."""
+    if not (folder / "config.json").is_file():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ZerosegError(f"ablations: {folder} is not empty and holds none; choose another --out")
+        return
+    before, now = _flat(RunFolder(folder).read_config().get("settings") or {}), _flat(settings)
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            was, is_now = _short(before.get(name)), _short(now.get(name))
+            raise ZerosegError(f"ablations: the runs in {folder} have {name} = {was}, now it is {is_now}; put it back "
+                               "or choose another --out")
+
+
+def begin(folder: Path, settings: dict) -> None:
+    """Make the folder of runs, unless it is there with the same settings."""
+    check_settings(folder, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "config.json").is_file():
+        write_json(folder / "config.json", {"zeroseg": zeroseg.__version__, "torch": torch.__version__,
+                                            "settings": settings})
+
+
+def read_result(run: Path) -> dict | None:
+    """What a finished run found; None if it is still to do. ZerosegError if its result.json is damaged."""
+    try:
+        return json.loads((run / "result.json").read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    except ValueError as error:
+        raise ZerosegError(f"ablations: {run} is damaged; delete it to have it made again") from error
+
+
 class Grid:
     """photos, teacher and the base settings of all runs, in the folder inputs.run."""
 
@@ -77,38 +120,15 @@ class Grid:
 
     def settings(self) -> dict:
         """All that the results depend on, JSON-able."""
-        config = self.base.to_dict()
-        config["teacher"]["weights"] = None  # which they are says the fingerprint, wherever they lie
-        return json.loads(json.dumps({
-            "config": config, "model": self.base.model_config().to_dict(),
-            "photos": {"count": len(self.photos), "fingerprint": self.photos.fingerprint},
-            "teacher": self.teacher.fingerprint,
-            "measure": describe(self.measure) | {"files": _digest(self.measure.dataset.photos[:self.measure.photos])}}))
+        return depends_on(self.base, self.photos, self.teacher, self.measure)
 
     def check(self) -> None:
         """ZerosegError if the folder holds runs of other settings, or anything that is no such folder."""
-        path = self.folder / "config.json"
-        if not path.is_file():
-            if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-                raise ZerosegError(f"ablations: {self.folder} is not empty and holds none; choose another --out")
-            return
-        stored, asked = RunFolder(self.folder).read_config().get("settings"), self.settings()
-        before, now = _flat(stored or {}), _flat(asked)
-        for name in sorted(before.keys() | now.keys()):
-            if before.get(name) != now.get(name):
-                was, is_now = _short(before.get(name)), _short(now.get(name))
-                raise ZerosegError(f"ablations: the runs in {self.folder} have {name} = {was}, now it is {is_now}; put "
-                                   "it back or choose another --out")
+        check_settings(self.folder, self.settings())
 
     def result(self, job: Job) -> dict | None:
         """What a finished run found; None if it is still to do."""
-        try:
-            return json.loads((self.folder / "runs" / job.name / "result.json").read_text(encoding="utf-8"))
-        except OSError:
-            return None
-        except ValueError as error:
-            raise ZerosegError(f"ablations: {self.folder / 'runs' / job.name} is damaged; delete it to have it made "
-                               "again") from error
+        return read_result(self.folder / "runs" / job.name)
 
     def steps(self, job: Job) -> int:
         """Steps of a run, as if every photo can be read."""
@@ -116,11 +136,7 @@ class Grid:
 
     def run(self, jobs: list[Job], progress: bool = True) -> dict[Job, dict]:
         """Do what is not there yet; returns the results of all jobs."""
-        self.check()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / "config.json").is_file():
-            write_json(self.folder / "config.json", {"zeroseg": zeroseg.__version__, "torch": torch.__version__,
-                                                     "settings": self.settings()})
+        begin(self.folder, self.settings())
         pending = [job for job in jobs if self.result(job) is None]
         if pending:
             self._run(pending, len(jobs), progress)

@@ -150,8 +150,11 @@ def step_ms(curve: list[dict[str, str]]) -> float:
     return float(1000 * np.median(taken[taken > 0]))
 
 
-def measure_model(path: Path, measure: Measure) -> dict:
-    """mIoU of a model.pt in percent: at the threshold of the rule, at the best one on the masks, with oracle names."""
+def measure_model(path: Path, measure: Measure, quantiles: np.ndarray = SWEEP) -> dict:
+    """mIoU of a model.pt in percent: at the threshold of the rule, at the best one on the masks, with oracle names.
+
+    quantiles  of the unlabelled photos' scores: the thresholds of which the best is taken.
+    """
     from zeroseg.evaluation.evaluate import evaluate
     from zeroseg.evaluation.label_sets import label_set
     from zeroseg.evaluation.metrics import mean_iou, naming_accuracy
@@ -167,7 +170,7 @@ def measure_model(path: Path, measure: Measure) -> dict:
     scores, _ = pixel_scores(predict, list(measure.unlabelled), len(names.names))
     # a student that says the same of every pixel has no two heaps to part: then all is foreground
     threshold = choose_threshold(scores, measure.rule) if scores.min() < scores.max() else float(scores.min())
-    sweep = sorted({float(q) for q in np.quantile(scores, SWEEP)})
+    sweep = sorted({float(q) for q in np.quantile(scores, quantiles)})
     report = evaluate(predict, measure.dataset, ProtocolConfig(threshold=threshold), names, subset=measure.subset,
                       limit=measure.photos, sweep=sweep)
     own, naming = 100 * mean_iou(report.confusion, report.subset), naming_accuracy(report.confusion)

@@ -12,7 +12,6 @@ the same for any number of views.
 """
 
 import json
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,52 +26,23 @@ except ModuleNotFoundError:  # run from a checkout that is not installed
 from zeroseg.cli import Command
 from zeroseg.config import PRESETS
 from zeroseg.errors import ZerosegError
+from zeroseg.training.ablation_options import absolute, inputs_of, open_all, shared_options
 from zeroseg.training.ablation_tables import TABLES
 from zeroseg.training.recipes import RECIPES, ConseConfig, CropConfig, LossWeights, TeacherConfig, TrainConfig
 
-DIR = click.Path(file_okay=False)
-FILE = click.Path(dir_okay=False)
-SUBSET = "background,cat,cow,dog,horse,person,sheep"
 FIGURE, RESULT = "ablations.png", "ablations.json"
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-# Photos and folders
-@click.option("--photos", type=DIR, required=True, metavar="DIR", help="Photos to learn from, searched recursively.")
-@click.option("--voc-dev", "voc", type=DIR, required=True, metavar="DIR",
-              help="Photos with masks to measure on: images/, masks/, VOC's classes.")
-@click.option("--out", type=DIR, metavar="DIR", default="runs/ablations", help="Folder of all runs; goes on if there.")
-@click.option("--cache", type=DIR, metavar="DIR", default="runs/cache", help="Where what the teacher says is kept.")
-@click.option("--limit", type=click.IntRange(2), metavar="PHOTOS", default=1000, help="Photos used, evenly spaced.")
-# What
+@shared_options("runs/ablations", limit=1000, seeds=3, epochs=8.0, eval_photos=100)
 @click.option("--only", metavar="TABLES", default=",".join(TABLES), help="T4 losses, T3 scales, T5 mask ratio.")
-@click.option("--seeds", type=click.IntRange(1), metavar="N", default=3, help="Runs of each variant; 3 tell a spread.")
-@click.option("--epochs", type=click.FloatRange(0, min_open=True), metavar="N", default=8.0, help="Passes per run.")
 @click.option("--steps", type=click.IntRange(1), metavar="N", help="Steps per run, in place of --epochs.")
 @click.option("--size", type=click.IntRange(32), metavar="PX", default=160, help="Side of the training crops.")
 @click.option("--batch", type=click.IntRange(1), metavar="PHOTOS", default=16, help="Photos per step.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), metavar="RATE", default=1e-3, help="Learning rate.")
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="tiny", help="Size of the student.")
-@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Any other setting of training/train.py.")
-# Teacher
-@click.option("--teacher", metavar="SPEC", default=RECIPES["dense"].teacher.spec, help="As for training/train.py.")
-@click.option("--teacher-weights", type=DIR, metavar="DIR", help="Folder with NAME.safetensors, also for the stem.")
-@click.option("--stem-weights", type=FILE, metavar="FILE",
-              help="ImageNet weights of the stem.  [default: in --teacher-weights, else the hub]")
-@click.option("--labels", type=DIR, metavar="DIR", help="Folder with the label files of classifiers.")
-# Measuring
-@click.option("--eval-photos", type=click.IntRange(1), metavar="N", default=100, help="First photos of --voc-dev.")
 @click.option("--eval-side", type=click.IntRange(32), metavar="PX", default=224, help="Short side when measured.")
-@click.option("--threshold-photos", type=click.IntRange(2), metavar="N", default=100,
-              help="Of --photos, on which each background threshold is chosen, without masks.")
-@click.option("--rule", metavar="RULE", default="minimum-error", help="otsu or minimum-error.")
-@click.option("--subset", metavar="NAMES", default=SUBSET, help="Classes averaged.")
-@click.option("--label-pack", type=FILE, metavar="NPZ", help="VOC's names in the teacher's space, by `zeroseg words`.")
-# Machine
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to compute.")
-@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: torch's choice]")
-@click.option("-n", "--dry-run", is_flag=True, help="Print settings, runs and the time estimated, and exit.")
-def main(photos, voc, out, cache, limit, only, seeds, threads, dry_run, **options):
+def main(only, seeds, threads, dry_run, **options):
     """Train and measure every variant of the paper's ablation tables with several seeds.
 
     Stopped, it goes on with the same command: finished runs are kept, --seeds may grow, a changed setting is refused.
@@ -84,8 +54,7 @@ def main(photos, voc, out, cache, limit, only, seeds, threads, dry_run, **option
     tables = [name.strip().upper() for name in only.split(",")]
     if not tables or set(tables) - set(TABLES) or len(set(tables)) < len(tables):
         raise ZerosegError(f"--only: expected some of {','.join(TABLES)}, got {only!r}")
-    config = base_config(options, limit)
-    inputs = _inputs(photos, out, cache, limit, config, options)
+    config = base_config(options, options["limit"])
     try:
         import torch
 
@@ -96,7 +65,9 @@ def main(photos, voc, out, cache, limit, only, seeds, threads, dry_run, **option
         raise missing_extra(error.name, "train", "Training") from error
     if threads:
         torch.set_num_threads(threads)
-    grid = _open(config, inputs, os.path.expanduser(voc), options)
+    inputs = inputs_of(config, options)
+    photos, teacher, measure, processes = open_all(config, inputs, options)
+    grid = ablation_grid.Grid(config, inputs, photos, teacher, measure, processes)
     jobs = ablation_grid.plan_jobs(tables, seeds)
     if dry_run:
         _print_plan(grid, jobs)
@@ -118,7 +89,7 @@ def base_config(options: dict, photo_count: int) -> TrainConfig:
         model={"image_size": size, "decoder_depth": 2, "reconstruction": True, "mask_ratio": 0.6},
         freeze_stem=hybrid, mean=(0.5,) * 3, std=(0.5,) * 3,
         # vectors of length 1, as CLIP's: with a length for how sure they are, every segment matches the emptiest view
-        teacher=TeacherConfig(options["teacher"], weights and os.path.abspath(os.path.expanduser(weights)),
+        teacher=TeacherConfig(options["teacher"], absolute(weights),
                               conse=ConseConfig(strength_power=0.0, worn_gain=2.0)),
         crops=CropConfig(sizes=((size, size),)), val_photos=0, losses=LossWeights(reconstruction=1.0),
         dim_reduction="sum", epochs=epochs, warmup_epochs=epochs / 10, batch=options["batch"],
@@ -128,71 +99,6 @@ def base_config(options: dict, photo_count: int) -> TrainConfig:
         config = config.changed(change)
     config.model_config()
     return config
-
-
-def _inputs(photos, out, cache, limit, config, options):
-    """Fields of zeroseg.training.distill.Inputs, as absolute paths; label files where there is a folder of them."""
-    from zeroseg.training.train import LABEL_FILES
-
-    def absolute(path):
-        return path and os.path.abspath(os.path.expanduser(path))
-
-    stem = absolute(options["stem_weights"])
-    if not stem and config.teacher.weights:
-        beside = Path(config.teacher.weights) / f"{config.model_config().stem}.safetensors"
-        stem = str(beside) if beside.is_file() else None
-    labels = {name: options["labels"] and absolute(os.path.join(options["labels"], file))
-              for name, file in LABEL_FILES.items()}
-    return {"photos": absolute(photos), "run": absolute(out), "cache": absolute(cache), "limit": limit,
-            "stem_weights": stem} | labels
-
-
-def _open(config: TrainConfig, inputs: dict, voc: str, options: dict):
-    """The Grid, all inputs looked at once, nothing written."""
-    from zeroseg.evaluation.evaluate import class_ids
-    from zeroseg.evaluation.label_sets import label_set
-    from zeroseg.evaluation.standard_sets import voc_dev
-    from zeroseg.training.ablation_grid import Grid
-    from zeroseg.training.ablation_runs import Measure
-    from zeroseg.training.choose_threshold import RULES
-    from zeroseg.training.conse import load_label_space
-    from zeroseg.training.distill import Inputs
-    from zeroseg.training.photos import find_photos
-    from zeroseg.training.processes import join
-    from zeroseg.training.teacher import build_teacher
-
-    if options["rule"] not in RULES:
-        raise ZerosegError(f"--rule: expected one of {', '.join(RULES)}, got {options['rule']!r}")
-    inputs, processes = Inputs(**inputs), join(options["device"])
-    if processes.count > 1:
-        raise ZerosegError("ablations: runs are short and take one process each; start it without torchrun")
-    photos, dataset = find_photos(inputs.photos, inputs.limit), voc_dev(voc)
-    subset = tuple(name.strip() for name in options["subset"].split(","))
-    class_ids(dataset, subset)  # refuses a name that is no class
-    unlabelled = find_photos(inputs.photos, options["threshold_photos"])
-    labels = None
-    if options["labels"]:
-        labels = load_label_space(inputs.label_names, inputs.label_vectors, inputs.class_names, inputs.label_space)
-    teacher = build_teacher(config.teacher, labels, str(processes.device))
-    _check_labels(options["label_pack"], teacher, label_set(dataset).names)
-    measure = Measure(dataset, min(options["eval_photos"], len(dataset)),
-                      tuple(unlabelled.root / name for name in unlabelled.names), options["rule"],
-                      subset, options["label_pack"])
-    return Grid(config, inputs, photos, teacher, measure, processes)
-
-
-def _check_labels(path: str | None, teacher, names: tuple[str, ...]) -> None:
-    """ZerosegError, before any training, if the names to measure with cannot be had in the teacher's space."""
-    from zeroseg.words.pack import SPACE, LabelPack
-
-    if path:
-        pack = LabelPack.load(path)
-        pack.require(teacher.space, teacher.dim)
-        if tuple(pack.names) != names:
-            raise ZerosegError(f"--label-pack: expected the names {', '.join(names)}, in this order")
-    elif teacher.space != SPACE:
-        raise ZerosegError(f"teacher {teacher.spec} speaks {teacher.space}: give --label-pack with VOC's names in it, "
-                           "as `zeroseg words` makes it")
 
 
 def _print_plan(grid, jobs) -> None:
