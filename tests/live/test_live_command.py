@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -185,6 +186,32 @@ def test_ctrl_c_pressed_again_does_not_break_into_the_finishing(run, monkeypatch
     assert len(video_times("out.mp4")[0]) == count >= 6
     assert done.output.count("finishing out.mp4") == 1 and f"wrote out.mp4: {count} frames" in done.output
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_ctrl_c_with_an_output_that_hangs_says_how_to_end(run, monkeypatch):
+    """As a pager does that waits for a key: the writing goes on when it reads on."""
+    from zeroseg.commands import live_run
+    from zeroseg.live.sinks import JsonLines
+
+    write, reads_on = JsonLines.write, threading.Event()
+
+    def hangs(sink, output):
+        if output.frame.index == 3:
+            signal.raise_signal(signal.SIGINT)
+            assert reads_on.wait(20)
+        write(sink, output)
+
+    def told(line, file=None):
+        print(line, file=sys.stderr)
+        if "Ctrl-\\ ends at once" in line:
+            reads_on.set()
+
+    monkeypatch.setattr(JsonLines, "write", hangs)
+    monkeypatch.setattr(live_run, "STUCK_S", 0.2)
+    monkeypatch.setattr(live_run.tqdm, "write", told)
+    done = run("test://?size=160x96&live=0", "--headless", "--jsonl", "out.jsonl")
+    assert done.exit_code == 0 and done.output.count("Ctrl-\\ ends at once") == 1, done.output
+    assert reads_on.is_set() and len(Path("out.jsonl").read_text().splitlines()) >= 4
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

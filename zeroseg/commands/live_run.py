@@ -1,5 +1,6 @@
 """What zeroseg-infer and zeroseg-serve do with a camera, a video or a stream once their options are parsed."""
 
+import math
 import os
 import re
 import signal
@@ -26,6 +27,8 @@ from zeroseg.live.pipeline import Pipeline
 from zeroseg.live.sinks import JsonLines, PictureFiles, Sink, VideoFile, Window, has_display
 from zeroseg.live.sources import open_source, picture_paths
 from zeroseg.segmenter import Segmenter
+
+STUCK_S = 5.0  # after Ctrl-C, until it is said how a run is ended whose outputs take nothing
 
 
 @dataclass(frozen=True)
@@ -215,19 +218,23 @@ def make_sinks(source: Source, options: LiveOptions, video: Path | None) -> list
 def _run(pipeline: Pipeline, window: Window | None, asked: Callable[[], bool], video: Path | None,
          keep_open: bool) -> list[str]:
     """Run with a progress bar; a page stays open after its source has ended."""
-    ended = False
+    ended_s, told = math.inf, False
     with tqdm(total=pipeline.source.frame_count, unit="frame", disable=None, leave=False) as bar:
         def poll():
-            nonlocal ended
+            nonlocal ended_s, told
             bar.n = pipeline.figures.frames
             bar.set_postfix({"dropped": pipeline.dropped} if pipeline.source.live else {}, refresh=True)
             if window is not None:
                 window.poll()
-            if not ended and (asked() or window is not None and window.closed.is_set()):
-                ended = True
+            if ended_s == math.inf and (asked() or window is not None and window.closed.is_set()):
+                ended_s = time.monotonic()
                 if video is not None:
                     tqdm.write(f"finishing {video}", file=sys.stderr)
                 pipeline.stop()
+            if not told and time.monotonic() - ended_s > STUCK_S:
+                told = True
+                tqdm.write("still writing what came before the end; if nothing takes it any more, Ctrl-\\ ends at once "
+                           "and loses it", file=sys.stderr)
 
         lines = pipeline.run(poll, 0.02 if window else 0.1)
     if keep_open and not asked():
