@@ -47,8 +47,8 @@ def fit_probe(photos: Iterable[tuple[np.ndarray, torch.Tensor]], seed: int = 0) 
 
     Raises ZerosegError where there are too few examples of either kind.
     """
-    torch.manual_seed(seed)
-    persons, weights, others = [], [], []
+    # its own random numbers: what makes the examples may draw some in between
+    drawn, persons, weights, others = torch.Generator().manual_seed(seed), [], [], []
     for boxes, logits in photos:
         places = logits.flatten(0, 1)
         if len(boxes):
@@ -56,11 +56,12 @@ def fit_probe(photos: Iterable[tuple[np.ndarray, torch.Tensor]], seed: int = 0) 
             persons.append(mine)
             weights.append(torch.full((len(mine),), max(4, len(mine)) ** -0.5))  # a close-up is one person too
         elif _worn(places).max() < CLOTHED:
-            others.append(places[torch.randperm(len(places))[:PER_PHOTO]])
+            others.append(places[torch.randperm(len(places), generator=drawn)[:PER_PHOTO]])
     counts = [sum(map(len, rows)) for rows in (persons, others)]
     if min(counts) < 50:
         raise ZerosegError(f"person probe: expected 50 places with and without persons, got {counts[0]} and "
                            f"{counts[1]}; give photos of people and of other things")
+    torch.manual_seed(seed)
     persons, weights, others = torch.cat(persons), torch.cat(weights), torch.cat(others)
     sample = torch.cat([others[torch.randperm(len(others))[:12000]], persons[torch.randperm(len(persons))[:3000]]])
     mean = sample.mean(0)
@@ -140,22 +141,25 @@ def main(photos, labels, teacher_weights, recipe, limit, out):
         if not hasattr(teacher, "logits"):
             raise ZerosegError(f"teacher {teacher.spec} has no class logits to probe; use a timm: classifier")
 
+        faces = []  # of each photo that could be read, how many
+
         def examples():
-            bar = progress_bar("faces and logits", "photo", len(found))
-            for row in range(len(found)):
-                bar.update()
-                try:
-                    photo = found.read(row)
-                except UnreadablePhoto:
-                    continue
-                height, width = teacher.dense_size(photo.size)
-                pixels = to_tensor([photo.resize((width, height), Image.Resampling.BICUBIC)])
-                with torch.no_grad():
-                    yield find_faces(cascade, photo), teacher.logits(pixels)[0]
-            bar.close()
+            with progress_bar("faces and logits", "photo", len(found), 0) as bar:
+                for row in range(len(found)):
+                    bar.update()
+                    try:
+                        photo = found.read(row)
+                    except UnreadablePhoto:
+                        continue
+                    height, width = teacher.dense_size(photo.size)
+                    pixels = to_tensor([photo.resize((width, height), Image.Resampling.BICUBIC)])
+                    boxes = find_faces(cascade, photo)
+                    faces.append(len(boxes))
+                    with torch.no_grad():
+                        yield boxes, teacher.logits(pixels)[0]
 
         fit_probe(examples()).save(out)
-        click.echo(f"wrote {out}")
+        click.echo(f"wrote {out}, fitted on {sum(map(bool, faces))} photos with faces of {len(faces)}")
     except ZerosegError as error:
         raise click.ClickException(str(error)) from None
 

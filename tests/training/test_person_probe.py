@@ -121,6 +121,39 @@ def test_faces_are_found_in_a_portrait():
     assert 0.3 < left + width / 2 < 0.6 and 0.1 < top + height / 2 < 0.4
 
 
+def test_the_command_fits_what_it_sees(monkeypatch, tmp_path, photo_folder, label_folder, teacher_config, labels):
+    """From end to end with a stand-in for the cascade, which OpenCV 5 lacks: a face in every bright photo."""
+    from PIL import Image
+
+    from zeroseg.training.photos import find_photos
+    from zeroseg.training.recipes import RECIPES
+    from zeroseg.training.teacher import build_teacher, to_tensor
+
+    class Cascade:
+        def detectMultiScale(self, grey, *_, **__):
+            height, width = grey.shape
+            return [(width // 4, height // 8, width // 3, height // 3)] if grey.mean() > 130 else ()
+
+    recipe = replace(RECIPES["dense"], teacher=replace(teacher_config, conse=ConseConfig()))
+    monkeypatch.setitem(person_probe.RECIPES, "tiny", recipe)
+    monkeypatch.setattr(person_probe, "load_cascade", Cascade)
+    done = CliRunner().invoke(person_probe.main, [
+        "--photos", str(photo_folder), "--labels", str(label_folder), "--teacher-weights", teacher_config.weights,
+        "--recipe", "tiny", "-o", str(tmp_path / "probe.npz")])
+    assert done.exit_code == 0, done.output
+    photos, teacher, examples = find_photos(photo_folder, None), build_teacher(recipe.teacher, labels), []
+    for row in range(len(photos)):
+        photo = photos.read(row)
+        height, width = teacher.dense_size(photo.size)
+        with torch.no_grad():
+            logits = teacher.logits(to_tensor([photo.resize((width, height), Image.Resampling.BICUBIC)]))[0]
+        examples.append((find_faces(Cascade(), photo), logits))
+    seen = sum(len(boxes) for boxes, _ in examples)
+    assert 5 < seen < len(photos) - 5 and f"fitted on {seen} photos with faces of 24\n" in done.output
+    wanted, got = fit_probe(examples), Probe.load(tmp_path / "probe.npz", 10)
+    torch.testing.assert_close((got.weight, got.bias), (wanted.weight, wanted.bias))
+
+
 def test_without_opencv_4_the_command_says_what_to_install(monkeypatch, tmp_path):
     def missing():
         raise UnavailableError("finding faces needs OpenCV 4: pip install 'opencv-python-headless<5'")
