@@ -49,7 +49,7 @@ ADDITIONS = (
     Addition("image_name", "no loss on the image embedding", ("losses.image_name=0",)),
     # Targets
     Addition("diffusion", "targets as the teacher gives them", ("diffusion.share=0",)),
-    Addition("clothes", "no places named person for clothes", ("teacher.conse.worn_gain=0",)),
+    Addition("clothes", "no places named person for clothes", ("teacher.conse.worn_gain=0", "model.prototypes=1000")),
     Addition("strength", "strength of places to the power 1", ("teacher.conse.strength_power=1",)),
     Addition("photo_balance", "photos' strongest places as they are", ("teacher.conse.photo_balance=0",)),
     Addition("three_teachers", "one teacher", ("teacher.spec=timm:tf_efficientnet_lite2",)),

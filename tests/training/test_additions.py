@@ -29,6 +29,8 @@ def test_every_part_can_be_left_out_and_nothing_else_changes(addition):
     after = changed.to_dict() | {"model": changed.model_config().to_dict()}
     paths = {change.partition("=")[0] for change in addition.changes}
     assert _different(before, after) == paths | {"seed"}
+    # ImageNet's classes and, if the teacher has it, the name for what people wear: else the run is refused
+    assert changed.model_config().prototypes == 1000 + (changed.teacher.conse.worn_gain > 0)
     assert without(recipe, RECIPE, 0) == recipe and len(set(NAMES)) == len(ADDITIONS) + 1
 
 
