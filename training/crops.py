@@ -32,7 +32,8 @@ def draw_crop(rng: np.random.Generator, photo_size: tuple[int, int], size: tuple
     box_width, box_height = crop_width / width, crop_width / aspect / height
     x0, y0 = x * (1 - box_width), y * (1 - box_height)
     colour = tuple(float(1 + config.jitter * (2 * u - 1)) for u in rng.random(3))
-    return Crop((float(x0), float(y0), float(x0 + box_width), float(y0 + box_height)), bool(flip < config.flip), colour)
+    box = np.clip([x0, y0, x0 + box_width, y0 + box_height], 0.0, 1.0)  # rounding may lead a hair beyond
+    return Crop(tuple(box.tolist()), bool(flip < config.flip), colour)
 
 
 def cut_crop(image: Image.Image, crop: Crop, size: tuple[int, int]) -> np.ndarray:
