@@ -242,6 +242,8 @@ def draw(document: dict, path: Path) -> None:
         half = (whole[name]["high"] - whole[name]["low"]) / 2
         axes.axvspan(-half, half, color="0.85", zorder=0)
         axes.set_title(title, fontsize=10)
+        axes.set_xscale("symlog", linthresh=4)  # most parts bring a point or two, some everything
+        axes.set_xticks((-4, -2, 0, 2, 4, 10, 40), ("-4", "-2", "0", "2", "4", "10", "40"))
         axes.set_yticks(places, ["+ " * row["added"] + row["name"] for row in rows])
         axes.grid(axis="x", alpha=0.3)
     panels[0].invert_yaxis()
