@@ -6,6 +6,7 @@ functions are compiled or interpreted once and for all: hence here, before any t
 
 import os
 import random
+import signal
 import sys
 
 import numpy as np
@@ -20,6 +21,10 @@ except ImportError:
 else:
     if not torch.cuda.is_available():
         os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# a shell's background jobs ignore Ctrl-C, and so would all that is started and interrupted here
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -162,15 +162,7 @@ def test_interrupted_command_leaves_a_whole_video(tmp_path, color_model, number)
     assert len(times) == lines.read_text().count("\n") > 5 and "Traceback" not in output
 
 
-@pytest.fixture
-def interruptible():
-    """Jobs that a shell starts in the background ignore Ctrl-C, and so would a test run there."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_ctrl_c_pressed_again_does_not_break_into_the_finishing(run, interruptible, monkeypatch):
+def test_ctrl_c_pressed_again_does_not_break_into_the_finishing(run, monkeypatch):
     from zeroseg.live.sinks import JsonLines, VideoFile
 
     write, mux = JsonLines.write, VideoFile._mux
@@ -196,7 +188,7 @@ def test_ctrl_c_pressed_again_does_not_break_into_the_finishing(run, interruptib
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_ctrl_c_with_an_output_that_hangs_says_how_to_end(run, interruptible, monkeypatch):
+def test_ctrl_c_with_an_output_that_hangs_says_how_to_end(run, monkeypatch):
     """As a pager does that waits for a key: the writing goes on when it reads on."""
     from zeroseg.commands import live_run
     from zeroseg.live.sinks import JsonLines
