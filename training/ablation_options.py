@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from zeroseg.errors import ZerosegError
+from zeroseg.errors import ZerosegError, missing_extra
 from zeroseg.training.recipes import RECIPES, TrainConfig
 
 DIR = click.Path(file_okay=False)
@@ -84,11 +84,18 @@ def inputs_of(config: TrainConfig, options: dict):
                   limit=options["limit"], stem_weights=stem, **labels)
 
 
-def open_all(config: TrainConfig, inputs, options: dict):
-    """(photos, teacher, zeroseg.training.ablation_runs.Measure, processes): all looked at once, nothing written.
+def open_all(config: TrainConfig, options: dict):
+    """(inputs, photos, teacher, zeroseg.training.ablation_runs.Measure, processes), all looked at; nothing is written.
 
-    Raises ZerosegError, in one line, for what is not there or does not fit.
+    Raises ZerosegError, in one line, for what is not there or does not fit, torch included.
     """
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise missing_extra(error.name, "train", "Training") from error
+    if options["threads"]:
+        torch.set_num_threads(options["threads"])
+
     from zeroseg.evaluation.evaluate import class_ids
     from zeroseg.evaluation.label_sets import label_set
     from zeroseg.evaluation.standard_sets import voc_dev
@@ -101,7 +108,7 @@ def open_all(config: TrainConfig, inputs, options: dict):
 
     if options["rule"] not in RULES:
         raise ZerosegError(f"--rule: expected one of {', '.join(RULES)}, got {options['rule']!r}")
-    processes = join(options["device"])
+    inputs, processes = inputs_of(config, options), join(options["device"])
     if processes.count > 1:
         raise ZerosegError("ablations: runs are short and take one process each; start it without torchrun")
     photos, dataset = find_photos(inputs.photos, inputs.limit), voc_dev(absolute(options["voc"]))
@@ -116,7 +123,7 @@ def open_all(config: TrainConfig, inputs, options: dict):
     measure = Measure(dataset, min(options["eval_photos"], len(dataset)),
                       tuple(unlabelled.root / name for name in unlabelled.names), options["rule"],
                       subset, options["label_pack"])
-    return photos, teacher, measure, processes
+    return inputs, photos, teacher, measure, processes
 
 
 def _check_labels(path: str | None, teacher, names: tuple[str, ...]) -> None:

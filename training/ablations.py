@@ -26,7 +26,7 @@ except ModuleNotFoundError:  # run from a checkout that is not installed
 from zeroseg.cli import Command
 from zeroseg.config import PRESETS
 from zeroseg.errors import ZerosegError
-from zeroseg.training.ablation_options import absolute, inputs_of, open_all, shared_options
+from zeroseg.training.ablation_options import absolute, open_all, shared_options
 from zeroseg.training.ablation_tables import TABLES
 from zeroseg.training.recipes import RECIPES, ConseConfig, CropConfig, LossWeights, TeacherConfig, TrainConfig
 
@@ -42,7 +42,7 @@ FIGURE, RESULT = "ablations.png", "ablations.json"
 @click.option("--lr", type=click.FloatRange(0, min_open=True), metavar="RATE", default=1e-3, help="Learning rate.")
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="tiny", help="Size of the student.")
 @click.option("--eval-side", type=click.IntRange(32), metavar="PX", default=224, help="Short side when measured.")
-def main(only, seeds, threads, dry_run, **options):
+def main(only, seeds, dry_run, **options):
     """Train and measure every variant of the paper's ablation tables with several seeds.
 
     Stopped, it goes on with the same command: finished runs are kept, --seeds may grow, a changed setting is refused.
@@ -55,20 +55,11 @@ def main(only, seeds, threads, dry_run, **options):
     if not tables or set(tables) - set(TABLES) or len(set(tables)) < len(tables):
         raise ZerosegError(f"--only: expected some of {','.join(TABLES)}, got {only!r}")
     config = base_config(options, options["limit"])
-    try:
-        import torch
+    inputs, photos, teacher, measure, processes = open_all(config, options)
+    from zeroseg.training.ablation_grid import Grid, plan_jobs  # needs torch, which open_all has found
 
-        from zeroseg.training import ablation_grid
-    except ModuleNotFoundError as error:
-        from zeroseg.errors import missing_extra
-
-        raise missing_extra(error.name, "train", "Training") from error
-    if threads:
-        torch.set_num_threads(threads)
-    inputs = inputs_of(config, options)
-    photos, teacher, measure, processes = open_all(config, inputs, options)
-    grid = ablation_grid.Grid(config, inputs, photos, teacher, measure, processes)
-    jobs = ablation_grid.plan_jobs(tables, seeds)
+    grid = Grid(config, inputs, photos, teacher, measure, processes)
+    jobs = plan_jobs(tables, seeds)
     if dry_run:
         _print_plan(grid, jobs)
         return

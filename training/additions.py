@@ -21,7 +21,7 @@ except ModuleNotFoundError:  # run from a checkout that is not installed
 
 from zeroseg.cli import Command
 from zeroseg.errors import ZerosegError
-from zeroseg.training.ablation_options import FILE, absolute, inputs_of, open_all, shared_options
+from zeroseg.training.ablation_options import FILE, absolute, open_all, shared_options
 from zeroseg.training.recipes import RECIPES, TrainConfig
 
 FIGURE, RESULT = "additions.png", "additions.json"
@@ -77,7 +77,7 @@ NAMES = [RECIPE.name, *(addition.name for addition in ADDITIONS)]
 @shared_options("runs/additions", limit=2000, seeds=2, epochs=2.0, eval_photos=1000)
 @click.option("--only", metavar="NAMES", default=",".join(NAMES), help="Parts to leave out; recipe is the whole.")
 @click.option("--probe", type=FILE, metavar="NPZ", help="From training/person_probe.py; without one, no run has it.")
-def main(only, probe, threads, dry_run, **options):
+def main(only, probe, dry_run, **options):
     """Train and measure the dense recipe without each of its parts, with several seeds.
 
     Stopped, it goes on with the same command: finished runs are kept, --seeds may grow, a changed setting is refused.
@@ -91,18 +91,9 @@ def main(only, probe, threads, dry_run, **options):
     if set(wanted) - set(NAMES):
         raise ZerosegError(f"--only: expected some of {','.join(NAMES)}, got {only!r}")
     config = base_config(options)
-    try:
-        import torch
+    inputs, photos, teacher, measure, processes = open_all(config, options)
+    from zeroseg.training.ablation_grid import depends_on  # needs torch, which open_all has found
 
-        from zeroseg.training.ablation_grid import depends_on
-    except ModuleNotFoundError as error:
-        from zeroseg.errors import missing_extra
-
-        raise missing_extra(error.name, "train", "Training") from error
-    if threads:
-        torch.set_num_threads(threads)
-    inputs = inputs_of(config, options)
-    photos, teacher, measure, processes = open_all(config, inputs, options)
     settings, folder = depends_on(config, photos, teacher, measure), Path(inputs.run)
     if not probe:
         wanted = [name for name in wanted if name != "probe"]

@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from zeroseg.evaluation.class_names import VOC_OFFICIAL
+
 NET = "test_efficientnet"  # timm's own test network, 0.1 M weights
 NAMES = ["cat", "dog", "person", "car", "tree", "sheep", "boat", "lamp", "shirt", "hat", "road", "grass"]
 DIM = 16
@@ -74,6 +76,28 @@ def stem_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("stem") / "stem.safetensors"
     torch.manual_seed(4)
     save_file(timm.create_model(NET, num_classes=1000).state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def voc(tmp_path_factory):
+    """Four photos with masks of background, cat and dog."""
+    root = tmp_path_factory.mktemp("voc")
+    (root / "masks").mkdir()
+    for i in range(4):
+        draw_photo(root / "images" / f"{i}.jpg", 50 + i)
+        mask = np.zeros((56, 72), np.uint8)
+        mask[10:30, 8:40], mask[30:50, 30:60], mask[0] = 8, 12, 255
+        Image.fromarray(mask).save(root / "masks" / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def voc_pack(tmp_path_factory):
+    """A label pack of VOC's names, with random vectors of DIM."""
+    path = tmp_path_factory.mktemp("pack") / "voc.npz"
+    np.savez(path, names=np.array(VOC_OFFICIAL), space=np.array("openai/clip-vit-base-patch32"),
+             vectors=np.random.default_rng(2).normal(size=(20, DIM)).astype(np.float32))
     return path
 
 

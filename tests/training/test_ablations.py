@@ -9,8 +9,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from tests.training.conftest import DIM, NET, draw_photo
-from zeroseg.evaluation.class_names import VOC_OFFICIAL
+from tests.training.conftest import NET
 from zeroseg.model.stem import ConvStem
 from zeroseg.training import ablation_report, ablation_runs
 from zeroseg.training.ablation_runs import HeldSet, hold_photos, variant_config, view_columns
@@ -103,28 +102,12 @@ def test_a_variant_trains_its_losses_and_nothing_is_reconstructed_unmasked(base,
 
 
 @pytest.fixture(scope="module")
-def voc(tmp_path_factory):
-    """Four photos with masks of background, cat and dog."""
-    root = tmp_path_factory.mktemp("voc")
-    (root / "masks").mkdir()
-    for i in range(4):
-        draw_photo(root / "images" / f"{i}.jpg", 50 + i)
-        mask = np.zeros((56, 72), np.uint8)
-        mask[10:30, 8:40], mask[30:50, 30:60], mask[0] = 8, 12, 255
-        Image.fromarray(mask).save(root / "masks" / f"{i}.png")
-    return root
-
-
-@pytest.fixture(scope="module")
-def arguments(photo_folder, label_folder, teacher_folder, stem_file, voc, tmp_path_factory):
+def arguments(photo_folder, label_folder, teacher_folder, stem_file, voc, voc_pack, tmp_path_factory):
     """Command line of a grid that takes seconds."""
     root = tmp_path_factory.mktemp("grid")
-    vectors = np.random.default_rng(2).normal(size=(20, DIM)).astype(np.float32)
-    np.savez(root / "voc.npz", names=np.array(VOC_OFFICIAL), vectors=vectors,
-             space=np.array("openai/clip-vit-base-patch32"))
     args = ["--photos", photo_folder, "--voc-dev", voc, "--cache", root / "cache", "--labels", label_folder,
             "--teacher", f"timm:{NET}", "--teacher-weights", teacher_folder, "--stem-weights", stem_file,
-            "--label-pack", root / "voc.npz", "--size", "64", "--eval-side", "64", "--batch", "8", "--epochs", "2",
+            "--label-pack", voc_pack, "--size", "64", "--eval-side", "64", "--batch", "8", "--epochs", "2",
             "--only", "T4", "--seeds", "1", "--subset", "background,cat,dog", "--threshold-photos", "3",
             "--set", "teacher.view_size=32", "--set", "teacher.conse.worn_weight=0",
             "--set", "teacher.conse.worn_gain=0"]

@@ -11,8 +11,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from tests.training.conftest import DIM, NET, draw_photo
-from zeroseg.evaluation.class_names import VOC_OFFICIAL
+from tests.training.conftest import NET
 from zeroseg.training import additions
 from zeroseg.training.additions import ADDITIONS, NAMES, RECIPE, collect, main, parts, text, without
 from zeroseg.training.loop import Trainer
@@ -45,27 +44,18 @@ def _different(before: dict, after: dict, prefix: str = "") -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def arguments(photo_folder, label_folder, teacher_folder, stem_file, tmp_path_factory):
+def arguments(photo_folder, label_folder, teacher_folder, stem_file, voc, voc_pack, tmp_path_factory):
     """Command line of runs that take seconds."""
-    root = tmp_path_factory.mktemp("additions")
-    (root / "voc" / "masks").mkdir(parents=True)
-    for i in range(3):
-        draw_photo(root / "voc" / "images" / f"{i}.jpg", 50 + i)
-        mask = np.zeros((56, 72), np.uint8)
-        mask[10:30, 8:40], mask[30:50, 30:60] = 8, 12
-        Image.fromarray(mask).save(root / "voc" / "masks" / f"{i}.png")
-    vectors = np.random.default_rng(2).normal(size=(20, DIM)).astype(np.float32)
-    np.savez(root / "voc.npz", names=np.array(VOC_OFFICIAL), vectors=vectors,
-             space=np.array("openai/clip-vit-base-patch32"))
     model = {"stem": NET, "image_size": 64, "width": 16, "depth": 1, "heads": 2, "head_width": 16, "head_heads": 2,
              "group_tokens": [6, 4], "output_groups": [6, 4], "projector_hidden": 24, "readout": "projector"}
     settings = {f"model.{name}": value for name, value in model.items()} | {
         "teacher.view_size": 32, "teacher.dense_short_side": 64, "teacher.conse.worn_classes": [8, 9],
         "views.dense_grid": 4, "batch": 8, "micro_batch": 8, "crops.sizes": [[64, 64], [64, 96]], "val_photos": 2,
         "precision": "fp32", "lr": 1e-2, "diffusion.share": 0.5, "short_side": 64}
-    args = ["--photos", photo_folder, "--voc-dev", root / "voc", "--cache", root / "cache", "--labels", label_folder,
+    args = ["--photos", photo_folder, "--voc-dev", voc, "--labels", label_folder,
+            "--cache", tmp_path_factory.mktemp("additions"),
             "--teacher", f"timm:{NET}", "--teacher-weights", teacher_folder, "--stem-weights", stem_file,
-            "--label-pack", root / "voc.npz", "--limit", "20", "--epochs", "3", "--subset", "background,cat,dog",
+            "--label-pack", voc_pack, "--limit", "20", "--epochs", "3", "--subset", "background,cat,dog",
             "--threshold-photos", "3"]
     args += [part for name, value in settings.items() for part in ("--set", f"{name}={json.dumps(value)}")]
     return list(map(str, args))
