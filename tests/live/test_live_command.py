@@ -251,7 +251,7 @@ def test_serve_takes_its_settings_for_photos_too(color_model, monkeypatch):
 
     states, served, start = [], [], Server.start
 
-    def ask():
+    def ask(_):
         with urllib.request.urlopen(f"http://127.0.0.1:{served[0].port}/state") as answer:
             states.append(json.load(answer))
 
@@ -261,3 +261,29 @@ def test_serve_takes_its_settings_for_photos_too(color_model, monkeypatch):
                                       "--port", "0", "--threshold", "0.7", "--alpha", "0.25"])
     assert done.exit_code == 0, done.output
     assert (states[0]["live"], states[0]["threshold"], states[0]["alpha"]) == (False, 0.7, 0.25)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_server_that_is_ended_while_it_says_where_it_listens_ends_well(color_model, monkeypatch, number):
+    """As whoever starts it does, who reads that line and has what they wanted."""
+    pytest.importorskip("fastapi")
+    from zeroseg.commands import live_run
+    from zeroseg.commands.serve import serve
+    from zeroseg.live.server import Server
+
+    said, stopped, echo, stop = [], [], live_run.click.echo, Server.stop
+
+    def pressed_at_once(line, **where):
+        echo(line, **where)
+        said.append(line)
+        if line.startswith("page:"):
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(live_run.click, "echo", pressed_at_once)
+    monkeypatch.setattr(Server, "stop", lambda server: stopped.append(server) or stop(server))
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    done = CliRunner().invoke(serve, ["--labels", "labels.npz", "--model", str(color_model), "--threads", "1",
+                                      "--port", "0"])
+    assert done.exit_code == 0, done.output
+    assert said[-1].startswith("page: http://127.0.0.1:") and len(stopped) == 1
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before

@@ -3,18 +3,16 @@
 import math
 import os
 import re
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 from tqdm import tqdm
 
+from zeroseg.commands.ending import asked_to_end, wait_for_end
 from zeroseg.commands.infer_run import approximate_words, kernels_used, parse_labels
 from zeroseg.commands.live_options import HOST, PORT, SMOOTHING_S
 from zeroseg.errors import ZerosegError
@@ -29,6 +27,7 @@ from zeroseg.live.sources import open_source, picture_paths
 from zeroseg.segmenter import Segmenter
 
 STUCK_S = 5.0  # after Ctrl-C, until it is said how a run is ended whose outputs take nothing
+AT_ONCE = "Ctrl-Break" if sys.platform == "win32" else "Ctrl-\\"
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def run_live(sources: list[str], options: LiveOptions, started: float) -> None:
     except BaseException:
         source.close()
         raise
-    with _asked_to_end() as asked:
+    with asked_to_end() as asked:
         server = None
         if options.serve:
             from zeroseg.live.server import Server
@@ -121,40 +120,14 @@ def serve_photos(options: LiveOptions) -> None:
     segmenter.set_labels(parse_labels(options.labels), text=options.text)
     for line in approximate_words(segmenter.pack):
         click.echo(line)
-    server = Server(segmenter, None, options.host, options.port, options.token, text=options.text,
-                    threshold=options.threshold, alpha=options.alpha).start()
-    click.echo(f"page: {server.address}  (Ctrl-C ends)")
-    try:
-        wait_for_end()
-    finally:
-        server.stop()
-
-
-def wait_for_end() -> None:
-    """Return at Ctrl-C or SIGTERM."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        while True:
-            time.sleep(1.0)
-    except KeyboardInterrupt:
-        pass
-
-
-@contextmanager
-def _asked_to_end() -> Iterator[Callable[[], bool]]:
-    """Gives a function that tells whether Ctrl-C or SIGTERM came: no exception, which a second one could throw into the
-    finishing of a file."""
-    asked, before = [], {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell has it for its background jobs
-                before[number] = signal.signal(number, lambda *_: asked.append(True))
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with asked_to_end() as asked:
+        server = Server(segmenter, None, options.host, options.port, options.token, text=options.text,
+                        threshold=options.threshold, alpha=options.alpha).start()
+        try:
+            click.echo(f"page: {server.address}  (Ctrl-C ends)")
+            wait_for_end(asked)
+        finally:
+            server.stop()
 
 
 def _to_stderr(line: str) -> None:
@@ -233,14 +206,13 @@ def _run(pipeline: Pipeline, window: Window | None, asked: Callable[[], bool], v
                 pipeline.stop()
             if not told and time.monotonic() - ended_s > STUCK_S:
                 told = True
-                tqdm.write("still writing what came before the end; if nothing takes it any more, Ctrl-\\ ends at once "
-                           "and loses it", file=sys.stderr)
+                tqdm.write(f"still writing what came before the end; if nothing takes it any more, {AT_ONCE} ends at "
+                           "once and loses it", file=sys.stderr)
 
         lines = pipeline.run(poll, 0.02 if window else 0.1)
     if keep_open and not asked():
         click.echo(f"{pipeline.source.name}: ended; the page stays (Ctrl-C ends)")
-        while not asked():
-            time.sleep(0.1)
+        wait_for_end(asked)
     return lines
 
 

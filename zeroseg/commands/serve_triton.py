@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from zeroseg.artifact import read_artifact
+from zeroseg.commands.ending import asked_to_end, wait_for_end
 from zeroseg.commands.infer_run import approximate_words, parse_labels
-from zeroseg.commands.live_run import LiveOptions, wait_for_end
+from zeroseg.commands.live_run import LiveOptions
 from zeroseg.errors import ZerosegError
 from zeroseg.kernels._threads import available_threads
 from zeroseg.live.guard import LOCAL
@@ -30,7 +31,11 @@ class Service:
     _folder: tempfile.TemporaryDirectory
 
     def __enter__(self):
-        self.server.start()
+        try:
+            self.server.start()
+        except BaseException:  # Ctrl-C among them: the child and its files go too
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_):
@@ -79,13 +84,15 @@ def serve_triton(options: LiveOptions, instances: int, max_batch: int, window_ms
         segmenter = service.segmenter.set_labels(labels, text=options.text)
         for line in approximate_words(segmenter.pack):
             click.echo(line)
-        server = Server(segmenter, None, options.host, options.port, options.token, text=options.text,
-                        at_once=photos_at_once(batching), waiting=2 * photos_at_once(batching),
-                        problem=segmenter.runner.problem, threshold=options.threshold, alpha=options.alpha).start()
-        click.echo(f"triton: http://{triton_host}:{service.server.http_port}, gRPC {triton_host}:"
-                   f"{service.server.grpc_port}, model zeroseg")
-        click.echo(f"page: {server.address}  (Ctrl-C ends)")
-        try:
-            wait_for_end()
-        finally:
-            server.stop()
+        with asked_to_end() as asked:
+            server = Server(segmenter, None, options.host, options.port, options.token, text=options.text,
+                            at_once=photos_at_once(batching), waiting=2 * photos_at_once(batching),
+                            problem=segmenter.runner.problem, threshold=options.threshold,
+                            alpha=options.alpha).start()
+            try:
+                click.echo(f"triton: http://{triton_host}:{service.server.http_port}, gRPC {triton_host}:"
+                           f"{service.server.grpc_port}, model zeroseg")
+                click.echo(f"page: {server.address}  (Ctrl-C ends)")
+                wait_for_end(asked)
+            finally:
+                server.stop()
