@@ -1,7 +1,9 @@
 """--ray on a real local cluster of two workers, one killed half-way: the same tables as one machine alone makes."""
 
+import getpass
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,9 +20,18 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def cluster(monkeypatch):
-    """A head without CPUs and two worker nodes with one each, as Ray processes of their own."""
+def no_other_cluster():
+    """Tests that run side by side find each other's clusters: one at a time of those that start or look for one."""
     pytest.importorskip("ray", reason="ray is not installed (extra ray)")
+    from filelock import FileLock  # Ray needs it itself
+
+    with FileLock(Path(tempfile.gettempdir()) / f"zeroseg-tests-ray-{getpass.getuser()}.lock", timeout=300):
+        yield
+
+
+@pytest.fixture
+def cluster(no_other_cluster, monkeypatch):
+    """A head without CPUs and two worker nodes with one each, as Ray processes of their own."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # the workers' processes inherit it
     from ray.cluster_utils import Cluster
@@ -69,10 +80,10 @@ def test_a_cluster_that_loses_a_worker_equals_one_machine(cluster, color_model, 
     ("127.0.0.1:head", True, "expected host:port or auto"),
     ("auto", True, "--ray auto: "),
 ])
-def test_without_ray_or_a_cluster_it_is_one_line(monkeypatch, color_model, color_labels, tmp_path, address, ray_there,
-                                                 message):
+def test_without_ray_or_a_cluster_it_is_one_line(monkeypatch, request, color_model, color_labels, tmp_path, address,
+                                                 ray_there, message):
     if ray_there:
-        pytest.importorskip("ray", reason="ray is not installed (extra ray)")
+        request.getfixturevalue("no_other_cluster")
     else:
         monkeypatch.setitem(sys.modules, "ray", None)
     halves(0).save(tmp_path / "0.png")
