@@ -95,7 +95,7 @@ def wanted(nvcc: str, only: str | None) -> list[str]:
     from zeroseg.errors import ZerosegError
 
     asked = [part.strip() for part in only.split(",")] if only else capabilities()
-    if not all(part.isdigit() for part in asked):
+    if not all(part.isdecimal() for part in asked):
         raise ZerosegError(f"--only {only!r}: expected capabilities such as 87,90")
     known = re.findall(r"sm_(\d+)", subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True).stdout)
     for part in asked:

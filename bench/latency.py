@@ -298,7 +298,7 @@ def parse_pair(text: str) -> tuple[int, int]:
     from zeroseg.errors import ZerosegError
 
     width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise ZerosegError(f"size: expected WIDTHxHEIGHT such as 640x480, got {text!r}")
     return int(width), int(height)
 
@@ -308,7 +308,7 @@ def parse_counts(text: str) -> list[int]:
     from zeroseg.errors import ZerosegError
 
     parts = text.split(",")
-    if not all(part.strip().isdigit() and int(part) for part in parts):
+    if not all(part.strip().isdecimal() and int(part) for part in parts):
         raise ZerosegError(f"labels: expected numbers such as 2,20, got {text!r}")
     return [int(part) for part in parts]
 

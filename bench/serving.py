@@ -77,7 +77,7 @@ def main(clients, seconds, rounds, labels, threads, plot):
     from zeroseg.cli import user_errors
 
     with user_errors():
-        crowds = [int(number) for number in clients.split(",") if number.strip().isdigit()]
+        crowds = [int(number) for number in clients.split(",") if number.strip().isdecimal()]
         if not crowds or len(crowds) != clients.count(",") + 1 or min(crowds) < 1:
             raise click.UsageError(f"--clients: expected whole numbers of at least 1, like 1,8,32, got {clients}")
         names = list(CONTENDERS)

@@ -85,7 +85,7 @@ def done_parts(folder: Path, parts: int) -> bytearray:
     with os.scandir(folder / "parts") as entries:
         for entry in entries:
             number = entry.name.removeprefix("part-").removesuffix(".parquet")
-            if entry.name.endswith(".parquet") and number.isdigit() and int(number) < parts:
+            if entry.name.endswith(".parquet") and number.isdecimal() and int(number) < parts:
                 done[int(number)] = 1
     return done
 

@@ -59,7 +59,7 @@ def _knock(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host:
         return  # auto, local: Ray knows at once
-    if not port.isdigit():
+    if not port.isdecimal():
         raise ZerosegError(f"--ray {address}: expected host:port or auto")
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()

@@ -147,7 +147,7 @@ def member_name(photo: Photo, keys: set[str]) -> str:
     steps = [step for step in printable(photo.path).replace("\\", "/").split("/") if step not in ("", ".", "..")]
     inside = posixpath.join(*steps)
     base, _, number = inside.partition("#")  # a tar's second member of one name
-    stem, suffix = posixpath.splitext(base if number.isdigit() else inside)
+    stem, suffix = posixpath.splitext(base if number.isdecimal() else inside)
     folder, name = posixpath.split(stem)
     wanted = key = posixpath.join(folder, name.replace(".", "_"))
     turn = 1

@@ -118,7 +118,7 @@ def infer(ctx, sources, save, **given):
 
 
 def _camera(text: str) -> str:
-    return text if text.isdigit() or "/" in text or "://" in text else f"/dev/{text}"
+    return text if text.isdecimal() or "/" in text or "://" in text else f"/dev/{text}"
 
 
 if __name__ == "__main__":

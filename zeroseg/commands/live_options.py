@@ -16,7 +16,7 @@ class Size(click.ParamType):
         if isinstance(value, tuple):
             return value
         width, _, height = value.lower().partition("x")
-        if not (width.isdigit() and height.isdigit() and 16 <= int(width) <= 16384 and 16 <= int(height) <= 16384):
+        if not (width.isdecimal() and height.isdecimal() and 16 <= int(width) <= 16384 and 16 <= int(height) <= 16384):
             self.fail(f"expected WIDTHxHEIGHT such as 1280x720, got {value!r}", param, ctx)
         return int(width), int(height)
 

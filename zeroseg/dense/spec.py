@@ -84,7 +84,7 @@ def _value(name: str, key: str, value: str):
         return value
     if key == "background":
         return () if value == "none" else tuple(word.strip() for word in value.split("+") if word.strip())
-    if not value.isdigit() or not 0 < int(value) <= 4096 or (key == "templates" and int(value) not in TEMPLATES):
+    if not value.isdecimal() or not 0 < int(value) <= 4096 or (key == "templates" and int(value) not in TEMPLATES):
         wanted = ", ".join(map(str, TEMPLATES)) if key == "templates" else "a number of pixels"
         raise ZerosegError(f"model {name!r}: {key}: expected {wanted}, got {value!r}")
     return int(value)

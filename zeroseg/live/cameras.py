@@ -53,7 +53,7 @@ def open_camera(address: str, size: tuple[int, int] | None = None, rate: float |
     if rate:
         options["framerate"] = f"{rate:g}"
     if sys.platform.startswith("linux"):
-        url, kind = f"/dev/video{address}" if address.isdigit() else address, "v4l2"
+        url, kind = f"/dev/video{address}" if address.isdecimal() else address, "v4l2"
         if not os.path.exists(url):
             raise no_camera(address, "there is no such camera")
         options.setdefault("input_format", "mjpeg")  # raw pictures of 720p and up do not fit through USB 2
@@ -75,7 +75,7 @@ def open_camera(address: str, size: tuple[int, int] | None = None, rate: float |
 
 def _dshow_name(address: str) -> str:
     cameras = list_cameras()
-    return cameras[int(address)][0] if address.isdigit() and int(address) < len(cameras) else address
+    return cameras[int(address)][0] if address.isdecimal() and int(address) < len(cameras) else address
 
 
 def csi_pipeline(sensor: int, size: tuple[int, int] = CSI_SIZE, rate: float = CSI_RATE) -> list[str]:

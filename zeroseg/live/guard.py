@@ -90,7 +90,7 @@ class Guard:
             if origin is not None and urlsplit(origin).netloc != host:
                 return _answer(403, "requests from pages of others are refused")
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self.limit_bytes:
+        if not length.isdecimal() or int(length) > self.limit_bytes:
             return _answer(413, f"more than {self.limit_bytes / 1e6:g} MB")
         if self.token is None or scope["path"] in OPEN_PATHS:
             return None

@@ -15,6 +15,6 @@ def kind_of(text: str) -> str:
         return "csi"
     if text.startswith(STREAMS):
         return "stream"
-    if text.startswith("/dev/") or text.isdigit() and not Path(text).exists():
+    if text.startswith("/dev/") or text.isdecimal() and not Path(text).exists():
         return "camera"
     return "video" if Path(text).suffix.lower() in VIDEO_SUFFIXES else "pictures"

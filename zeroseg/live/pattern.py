@@ -111,6 +111,6 @@ def _stamp(image: np.ndarray, x: int, y: int, spans, color) -> None:
 
 def _number(url: str, name: str, text: str) -> int:
     low, high = _LIMITS[name]
-    if not text.isdigit() or not low <= int(text) <= high:
+    if not text.isdecimal() or not low <= int(text) <= high:
         raise ZerosegError(f"{url}: {name}: expected {low} to {high}, got {text!r}")
     return int(text)

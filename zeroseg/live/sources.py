@@ -52,7 +52,7 @@ def open_source(sources: str | Sequence[str], adjustment: Adjustment | None = No
         return Adjusted(Reconnecting(lambda: open_camera(text, size, rate), say), adjustment)
     if kind == "csi":
         sensor = text.removeprefix("csi://") or "0"
-        if not sensor.isdigit():
+        if not sensor.isdecimal():
             raise ZerosegError(f"{text}: expected csi:// and the sensor's number, such as csi://0")
         return Adjusted(Reconnecting(lambda: CsiCamera(int(sensor), size, rate), say), adjustment)
     options = dict(_STREAM_OPTIONS)
