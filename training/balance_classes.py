@@ -46,12 +46,10 @@ def balance(path: Path, out: Path, amount: float) -> None:
     import torch
 
     from zeroseg.errors import ZerosegError
-    from zeroseg.model.checkpoint import load_model, save_checkpoint
     from zeroseg.training.conse import class_crowding
+    from zeroseg.training.finished import open_finished, save_finished
 
-    if out.exists():
-        raise ZerosegError(f"{out}: exists already; give another name")
-    model, sidecar = load_model(path)
+    model, sidecar = open_finished(path, out)
     if model.config.readout != "prototypes":
         raise ZerosegError(f"{path}: expected a model that names segments by classes (readout prototypes), got readout "
                            f"{model.config.readout}")
@@ -60,9 +58,7 @@ def balance(path: Path, out: Path, amount: float) -> None:
         raise ZerosegError(f"{path}: its classes are balanced already, by {card['class_balance']}")
     with torch.no_grad():
         model.readout.correct.bias -= amount * class_crowding(model.readout.vectors)
-    stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    half = any(value.dtype == torch.float16 for value in stored.values())
-    save_checkpoint(out, model, sidecar=sidecar | {"card": card | {"class_balance": amount}}, half=half)
+    save_finished(out, model, sidecar | {"card": card | {"class_balance": amount}}, like=path)
 
 
 if __name__ == "__main__":

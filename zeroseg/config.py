@@ -67,6 +67,7 @@ class ModelConfig:
     prototypes: int = 1001  # readout "prototypes": the stem's classes, then names that no class stands for
     prototype_hidden: int = 384  # [open] its correction of the class logits goes through this many units
     projector_shared: bool = True  # [open] one projector for z and g_i is GroupViT's convention
+    score_share: float = 0.0  # scores fall off below this share of what the label's best segment has; 0: never
 
     def __post_init__(self):
         for field in fields(self):
@@ -86,6 +87,8 @@ class ModelConfig:
                 raise ValueError(f"{name}: expected a multiple of 4 (2-D sin-cos positions), got {getattr(self, name)}")
         if not 0 <= self.mask_ratio < 1:
             raise ValueError(f"mask_ratio: expected 0 <= r < 1, got {self.mask_ratio}")
+        if not 0 <= self.score_share < 1:
+            raise ValueError(f"score_share: expected 0 <= r < 1, got {self.score_share}")
         if self.positions == "none" and self.reconstruction:
             raise ValueError("positions: reconstruction needs them, the mask tokens would all be alike; got none")
         if self.encoder == "hybrid" and self.patch_size != 16:

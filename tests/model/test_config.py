@@ -31,6 +31,7 @@ def test_config_is_frozen():
         ({"depth": True}, "depth: expected a positive int, got True"),
         ({"gumbel": 1}, "gumbel: expected bool, got 1"),
         ({"mask_ratio": 1.0}, "mask_ratio: expected 0 <= r < 1"),
+        ({"score_share": 1.0}, "score_share: expected 0 <= r < 1"),
         ({"mask_ratio": None}, "mask_ratio: expected a number"),
         ({"encoder": "resnet"}, "encoder: expected vit or hybrid, got 'resnet'"),
         ({"group_tokens": [32]}, "head_depths, group_tokens, output_groups: expected n \\+ 1, n, n"),

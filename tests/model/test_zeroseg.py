@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from zeroseg.config import PRESETS
-from zeroseg.model.zeroseg import ZeroSeg
+from zeroseg.model.zeroseg import ZeroSeg, fall_off
 
 VIT = replace(
     PRESETS["base"], width=48, depth=2, heads=4, decoder_width=32, decoder_depth=1, decoder_heads=4, head_width=48,
@@ -128,6 +129,31 @@ def test_score_of_a_projector_is_the_cosine(vit):
     expected = torch.nn.functional.cosine_similarity(output.segment_embeddings[:, :, None], labels, dim=-1)
     torch.testing.assert_close(segment_scores, expected, atol=1e-5, rtol=1e-4)
     assert image_scores.shape == (2, 5)
+
+
+def test_scores_fall_off_below_a_share_of_the_best(vit):
+    labels = torch.nn.functional.normalize(torch.randn(5, 16), dim=1)
+    sharing = ZeroSeg(replace(VIT, score_share=0.7)).eval()
+    sharing.load_state_dict(vit.state_dict())
+    with torch.no_grad():
+        output = vit(torch.randn(2, 3, 64, 64))
+        plain, image = (x.numpy() for x in vit.score(output, labels))
+        fallen, same = (x.numpy() for x in sharing.score(output, labels))
+    for b in range(2):
+        for n in range(5):
+            best = max(plain[b, :, n])
+            for k in range(plain.shape[1]):
+                short = (0.7 * best if best > 0 else best) - plain[b, k, n]
+                assert fallen[b, k, n] == pytest.approx(max(-1, plain[b, k, n] - 10 * max(0, short)), abs=1e-5)
+    np.testing.assert_array_equal(fallen.max(1), plain.max(1))
+    np.testing.assert_array_equal(same, image)
+
+
+def test_fall_off_by_hand():
+    """Best 0.8: its floor is 0.4; best -0.2: nothing lies between it and its floor; the lowest score there is, -1."""
+    scores = torch.tensor([[0.8, 0.5, 0.4, 0.38, 0.1], [-0.2, -0.2, -0.23, -0.21, -0.9]]).T[None]
+    wanted = torch.tensor([[0.8, 0.5, 0.4, 0.18, -1.0], [-0.2, -0.2, -0.53, -0.31, -1.0]]).T[None]
+    torch.testing.assert_close(fall_off(scores, 0.5), wanted)
 
 
 @pytest.mark.parametrize(

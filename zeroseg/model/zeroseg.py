@@ -19,6 +19,19 @@ from zeroseg.model.readout import StemContext, build_readout
 from zeroseg.model.reconstruction import ReconstructionHead, reconstruction_loss
 from zeroseg.model.stem import ConvStem, HybridTokens, StemFeatures
 
+FALL = 10.0  # how steeply fall_off lowers a score
+
+
+def fall_off(scores_BKN: torch.Tensor, share: float) -> torch.Tensor:
+    """max(-1, s - 10 max(0, min(share m, m) - s)), m the label's best score among the photo's segments. (B, K, N).
+
+    What a photo shows raises all its segments, those beside the thing too. So a segment is held against the best one:
+    from share of its score on downwards, its own falls ten times as fast. The best score itself never changes.
+    """
+    best_B1N = scores_BKN.amax(dim=1, keepdim=True)
+    floor_B1N = torch.minimum(share * best_B1N, best_B1N)  # of a negative best, itself
+    return (scores_BKN - FALL * (floor_B1N - scores_BKN).clamp_min(0)).clamp_min(-1)
+
 
 @dataclass
 class ZeroSegOutput:
@@ -110,15 +123,20 @@ class ZeroSeg(nn.Module):
     def score(self, output: ZeroSegOutput, label_embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Scores of every segment (B, K, N) and of the image (B, N) for label_embeddings (N, D), unit rows.
 
-        Readout "projector": cosines. "prototypes": e . unit(t - centre), a cosine times how sure the segment is.
+        Readout "projector": cosines. "prototypes": e . unit(t - centre), a cosine times how sure the segment is. Those
+        of segments then fall off as config.score_share says.
         """
         segments_BKD, image_BD = output.segment_embeddings, output.image_embedding
         if self.config.readout == "prototypes":
             scores_BKN = self.readout.score(torch.cat([segments_BKD, image_BD[:, None]], dim=1), label_embeddings)
-            return scores_BKN[:, :-1], scores_BKN[:, -1]
-        segments_BKD, image_BD = F.normalize(segments_BKD, dim=-1), F.normalize(image_BD, dim=-1)
-        labels_DN = label_embeddings.transpose(0, 1)
-        return segments_BKD @ labels_DN, image_BD @ labels_DN
+            segments_BKN, image_BN = scores_BKN[:, :-1], scores_BKN[:, -1]
+        else:
+            segments_BKD, image_BD = F.normalize(segments_BKD, dim=-1), F.normalize(image_BD, dim=-1)
+            labels_DN = label_embeddings.transpose(0, 1)
+            segments_BKN, image_BN = segments_BKD @ labels_DN, image_BD @ labels_DN
+        if self.config.score_share:
+            segments_BKN = fall_off(segments_BKN, self.config.score_share)
+        return segments_BKN, image_BN
 
     def _image_embedding(self, head, stem):
         """z = MLP(AvgPool(segments)) (GroupViT eq. 2); the mean token's map covers every place."""

@@ -1,0 +1,37 @@
+"""training/set_score_share.py: the configuration changes, no weight does."""
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from zeroseg.config import PRESETS
+from zeroseg.model.checkpoint import load_checkpoint, load_model, save_checkpoint
+from zeroseg.model.zeroseg import ZeroSeg, fall_off
+from zeroseg.training.set_score_share import main
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_only_the_share_changes(tmp_path, half):
+    torch.manual_seed(0)
+    before, after = tmp_path / "model.pt", tmp_path / "shared.pt"
+    save_checkpoint(before, ZeroSeg(PRESETS["tiny"]), sidecar={"name": "x", "threshold": 0.25}, half=half)
+    done = CliRunner().invoke(main, [str(before), "-o", str(after), "--share", "0.6"])
+    assert done.exit_code == 0 and f"wrote {after}" in done.output, done.output
+    old, new = load_checkpoint(before), load_checkpoint(after)
+    assert new.config.to_dict() == old.config.to_dict() | {"score_share": 0.6} and new.sidecar == old.sidecar
+    stored = [torch.load(path, weights_only=True)["state_dict"] for path in (before, after)]
+    assert all(torch.equal(stored[1][name], value) and stored[1][name].dtype == value.dtype
+               for name, value in stored[0].items())
+    image, labels = torch.randn(1, 3, 64, 96), torch.nn.functional.normalize(torch.randn(4, 512), dim=1)
+    with torch.no_grad():
+        (one, _), (two, _) = (load_model(before), load_model(after))
+        plain, shared = (m.eval().score(m.eval()(image), labels)[0] for m in (one, two))
+    torch.testing.assert_close(shared, fall_off(plain, 0.6))
+
+
+def test_bad_input_ends_in_one_line(tmp_path):
+    (tmp_path / "model.pt").write_bytes(b"no model")
+    for out, message in (("model.pt", "exists already"), ("out.pt", "model.pt: ")):
+        done = CliRunner().invoke(main, [str(tmp_path / "model.pt"), "-o", str(tmp_path / out)])
+        assert done.exit_code == 1 and message in done.output and len(done.output.strip().splitlines()) == 1
+    assert CliRunner().invoke(main, [str(tmp_path / "model.pt"), "-o", "x.pt", "--share", "1"]).exit_code == 2

@@ -1,0 +1,53 @@
+"""Hold a finished student's segments against the best one of the photo.
+
+What a photo shows raises the scores of all its segments, also of those that lie beside the thing: of a person in a
+street the street is a person too, at any fixed threshold. With a share r, a segment's score for a label falls off
+steeply below r times what the label's best segment scores (zeroseg.model.zeroseg.fall_off). No weight changes, and
+nothing is learnt; the threshold, chosen on the scores before, stays.
+
+    python training/set_score_share.py balanced.pt -o model.pt --share 0.65
+"""
+
+import sys
+from pathlib import Path
+
+import click
+
+try:
+    import zeroseg  # noqa: F401
+except ModuleNotFoundError:  # run from a checkout that is not installed
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.argument("model", type=click.Path(path_type=Path), metavar="MODEL.pt")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FILE.pt", help="Must not exist.")
+@click.option("--share", type=click.FloatRange(0, 1, max_open=True), default=0.65, metavar="0..1",
+              help="Of the best segment's score; 0 leaves all scores as they are.")
+def main(model, out, share):
+    """Let scores of MODEL's segments fall off below a share of the best one's.
+
+    \b
+    Example:
+      python training/set_score_share.py balanced.pt -o model.pt --share 0.65
+    """
+    from zeroseg.cli import user_errors
+
+    with user_errors():
+        set_share(model, out, share)
+    click.echo(f"wrote {out}")
+
+
+def set_share(path: Path, out: Path, share: float) -> None:
+    """Write the model with config.score_share = share. ZerosegError in one line when it cannot be done."""
+    from dataclasses import replace
+
+    from zeroseg.training.finished import open_finished, save_finished
+
+    model, sidecar = open_finished(path, out)
+    model.config = replace(model.config, score_share=share)
+    save_finished(out, model, sidecar, like=path)
+
+
+if __name__ == "__main__":
+    main()
