@@ -81,6 +81,17 @@ def _minimum_error(x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return 1 + spread - 2 * (w0 * np.log(w0) + w1 * np.log(w1))
 
 
+def check_rule(rule: str, sidecar) -> None:
+    """Raise ZerosegError where a model's scores are not what the rule is for (sidecar: its description)."""
+    from zeroseg.errors import ZerosegError
+
+    share = sidecar.card.get("score_share")
+    if rule == "minimum-error" and share:
+        raise ZerosegError(f"model {sidecar.name}: its scores fall off below {share} of the best one's, so the lower "
+                           "heap has no Gaussian's shape; choose the threshold before training/set_score_share.py, or "
+                           "by --rule otsu")
+
+
 def pixel_scores(predict, photos: list[Path], names: int, progress: bool = False) -> tuple[np.ndarray, int]:
     """The best scores of the deployed decision at a grid of pixels of every photo, and how many photos were left out.
 
@@ -176,6 +187,7 @@ def main(photos, model, labels, rule, limit, threads, write):
         names = parse_labels(labels) if labels else COCO_THINGS
         found = find_photos(photos, limit)
         segmenter = Segmenter.load(model, threads=threads).set_labels(names)
+        check_rule(rule, segmenter.sidecar)
         paths = [found.root / name for name in found.names]
         scores, left_out = pixel_scores(SegmenterPredict(segmenter), paths, len(segmenter.pack.names), progress=True)
         by_rule = {name: choose_threshold(scores, name) for name in RULES}

@@ -118,7 +118,7 @@ def compare(folder, unlabelled, teacher_weights, label_folder, model, subset, ph
     from zeroseg.evaluation.metrics import iou_per_class, mean_iou, naming_accuracy
     from zeroseg.evaluation.protocol import ProtocolConfig
     from zeroseg.evaluation.standard_sets import voc_dev
-    from zeroseg.training.choose_threshold import choose_threshold, pixel_scores
+    from zeroseg.training.choose_threshold import check_rule, choose_threshold, pixel_scores
     from zeroseg.training.photos import find_photos
 
     recipe = RECIPES["dense"]
@@ -130,6 +130,8 @@ def compare(folder, unlabelled, teacher_weights, label_folder, model, subset, ph
     paths = [found.root / name for name in found.names]
     rows = []
     for contender, predict in _contenders(contenders, model, teacher_weights, label_folder, names.names, recipe, probe):
+        if contender == "student":
+            check_rule(rule, predict.segmenter.sidecar)
         scores, _ = pixel_scores(predict, paths, len(names.names), progress=True)
         threshold = choose_threshold(scores, rule)
         sweep = [threshold * factor for factor in (0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)]

@@ -39,14 +39,16 @@ def main(model, out, share):
 
 
 def set_share(path: Path, out: Path, share: float) -> None:
-    """Write the model with config.score_share = share. ZerosegError in one line when it cannot be done."""
+    """Write the model with config.score_share = share, and say so on its card. ZerosegError in one line when it cannot
+    be done."""
     from dataclasses import replace
 
     from zeroseg.training.finished import open_finished, save_finished
 
     model, sidecar = open_finished(path, out)
     model.config = replace(model.config, score_share=share)
-    save_finished(out, model, sidecar, like=path)
+    card = (sidecar.get("card") or {}) | {"score_share": share}
+    save_finished(out, model, sidecar | {"card": card}, like=path)
 
 
 if __name__ == "__main__":

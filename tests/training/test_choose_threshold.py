@@ -11,7 +11,7 @@ from PIL import Image
 from tests.color_model import SPACE, vectors
 from zeroseg.errors import ZerosegError
 from zeroseg.segmenter import Segmenter
-from zeroseg.training.choose_threshold import RULES, choose_threshold, histogram_text, main, write_threshold
+from zeroseg.training.choose_threshold import RULES, check_rule, choose_threshold, histogram_text, main, write_threshold
 from zeroseg.words import LabelPack
 
 
@@ -110,6 +110,22 @@ def test_command_chooses_prints_and_stores(tmp_path, color_model):
     after = json.loads(model.with_suffix(".json").read_text())
     assert after == before | {"threshold": document["threshold"]}
     assert Segmenter.load(model).sidecar.threshold == document["threshold"]
+
+
+def test_rule_of_two_gaussians_is_refused_where_scores_fall_off(tmp_path, color_model):
+    for file in (color_model, color_model.with_suffix(".json")):
+        shutil.copy(file, tmp_path)
+    described = tmp_path / color_model.with_suffix(".json").name
+    document = json.loads(described.read_text())
+    described.write_text(json.dumps(document | {"card": {"score_share": 0.65}}))
+    Image.new("RGB", (64, 64), (255, 0, 0)).save(tmp_path / "0.png")
+    LabelPack(["red", "green"], vectors("red", "green"), SPACE).save(tmp_path / "labels.npz")
+    arguments = [str(tmp_path), "--model", str(tmp_path / color_model.name), "--labels", str(tmp_path / "labels.npz")]
+    refused = CliRunner().invoke(main, [*arguments, "--rule", "minimum-error", "--write"])
+    assert refused.exit_code == 1 and "fall off below 0.65 of the best one's" in refused.output
+    assert len(refused.output.strip().splitlines()) == 1
+    assert json.loads(described.read_text())["threshold"] == document["threshold"]
+    check_rule("otsu", Segmenter.load(tmp_path / color_model.name).sidecar)
 
 
 def test_command_names_an_empty_folder(tmp_path, color_model):

@@ -14,11 +14,12 @@ from zeroseg.training.set_score_share import main
 def test_only_the_share_changes(tmp_path, half):
     torch.manual_seed(0)
     before, after = tmp_path / "model.pt", tmp_path / "shared.pt"
-    save_checkpoint(before, ZeroSeg(PRESETS["tiny"]), sidecar={"name": "x", "threshold": 0.25}, half=half)
+    save_checkpoint(before, ZeroSeg(PRESETS["tiny"]), sidecar={"name": "x", "card": {"photos": 3}}, half=half)
     done = CliRunner().invoke(main, [str(before), "-o", str(after), "--share", "0.6"])
     assert done.exit_code == 0 and f"wrote {after}" in done.output, done.output
     old, new = load_checkpoint(before), load_checkpoint(after)
-    assert new.config.to_dict() == old.config.to_dict() | {"score_share": 0.6} and new.sidecar == old.sidecar
+    assert new.config.to_dict() == old.config.to_dict() | {"score_share": 0.6}
+    assert new.sidecar == old.sidecar | {"card": {"photos": 3, "score_share": 0.6}}
     stored = [torch.load(path, weights_only=True)["state_dict"] for path in (before, after)]
     assert all(torch.equal(stored[1][name], value) and stored[1][name].dtype == value.dtype
                for name, value in stored[0].items())
