@@ -143,16 +143,18 @@ def test_scores_fall_off_below_a_share_of_the_best(vit):
         for n in range(5):
             best = max(plain[b, :, n])
             for k in range(plain.shape[1]):
-                short = (0.7 * best if best > 0 else best) - plain[b, k, n]
-                assert fallen[b, k, n] == pytest.approx(max(-1, plain[b, k, n] - 10 * max(0, short)), abs=1e-5)
+                score = plain[b, k, n]
+                lowered = score - 10 * max(0, 0.7 * best - score)
+                assert fallen[b, k, n] == pytest.approx(score if score < 0 else max(0, lowered), abs=1e-5)
     np.testing.assert_array_equal(fallen.max(1), plain.max(1))
     np.testing.assert_array_equal(same, image)
 
 
 def test_fall_off_by_hand():
-    """Best 0.8: its floor is 0.4; best -0.2: nothing lies between it and its floor; the lowest score there is, -1."""
-    scores = torch.tensor([[0.8, 0.5, 0.4, 0.38, 0.1], [-0.2, -0.2, -0.23, -0.21, -0.9]]).T[None]
-    wanted = torch.tensor([[0.8, 0.5, 0.4, 0.18, -1.0], [-0.2, -0.2, -0.53, -0.31, -1.0]]).T[None]
+    """Best 0.8, half of it 0.4; then what is below 0 stays, beside a best above it and beside one below."""
+    scores = torch.tensor([[0.8, 0.5, 0.4, 0.38, 0.1], [0.3, 0.15, 0.14, -0.1, -0.9], [-0.2, -0.2, -0.23, -0.4, -0.9]])
+    wanted = torch.tensor([[0.8, 0.5, 0.4, 0.18, 0.0], [0.3, 0.15, 0.04, -0.1, -0.9], [-0.2, -0.2, -0.23, -0.4, -0.9]])
+    scores, wanted = scores.T[None], wanted.T[None]
     torch.testing.assert_close(fall_off(scores, 0.5), wanted)
 
 

@@ -23,14 +23,14 @@ FALL = 10.0  # how steeply fall_off lowers a score
 
 
 def fall_off(scores_BKN: torch.Tensor, share: float) -> torch.Tensor:
-    """max(-1, s - 10 max(0, min(share m, m) - s)), m the label's best score among the photo's segments. (B, K, N).
+    """max(min(s, 0), s - 10 max(0, share m - s)), m the label's best score among the photo's segments. (B, K, N).
 
     What a photo shows raises all its segments, those beside the thing too. So a segment is held against the best one:
-    from share of its score on downwards, its own falls ten times as fast. The best score itself never changes.
+    from share of its score on downwards, its own falls ten times as fast, to 0. The best score itself never changes,
+    nor does one below 0.
     """
-    best_B1N = scores_BKN.amax(dim=1, keepdim=True)
-    floor_B1N = torch.minimum(share * best_B1N, best_B1N)  # of a negative best, itself
-    return (scores_BKN - FALL * (floor_B1N - scores_BKN).clamp_min(0)).clamp_min(-1)
+    short_BKN = (share * scores_BKN.amax(dim=1, keepdim=True) - scores_BKN).clamp_min(0)
+    return torch.maximum(scores_BKN.clamp_max(0), scores_BKN - FALL * short_BKN)
 
 
 @dataclass
