@@ -21,10 +21,11 @@ try:
 except ModuleNotFoundError:  # run from a checkout that is not installed
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
+from zeroseg.training.finished import finished_options, open_finished, save_finished
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.argument("model", type=click.Path(path_type=Path), metavar="MODEL.pt")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FILE.pt", help="Must not exist.")
+@finished_options
 @click.option("--amount", type=click.FloatRange(0, 1, min_open=True), default=1.0, metavar="0...1",
               help="How far: at 1 every meaning is equally likely beforehand.")
 def main(model, out, amount):
@@ -47,7 +48,6 @@ def balance(path: Path, out: Path, amount: float) -> None:
 
     from zeroseg.errors import ZerosegError
     from zeroseg.training.conse import class_crowding
-    from zeroseg.training.finished import open_finished, save_finished
 
     model, sidecar = open_finished(path, out)
     if model.config.readout != "prototypes":

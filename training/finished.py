@@ -1,15 +1,27 @@
-"""A finished student in, a changed one out, for the commands that need no training."""
+"""A finished student in, a changed one out, for the commands that need no training: balance_classes, set_score_share.
+
+Such a command takes MODEL and --out by finished_options, changes what open_finished gives, and hands that to
+save_finished.
+"""
 
 from pathlib import Path
 
-import torch
+import click
 
 from zeroseg.errors import ZerosegError
-from zeroseg.model.checkpoint import load_model, save_checkpoint
+
+
+def finished_options(command):
+    """The decorator of such a command: its argument MODEL and its option --out, both paths."""
+    command = click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FILE.pt",
+                           help="Must not exist.")(command)
+    return click.argument("model", type=click.Path(path_type=Path), metavar="MODEL.pt")(command)
 
 
 def open_finished(path: Path, out: Path):
     """The model of path and its description. ZerosegError in one line where there is none, or where out exists."""
+    from zeroseg.model.checkpoint import load_model
+
     if out.exists():
         raise ZerosegError(f"{out}: exists already; give another name")
     return load_model(path)
@@ -17,6 +29,10 @@ def open_finished(path: Path, out: Path):
 
 def save_finished(out: Path, model, sidecar: dict, like: Path) -> None:
     """Write model to out, its weights in the precision that they have in like."""
+    import torch
+
+    from zeroseg.model.checkpoint import save_checkpoint
+
     stored = torch.load(like, map_location="cpu", weights_only=True)["state_dict"]
     half = any(value.dtype == torch.float16 for value in stored.values())
     save_checkpoint(out, model, sidecar=sidecar, half=half)

@@ -18,10 +18,11 @@ try:
 except ModuleNotFoundError:  # run from a checkout that is not installed
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
+from zeroseg.training.finished import finished_options, open_finished, save_finished
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.argument("model", type=click.Path(path_type=Path), metavar="MODEL.pt")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FILE.pt", help="Must not exist.")
+@finished_options
 @click.option("--share", type=click.FloatRange(0, 1, max_open=True), default=0.65, metavar="0..1",
               help="Of the best segment's score; 0 leaves all scores as they are.")
 def main(model, out, share):
@@ -42,8 +43,6 @@ def set_share(path: Path, out: Path, share: float) -> None:
     """Write the model with config.score_share = share, and say so on its card. ZerosegError in one line when it cannot
     be done."""
     from dataclasses import replace
-
-    from zeroseg.training.finished import open_finished, save_finished
 
     model, sidecar = open_finished(path, out)
     model.config = replace(model.config, score_share=share)

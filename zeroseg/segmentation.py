@@ -40,8 +40,8 @@ class Segmentation:
     labels          the N names asked for.
     segment_labels  (K,) int16, the label of each segment, -1 for background.
     segment_scores  (K, N) float32 in [-1, 1], every segment's score for every label: a cosine, which the bundled model
-                    multiplies by how sure it is that the segment is a thing with a name, and lowers where it is below
-                    0.65 of that of the label's best segment. Higher is better.
+                    multiplies by how sure it is that the segment is a thing with a name, and lowers where the label's
+                    best segment scores much more. Higher is better.
     threshold       the score below which a segment became background.
     marks           per label "" (known by heart), "~" (approximate) or "?" (a guess); nearest, the known words it was
                     then placed near.

@@ -271,6 +271,25 @@ def test_model_that_cannot_be_loaded_ends_the_start(color_model_copy):
         service.__enter__()
 
 
+def test_start_that_is_interrupted_leaves_nothing(color_model_copy, monkeypatch):
+    """As by Ctrl-C while the models load."""
+    from zeroseg.serving.supervisor import InferenceServer
+
+    service, pids = open_service(color_model_copy), []
+
+    def pressed(server):
+        if server.pid is None:
+            return False
+        pids.append(server.pid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(InferenceServer, "ready", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        service.__enter__()
+    assert len(pids) == 1 and not left_of(pids)
+    assert not service.server._folder.exists() and not Path(service._folder.name).exists()
+
+
 @pytest.fixture
 def color_model_copy(tmp_path):
     pytest.importorskip("onnx")

@@ -19,15 +19,15 @@ from zeroseg.model.readout import StemContext, build_readout
 from zeroseg.model.reconstruction import ReconstructionHead, reconstruction_loss
 from zeroseg.model.stem import ConvStem, HybridTokens, StemFeatures
 
-FALL = 10.0  # how steeply fall_off lowers a score
+FALL = 10.0  # what fall_off takes off per unit that a score is short of the best one's share
 
 
 def fall_off(scores_BKN: torch.Tensor, share: float) -> torch.Tensor:
-    """max(min(s, 0), s - 10 max(0, share m - s)), m the label's best score among the photo's segments. (B, K, N).
+    """max(min(s, 0), s - 10 max(0, share m - s)) of scores s (B, K, N); m is a label's best among the photo's segments.
 
     What a photo shows raises all its segments, those beside the thing too. So a segment is held against the best one:
-    from share of its score on downwards, its own falls ten times as fast, to 0. The best score itself never changes,
-    nor does one below 0.
+    what it is short of share of that one's score is taken off ten times over, down to 0. The best score itself never
+    changes, nor does one below 0. Ours; the paper has one threshold.
     """
     short_BKN = (share * scores_BKN.amax(dim=1, keepdim=True) - scores_BKN).clamp_min(0)
     return torch.maximum(scores_BKN.clamp_max(0), scores_BKN - FALL * short_BKN)
