@@ -36,17 +36,39 @@ EXTRAS = {
     "live": ["av>=14.4"],
     # zeroseg-serve --engine triton, and a client for its tests; wants protobuf < 7: see docs/serving.md. Before 0.7 the
     # server's wheel did not say that it reads nothing from NumPy 2, so a resolver takes an older one beside NumPy 2
-    "triton": ["nvidia-pytriton>=0.7; platform_system == 'Linux' and platform_machine == 'x86_64'",
-               "tritonclient[http,grpc]", "fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.18"],
+    "triton": [
+        "nvidia-pytriton>=0.7; platform_system == 'Linux' and platform_machine == 'x86_64'",
+        "tritonclient[http,grpc]",
+        "fastapi>=0.115",
+        "uvicorn>=0.30",
+        "python-multipart>=0.0.18",
+    ],
     "serve": ["av>=14.4", "fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.18"],
 }
 # what the tests compare against, and the linter; OpenCV 5 has no face finder (training/person_probe.py)
-EXTRAS["dev"] = sorted({*EXTRAS["train"], *EXTRAS["export"], *EXTRAS["supervision"], *EXTRAS["serve"],
-                        *EXTRAS["ray"], *EXTRAS["openvino"],
-                        "httpx2", "playwright", "schemathesis",
-                        "pytest", "pytest-xdist", "ruff", "cmake",
-                        "opencv-python-headless<5", "transformers", "torchmetrics", "pycocotools", "scipy",
-                        "webdataset"})
+EXTRAS["dev"] = sorted(
+    {
+        *EXTRAS["train"],
+        *EXTRAS["export"],
+        *EXTRAS["supervision"],
+        *EXTRAS["serve"],
+        *EXTRAS["ray"],
+        *EXTRAS["openvino"],
+        "httpx2",
+        "playwright",
+        "schemathesis",
+        "pytest",
+        "pytest-xdist",
+        "ruff",
+        "cmake",
+        "opencv-python-headless<5",
+        "transformers",
+        "torchmetrics",
+        "pycocotools",
+        "scipy",
+        "webdataset",
+    }
+)
 
 
 @functools.cache
@@ -64,8 +86,10 @@ def native_library() -> Path | None:
     cmake = shutil.which("cmake") or "cmake"
     output = build / "out"
     try:
-        for command in ([cmake, "-S", HERE, "-B", build, f"-DZEROSEG_LIBRARY_DIR={output}"],
-                        [cmake, "--build", build, "--config", "Release"]):
+        for command in (
+            [cmake, "-S", HERE, "-B", build, f"-DZEROSEG_LIBRARY_DIR={output}"],
+            [cmake, "--build", build, "--config", "Release"],
+        ):
             subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
         reason = (getattr(error, "stderr", None) or getattr(error, "stdout", None) or str(error)).strip()
@@ -87,9 +111,19 @@ def cuda_library() -> Path | None:
     shutil.rmtree(build, ignore_errors=True)
     cmake = shutil.which("cmake") or "cmake"
     output = build / "out"
-    for command in ([cmake, "-S", HERE, "-B", build, f"-DZEROSEG_LIBRARY_DIR={output}", "-DZEROSEG_CUDA=ON",
-                     f"-DZEROSEG_CUDA_ONLY={os.environ.get('ZEROSEG_CUDA_ONLY', '')}"],
-                    [cmake, "--build", build, "--config", "Release", "--target", "zeroseg_cuda"]):
+    for command in (
+        [
+            cmake,
+            "-S",
+            HERE,
+            "-B",
+            build,
+            f"-DZEROSEG_LIBRARY_DIR={output}",
+            "-DZEROSEG_CUDA=ON",
+            f"-DZEROSEG_CUDA_ONLY={os.environ.get('ZEROSEG_CUDA_ONLY', '')}",
+        ],
+        [cmake, "--build", build, "--config", "Release", "--target", "zeroseg_cuda"],
+    ):
         try:
             subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True)
         except (OSError, subprocess.CalledProcessError) as error:
@@ -140,10 +174,12 @@ setup(
     install_requires=["numpy>=1.24", "pillow>=10.1", "click>=8.1", "onnxruntime>=1.17", "tqdm>=4.64"],
     extras_require=EXTRAS,
     cmdclass={"build_py": BuildPy, "bdist_wheel": BdistWheel},
-    entry_points={"console_scripts": [
-        "zeroseg = zeroseg.cli:main",
-        "zeroseg-infer = zeroseg.cli:infer",
-        "zeroseg-export = zeroseg.export.cli:main",
-        "zeroseg-serve = zeroseg.commands.serve:main",
-    ]},
+    entry_points={
+        "console_scripts": [
+            "zeroseg = zeroseg.cli:main",
+            "zeroseg-infer = zeroseg.cli:infer",
+            "zeroseg-export = zeroseg.export.cli:main",
+            "zeroseg-serve = zeroseg.commands.serve:main",
+        ]
+    },
 )

@@ -46,15 +46,20 @@ def main(only, jobs, output):
 
     with user_errors():
         nvcc = find_nvcc()
-        report = {"nvcc": version_of(nvcc), "commit": current_commit("kernels"),
-                  "command": "python bench/cuda_compile.py" + (f" --only {only}" if only else "")}
+        report = {
+            "nvcc": version_of(nvcc),
+            "commit": current_commit("kernels"),
+            "command": "python bench/cuda_compile.py" + (f" --only {only}" if only else ""),
+        }
         report["capabilities"] = compile_all(nvcc, wanted(nvcc, only), jobs)
     click.echo(f"{'sm':>5}{'kernels':>9}{'registers':>11}{'spilled':>9}{'shared B':>10}{'cubin KiB':>11}{'seconds':>9}")
     for name, row in report["capabilities"].items():
         kernels = row["kernels"].values()
-        click.echo(f"{name:>5}{len(kernels):>9}{max(k['registers'] for k in kernels):>11}"
-                   f"{sum(k['spill_bytes'] for k in kernels):>9}{max(k['shared_bytes'] for k in kernels):>10}"
-                   f"{row['cubin_bytes'] / 1024:>11.0f}{row['seconds']:>9.1f}")
+        click.echo(
+            f"{name:>5}{len(kernels):>9}{max(k['registers'] for k in kernels):>11}"
+            f"{sum(k['spill_bytes'] for k in kernels):>9}{max(k['shared_bytes'] for k in kernels):>10}"
+            f"{row['cubin_bytes'] / 1024:>11.0f}{row['seconds']:>9.1f}"
+        )
     text = json.dumps(report)
     if output:
         Path(output).write_text(text + "\n", encoding="utf-8")
@@ -65,8 +70,10 @@ def find_nvcc() -> str:
     """nvcc of the PATH or of CUDA's usual folder; UnavailableError without one."""
     from zeroseg.errors import UnavailableError
 
-    places = [shutil.which("nvcc"), *(Path(folder) / "bin" / "nvcc" for folder in
-                                      (os.environ.get("CUDA_HOME", ""), "/usr/local/cuda") if folder)]
+    places = [
+        shutil.which("nvcc"),
+        *(Path(folder) / "bin" / "nvcc" for folder in (os.environ.get("CUDA_HOME", ""), "/usr/local/cuda") if folder),
+    ]
     for place in places:
         if place and Path(place).is_file():
             return str(place)
@@ -118,9 +125,12 @@ def compile_all(nvcc: str, names: list[str], jobs: int) -> dict[str, dict]:
     for name in names:
         mine = [result for (capability, _), result in zip(tasks, done, strict=True) if capability == name]
         cubin = b"".join(result["cubin"] for result in mine)
-        rows[name] = {"seconds": round(sum(result["seconds"] for result in mine), 1), "cubin_bytes": len(cubin),
-                      "sha256": hashlib.sha256(cubin).hexdigest(),
-                      "kernels": {kernel: numbers for result in mine for kernel, numbers in result["kernels"].items()}}
+        rows[name] = {
+            "seconds": round(sum(result["seconds"] for result in mine), 1),
+            "cubin_bytes": len(cubin),
+            "sha256": hashlib.sha256(cubin).hexdigest(),
+            "kernels": {kernel: numbers for result in mine for kernel, numbers in result["kernels"].items()},
+        }
     return rows
 
 
@@ -130,8 +140,24 @@ def compile_one(nvcc: str, capability: str, source: Path, folder: Path) -> dict:
 
     cubin = folder / f"{source.stem}_{capability}.cubin"
     began = time.perf_counter()
-    done = subprocess.run([nvcc, "-cubin", f"-arch=sm_{capability}", "-std=c++17", "-O3", "-Xptxas", "-v",
-                           "-I", KERNELS / "csrc" / "cuda", "-o", cubin, source], capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            nvcc,
+            "-cubin",
+            f"-arch=sm_{capability}",
+            "-std=c++17",
+            "-O3",
+            "-Xptxas",
+            "-v",
+            "-I",
+            KERNELS / "csrc" / "cuda",
+            "-o",
+            cubin,
+            source,
+        ],
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         lines = [line for line in (done.stderr + done.stdout).splitlines() if "error" in line] or ["no reason given"]
         raise ZerosegError(f"{source.name} for sm_{capability}: {lines[0]}")
@@ -145,8 +171,9 @@ def read_ptxas(text: str) -> dict[str, dict[str, int]]:
         if found := re.search(r"Compiling entry function '([^']+)'", line):
             name = readable(found[1])
             kernels[name] = {"registers": 0, "spill_bytes": 0, "stack_bytes": 0, "shared_bytes": 0}
-        elif name and (found := re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads",
-                                          line)):
+        elif name and (
+            found := re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", line)
+        ):
             kernels[name] |= {"stack_bytes": int(found[1]), "spill_bytes": int(found[2]) + int(found[3])}
         elif name and (found := re.search(r"Used (\d+) registers", line)):
             kernels[name]["registers"] = int(found[1])

@@ -56,29 +56,90 @@ def _python(*arguments) -> list[str]:
 
 
 STAGES = (
-    Stage("build", 4, ("nvcc", "cmake"), lambda machine, out: [
-        "bash", "-c", f"cmake -S . -B build/gpu_session -DZEROSEG_CUDA=ON -DZEROSEG_CUDA_ONLY={machine.capability} && "
-                      "cmake --build build/gpu_session --target zeroseg_cuda --parallel"]),
-    Stage("tests", 6, (), lambda machine, out: _python(
-        "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "tests/kernels", "-m", "not slow")),
-    Stage("sanitizer", 6, ("compute-sanitizer",), lambda machine, out: [
-        "compute-sanitizer", "--tool", "memcheck", "--error-exitcode", "9",
-        *_python("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/kernels/test_cuda.py", "-k",
-                 "gpu and not full_hd")]),
-    Stage("kernels", 6, (), lambda machine, out: _python(
-        "bench/kernels.py", "--device", "cuda", "--full", "--output", out / "kernels-gpu.json")),
+    Stage(
+        "build",
+        4,
+        ("nvcc", "cmake"),
+        lambda machine, out: [
+            "bash",
+            "-c",
+            f"cmake -S . -B build/gpu_session -DZEROSEG_CUDA=ON -DZEROSEG_CUDA_ONLY={machine.capability} && "
+            "cmake --build build/gpu_session --target zeroseg_cuda --parallel",
+        ],
+    ),
+    Stage(
+        "tests",
+        6,
+        (),
+        lambda machine, out: _python(
+            "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "tests/kernels", "-m", "not slow"
+        ),
+    ),
+    Stage(
+        "sanitizer",
+        6,
+        ("compute-sanitizer",),
+        lambda machine, out: [
+            "compute-sanitizer",
+            "--tool",
+            "memcheck",
+            "--error-exitcode",
+            "9",
+            *_python(
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "tests/kernels/test_cuda.py",
+                "-k",
+                "gpu and not full_hd",
+            ),
+        ],
+    ),
+    Stage(
+        "kernels",
+        6,
+        (),
+        lambda machine, out: _python(
+            "bench/kernels.py", "--device", "cuda", "--full", "--output", out / "kernels-gpu.json"
+        ),
+    ),
     Stage("aot", 4, (), lambda machine, out: _python("bench/gpu_session.py", "--load-aot", out)),
-    Stage("latency", 4, (), lambda machine, out: _python(
-        "bench/latency.py", "--checkpoint", "models/tiny/model.pt", "--backend", "torch-cuda", "--backend",
-        "torch-cuda-graphs", "--rounds", "40")),
+    Stage(
+        "latency",
+        4,
+        (),
+        lambda machine, out: _python(
+            "bench/latency.py",
+            "--checkpoint",
+            "models/tiny/model.pt",
+            "--backend",
+            "torch-cuda",
+            "--backend",
+            "torch-cuda-graphs",
+            "--rounds",
+            "40",
+        ),
+    ),
 )
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="gpu-session", metavar="DIR",
-              help="Folder for the results; made if needed.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=9.0, metavar="N",
-              help="Begin no stage that may take longer than what is left of these.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="gpu-session",
+    metavar="DIR",
+    help="Folder for the results; made if needed.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    default=9.0,
+    metavar="N",
+    help="Begin no stage that may take longer than what is left of these.",
+)
 @click.option("--only", metavar="NAMES", help=f"Comma list of {', '.join(stage.name for stage in STAGES)}.")
 @click.option("--again", is_flag=True, help="Also stages whose results are there.")
 @click.option("--list", "listing", is_flag=True, help="Show the stages and what would keep them from running.")
@@ -156,8 +217,12 @@ def run(stages: list[Stage], machine: Machine, out: Path, seconds: float, again:
             continue
         else:
             report = run_one(stage, machine, out)
-        report |= {"gpu": machine.gpu, "capability": machine.capability, "machine": platform.machine(),
-                   "zeroseg": zeroseg.__version__}
+        report |= {
+            "gpu": machine.gpu,
+            "capability": machine.capability,
+            "machine": platform.machine(),
+            "zeroseg": zeroseg.__version__,
+        }
         path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         reports.append(report)
         detail = report.get("reason") or report.get("summary", "")
@@ -174,18 +239,36 @@ def run_one(stage: Stage, machine: Machine, out: Path) -> dict:
     command = stage.command(machine, out)
     began = time.monotonic()
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60 * stage.minutes,
-                              env={key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"})
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60 * stage.minutes,
+            env={key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"},
+        )
         code, text = done.returncode, done.stdout + done.stderr
     except subprocess.TimeoutExpired as error:
-        code, text = None, "".join(part.decode(errors="replace") if isinstance(part, bytes) else part or ""
-                                   for part in (error.stdout, error.stderr))
+        code, text = (
+            None,
+            "".join(
+                part.decode(errors="replace") if isinstance(part, bytes) else part or ""
+                for part in (error.stdout, error.stderr)
+            ),
+        )
     except OSError as error:
         code, text = None, str(error)
     lines = [line for line in text.splitlines() if line.strip()]
-    report = {"stage": stage.name, "result": "passed" if code == 0 else "failed", "exit_code": code,
-              "seconds": round(time.monotonic() - began, 1), "summary": summary(lines), "commit": current_commit(),
-              "command": " ".join(command).replace(sys.executable, "python"), "last_lines": lines[-KEPT_LINES:]}
+    report = {
+        "stage": stage.name,
+        "result": "passed" if code == 0 else "failed",
+        "exit_code": code,
+        "seconds": round(time.monotonic() - began, 1),
+        "summary": summary(lines),
+        "commit": current_commit(),
+        "command": " ".join(command).replace(sys.executable, "python"),
+        "last_lines": lines[-KEPT_LINES:],
+    }
     if code is None:
         report["reason"] = f"took longer than {stage.minutes:g} minutes, or could not be started"
     if lines and lines[-1].startswith(("{", "[")):  # a benchmark's own JSON line
@@ -223,8 +306,12 @@ def load_kernels(machine: Machine, out: Path) -> str:
     import torch
 
     folder = out / "aot"
-    subprocess.run(_python("-m", "zeroseg.kernels.aot", "--target", f"sm_{machine.capability}", "-o", folder), cwd=ROOT,
-                   check=True, capture_output=True)
+    subprocess.run(
+        _python("-m", "zeroseg.kernels.aot", "--target", f"sm_{machine.capability}", "-o", folder),
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
     torch.zeros(1, device="cuda")  # makes the context that modules are loaded into
     driver = ctypes.CDLL("libcuda.so.1")
     files = sorted(folder.rglob("*.cubin"))

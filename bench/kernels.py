@@ -54,20 +54,34 @@ GOALS = (
     Goal({"op": "mask_decode", "impl": "native", "contender": "OpenCV resize + NumPy argmax"}, 8),
     Goal({"op": "mask_decode", "impl": "native", "contender": "itself, 2 labels"}, 1 / 1.1),
     Goal({"op": "preprocess", "impl": "native", "contender": "Pillow resize alone"}, 2),
-    *(goal for impl in ("triton", "cuda") for goal in (
-        Goal({"op": "mask_decode", "impl": impl, "contender": "torch, 21 labels"}, 20),
-        Goal({"op": "mask_decode", "impl": impl, "contender": "torch, 171 labels"}, 100),
-        Goal({"op": "mask_decode", "impl": impl, "contender": "itself, 2 labels"}, 1 / 1.1),
-        Goal({"op": "segment_attention", "impl": impl, "contender": "torch.compile"}, 2),
-        Goal({"op": "segment_attention backward", "impl": impl, "contender": "torch.compile"}, 1.5))),
+    *(
+        goal
+        for impl in ("triton", "cuda")
+        for goal in (
+            Goal({"op": "mask_decode", "impl": impl, "contender": "torch, 21 labels"}, 20),
+            Goal({"op": "mask_decode", "impl": impl, "contender": "torch, 171 labels"}, 100),
+            Goal({"op": "mask_decode", "impl": impl, "contender": "itself, 2 labels"}, 1 / 1.1),
+            Goal({"op": "segment_attention", "impl": impl, "contender": "torch.compile"}, 2),
+            Goal({"op": "segment_attention backward", "impl": impl, "contender": "torch.compile"}, 1.5),
+        )
+    ),
 )
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.option("--threads", type=click.IntRange(1), default=min(2, os.cpu_count() or 1), metavar="N",
-              help="For the kernels and every contender.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu",
-              help="Which kernels: the native ones, or those of Triton and CUDA C++ on the first GPU.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=min(2, os.cpu_count() or 1),
+    metavar="N",
+    help="For the kernels and every contender.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    help="Which kernels: the native ones, or those of Triton and CUDA C++ on the first GPU.",
+)
 @click.option("--full", is_flag=True, help="More rounds, and more sizes.")
 @click.option("--output", type=click.Path(dir_okay=False), help="Write the JSON here too.")
 def main(threads, device, full, output):
@@ -90,11 +104,15 @@ def main(threads, device, full, output):
     command = "python bench/kernels.py " + (f"--threads {threads}" if device == "cpu" else "--device cuda")
     rows = [{**row, "command": command + " --full" * full} for row in rows]
     wide = max(len(row["case"]) for row in rows) + 2
-    click.echo(f"{'op':<28}{'impl':<8}{'case':<{wide}}{'contender':<29}{'its ms':>9}{'our ms':>9}{'speedup':>9}"
-               f"{'% of limit':>12}")
+    click.echo(
+        f"{'op':<28}{'impl':<8}{'case':<{wide}}{'contender':<29}{'its ms':>9}{'our ms':>9}{'speedup':>9}"
+        f"{'% of limit':>12}"
+    )
     for row in rows:
-        click.echo(f"{row['op']:<28}{row['impl']:<8}{row['case']:<{wide}}{row['contender']:<29}{row['median_ms']:>9.2f}"
-                   f"{row['our_median_ms']:>9.2f}{row['speedup']:>9.2f}{row['percent_of_limit']:>12.1f}")
+        click.echo(
+            f"{row['op']:<28}{row['impl']:<8}{row['case']:<{wide}}{row['contender']:<29}{row['median_ms']:>9.2f}"
+            f"{row['our_median_ms']:>9.2f}{row['speedup']:>9.2f}{row['percent_of_limit']:>12.1f}"
+        )
     for goal in missed_goals(rows):
         click.echo(f"goal missed: {goal}")
     text = json.dumps(rows)
@@ -120,8 +138,10 @@ def missed_goals(rows: list[dict]) -> list[str]:
     for row in rows:
         for goal in GOALS:
             if all(row[name] == value for name, value in goal.where.items()) and row["speedup"] < goal.speedup:
-                lines.append(f"{row['op']} ({row['impl']}, {row['case']}) beside {row['contender']}: {goal.speedup:g} "
-                             f"times as fast, got {row['speedup']:.2f}")
+                lines.append(
+                    f"{row['op']} ({row['impl']}, {row['case']}) beside {row['contender']}: {goal.speedup:g} "
+                    f"times as fast, got {row['speedup']:.2f}"
+                )
     return lines
 
 
@@ -162,8 +182,10 @@ def require_correct() -> None:
 
     def require(op: str, name: str, fine: bool) -> None:
         if not fine:
-            raise ZerosegError(f"{op}: native and reference differ on the case {name!r}; no figures of a wrong kernel. "
-                               f"Run pytest tests/kernels")
+            raise ZerosegError(
+                f"{op}: native and reference differ on the case {name!r}; no figures of a wrong kernel. "
+                f"Run pytest tests/kernels"
+            )
 
     for name, case in decode_cases.CASES.items():
         maps = random.random((case.segments, *case.maps_size), np.float32)
@@ -211,13 +233,24 @@ def measure(contest: Contest, bandwidth: float, threads: int, full: bool, commit
             pairs.append((seconds(contender), ours))
         theirs_ms, ours_ms = (1000 * statistics.median(column) for column in zip(*pairs))
         ratios = sorted(theirs / ours for theirs, ours in pairs)
-        rows.append({
-            "op": contest.op, "impl": contest.impl, "case": contest.case, "contender": name, "median_ms": theirs_ms,
-            "our_median_ms": ours_ms, "speedup": statistics.median(ratios),
-            "speedup_range": [ratios[0], ratios[-1]], "rounds": rounds,
-            "percent_of_limit": 100 * contest.bytes_moved / (ours_ms / 1000) / bandwidth,
-            "bytes_moved": contest.bytes_moved, "flops": contest.flops,
-            "device": f"{platform.machine()} CPU, {threads} threads", "commit": commit})
+        rows.append(
+            {
+                "op": contest.op,
+                "impl": contest.impl,
+                "case": contest.case,
+                "contender": name,
+                "median_ms": theirs_ms,
+                "our_median_ms": ours_ms,
+                "speedup": statistics.median(ratios),
+                "speedup_range": [ratios[0], ratios[-1]],
+                "rounds": rounds,
+                "percent_of_limit": 100 * contest.bytes_moved / (ours_ms / 1000) / bandwidth,
+                "bytes_moved": contest.bytes_moved,
+                "flops": contest.flops,
+                "device": f"{platform.machine()} CPU, {threads} threads",
+                "commit": commit,
+            }
+        )
     return rows
 
 
@@ -279,18 +312,28 @@ def decode_contests(full: bool):
     size, real = FULL_HD, model_maps()
     for kind, maps in (("model", real), ("noise", noise_maps(len(real)))):
         table = np.arange(len(maps)) - 1
-        contenders = {"OpenCV resize + NumPy argmax": by_opencv(maps),
-                      f"torch, {len(maps)} segments": by_torch(maps)}
+        contenders = {"OpenCV resize + NumPy argmax": by_opencv(maps), f"torch, {len(maps)} segments": by_torch(maps)}
         # without segments every label has a map at full size
         contenders |= {f"torch, {count} labels": by_torch(noise_maps(count)) for count in (21, 171)}
         if kind == "noise" and not full:
             contenders = {"OpenCV resize + NumPy argmax": contenders["OpenCV resize + NumPy argmax"]}
-        yield Contest("mask_decode", "native", f"1080p, {kind} maps", *decode_cost(len(maps)),
-                      lambda maps=maps, table=table: mask_decode(maps, table, size, "native"), contenders)
+        yield Contest(
+            "mask_decode",
+            "native",
+            f"1080p, {kind} maps",
+            *decode_cost(len(maps)),
+            lambda maps=maps, table=table: mask_decode(maps, table, size, "native"),
+            contenders,
+        )
     few, many = np.arange(len(real)) % 2, np.linspace(0, 1199, len(real)).astype(int)
-    yield Contest("mask_decode", "native", "1080p, 1200 labels", *decode_cost(len(real)),
-                  lambda: mask_decode(real, many, size, "native"),
-                  {"itself, 2 labels": lambda: mask_decode(real, few, size, "native")})
+    yield Contest(
+        "mask_decode",
+        "native",
+        "1080p, 1200 labels",
+        *decode_cost(len(real)),
+        lambda: mask_decode(real, many, size, "native"),
+        {"itself, 2 labels": lambda: mask_decode(real, few, size, "native")},
+    )
 
 
 def dense_contests(full: bool):
@@ -301,10 +344,18 @@ def dense_contests(full: bool):
     for count in (21, 171) if full else (21,):
         logits = noise_maps(count)
         tensor = torch.from_numpy(logits)[None]
-        yield Contest("dense_decode", "native", f"1080p, {count} labels, noise", *decode_cost(count),
-                      lambda logits=logits: dense_decode(logits, FULL_HD, "native"),
-                      {"torch interpolate + argmax": lambda tensor=tensor: torch.nn.functional.interpolate(
-                          tensor, size=FULL_HD, mode="bilinear").argmax(1)})
+        yield Contest(
+            "dense_decode",
+            "native",
+            f"1080p, {count} labels, noise",
+            *decode_cost(count),
+            lambda logits=logits: dense_decode(logits, FULL_HD, "native"),
+            {
+                "torch interpolate + argmax": lambda tensor=tensor: torch.nn.functional.interpolate(
+                    tensor, size=FULL_HD, mode="bilinear"
+                ).argmax(1)
+            },
+        )
 
 
 def preprocess_contests(full: bool):
@@ -320,6 +371,7 @@ def preprocess_contests(full: bool):
     chw = torch.from_numpy(image.copy()).permute(2, 0, 1)
     scale, offset = np.float32(1 / (255 * np.array(STD))), np.float32(np.array(MEAN) / np.array(STD))
     for size in ((448, 448), (320, 576), (224, 224)) if full else ((448, 448),):
+
         def by_opencv(size=size):
             small = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
             return np.ascontiguousarray((small * scale - offset).transpose(2, 0, 1))
@@ -328,13 +380,22 @@ def preprocess_contests(full: bool):
             small = TF.resize(chw, list(size), antialias=True)
             return TF.normalize(TF.to_dtype(small, torch.float32, scale=True), MEAN, STD)
 
-        yield Contest("preprocess", "native", f"1080p to {size[1]}x{size[0]}", Case(FULL_HD, size).bytes_moved,
-                      2 * 2 * 3 * FULL_HD[0] * (FULL_HD[1] + size[1]),  # two taps a photo value down, then across
-                      lambda size=size: preprocess(image, size, MEAN, STD, "native"),
-                      {"Pillow resize + NumPy": lambda size=size: preprocess(image, size, MEAN, STD, "reference"),
-                       "Pillow resize alone": lambda size=size: Image.fromarray(image).resize(
-                           size[::-1], Image.Resampling.BILINEAR),
-                       "torchvision": by_torchvision, "OpenCV area + NumPy": by_opencv})
+        yield Contest(
+            "preprocess",
+            "native",
+            f"1080p to {size[1]}x{size[0]}",
+            Case(FULL_HD, size).bytes_moved,
+            2 * 2 * 3 * FULL_HD[0] * (FULL_HD[1] + size[1]),  # two taps a photo value down, then across
+            lambda size=size: preprocess(image, size, MEAN, STD, "native"),
+            {
+                "Pillow resize + NumPy": lambda size=size: preprocess(image, size, MEAN, STD, "reference"),
+                "Pillow resize alone": lambda size=size: Image.fromarray(image).resize(
+                    size[::-1], Image.Resampling.BILINEAR
+                ),
+                "torchvision": by_torchvision,
+                "OpenCV area + NumPy": by_opencv,
+            },
+        )
 
 
 def tint_contests():
@@ -346,8 +407,10 @@ def tint_contests():
     case = CASES["full_hd"]
     image = np.random.default_rng(0).integers(0, 256, (*case.size, 3), np.uint8)
     maps = model_maps()
-    label_map = (cv2.resize(maps.argmax(0).astype(np.uint8), case.size[::-1], interpolation=cv2.INTER_NEAREST)
-                 .astype(np.int16) - 1)
+    label_map = (
+        cv2.resize(maps.argmax(0).astype(np.uint8), case.size[::-1], interpolation=cv2.INTER_NEAREST).astype(np.int16)
+        - 1
+    )
     colors = np.random.default_rng(1).integers(0, 256, (len(maps), 3), np.uint8)
     reach = np.ones((2 * case.outline_px + 1,) * 2, np.uint8)
 
@@ -358,10 +421,18 @@ def tint_contests():
         picture[edge] = coloured[edge]
         return np.where((label_map < 0)[..., None], image, picture)
 
-    yield Contest("tint", "native", "1080p, outlined", case.bytes_moved, 4 * 3 * case.size[0] * case.size[1],
-                  lambda: tint(image, label_map, colors, 0.5, case.outline_px, "native"),
-                  {"OpenCV + NumPy": by_opencv,
-                   "NumPy": lambda: tint(image, label_map, colors, 0.5, case.outline_px, "reference")})
+    yield Contest(
+        "tint",
+        "native",
+        "1080p, outlined",
+        case.bytes_moved,
+        4 * 3 * case.size[0] * case.size[1],
+        lambda: tint(image, label_map, colors, 0.5, case.outline_px, "native"),
+        {
+            "OpenCV + NumPy": by_opencv,
+            "NumPy": lambda: tint(image, label_map, colors, 0.5, case.outline_px, "reference"),
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -94,19 +94,35 @@ def measure(contest: Contest, limits: dict[str, float], rounds: int, device: str
     rows = []
     for name, contender in contest.contenders.items():
         if not contest.same(ours, contender()):
-            raise ZerosegError(f"{contest.op}, {contest.impl}, {contest.case}: differs from {name}; no figures of a "
-                               "wrong kernel. Run pytest tests/kernels")
+            raise ZerosegError(
+                f"{contest.op}, {contest.impl}, {contest.case}: differs from {name}; no figures of a "
+                "wrong kernel. Run pytest tests/kernels"
+            )
         pairs = [(call_ms(contender), call_ms(contest.ours)) for _ in range(rounds)]
         theirs_ms, ours_ms = (statistics.median(column) for column in zip(*pairs))
         ratios = sorted(theirs / mine for theirs, mine in pairs)
         work = {"copy": contest.bytes_moved, "matmul": contest.flops}[contest.limit]
-        rows.append({
-            "op": contest.op, "impl": contest.impl, "case": contest.case, "contender": name, "median_ms": theirs_ms,
-            "our_median_ms": ours_ms, "speedup": statistics.median(ratios), "speedup_range": [ratios[0], ratios[-1]],
-            "rounds": rounds, "percent_of_limit": 100 * work / (ours_ms / 1000) / limits[contest.limit],
-            "limit": contest.limit, "bytes_moved": contest.bytes_moved, "flops": contest.flops,
-            "peak_mib": peak_mib(contender), "our_peak_mib": peak_mib(contest.ours), "device": device,
-            "commit": commit})
+        rows.append(
+            {
+                "op": contest.op,
+                "impl": contest.impl,
+                "case": contest.case,
+                "contender": name,
+                "median_ms": theirs_ms,
+                "our_median_ms": ours_ms,
+                "speedup": statistics.median(ratios),
+                "speedup_range": [ratios[0], ratios[-1]],
+                "rounds": rounds,
+                "percent_of_limit": 100 * work / (ours_ms / 1000) / limits[contest.limit],
+                "limit": contest.limit,
+                "bytes_moved": contest.bytes_moved,
+                "flops": contest.flops,
+                "peak_mib": peak_mib(contender),
+                "our_peak_mib": peak_mib(contest.ours),
+                "device": device,
+                "commit": commit,
+            }
+        )
     return rows
 
 
@@ -168,26 +184,58 @@ def _decoding(device, impl: str, shapes: Shapes) -> Iterator[Contest]:
         case = DecodeCase(shapes.segments, shapes.maps, shapes.photo)
         flops = 4 * batch * shapes.segments * shapes.photo[0] * shapes.photo[1]
         decode = _decode(maps, table, shapes.photo, impl)
-        yield Contest("mask_decode", impl, f"batch {batch}, {shapes.photo[0]}p", batch * case.bytes_moved, flops,
-                      "copy", decode, {f"torch, {shapes.segments} segments": interpolated(maps)}, nearly)
+        yield Contest(
+            "mask_decode",
+            impl,
+            f"batch {batch}, {shapes.photo[0]}p",
+            batch * case.bytes_moved,
+            flops,
+            "copy",
+            decode,
+            {f"torch, {shapes.segments} segments": interpolated(maps)},
+            nearly,
+        )
         many = torch.linspace(0, 1199, shapes.segments, device=device).long().repeat(batch, 1)
         few = table % 2
-        yield Contest("mask_decode", impl, f"batch {batch}, 1200 labels", batch * case.bytes_moved, flops, "copy",
-                      _decode(maps, many, shapes.photo, impl),
-                      {"itself, 2 labels": _decode(maps, few, shapes.photo, impl)}, itself)
+        yield Contest(
+            "mask_decode",
+            impl,
+            f"batch {batch}, 1200 labels",
+            batch * case.bytes_moved,
+            flops,
+            "copy",
+            _decode(maps, many, shapes.photo, impl),
+            {"itself, 2 labels": _decode(maps, few, shapes.photo, impl)},
+            itself,
+        )
     # without segments every label has a map at full size; for the work it saves, no result to compare
     maps = _soft_maps(1, shapes.segments, shapes.maps, device)
     table = torch.arange(shapes.segments, device=device)[None]
     case = DecodeCase(shapes.segments, shapes.maps, shapes.photo)
     for count in shapes.labels:
         logits = _soft_maps(1, count, shapes.maps, device)
-        yield Contest("mask_decode", impl, f"{shapes.segments} segments, not {count} labels", case.bytes_moved,
-                      4 * shapes.segments * shapes.photo[0] * shapes.photo[1], "copy",
-                      _decode(maps, table, shapes.photo, impl),
-                      {f"torch, {count} labels": interpolated(logits)}, lambda ours, theirs: True)
-        yield Contest("dense_decode", impl, f"{count} labels", DecodeCase(count, shapes.maps, shapes.photo).bytes_moved,
-                      4 * count * shapes.photo[0] * shapes.photo[1], "copy", _decode(logits, None, shapes.photo, impl),
-                      {"torch interpolate + argmax": interpolated(logits)}, nearly)
+        yield Contest(
+            "mask_decode",
+            impl,
+            f"{shapes.segments} segments, not {count} labels",
+            case.bytes_moved,
+            4 * shapes.segments * shapes.photo[0] * shapes.photo[1],
+            "copy",
+            _decode(maps, table, shapes.photo, impl),
+            {f"torch, {count} labels": interpolated(logits)},
+            lambda ours, theirs: True,
+        )
+        yield Contest(
+            "dense_decode",
+            impl,
+            f"{count} labels",
+            DecodeCase(count, shapes.maps, shapes.photo).bytes_moved,
+            4 * count * shapes.photo[0] * shapes.photo[1],
+            "copy",
+            _decode(logits, None, shapes.photo, impl),
+            {"torch interpolate + argmax": interpolated(logits)},
+            nearly,
+        )
 
 
 def _soft_maps(batch: int, count: int, size, device) -> torch.Tensor:
@@ -218,18 +266,36 @@ def _attention(device, impl: str, shapes: Shapes, compiled: bool) -> Iterator[Co
             return segment_attention(q, k, v, scale=1.0, cosine=True, maps=(), impl=impl).pooled
 
         name = f"{case.batch} x {case.tokens} patches, {case.width} wide, {case.groups} groups"
-        yield Contest("segment_attention", impl, name, case.bytes_moved(4, maps=0), case.flops, "matmul",
-                      _no_grad(ours, q, k, v), {way: _no_grad(call, q, k, v) for way, call in ways.items()}, close)
+        yield Contest(
+            "segment_attention",
+            impl,
+            name,
+            case.bytes_moved(4, maps=0),
+            case.flops,
+            "matmul",
+            _no_grad(ours, q, k, v),
+            {way: _no_grad(call, q, k, v) for way, call in ways.items()},
+            close,
+        )
         if impl == "triton":  # the CUDA library has no backward
-            yield Contest("segment_attention backward", impl, name, 3 * case.bytes_moved(4, maps=0), 3 * case.flops,
-                          "matmul", _with_grad(ours, q, k, v),
-                          {way: _with_grad(call, q, k, v) for way, call in ways.items()}, close)
+            yield Contest(
+                "segment_attention backward",
+                impl,
+                name,
+                3 * case.bytes_moved(4, maps=0),
+                3 * case.flops,
+                "matmul",
+                _with_grad(ours, q, k, v),
+                {way: _with_grad(call, q, k, v) for way, call in ways.items()},
+                close,
+            )
 
 
 def _no_grad(call, *tensors):
     def run():
         with torch.no_grad():
             return (call(*tensors),)
+
     return run
 
 
@@ -238,6 +304,7 @@ def _with_grad(call, *tensors):
         leaves = [x.detach().requires_grad_() for x in tensors]
         pooled = call(*leaves)
         return (pooled.detach(), *torch.autograd.grad(pooled.square().sum(), leaves))
+
     return run
 
 
@@ -252,9 +319,14 @@ def _preprocessing(device, impl: str, shapes: Shapes) -> Iterator[Contest]:
             return (F.interpolate(planes, size=shapes.input_size, mode="bilinear", antialias=True) - mean) / std
 
         case = PreprocessCase(shapes.photo, shapes.input_size)
-        yield Contest("preprocess", impl, f"batch {batch} to {shapes.input_size[1]}x{shapes.input_size[0]}",
-                      batch * case.bytes_moved, batch * 2 * 2 * 3 * shapes.photo[0] * (shapes.photo[1] +
-                                                                                       shapes.input_size[1]), "copy",
-                      lambda images=images: preprocess_batch(images, shapes.input_size, MEAN, STD, impl),
-                      {"F.interpolate, antialias": eager},
-                      lambda ours, theirs: ((ours - theirs).abs() * std).max().item() <= 1.01 / 255)
+        yield Contest(
+            "preprocess",
+            impl,
+            f"batch {batch} to {shapes.input_size[1]}x{shapes.input_size[0]}",
+            batch * case.bytes_moved,
+            batch * 2 * 2 * 3 * shapes.photo[0] * (shapes.photo[1] + shapes.input_size[1]),
+            "copy",
+            lambda images=images: preprocess_batch(images, shapes.input_size, MEAN, STD, impl),
+            {"F.interpolate, antialias": eager},
+            lambda ours, theirs: ((ours - theirs).abs() * std).max().item() <= 1.01 / 255,
+        )

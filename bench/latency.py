@@ -36,8 +36,13 @@ LAYOUTS = ("folder", "voc", "context", "coco-object", "voc-dev")
 @click.option("--model", metavar="FILE|NAME", help="ONNX model to time.  [default: bundled]")
 @click.option("--checkpoint", type=FILE, metavar="FILE", help="The same model as model.pt, for the back ends of torch.")
 @click.option("--engine", type=FILE, metavar="FILE", help="The same model as .engine, for the back end tensorrt.")
-@click.option("--backend", "backends", multiple=True, metavar="NAME",
-              help="Back end to time; may be repeated.  [default: all that can run here but torch-compile]")
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    metavar="NAME",
+    help="Back end to time; may be repeated.  [default: all that can run here but torch-compile]",
+)
 @click.option("--photo", type=FILE, default=PHOTO, help="Picture to time.")
 @click.option("--size", "sizes", default=SIZES, metavar="WxH,...", help="Frame sizes in pixels; --full takes more.")
 @click.option("--labels", "counts", default="2,20,171,1200", metavar="N,N", help="Numbers of labels to compare.")
@@ -46,8 +51,12 @@ LAYOUTS = ("folder", "voc", "context", "coco-object", "voc-dev")
 @click.option("--without-kernels", is_flag=True, help="The first back end also with NumPy in the kernels' place.")
 @click.option("--live-size", is_flag=True, help="The first back end also at the smaller size of live pictures.")
 @click.option("--full", is_flag=True, help="Also more sizes, batches and peers: minutes.")
-@click.option("--masks", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
-              help="Photos with masks: mIoU of the same file beside its latency.")
+@click.option(
+    "--masks",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Photos with masks: mIoU of the same file beside its latency.",
+)
 @click.option("--masks-layout", type=click.Choice(LAYOUTS), default="folder", help="As for zeroseg eval --dataset.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG", help="Draw the stages.")
 def main(full, plot, **options):
@@ -70,8 +79,24 @@ def main(full, plot, **options):
     click.echo(json.dumps(report))
 
 
-def run(*, model, checkpoint, engine, backends, photo, sizes, counts, threads, rounds, without_kernels, live_size, full,
-        masks, masks_layout, say) -> dict:
+def run(
+    *,
+    model,
+    checkpoint,
+    engine,
+    backends,
+    photo,
+    sizes,
+    counts,
+    threads,
+    rounds,
+    without_kernels,
+    live_size,
+    full,
+    masks,
+    masks_layout,
+    say,
+) -> dict:
     """Everything the command prints, as plain values; say gets the tables as they are ready."""
     from zeroseg.bench.machine import machine
     from zeroseg.bench.stages import STAGES, time_frames
@@ -79,8 +104,13 @@ def run(*, model, checkpoint, engine, backends, photo, sizes, counts, threads, r
 
     sizes = [parse_pair(size) for size in (FULL_SIZES if full and sizes == SIZES else sizes).split(",")]
     counts = parse_counts(counts)
-    report = {"zeroseg": zeroseg.__version__, "commit": current_commit("zeroseg", "kernels", "export", "bench"),
-              "threads": threads, "rounds": rounds, **machine()}
+    report = {
+        "zeroseg": zeroseg.__version__,
+        "commit": current_commit("zeroseg", "kernels", "export", "bench"),
+        "threads": threads,
+        "rounds": rounds,
+        **machine(),
+    }
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     say(f"{report['cpu']} ({' '.join(report['instructions'])}), {report['gpu']}, {threads} threads; {versions}")
     files = {".onnx": model, ".pt": checkpoint, ".engine": engine}
@@ -96,8 +126,11 @@ def run(*, model, checkpoint, engine, backends, photo, sizes, counts, threads, r
     for segmenter in segmenters.values():
         segmenter.set_labels(label_pack(sidecar, labels))
     report["frames"] = []
-    say(f"\n{'frame':<11}{'back end':<22}" + "".join(f"{stage:>11}" for stage in STAGES) +
-        f"{'all ms':>9}{'p90':>8}{'FPS':>7}{'network':>9}{'x first':>9}")
+    say(
+        f"\n{'frame':<11}{'back end':<22}"
+        + "".join(f"{stage:>11}" for stage in STAGES)
+        + f"{'all ms':>9}{'p90':>8}{'FPS':>7}{'network':>9}{'x first':>9}"
+    )
     framed, impls = dict(segmenters), {}
     if without_kernels:
         name = next(iter(segmenters))
@@ -110,11 +143,15 @@ def run(*, model, checkpoint, engine, backends, photo, sizes, counts, threads, r
                 framed[f"{name}, live"] = as_live(segmenters[name], size)
             for name, row in time_frames(framed, pictures[size], rounds, impls=impls).items():
                 report["frames"].append({"size": pictures[size].stem, "backend": name, "labels": labels, **row})
-                say(f"{pictures[size].stem:<11}{name:<22}" + "".join(f"{row[stage]:>11.1f}" for stage in STAGES) +
-                    f"{row['total_ms']:>9.1f}{row['p90_ms']:>8.1f}{1000 / row['total_ms']:>7.1f}"
-                    f"{row['network_share']:>9.0%}{row['speedup']:>9.2f}")
-        report["peak_memory_mib"] = measure_memory(segmenters, files, threads, labels,
-                                                   [pictures[size] for size in sizes], say)
+                say(
+                    f"{pictures[size].stem:<11}{name:<22}"
+                    + "".join(f"{row[stage]:>11.1f}" for stage in STAGES)
+                    + f"{row['total_ms']:>9.1f}{row['p90_ms']:>8.1f}{1000 / row['total_ms']:>7.1f}"
+                    f"{row['network_share']:>9.0%}{row['speedup']:>9.2f}"
+                )
+        report["peak_memory_mib"] = measure_memory(
+            segmenters, files, threads, labels, [pictures[size] for size in sizes], say
+        )
         if len(counts) > 1:
             report["labels"] = time_labels(segmenters, pictures[LABELS_SIZE], counts, rounds, say)
     if full:
@@ -218,8 +255,15 @@ def time_labels(segmenters, file: Path, counts: list[int], rounds: int, say) -> 
                 del contenders[count]
                 say(f"{count:>7}{'':>27}   {backend}: not run, {why}")
         for count, row in time_frames(contenders, file, rounds).items() if contenders else ():
-            rows.append({"backend": backend, "labels": count, "total_ms": row["total_ms"],
-                         "network_ms": row["network"], "ratio_to_first": 1 / row["speedup"]})
+            rows.append(
+                {
+                    "backend": backend,
+                    "labels": count,
+                    "total_ms": row["total_ms"],
+                    "network_ms": row["network"],
+                    "ratio_to_first": 1 / row["speedup"],
+                }
+            )
             say(f"{count:>7}{row['total_ms']:>9.1f}{row['network']:>9.1f}{1 / row['speedup']:>9.2f}   {backend}")
     return rows
 
@@ -239,8 +283,15 @@ def time_batches(segmenters, rounds: int, say) -> list[dict]:
                 continue
             laps = race(calls, max(3, rounds // 3), 1)
             best = min(laps, key=lambda b: laps[b].median_ms / b)
-            rows.append({"side": side, "backend": name, "batch1_ms": laps[1].median_ms, "best_batch": best,
-                         "best_ms_per_image": laps[best].median_ms / best})
+            rows.append(
+                {
+                    "side": side,
+                    "backend": name,
+                    "batch1_ms": laps[1].median_ms,
+                    "best_batch": best,
+                    "best_ms_per_image": laps[best].median_ms / best,
+                }
+            )
             limit = f"   (it takes no more than {most})" if most < max(BATCHES) else ""
             say(f"{side:>5} {name:<22}{laps[1].median_ms:>12.1f}{best:>12}{laps[best].median_ms / best:>10.1f}{limit}")
     return rows
@@ -294,7 +345,7 @@ def label_pack(sidecar, count: int):
 
 
 def parse_pair(text: str) -> tuple[int, int]:
-    """"640x480" -> (640, 480)."""
+    """ "640x480" -> (640, 480)."""
     from zeroseg.errors import ZerosegError
 
     width, _, height = text.partition("x")
@@ -304,7 +355,7 @@ def parse_pair(text: str) -> tuple[int, int]:
 
 
 def parse_counts(text: str) -> list[int]:
-    """"2,20" -> [2, 20]."""
+    """ "2,20" -> [2, 20]."""
     from zeroseg.errors import ZerosegError
 
     parts = text.split(",")

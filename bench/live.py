@@ -42,8 +42,12 @@ LABELS = "cat,dog,person,ball,grass,sky"
 @click.option("--full", is_flag=True, help=f"{FULL_S} seconds per source.")
 @click.option("--sizes", default="1280x720,1920x1080", metavar="WxH,WxH", help="Frame sizes in pixels.")
 @click.option("--viewers", type=click.IntRange(0), default=0, metavar="N", help="Also with N viewers of the page.")
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG",
-              help="Draw latency and memory over time (needs matplotlib).")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PNG",
+    help="Draw latency and memory over time (needs matplotlib).",
+)
 def main(model, labels, threads, seconds, full, sizes, viewers, plot):
     """Measure the live pipeline on this machine: a table, then one JSON line.
 
@@ -63,8 +67,10 @@ def main(model, labels, threads, seconds, full, sizes, viewers, plot):
             check_plot(plot)
         segmenter = Segmenter.load(model, threads=threads).set_labels([word.strip() for word in labels.split(",")])
         rows, audiences = [], []
-        click.echo(f"{'source':<24}{'FPS':>7}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'dropped':>9}{'CPU':>7}"
-                   f"{'MiB':>8}{'MiB/min':>9}")
+        click.echo(
+            f"{'source':<24}{'FPS':>7}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'dropped':>9}{'CPU':>7}"
+            f"{'MiB':>8}{'MiB/min':>9}"
+        )
         for size in sizes.split(","):
             clip = write_clip(Path(folder), size)
             for name, url in ((f"test {size}", f"test://?size={size}"), (f"video {size}", str(clip))):
@@ -73,18 +79,27 @@ def main(model, labels, threads, seconds, full, sizes, viewers, plot):
             if viewers:
                 watched = watch(segmenter, f"test://?size={size}", seconds, viewers)
                 audiences.append({"size": size, "viewers": viewers, **watched})
-                click.echo(f"  {size} with {viewers} viewers {watched['ratio']:.0%} of the frame rate without "
-                           f"({watched['fps_with']:.1f} of {watched['fps_without']:.1f} a second), each gets "
-                           f"{watched['pictures_per_viewer_s']:.1f} pictures a second; {watched['rss_mib']:.0f} MiB, "
-                           f"{watched['growth_mib_per_min']:+.2f} a minute")
+                click.echo(
+                    f"  {size} with {viewers} viewers {watched['ratio']:.0%} of the frame rate without "
+                    f"({watched['fps_with']:.1f} of {watched['fps_without']:.1f} a second), each gets "
+                    f"{watched['pictures_per_viewer_s']:.1f} pictures a second; {watched['rss_mib']:.0f} MiB, "
+                    f"{watched['growth_mib_per_min']:+.2f} a minute"
+                )
         recovery_s = {}
         for kind in ("mjpeg", "rtsp"):
             recovery_s[kind] = round(recovery(segmenter, kind), 3)
             click.echo(f"{kind} stream killed and restored: first frame shown after {recovery_s[kind]:.2f} s")
     report = {
-        "zeroseg": zeroseg.__version__, "machine": platform.machine(), "cores": len(os.sched_getaffinity(0)),
-        "load_before": rows[0]["load"], "threads": threads, "seconds": seconds, "recovery_s": recovery_s,
-        "viewers": audiences, "rows": rows}
+        "zeroseg": zeroseg.__version__,
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load_before": rows[0]["load"],
+        "threads": threads,
+        "seconds": seconds,
+        "recovery_s": recovery_s,
+        "viewers": audiences,
+        "rows": rows,
+    }
     if plot is not None:
         draw(report, plot)
     click.echo(json.dumps(report))
@@ -92,8 +107,10 @@ def main(model, labels, threads, seconds, full, sizes, viewers, plot):
 
 def show(row: dict) -> None:
     """One line of the table."""
-    click.echo(f"{row['source']:<24}{row['fps']:>7.1f}{row['p50_ms']:>9.0f}{row['p95_ms']:>9.0f}{row['p99_ms']:>9.0f}"
-               f"{row['dropped']:>9}{row['cpu']:>7.0%}{row['rss_mib']:>8.0f}{row['growth_mib_per_min']:>9.2f}")
+    click.echo(
+        f"{row['source']:<24}{row['fps']:>7.1f}{row['p50_ms']:>9.0f}{row['p95_ms']:>9.0f}{row['p99_ms']:>9.0f}"
+        f"{row['dropped']:>9}{row['cpu']:>7.0%}{row['rss_mib']:>8.0f}{row['growth_mib_per_min']:>9.2f}"
+    )
 
 
 def watch(segmenter, url: str, seconds: float, viewers: int, turn_s: float = 5.0) -> dict:
@@ -129,11 +146,17 @@ def watch(segmenter, url: str, seconds: float, viewers: int, turn_s: float = 5.0
     pipeline.join(30)
     pipeline.close()
     ratios = [on / off for off, on in zip(rates[False], rates[True], strict=True)]
-    return {"ratio": round(statistics.median(ratios), 3), "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
-            "fps_without": round(statistics.median(rates[False]), 2),
-            "fps_with": round(statistics.median(rates[True]), 2), "turns": len(ratios), "turn_s": turn_s,
-            "pictures_per_viewer_s": round(pictures / watched_s / viewers, 2), "rss_mib": round(memory[-1][1], 1),
-            "growth_mib_per_min": round(60 * slope(memory[len(memory) // 3:]), 3)}
+    return {
+        "ratio": round(statistics.median(ratios), 3),
+        "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
+        "fps_without": round(statistics.median(rates[False]), 2),
+        "fps_with": round(statistics.median(rates[True]), 2),
+        "turns": len(ratios),
+        "turn_s": turn_s,
+        "pictures_per_viewer_s": round(pictures / watched_s / viewers, 2),
+        "rss_mib": round(memory[-1][1], 1),
+        "growth_mib_per_min": round(60 * slope(memory[len(memory) // 3 :]), 3),
+    }
 
 
 def measure(segmenter, name: str, url: str, seconds: float) -> dict:
@@ -169,12 +192,23 @@ def measure(segmenter, name: str, url: str, seconds: float) -> dict:
     pipeline.join(30)
     pipeline.close()
     counted = sorted(ms for at, ms in zip(at_s, latency, strict=True) if at >= start_s)
-    settled = memory[len(memory) // 3:]
-    row = {"source": name, "fps": round(len(counted) / (end_s - start_s), 2), "frames": len(counted),
-           "dropped": dropped, "cpu": round(cpu_s / (end_s - start_s), 3), "rss_mib": round(memory[-1][1], 1),
-           "growth_mib_per_min": round(60 * slope(settled), 3), "load": round(load, 2),
-           "over_time": over_time([(at - start_s, ms) for at, ms in zip(at_s, latency, strict=True)], memory,
-                                  end_s - start_s, max(1, min(60, int(seconds))))}
+    settled = memory[len(memory) // 3 :]
+    row = {
+        "source": name,
+        "fps": round(len(counted) / (end_s - start_s), 2),
+        "frames": len(counted),
+        "dropped": dropped,
+        "cpu": round(cpu_s / (end_s - start_s), 3),
+        "rss_mib": round(memory[-1][1], 1),
+        "growth_mib_per_min": round(60 * slope(settled), 3),
+        "load": round(load, 2),
+        "over_time": over_time(
+            [(at - start_s, ms) for at, ms in zip(at_s, latency, strict=True)],
+            memory,
+            end_s - start_s,
+            max(1, min(60, int(seconds))),
+        ),
+    }
     for percent in (50, 95, 99):
         row[f"p{percent}_ms"] = round(percentile(counted, percent), 1)
     row["stages_ms"] = {stage: round(statistics.median(ms), 2) for stage, ms in stages.items()}
@@ -186,8 +220,9 @@ def percentile(ordered: list[float], percent: int) -> float:
     return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
 
 
-def over_time(latencies: list[tuple[float, float]], memory: list[tuple[float, float]], seconds: float,
-              parts: int) -> list[dict]:
+def over_time(
+    latencies: list[tuple[float, float]], memory: list[tuple[float, float]], seconds: float, parts: int
+) -> list[dict]:
     """So many equal parts of the time: where each ends in s, frames shown a second, their latency's p50 and p95 in ms
     (None if nothing was shown) and the memory at its end in MiB. latencies and memory: (s since the start, value).
     """
@@ -195,10 +230,15 @@ def over_time(latencies: list[tuple[float, float]], memory: list[tuple[float, fl
     for i in range(parts):
         own = sorted(ms for at, ms in latencies if i * width <= at < (i + 1) * width)
         held = [mib for at, mib in memory if at <= (i + 1) * width]
-        result.append({"s": round((i + 1) * width, 1), "fps": round(len(own) / width, 1),
-                       "p50_ms": round(percentile(own, 50), 1) if own else None,
-                       "p95_ms": round(percentile(own, 95), 1) if own else None,
-                       "mib": round((held or [memory[0][1]])[-1], 1)})
+        result.append(
+            {
+                "s": round((i + 1) * width, 1),
+                "fps": round(len(own) / width, 1),
+                "p50_ms": round(percentile(own, 50), 1) if own else None,
+                "p95_ms": round(percentile(own, 95), 1) if own else None,
+                "mib": round((held or [memory[0][1]])[-1], 1),
+            }
+        )
     return result
 
 

@@ -104,10 +104,20 @@ class RtspServer:
 
     def _description(self, units: list[bytes]) -> str:
         sets = ",".join(b64encode(unit).decode() for unit in units if unit[0] & 31 in (7, 8))  # SPS, PPS
-        return "\r\n".join([
-            "v=0", "o=- 1 1 IN IP4 127.0.0.1", "s=camera", "c=IN IP4 127.0.0.1", "t=0 0",
-            f"m=video 0 RTP/AVP {PAYLOAD_TYPE}", f"a=rtpmap:{PAYLOAD_TYPE} H264/{CLOCK_HZ}",
-            f"a=fmtp:{PAYLOAD_TYPE} packetization-mode=1;sprop-parameter-sets={sets}", "a=control:track1", ""])
+        return "\r\n".join(
+            [
+                "v=0",
+                "o=- 1 1 IN IP4 127.0.0.1",
+                "s=camera",
+                "c=IN IP4 127.0.0.1",
+                "t=0 0",
+                f"m=video 0 RTP/AVP {PAYLOAD_TYPE}",
+                f"a=rtpmap:{PAYLOAD_TYPE} H264/{CLOCK_HZ}",
+                f"a=fmtp:{PAYLOAD_TYPE} packetization-mode=1;sprop-parameter-sets={sets}",
+                "a=control:track1",
+                "",
+            ]
+        )
 
     def _encode(self) -> Iterator[list[bytes]]:
         """The NAL units of one picture after another, without start codes."""
@@ -146,6 +156,6 @@ def fragments(unit: bytes) -> list[bytes]:
     if len(unit) <= FRAGMENT:
         return [unit]
     indicator, kind = unit[0] & 0xE0 | 28, unit[0] & 31
-    pieces = [unit[1:][i:i + FRAGMENT] for i in range(0, len(unit) - 1, FRAGMENT)]
+    pieces = [unit[1:][i : i + FRAGMENT] for i in range(0, len(unit) - 1, FRAGMENT)]
     marks = [0x80 * (i == 0) | 0x40 * (i == len(pieces) - 1) for i in range(len(pieces))]
     return [bytes([indicator, mark | kind]) + piece for mark, piece in zip(marks, pieces, strict=True)]

@@ -6,8 +6,22 @@ import platform
 import subprocess
 
 # of /proc/cpuinfo: what kernels of float32, float16 and int8 are chosen by
-INSTRUCTIONS = ("avx2", "fma", "f16c", "avx512f", "avx512_fp16", "avx_vnni", "avx512_vnni", "amx_int8", "asimd",
-                "asimdhp", "asimddp", "i8mm", "sve", "sve2")
+INSTRUCTIONS = (
+    "avx2",
+    "fma",
+    "f16c",
+    "avx512f",
+    "avx512_fp16",
+    "avx_vnni",
+    "avx512_vnni",
+    "amx_int8",
+    "asimd",
+    "asimdhp",
+    "asimddp",
+    "i8mm",
+    "sve",
+    "sve2",
+)
 
 
 def machine(cpuinfo: str = "/proc/cpuinfo") -> dict:
@@ -26,15 +40,21 @@ def machine(cpuinfo: str = "/proc/cpuinfo") -> dict:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return {"cpu": cpu, "cpus": os.cpu_count(), "instructions": [name for name in INSTRUCTIONS if name in flags],
-            "gpu": gpu(), "versions": versions}
+    return {
+        "cpu": cpu,
+        "cpus": os.cpu_count(),
+        "instructions": [name for name in INSTRUCTIONS if name in flags],
+        "gpu": gpu(),
+        "versions": versions,
+    }
 
 
 def gpu() -> str:
     """The GPUs' names as their driver gives them."""
     try:
-        found = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True,
-                               text=True, timeout=20)
+        found = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=20
+        )
     except (OSError, subprocess.TimeoutExpired):
         return "no GPU"
     return found.stdout.strip().replace("\n", ", ") if found.returncode == 0 and found.stdout.strip() else "no GPU"

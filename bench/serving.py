@@ -63,10 +63,15 @@ class Turn(NamedTuple):
 @click.option("--seconds", type=click.FloatRange(0.5), default=10, metavar="S", help="Per turn.")
 @click.option("--rounds", type=click.IntRange(1), default=5, metavar="N", help="Turns of each contender.")
 @click.option("--labels", default=LABELS, metavar="WORDS", help="Comma list.")
-@click.option("--threads", type=click.IntRange(1), default=min(2, os.cpu_count() or 1), metavar="N",
-              help="Of each server.")
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG",
-              help="Draw throughput and latency (needs matplotlib).")
+@click.option(
+    "--threads", type=click.IntRange(1), default=min(2, os.cpu_count() or 1), metavar="N", help="Of each server."
+)
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PNG",
+    help="Draw throughput and latency (needs matplotlib).",
+)
 def main(clients, seconds, rounds, labels, threads, plot):
     """Measure serving under load on this machine: a table, then one JSON line.
 
@@ -98,10 +103,22 @@ def main(clients, seconds, rounds, labels, threads, plot):
         show(row)
     if plot is not None:
         draw_plot(rows, plot)
-    click.echo(json.dumps({
-        "zeroseg": zeroseg.__version__, "machine": platform.machine(), "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(), "threads": threads, "labels": labels, "photos": len(bodies),
-        "turn_s": seconds, "rounds": rounds, "rows": rows}))
+    click.echo(
+        json.dumps(
+            {
+                "zeroseg": zeroseg.__version__,
+                "machine": platform.machine(),
+                "cores": len(os.sched_getaffinity(0)),
+                "python": platform.python_version(),
+                "threads": threads,
+                "labels": labels,
+                "photos": len(bodies),
+                "turn_s": seconds,
+                "rounds": rounds,
+                "rows": rows,
+            }
+        )
+    )
 
 
 class Server:
@@ -111,10 +128,26 @@ class Server:
         self.name = name
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by stop()
         self._process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, "--labels", labels, "--threads", str(threads), "--port", "0",
-             "--triton-http", "0", "--triton-grpc", "0", *CONTENDERS[name]],
-            stdout=self._log, stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])})
+            [
+                sys.executable,
+                "-c",
+                SERVE,
+                "--labels",
+                labels,
+                "--threads",
+                str(threads),
+                "--port",
+                "0",
+                "--triton-http",
+                "0",
+                "--triton-grpc",
+                "0",
+                *CONTENDERS[name],
+            ],
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+        )
         self.port = self._wait()
 
     def _wait(self) -> int:
@@ -144,10 +177,19 @@ class Server:
 def multipart(photo: bytes, labels: str) -> bytes:
     """The body of POST /segment that asks for a palette PNG."""
     fields = {"labels": labels, "format": "labels"}
-    parts = [f'--photo\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
-             for name, value in fields.items()]
-    return b"".join([*parts, b'--photo\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n'
-                     b"Content-Type: image/jpeg\r\n\r\n", photo, b"\r\n--photo--\r\n"])
+    parts = [
+        f'--photo\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    ]
+    return b"".join(
+        [
+            *parts,
+            b'--photo\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n'
+            b"Content-Type: image/jpeg\r\n\r\n",
+            photo,
+            b"\r\n--photo--\r\n",
+        ]
+    )
 
 
 def ask(connection: http.client.HTTPConnection, body: bytes) -> tuple[int, bytes, float]:
@@ -212,11 +254,13 @@ def load(server: Server, bodies: list[bytes], expected: list[np.ndarray], client
         thread.join()
     wrong += differing(kept, expected)  # after the turn: reading PNGs takes the processor that the server is to have
     if wrong:
-        raise click.ClickException(f"{server.name}, {clients} clients: {len(wrong)} wrong answers, the first: "
-                                   f"{wrong[0]}")
+        raise click.ClickException(
+            f"{server.name}, {clients} clients: {len(wrong)} wrong answers, the first: {wrong[0]}"
+        )
     if not latencies_ms:
-        raise click.ClickException(f"{server.name}, {clients} clients: no answer within {seconds:g} s; give more "
-                                   "--seconds")
+        raise click.ClickException(
+            f"{server.name}, {clients} clients: no answer within {seconds:g} s; give more --seconds"
+        )
     return Turn(latencies_ms, seconds, sum(start_s <= at_s <= end_s for at_s in refusals))
 
 
@@ -251,20 +295,32 @@ def compare(servers: list[Server], bodies, expected, crowds: list[int], seconds:
             ratios = [rate / other for rate, other in zip(rates, base, strict=True)]
             pooled = np.concatenate([turn.latencies_ms for turn in mine])
             p50, p95, p99 = np.percentile(pooled, (50, 95, 99))
-            rows.append({
-                "server": server.name, "clients": clients, "answers": len(pooled),
-                "photos_per_s": round(statistics.median(rates), 2), "ratio": round(statistics.median(ratios), 3),
-                "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)], "p50_ms": round(p50, 1),
-                "p95_ms": round(p95, 1), "p99_ms": round(p99, 1), "refused": sum(turn.refused for turn in mine)})
-    click.echo(f"{'server':<26}{'clients':>8}{'photos/s':>10}{'ratio':>8}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}"
-               f"{'refused':>9}")
+            rows.append(
+                {
+                    "server": server.name,
+                    "clients": clients,
+                    "answers": len(pooled),
+                    "photos_per_s": round(statistics.median(rates), 2),
+                    "ratio": round(statistics.median(ratios), 3),
+                    "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
+                    "p50_ms": round(p50, 1),
+                    "p95_ms": round(p95, 1),
+                    "p99_ms": round(p99, 1),
+                    "refused": sum(turn.refused for turn in mine),
+                }
+            )
+    click.echo(
+        f"{'server':<26}{'clients':>8}{'photos/s':>10}{'ratio':>8}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'refused':>9}"
+    )
     return rows
 
 
 def show(row: dict) -> None:
     """One line of the table."""
-    click.echo(f"{row['server']:<26}{row['clients']:>8}{row['photos_per_s']:>10.1f}{row['ratio']:>8.2f}"
-               f"{row['p50_ms']:>9.0f}{row['p95_ms']:>9.0f}{row['p99_ms']:>9.0f}{row['refused']:>9}")
+    click.echo(
+        f"{row['server']:<26}{row['clients']:>8}{row['photos_per_s']:>10.1f}{row['ratio']:>8.2f}"
+        f"{row['p50_ms']:>9.0f}{row['p95_ms']:>9.0f}{row['p99_ms']:>9.0f}{row['refused']:>9}"
+    )
 
 
 def draw_plot(rows: list[dict], path: Path) -> None:

@@ -13,8 +13,9 @@ STAGES = ("decode", "preprocess", "network", "masks", "overlay")  # of a frame, 
 _TIMED = {"load": "decode", "preprocess": "preprocess", "network": "network", "decode": "masks"}
 
 
-def time_frames(segmenters: dict[str, Segmenter], photo: Path, rounds: int, warm_up: int = 2,
-                impls: Mapping[str, str] | None = None) -> dict[str, dict]:
+def time_frames(
+    segmenters: dict[str, Segmenter], photo: Path, rounds: int, warm_up: int = 2, impls: Mapping[str, str] | None = None
+) -> dict[str, dict]:
     """Name -> medians: STAGES in ms, total_ms, p90_ms, network_share, speedup (over the first, round by round).
 
     The segmenters take turns on the same file, so that a machine whose speed drifts treats all alike.

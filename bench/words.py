@@ -37,14 +37,23 @@ def measure(path: Path = NOUNS, half: str | None = None) -> dict:
             missed[noun] = near[0]
     share = lambda rows, i: 100 * sum(row[i] for row in rows) / len(rows)  # noqa: E731
     every = [row for rows in groups.values() for row in rows]
-    return {"nouns": len(every), "top1": share(every, 0), "top3": share(every, 1), "missed": missed,
-            "groups": {group: [len(rows), share(rows, 0), share(rows, 1)] for group, rows in groups.items()}}
+    return {
+        "nouns": len(every),
+        "top1": share(every, 0),
+        "top3": share(every, 1),
+        "missed": missed,
+        "groups": {group: [len(rows), share(rows, 0), share(rows, 1)] for group, rows in groups.items()},
+    }
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.option("--nouns", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=None,
-              show_default=f"{NOUNS.name}, then both halves of {PHRASES.name}",
-              help="Lines of group, noun, right names joined by |.")
+@click.option(
+    "--nouns",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    show_default=f"{NOUNS.name}, then both halves of {PHRASES.name}",
+    help="Lines of group, noun, right names joined by |.",
+)
 @click.option("--half", type=click.Choice(list(HALVES)), help="Only the odd or the even lines of --nouns.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="JSON", help="Write the numbers.")
 def main(nouns, half, out):

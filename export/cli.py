@@ -28,22 +28,47 @@ class Model(click.ParamType):
 # What to make
 @click.option("--onnx", "onnx_", is_flag=True, help="Write an ONNX file and its description (.json).")
 @click.option("--trt", is_flag=True, help="Build a TensorRT engine (.engine, .engine.json) on this GPU.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE|DIR",
-              help="Where to write.  [default: MODEL with the suffix .onnx or .engine, or MODEL-TARGET; of an "
-              "open_clip model, ARCH.onnx here]")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8", "auto"]), default="fp32", show_default=True,
-              help="What the graph computes in; auto keeps the fastest here that passes the gate.")
-@click.option("--weights", type=click.Choice(["float32", "float16"]), default="float32", show_default=True,
-              help="How float32 weights are stored; float16 halves the file and computes the same.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE|DIR",
+    help="Where to write.  [default: MODEL with the suffix .onnx or .engine, or MODEL-TARGET; of an "
+    "open_clip model, ARCH.onnx here]",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8", "auto"]),
+    default="fp32",
+    show_default=True,
+    help="What the graph computes in; auto keeps the fastest here that passes the gate.",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="How float32 weights are stored; float16 halves the file and computes the same.",
+)
 @click.option("--label-map", is_flag=True, help="Add the finished label map as an output.")
 @click.option("--symmetric", is_flag=True, help="int8 as TensorRT takes it: signed, zero at zero.")
 @click.option("--calibration", type=FOLDER, metavar="DIR", help="Photos that set int8's ranges.  [default: bundled]")
 # How it is checked
-@click.option("--photo", "photos", type=FILE, multiple=True, metavar="FILE",
-              help="Compare on this photo; may be repeated.  [default: bundled photos]")
+@click.option(
+    "--photo",
+    "photos",
+    type=FILE,
+    multiple=True,
+    metavar="FILE",
+    help="Compare on this photo; may be repeated.  [default: bundled photos]",
+)
 @click.option("--gate-photos", type=FOLDER, metavar="DIR", help="Compare on the photos of this folder.")
-@click.option("--masks", type=click.Choice(DATASETS), metavar="LAYOUT",
-              help="The folder also holds masks, laid out as for zeroseg eval --dataset: compare mIoU too.")
+@click.option(
+    "--masks",
+    type=click.Choice(DATASETS),
+    metavar="LAYOUT",
+    help="The folder also holds masks, laid out as for zeroseg eval --dataset: compare mIoU too.",
+)
 # Engines
 @engines.trt_options
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would be done.")
@@ -77,8 +102,10 @@ def main(model, onnx_, trt, out, weights, dry_run, **options):
         problem = f"{out}: is a folder" if out.is_dir() else f"{out.parent}: no such folder"
         raise click.BadParameter(problem, param_hint="--out")
     if dry_run:
-        click.echo(f"would export {model} to {out} and {out.with_suffix('.json')}, {options['precision']}, weights as "
-                   f"{weights}")
+        click.echo(
+            f"would export {model} to {out} and {out.with_suffix('.json')}, {options['precision']}, weights as "
+            f"{weights}"
+        )
         return
     from zeroseg.export.run import ExportOptions, export_file
 

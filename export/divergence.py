@@ -22,8 +22,10 @@ class Divergence(NamedTuple):
     inputs_error: float
 
     def __str__(self) -> str:
-        return (f"first node that diverges: {self.node} ({self.operator}), relative error {self.error:.2g}, "
-                f"its inputs {self.inputs_error:.2g}")
+        return (
+            f"first node that diverges: {self.node} ({self.operator}), relative error {self.error:.2g}, "
+            f"its inputs {self.inputs_error:.2g}"
+        )
 
 
 def node_values(model: ModelProto, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -110,8 +112,12 @@ def _walk(model: ModelProto, error: dict[str, float]):
     for node in model.graph.node:
         own = [error[name] for name in node.output if name in error]
         if own:
-            yield Divergence(node.name or node.output[0], node.op_type, max(own),
-                             max((error.get(name, 0.0) for name in node.input), default=0.0))
+            yield Divergence(
+                node.name or node.output[0],
+                node.op_type,
+                max(own),
+                max((error.get(name, 0.0) for name in node.input), default=0.0),
+            )
 
 
 def name_nodes(model: ModelProto) -> ModelProto:

@@ -44,8 +44,9 @@ class Gate:
     cases: inputs to compare on. masks: a function that gives mIoU in points for a runner, or None without masks.
     """
 
-    def __init__(self, reference: Runner, cases: list[Case], sidecar: Sidecar,
-                 masks: Callable[[Runner], float] | None = None):
+    def __init__(
+        self, reference: Runner, cases: list[Case], sidecar: Sidecar, masks: Callable[[Runner], float] | None = None
+    ):
         self.reference, self.cases, self.sidecar, self.masks = Remembering(reference), cases, sidecar, masks
         self._before: float | None = None
 

@@ -55,8 +55,10 @@ def choose_label_sets(runner: Runner, sidecar: Sidecar, images: list[np.ndarray]
             chosen = left[_tell_apart(seen._replace(scores=seen.scores[:, left]), threshold, count, background)]
             sets.append((LabelSet(np.ascontiguousarray(rows[chosen]), threshold), chosen))
             left = np.setdiff1d(left, chosen)
-        found = [np.where(scores.max(1) >= threshold, scores.argmax(1), -1)
-                 for scores in (seen.scores[:, chosen] for _, chosen in sets)]
+        found = [
+            np.where(scores.max(1) >= threshold, scores.argmax(1), -1)
+            for scores in (seen.scores[:, chosen] for _, chosen in sets)
+        ]
         if is_telling([(labels, seen.areas) for labels in found], LABEL_COUNTS[-1]):
             break
     return [label_set for label_set, _ in sets]

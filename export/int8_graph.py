@@ -85,5 +85,4 @@ def quantisable(folded: ModelProto) -> list[str]:
     """Names of the nodes that to_int8_graph quantises."""
     weights = {tensor.name for tensor in folded.graph.initializer}
     data = data_nodes(folded)
-    return [n.name for n in folded.graph.node
-            if n.op_type in OPERATORS and n.input[1] in weights and n.name in data]
+    return [n.name for n in folded.graph.node if n.op_type in OPERATORS and n.input[1] in weights and n.name in data]

@@ -9,7 +9,9 @@ LIMIT = 12  # nodes searched for; a graph that needs more gains nothing from flo
 
 
 def find_islands(
-    nodes: dict[str, str], damage: Callable[[frozenset], tuple], passes: Callable[[tuple], bool],
+    nodes: dict[str, str],
+    damage: Callable[[frozenset], tuple],
+    passes: Callable[[tuple], bool],
     report: Callable[[str], None] = lambda line: None,
 ) -> frozenset:
     """The names to keep in float32 so that passes(damage(kept)) holds.

@@ -65,21 +65,29 @@ class Parity:
     def why_not(self, what: str = "the exported file") -> str | None:
         """What fails, or None; what was compared is called so."""
         if not self.telling:
-            return ("these photos say nothing: in its own masks of them the model has no foreground, no background or "
-                    "one label only; compare on others (--photo, --gate-photos)")
+            return (
+                "these photos say nothing: in its own masks of them the model has no foreground, no background or "
+                "one label only; compare on others (--photo, --gate-photos)"
+            )
         if not self.agreement >= self.required:  # NaN is not
-            return (f"{what} gives the same label to only {100 * self.agreement:.3f} % of pixels, "
-                    f"{100 * self.required:g} % are required")
+            return (
+                f"{what} gives the same label to only {100 * self.agreement:.3f} % of pixels, "
+                f"{100 * self.required:g} % are required"
+            )
         if self.miou and not abs(self.miou[1] - self.miou[0]) <= MIOU_CHANGE:
-            return (f"mIoU is {self.miou[1]:.2f} where the model has {self.miou[0]:.2f}, at most {MIOU_CHANGE} points "
-                    "apart are allowed")
+            return (
+                f"mIoU is {self.miou[1]:.2f} where the model has {self.miou[0]:.2f}, at most {MIOU_CHANGE} points "
+                "apart are allowed"
+            )
         return None
 
     def table(self) -> str:
         lines = [f"{'output':<16}{'max abs diff':>14}{'cosine':>12}"]
         lines += [f"{name:<16}{self.max_abs[name]:>14.2e}{self.cosine[name]:>12.8f}" for name in self.max_abs]
-        lines.append(f"same label on {100 * self.agreement:.3f} % of pixels, {100 * self.worst:.3f} % on the worst of "
-                     f"{self.photos} decoded photos (required: {100 * self.required:g} %)")
+        lines.append(
+            f"same label on {100 * self.agreement:.3f} % of pixels, {100 * self.worst:.3f} % on the worst of "
+            f"{self.photos} decoded photos (required: {100 * self.required:g} %)"
+        )
         if self.miou:
             lines.append(f"mIoU {self.miou[0]:.2f} -> {self.miou[1]:.2f} (at most {MIOU_CHANGE} points apart)")
         return "\n".join(lines)
@@ -141,6 +149,7 @@ def make_cases(sidecar: Sidecar, photos: list[np.ndarray], label_sets: list[Labe
     A network without segments sees the photos' windows one by one, the first with both label sets and the others with
     them in turns, and once an image of other sides; each is decoded on its own.
     """
+
     def case(image, label_set, size):
         return Case(image, label_set.rows, size, label_set.threshold)
 

@@ -24,5 +24,11 @@ def race(contenders: dict[str, Callable[[], object]], rounds: int = 15, warm_up:
             if turn >= warm_up:
                 times[name].append(1000 * (time.perf_counter() - start))
     first = next(iter(times.values()))
-    return {name: Lap(statistics.median(own), sorted(own)[int(0.9 * (len(own) - 1))],
-                      statistics.median(a / b for a, b in zip(first, own))) for name, own in times.items()}
+    return {
+        name: Lap(
+            statistics.median(own),
+            sorted(own)[int(0.9 * (len(own) - 1))],
+            statistics.median(a / b for a, b in zip(first, own)),
+        )
+        for name, own in times.items()
+    }

@@ -38,8 +38,12 @@ class ExportOptions:
     rounds: int = 15
 
 
-def export_file(model, out: Path, options: ExportOptions = ExportOptions(),  # noqa: B008 (frozen)
-                report: Callable[[str], None] = lambda line: None) -> Parity:
+def export_file(
+    model,
+    out: Path,
+    options: ExportOptions = ExportOptions(),  # noqa: B008 (frozen)
+    report: Callable[[str], None] = lambda line: None,
+) -> Parity:
     """Export a model to out (.onnx, and the .json beside it) and return how well it agrees.
 
     model: the path of a model.pt, an open_clip model's name (zeroseg/dense/spec.py), or a Source that is open already.
@@ -99,16 +103,20 @@ def check_sidecar_place(out: Path) -> None:
     except (OSError, ValueError, TypeError):
         ours = False
     if not ours:
-        raise ZerosegError(f"--out: the description of {out.name} would replace {path}, which describes no network; "
-                           "choose another name")
+        raise ZerosegError(
+            f"--out: the description of {out.name} would replace {path}, which describes no network; "
+            "choose another name"
+        )
 
 
 def make_gate(source, options: ExportOptions, report: Callable[[str], None] = lambda line: None) -> Gate:
     """What an export of this Source is held against. ZerosegError for options that it has no meaning for."""
     sidecar = source.sidecar
     if sidecar.dense is not None and options.label_map:
-        raise ZerosegError("--label-map: a network without segments is run on windows of a photo, whose scores are put "
-                           "together before they are decoded; leave it out")
+        raise ZerosegError(
+            "--label-map: a network without segments is run on windows of a photo, whose scores are put "
+            "together before they are decoded; leave it out"
+        )
     if sidecar.dense is not None and options.masks is not None:
         raise ZerosegError("--masks: not for a network without segments; leave it out, --gate-photos compares labels")
     photos = [load_image(photo) for photo in options.photos]
@@ -161,8 +169,10 @@ def _fastest(workshop, gate: Gate, rounds: int, report):
         parity, lap = made[name].parity, laps[name]
         fate = "; kept" if name == best else "; not faster here" if parity.ok else ""
         verdict = why[name] + fate + (f" ({made[name].note})" if made[name].note else "")
-        lines.append(f"{name:<10}{made[name].path.stat().st_size / 1e6:>7.1f}{100 * parity.agreement:>10.3f} %"
-                     f"{lap.median_ms:>9.1f}{lap.speedup:>8.2f}  {verdict}")
+        lines.append(
+            f"{name:<10}{made[name].path.stat().st_size / 1e6:>7.1f}{100 * parity.agreement:>10.3f} %"
+            f"{lap.median_ms:>9.1f}{lap.speedup:>8.2f}  {verdict}"
+        )
     lines.append(f"on {runners['fp32'].backend}, one photo; medians of {rounds} rounds in turns")
     report("\n".join(lines))
     return made[best]

@@ -1,5 +1,4 @@
-"""Where an export starts: a model.pt, or an open_clip tower read densely; what is traced, and what it is held against.
-"""
+"""The source of an export: a model.pt or a dense open_clip tower, the module to trace and its reference."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,8 +31,9 @@ def _open_checkpoint(path: Path) -> Source:
     from zeroseg.model import load_model
 
     if path.suffix != ".pt":
-        raise ZerosegError(f"{path}: expected a model.pt, or an open_clip model's name; what was exported is not "
-                           "exported again")
+        raise ZerosegError(
+            f"{path}: expected a model.pt, or an open_clip model's name; what was exported is not exported again"
+        )
     artifact = read_artifact(path, "torch")
     return Source(open_runner(artifact), artifact.sidecar, load_model(path)[1], lambda: load_model(path)[0])
 
@@ -50,8 +50,12 @@ def _open_dense(name: str) -> Source:
     tower, document = load_dense(name, how="zeroseg-export")
     document["dense"]["text"] = text_name(name)
     sidecar = parse_sidecar(document, name)
-    return Source(DenseRunner(tower, sidecar.embedding_dim), sidecar, document,
-                  lambda: DenseExportModel(tower, sidecar.embedding_dim))
+    return Source(
+        DenseRunner(tower, sidecar.embedding_dim),
+        sidecar,
+        document,
+        lambda: DenseExportModel(tower, sidecar.embedding_dim),
+    )
 
 
 def text_name(name: str) -> str:

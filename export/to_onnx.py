@@ -42,8 +42,10 @@ def trace(model: ZeroSeg | DenseExportModel) -> "torch.onnx.ONNXProgram":
     wrapper = (model if isinstance(model, DenseExportModel) else ExportModel(model)).requires_grad_(False)
     size = sum(value.numel() * value.element_size() for value in wrapper.state_dict().values())
     if size > LARGEST_BYTES:
-        raise ZerosegError(f"export: the network has {size / 2**30:.1f} GiB of weights, and an ONNX file holds less "
-                           "than 2 GiB; take a smaller one")
+        raise ZerosegError(
+            f"export: the network has {size / 2**30:.1f} GiB of weights, and an ONNX file holds less "
+            "than 2 GiB; take a smaller one"
+        )
     multiple = wrapper.multiple
     # Batch, sides and label count all differ from each other and from 1, so that nothing is taken for a constant.
     image = torch.zeros(2, 3, 3 * multiple, 4 * multiple)
@@ -80,8 +82,12 @@ def made_by() -> dict[str, str]:
     """What an export depends on besides the model: zeroseg and its commit, where it is a checkout, and the exporter."""
     import onnxscript
 
-    versions = {"zeroseg": __version__, "torch": torch.__version__, "onnx": onnx.__version__,
-                "onnxscript": onnxscript.__version__}
+    versions = {
+        "zeroseg": __version__,
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+        "onnxscript": onnxscript.__version__,
+    }
     commit = current_commit("zeroseg", "kernels", "export")
     return versions | ({"commit": commit} if commit else {})
 

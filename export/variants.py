@@ -44,9 +44,19 @@ class Workshop:
     half_weights: the network's own weights by name, for store_weights_as_half; None to store float32.
     """
 
-    def __init__(self, graph: ModelProto, sidecar: dict, gate: Gate, folder: Path, *, half_weights=None,
-                 label_map=False, calibration: list[np.ndarray] = (), symmetric=False,
-                 report: Callable[[str], None] = lambda line: None):
+    def __init__(
+        self,
+        graph: ModelProto,
+        sidecar: dict,
+        gate: Gate,
+        folder: Path,
+        *,
+        half_weights=None,
+        label_map=False,
+        calibration: list[np.ndarray] = (),
+        symmetric=False,
+        report: Callable[[str], None] = lambda line: None,
+    ):
         self.graph, self.sidecar, self.gate, self.folder = name_nodes(graph), sidecar, gate, folder
         self.half_weights, self.label_map, self.symmetric, self.report = half_weights, label_map, symmetric, report
         self.calibration, self.kept = calibration, frozenset()
@@ -88,8 +98,9 @@ class Workshop:
     def _int8(self):
         folded = fold(self.graph, self.folder)
         names = quantisable(folded)
-        feeds = [{"image": image, "label_embeddings": self.gate.cases[0].label_embeddings}
-                 for image in self.calibration]
+        feeds = [
+            {"image": image, "label_embeddings": self.gate.cases[0].label_embeddings} for image in self.calibration
+        ]
         ranking, quantised = [], folded
         for share in LEFT_OUT:
             left_out = ranking[: int(share * len(names))]
@@ -110,8 +121,7 @@ class Workshop:
         return open_runner(read_artifact(path))
 
     def explain(self, variant: Variant, reference: dict[str, np.ndarray] | None = None) -> str:
-        """Which node of a variant diverges first; reference: values of PyTorch's graph, else those of the float32 one.
-        """
+        """Which node of a variant diverges first; reference: values of PyTorch's graph, else of the float32 graph."""
         feed = self.feed()
         reference = node_values(self.graph, feed) if reference is None else reference
         found = first_divergence(self.graph, reference, node_values(variant.graph, feed), TOLERANCE[variant.precision])

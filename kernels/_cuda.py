@@ -21,30 +21,80 @@ TYPES = {"float32": 0, "float16": 1, "bfloat16": 2}
 
 class SegmentAttentionArgs(Structure):
     _fields_ = [
-        ("q", c_void_p), ("k", c_void_p), ("v", c_void_p), ("k_stride_b", c_int64), ("k_stride_l", c_int64),
-        ("v_stride_b", c_int64), ("v_stride_l", c_int64), ("batch", c_int64), ("tokens", c_int64),
-        ("groups", c_int64), ("width", c_int64), ("value_width", c_int64), ("qk_type", c_int32), ("v_type", c_int32),
-        ("normalize_queries", c_int32), ("normalize_keys", c_int32), ("soft_pooling", c_int32), ("noise", c_int32),
-        ("seed", c_uint64), ("scale", c_float), ("eps", c_float), ("pooled", c_void_p), ("total", c_void_p),
-        ("choice", c_void_p), ("hard", c_void_p), ("soft", c_void_p)]
+        ("q", c_void_p),
+        ("k", c_void_p),
+        ("v", c_void_p),
+        ("k_stride_b", c_int64),
+        ("k_stride_l", c_int64),
+        ("v_stride_b", c_int64),
+        ("v_stride_l", c_int64),
+        ("batch", c_int64),
+        ("tokens", c_int64),
+        ("groups", c_int64),
+        ("width", c_int64),
+        ("value_width", c_int64),
+        ("qk_type", c_int32),
+        ("v_type", c_int32),
+        ("normalize_queries", c_int32),
+        ("normalize_keys", c_int32),
+        ("soft_pooling", c_int32),
+        ("noise", c_int32),
+        ("seed", c_uint64),
+        ("scale", c_float),
+        ("eps", c_float),
+        ("pooled", c_void_p),
+        ("total", c_void_p),
+        ("choice", c_void_p),
+        ("hard", c_void_p),
+        ("soft", c_void_p),
+    ]
 
 
 class MaskDecodeArgs(Structure):
     _fields_ = [
-        ("maps", c_void_p), ("map_stride_b", c_int64), ("map_stride_k", c_int64), ("map_stride_h", c_int64),
-        ("map_stride_w", c_int64), ("table", c_void_p), ("table_stride_b", c_int64), ("batch", c_int64),
-        ("segments", c_int64), ("rows", c_int64), ("columns", c_int64), ("height", c_int64), ("width", c_int64),
-        ("maps_type", c_int32), ("label_bytes", c_int32), ("threshold", c_float), ("alpha", c_uint32),
-        ("labels", c_void_p), ("confidence", c_void_p), ("image", c_void_p), ("colors", c_void_p),
-        ("color_count", c_int64), ("picture", c_void_p)]
+        ("maps", c_void_p),
+        ("map_stride_b", c_int64),
+        ("map_stride_k", c_int64),
+        ("map_stride_h", c_int64),
+        ("map_stride_w", c_int64),
+        ("table", c_void_p),
+        ("table_stride_b", c_int64),
+        ("batch", c_int64),
+        ("segments", c_int64),
+        ("rows", c_int64),
+        ("columns", c_int64),
+        ("height", c_int64),
+        ("width", c_int64),
+        ("maps_type", c_int32),
+        ("label_bytes", c_int32),
+        ("threshold", c_float),
+        ("alpha", c_uint32),
+        ("labels", c_void_p),
+        ("confidence", c_void_p),
+        ("image", c_void_p),
+        ("colors", c_void_p),
+        ("color_count", c_int64),
+        ("picture", c_void_p),
+    ]
 
 
 class PreprocessArgs(Structure):
     _fields_ = [
-        ("image", c_void_p), ("image_stride_b", c_int64), ("row_stride", c_int64), ("pixel_stride", c_int64),
-        ("channel_stride", c_int64), ("batch", c_int64), ("height", c_int64), ("width", c_int64),
-        ("out_height", c_int64), ("out_width", c_int64), ("scale", c_float * 3), ("offset", c_float * 3),
-        ("out_type", c_int32), ("out", c_void_p)]
+        ("image", c_void_p),
+        ("image_stride_b", c_int64),
+        ("row_stride", c_int64),
+        ("pixel_stride", c_int64),
+        ("channel_stride", c_int64),
+        ("batch", c_int64),
+        ("height", c_int64),
+        ("width", c_int64),
+        ("out_height", c_int64),
+        ("out_width", c_int64),
+        ("scale", c_float * 3),
+        ("offset", c_float * 3),
+        ("out_type", c_int32),
+        ("out", c_void_p),
+    ]
 
 
 @cache

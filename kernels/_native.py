@@ -19,8 +19,10 @@ _STATUS = {1: ValueError, 2: MemoryError}
 @cache
 def _library() -> ctypes.CDLL | str:
     """The loaded library, or the reason why there is none."""
-    not_built = (f"{_NAME} was not built; with a C++ compiler and CMake, `pip install .` builds it "
-                 "(ZEROSEG_BUILD_NATIVE=1 shows what is missing)")
+    not_built = (
+        f"{_NAME} was not built; with a C++ compiler and CMake, `pip install .` builds it "
+        "(ZEROSEG_BUILD_NATIVE=1 shows what is missing)"
+    )
     library = load_library(Path(__file__).resolve().parent / _NAME, not_built, "zs_abi_version", ABI_VERSION)
     if not isinstance(library, str):
         library.zs_last_error.restype = ctypes.c_char_p

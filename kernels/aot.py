@@ -29,17 +29,20 @@ class Target:
     shared_kib: int
 
 
-TARGETS = {f"sm_{target.capability}": target for target in (
-    Target(75, ("t4", "rtx20"), 64),
-    Target(80, ("a100", "a30"), 163),
-    Target(86, ("a10", "a40", "rtx30"), 99),
-    Target(87, ("orin",), 163),
-    Target(89, ("l4", "l40s", "rtx40"), 99),
-    Target(90, ("h100", "h200", "gh200"), 227),
-    Target(100, ("b200", "gb200"), 227),
-    Target(110, ("thor",), 227),
-    Target(120, ("rtx50", "rtx-pro-6000"), 99),
-)}
+TARGETS = {
+    f"sm_{target.capability}": target
+    for target in (
+        Target(75, ("t4", "rtx20"), 64),
+        Target(80, ("a100", "a30"), 163),
+        Target(86, ("a10", "a40", "rtx30"), 99),
+        Target(87, ("orin",), 163),
+        Target(89, ("l4", "l40s", "rtx40"), 99),
+        Target(90, ("h100", "h200", "gh200"), 227),
+        Target(100, ("b200", "gb200"), 227),
+        Target(110, ("thor",), 227),
+        Target(120, ("rtx50", "rtx-pro-6000"), 99),
+    )
+}
 
 
 def find_target(name: str) -> Target:
@@ -64,19 +67,29 @@ def compile_entry(entry, target: Target, folder: Path, ptx_version: int | None =
     names = entry.kernel.arg_names
     pointers = [name for name, kind in entry.types.items() if kind.startswith("*")]
     source = ASTSource(
-        entry.kernel, signature={name: entry.types.get(name, "constexpr") for name in names}, constexprs=entry.fixed,
-        attrs={(names.index(name),): [["tt.divisibility", ALIGNMENT]] for name in pointers})
-    options = {"num_warps": entry.num_warps, "num_stages": entry.num_stages, "enable_fp_fusion": True,
-               "ptx_version": ptx_version}
+        entry.kernel,
+        signature={name: entry.types.get(name, "constexpr") for name in names},
+        constexprs=entry.fixed,
+        attrs={(names.index(name),): [["tt.divisibility", ALIGNMENT]] for name in pointers},
+    )
+    options = {
+        "num_warps": entry.num_warps,
+        "num_stages": entry.num_stages,
+        "enable_fp_fusion": True,
+        "ptx_version": ptx_version,
+    }
     try:
         compiled = triton.compile(source, target=GPUTarget("cuda", target.capability, 32), options=options)
     except Exception as error:  # the compiler's own classes differ between versions
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise ZerosegError(f"{entry.name}: Triton {triton.__version__} cannot compile for sm_{target.capability}: "
-                           f"{reason}") from error
+        raise ZerosegError(
+            f"{entry.name}: Triton {triton.__version__} cannot compile for sm_{target.capability}: {reason}"
+        ) from error
     if compiled.metadata.shared > target.shared_kib * 1024:
-        raise ZerosegError(f"{entry.name}: needs {compiled.metadata.shared} bytes of shared memory, sm_"
-                           f"{target.capability} has {target.shared_kib} KiB")
+        raise ZerosegError(
+            f"{entry.name}: needs {compiled.metadata.shared} bytes of shared memory, sm_"
+            f"{target.capability} has {target.shared_kib} KiB"
+        )
     ptx = compiled.asm["ptx"]
     hidden = ptx_parameters(ptx, compiled.metadata.name) - len(entry.types)
     files = {"cubin": compiled.asm["cubin"], "ptx": ptx.encode()}
@@ -85,8 +98,10 @@ def compile_entry(entry, target: Target, folder: Path, ptx_version: int | None =
     return {
         "name": entry.name,
         "symbol": compiled.metadata.name,
-        "files": {kind: {"name": f"{entry.name}.{kind}", "sha256": hashlib.sha256(content).hexdigest(),
-                         "bytes": len(content)} for kind, content in files.items()},
+        "files": {
+            kind: {"name": f"{entry.name}.{kind}", "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+            for kind, content in files.items()
+        },
         "arguments": [{"name": name, "type": kind} for name, kind in entry.types.items()],
         "null_pointers_after": hidden,  # of Triton's own: scratch memory that these kernels do not use
         "options": entry.fixed,
@@ -114,8 +129,14 @@ def compile_target(target: Target, folder: Path, chosen: list, on_done=lambda: N
     for entry in chosen:
         kernels.append(compile_entry(entry, target, folder))
         on_done()
-    manifest = {"format": FORMAT, "target": f"sm_{target.capability}", "devices": list(target.devices),
-                "triton": triton.__version__, "pointer_alignment_bytes": ALIGNMENT, "kernels": kernels}
+    manifest = {
+        "format": FORMAT,
+        "target": f"sm_{target.capability}",
+        "devices": list(target.devices),
+        "triton": triton.__version__,
+        "pointer_alignment_bytes": ALIGNMENT,
+        "kernels": kernels,
+    }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     (folder / "zeroseg_kernels.h").write_text(c_header(manifest), encoding="utf-8")
     return manifest
@@ -126,8 +147,9 @@ def choose_entries(only: str | None, training: bool = False) -> list:
     try:
         from zeroseg.kernels.aot_entries import entries
     except ImportError as error:
-        raise UnavailableError(f"compiling kernels needs torch and triton ({error}): pip install 'zeroseg[gpu]'"
-                               ) from error
+        raise UnavailableError(
+            f"compiling kernels needs torch and triton ({error}): pip install 'zeroseg[gpu]'"
+        ) from error
     from zeroseg.kernels import _triton
 
     if _triton.interpreted():
@@ -137,16 +159,28 @@ def choose_entries(only: str | None, training: bool = False) -> list:
         return everything
     words = [word.strip() for word in only.split(",")]
     if unknown := [word for word in words if not any(word in entry.name for entry in everything)]:
-        raise ZerosegError(f"--only {unknown[0]!r} matches no kernel; there are "
-                           f"{', '.join(entry.name for entry in everything)}")
+        raise ZerosegError(
+            f"--only {unknown[0]!r} matches no kernel; there are {', '.join(entry.name for entry in everything)}"
+        )
     return [entry for entry in everything if any(word in entry.name for word in words)]
 
 
 @click.command(epilog="\b\nExample:\n  python -m zeroseg.kernels.aot --target orin,thor -o build/kernels")
-@click.option("--target", "targets", required=True, metavar="NAME,...",
-              help="Devices (orin, thor, h100, ...) or compute capabilities (sm_87), separated by commas, or all.")
-@click.option("-o", "--out", required=True, metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
-              help="Where to write; every target gets a folder DIR/sm_87 of its own.")
+@click.option(
+    "--target",
+    "targets",
+    required=True,
+    metavar="NAME,...",
+    help="Devices (orin, thor, h100, ...) or compute capabilities (sm_87), separated by commas, or all.",
+)
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where to write; every target gets a folder DIR/sm_87 of its own.",
+)
 @click.option("--only", metavar="WORD,...", help="Only kernels whose name contains one of the words.")
 @click.option("--training", is_flag=True, help="The backward kernels and the forward ones with noise, too.")
 @click.option("-n", "--dry-run", is_flag=True, help="List what would be compiled and write nothing.")
@@ -157,8 +191,10 @@ def main(targets: str, out: Path, only: str | None, training: bool, dry_run: boo
         names = list(TARGETS) if targets == "all" else targets.split(",")
         wanted = {target.capability: target for target in map(find_target, names)}
         chosen = choose_entries(only, training)
-        plan = {target: [entry for entry in chosen if entry.lowest_capability <= target.capability]
-                for target in wanted.values()}
+        plan = {
+            target: [entry for entry in chosen if entry.lowest_capability <= target.capability]
+            for target in wanted.values()
+        }
         if dry_run:
             for target, some in plan.items():
                 for entry in some:

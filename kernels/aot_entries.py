@@ -6,11 +6,34 @@ By default what inference needs: the kernels of training serve programs that hav
 from dataclasses import dataclass
 
 # triton's name of an argument type -> C's
-C_TYPES = {"*fp32": "const float*", "*fp16": "const uint16_t*", "*bf16": "const uint16_t*",
-           "*u8": "const uint8_t*", "*i16": "const int16_t*", "*u16": "const uint16_t*", "*i32": "const int32_t*",
-           "i32": "int32_t", "i64": "int64_t", "fp32": "float"}
-OUTPUTS = {"choice", "chosen", "hard", "soft", "pooled", "total", "labels", "confidence", "picture", "out", "d_q",
-           "d_k", "d_v", "d_logits"}
+C_TYPES = {
+    "*fp32": "const float*",
+    "*fp16": "const uint16_t*",
+    "*bf16": "const uint16_t*",
+    "*u8": "const uint8_t*",
+    "*i16": "const int16_t*",
+    "*u16": "const uint16_t*",
+    "*i32": "const int32_t*",
+    "i32": "int32_t",
+    "i64": "int64_t",
+    "fp32": "float",
+}
+OUTPUTS = {
+    "choice",
+    "chosen",
+    "hard",
+    "soft",
+    "pooled",
+    "total",
+    "labels",
+    "confidence",
+    "picture",
+    "out",
+    "d_q",
+    "d_k",
+    "d_v",
+    "d_logits",
+}
 
 
 @dataclass(frozen=True)
@@ -70,8 +93,18 @@ def _assign(name: str, kind: str, **options: bool) -> Entry:
     from zeroseg.kernels.segment_attention.triton_forward import segment_attention_fwd_assign_kernel as kernel
 
     fixed, launch = _blocks(kind)
-    types = _types(kernel, fixed | options, q=f"*{kind}", k=f"*{kind}", choice="*u8", hard="*fp32", soft="*fp32",
-                   seed="i64", k_stride_b="i64", k_stride_l="i64")
+    types = _types(
+        kernel,
+        fixed | options,
+        q=f"*{kind}",
+        k=f"*{kind}",
+        choice="*u8",
+        hard="*fp32",
+        soft="*fp32",
+        seed="i64",
+        k_stride_b="i64",
+        k_stride_l="i64",
+    )
     return Entry(name, kernel, types, fixed | options, f"B * {_blocks_of('L', fixed['BLOCK_L'])}", **launch)
 
 
@@ -81,14 +114,40 @@ def _segment_attention():
     made = []
     for kind in _KINDS:
         for similarity in ("dot", "cosine"):
-            made.append(_assign(f"segment_attention_assign_{similarity}_{kind}", kind, NORMALIZE=similarity == "cosine",
-                                NOISE=False, WITH_HARD=False, WITH_SOFT=True))
+            made.append(
+                _assign(
+                    f"segment_attention_assign_{similarity}_{kind}",
+                    kind,
+                    NORMALIZE=similarity == "cosine",
+                    NOISE=False,
+                    WITH_HARD=False,
+                    WITH_SOFT=True,
+                )
+            )
         fixed, launch = _blocks(kind)
         fixed |= {"SOFT_POOLING": False, "BLOCK_D": fixed.pop("BLOCK_C")}
-        types = _types(pool, fixed, v=f"*{kind}", choice="*u8", soft="*fp32", pooled=f"*{kind}", total="*fp32",
-                       eps="fp32", v_stride_b="i64", v_stride_l="i64")
-        made.append(Entry(f"segment_attention_pool_{kind}", pool, types, fixed,
-                          f"B * {_blocks_of('D', fixed['BLOCK_D'])}", **launch))
+        types = _types(
+            pool,
+            fixed,
+            v=f"*{kind}",
+            choice="*u8",
+            soft="*fp32",
+            pooled=f"*{kind}",
+            total="*fp32",
+            eps="fp32",
+            v_stride_b="i64",
+            v_stride_l="i64",
+        )
+        made.append(
+            Entry(
+                f"segment_attention_pool_{kind}",
+                pool,
+                types,
+                fixed,
+                f"B * {_blocks_of('D', fixed['BLOCK_D'])}",
+                **launch,
+            )
+        )
     return made
 
 
@@ -100,19 +159,43 @@ def _segment_attention_training():
     strides = dict.fromkeys((f"{x}_stride_{axis}" for x in "kv" for axis in "bl"), "i64")
     made = []
     for kind in _KINDS:
-        made.append(_assign(f"segment_attention_assign_noise_{kind}", kind, NORMALIZE=True, NOISE=True, WITH_HARD=True,
-                            WITH_SOFT=True))
+        made.append(
+            _assign(
+                f"segment_attention_assign_noise_{kind}",
+                kind,
+                NORMALIZE=True,
+                NOISE=True,
+                WITH_HARD=True,
+                WITH_SOFT=True,
+            )
+        )
         fixed, launch = _blocks(kind, backward=True)
         options = dict.fromkeys(("NORMALIZE", "NOISE", "WITH_D_POOLED", "WITH_D_HARD", "WITH_D_SOFT"), True)
         options |= {"SOFT_POOLING": False, "PRECISION_V": fixed["PRECISION"]}
         inputs = dict.fromkeys(("q", "k", "v", "pooled", "d_pooled", "d_logits", "d_q", "d_k", "d_v"), f"*{kind}")
         floats = dict.fromkeys(("total", "d_hard", "d_soft"), "*fp32")
         types = _types(tokens, fixed | options, choice="*u8", seed="i64", tau="fp32", **inputs, **floats, **strides)
-        made.append(Entry(f"segment_attention_backward_tokens_{kind}", tokens, types, fixed | options,
-                          f"B * {_blocks_of('L', fixed['BLOCK_L'])}", **launch))
+        made.append(
+            Entry(
+                f"segment_attention_backward_tokens_{kind}",
+                tokens,
+                types,
+                fixed | options,
+                f"B * {_blocks_of('L', fixed['BLOCK_L'])}",
+                **launch,
+            )
+        )
         types = _types(queries, fixed, **inputs, **strides)
-        made.append(Entry(f"segment_attention_backward_queries_{kind}", queries, types, fixed,
-                          f"B * {_blocks_of('C', fixed['BLOCK_C'])}", **launch))
+        made.append(
+            Entry(
+                f"segment_attention_backward_queries_{kind}",
+                queries,
+                types,
+                fixed,
+                f"B * {_blocks_of('C', fixed['BLOCK_C'])}",
+                **launch,
+            )
+        )
     return made
 
 
@@ -123,13 +206,26 @@ def _mask_decode():
     rows = _blocks_of("(h > 2 ? (3 * H + 2 * h - 1) / (2 * h) + 1 : H)", LAUNCH.BLOCK_H)
     grid = f"B * (h > 1 ? h - 1 : 1) * {rows} * {_blocks_of('W', LAUNCH.BLOCK_W)}"
     made = []
-    for name, labels, table, overlay in (("mask_decode_int16", "*i16", True, False),
-                                         ("mask_decode_uint8", "*u8", True, False),
-                                         ("mask_decode_overlay_uint8", "*u8", True, True),
-                                         ("dense_decode_uint16", "*u16", False, False)):
+    for name, labels, table, overlay in (
+        ("mask_decode_int16", "*i16", True, False),
+        ("mask_decode_uint8", "*u8", True, False),
+        ("mask_decode_overlay_uint8", "*u8", True, True),
+        ("dense_decode_uint16", "*u16", False, False),
+    ):
         fixed = {"WITH_TABLE": table, "WITH_OVERLAY": overlay, "BLOCK_H": LAUNCH.BLOCK_H, "BLOCK_W": LAUNCH.BLOCK_W}
-        types = _types(mask_decode_kernel, fixed, maps="*fp32", table="*i32", labels=labels, confidence="*fp32",
-                       image="*u8", colors="*u8", picture="*u8", threshold="fp32", **strides)
+        types = _types(
+            mask_decode_kernel,
+            fixed,
+            maps="*fp32",
+            table="*i32",
+            labels=labels,
+            confidence="*fp32",
+            image="*u8",
+            colors="*u8",
+            picture="*u8",
+            threshold="fp32",
+            **strides,
+        )
         made.append(Entry(name, mask_decode_kernel, types, fixed, grid, LAUNCH.num_warps))
     return made
 
@@ -150,6 +246,14 @@ def _preprocess():
     numbers = dict.fromkeys((f"{what}_{c}" for what in ("scale", "offset") for c in range(3)), "fp32")
     strides = dict.fromkeys((f"stride_{axis}" for axis in "bhwc"), "i64")
     grid = f"B * {_blocks_of('h', LAUNCH.BLOCK_H)} * {_blocks_of('w', LAUNCH.BLOCK_W)}"
-    return [Entry(f"preprocess_{kind}", preprocess_kernel,
-                  _types(preprocess_kernel, fixed, image="*u8", out=f"*{kind}", **numbers, **strides), fixed, grid,
-                  LAUNCH.num_warps) for kind in ("fp32", "fp16")]
+    return [
+        Entry(
+            f"preprocess_{kind}",
+            preprocess_kernel,
+            _types(preprocess_kernel, fixed, image="*u8", out=f"*{kind}", **numbers, **strides),
+            fixed,
+            grid,
+            LAUNCH.num_warps,
+        )
+        for kind in ("fp32", "fp16")
+    ]

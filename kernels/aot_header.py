@@ -42,8 +42,9 @@ static inline void zs_{name}_parameters(struct zs_{name}_arguments* a, void** p)
 
 def c_header(manifest: dict) -> str:
     """The header's text for a manifest of aot.py."""
-    top = _TOP.format(target=manifest["target"], triton=manifest["triton"],
-                      alignment=manifest["pointer_alignment_bytes"])
+    top = _TOP.format(
+        target=manifest["target"], triton=manifest["triton"], alignment=manifest["pointer_alignment_bytes"]
+    )
     return top + "".join(_kernel(kernel) for kernel in manifest["kernels"]) + "\n#endif\n"
 
 
@@ -52,10 +53,17 @@ def _kernel(kernel: dict) -> str:
     fields = [f"  {_c_type(argument)} {argument['name']};" for argument in kernel["arguments"]]
     pointed = names + ["unused"] * kernel["null_pointers_after"]
     return _KERNEL.format(
-        name=kernel["name"], upper=kernel["name"].upper(), cubin=kernel["files"]["cubin"]["name"],
-        symbol=kernel["symbol"], threads=kernel["block_threads"], shared=kernel["shared_bytes"], count=len(pointed),
-        fields="\n".join(fields), grid=_of_struct(kernel["grid"], names),
-        pointers="\n".join(f"  p[{index}] = (void*)&a->{name};" for index, name in enumerate(pointed)))
+        name=kernel["name"],
+        upper=kernel["name"].upper(),
+        cubin=kernel["files"]["cubin"]["name"],
+        symbol=kernel["symbol"],
+        threads=kernel["block_threads"],
+        shared=kernel["shared_bytes"],
+        count=len(pointed),
+        fields="\n".join(fields),
+        grid=_of_struct(kernel["grid"], names),
+        pointers="\n".join(f"  p[{index}] = (void*)&a->{name};" for index, name in enumerate(pointed)),
+    )
 
 
 def _c_type(argument: dict) -> str:

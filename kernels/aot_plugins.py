@@ -43,8 +43,16 @@ def pool_entry(groups: int, eps: float, soft_pooling: bool) -> Entry:
 
     fixed, launch = _blocks("fp32", groups=groups)
     fixed |= {"BLOCK_D": fixed.pop("BLOCK_C"), "EPS": eps, "SOFT_POOLING": soft_pooling}
-    return _entry("segment_attention_pool", kernel, fixed, launch, v="*fp32", used="*fp32" if soft_pooling else "*i32",
-                  pooled="*fp32", total="*fp32")
+    return _entry(
+        "segment_attention_pool",
+        kernel,
+        fixed,
+        launch,
+        v="*fp32",
+        used="*fp32" if soft_pooling else "*i32",
+        pooled="*fp32",
+        total="*fp32",
+    )
 
 
 def decode_entry() -> Entry:
@@ -53,8 +61,17 @@ def decode_entry() -> Entry:
     from zeroseg.kernels.mask_decode.triton_plugin import mask_decode_plugin_kernel as kernel
 
     fixed = {"BLOCK_H": LAUNCH.BLOCK_H, "BLOCK_W": LAUNCH.BLOCK_W}
-    return _entry("mask_decode", kernel, fixed, {"num_warps": LAUNCH.num_warps}, maps="*fp32", table="*i32",
-                  image="*fp32", labels="*i32", confidence="*fp32")
+    return _entry(
+        "mask_decode",
+        kernel,
+        fixed,
+        {"num_warps": LAUNCH.num_warps},
+        maps="*fp32",
+        table="*i32",
+        image="*fp32",
+        labels="*i32",
+        confidence="*fp32",
+    )
 
 
 def _entry(name: str, kernel, fixed: dict, launch: dict, **pointers: str) -> Entry:
@@ -68,10 +85,15 @@ def compile_plugin(entry: Entry, target: Target) -> PluginKernel:
         made = compile_entry(entry, target, Path(folder), PTX_OF.get(target.capability, OLDEST_PTX))
         ptx = (Path(folder) / made["files"]["ptx"]["name"]).read_text(encoding="utf-8")
     if made["shared_bytes"] > LARGEST_SHARED:
-        raise ZerosegError(f"{entry.name}: needs {made['shared_bytes']} bytes of shared memory, a plugin can have "
-                           f"{LARGEST_SHARED}")
-    return PluginKernel(made["symbol"], drop_parameters(ptx, made["symbol"], made["null_pointers_after"]),
-                        made["block_threads"], made["shared_bytes"])
+        raise ZerosegError(
+            f"{entry.name}: needs {made['shared_bytes']} bytes of shared memory, a plugin can have {LARGEST_SHARED}"
+        )
+    return PluginKernel(
+        made["symbol"],
+        drop_parameters(ptx, made["symbol"], made["null_pointers_after"]),
+        made["block_threads"],
+        made["shared_bytes"],
+    )
 
 
 def drop_parameters(ptx: str, symbol: str, count: int) -> str:
@@ -80,10 +102,10 @@ def drop_parameters(ptx: str, symbol: str, count: int) -> str:
     if head is None:
         raise ZerosegError(f"no entry {symbol} in the PTX that Triton wrote")
     declared = head[2].split(",")
-    kept, dropped = declared[:len(declared) - count], declared[len(declared) - count:]
-    rest = ptx[head.end():]
+    kept, dropped = declared[: len(declared) - count], declared[len(declared) - count :]
+    rest = ptx[head.end() :]
     for parameter in dropped:
         name = parameter.split()[-1]
         if re.search(rf"\b{re.escape(name)}\b", rest):
             raise ZerosegError(f"{symbol}: uses Triton's scratch memory ({name}), which a plugin does not have")
-    return ptx[:head.start()] + head[1] + ",".join(kept) + head[3] + rest
+    return ptx[: head.start()] + head[1] + ",".join(kept) + head[3] + rest

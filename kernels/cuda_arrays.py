@@ -39,21 +39,30 @@ class DeviceArray(NamedTuple):
         return True
 
 
-def describe(name: str, array, shape: Sequence[int | str], dtype: str | Sequence[str], *, contiguous: bool = False,
-             written: bool = False) -> DeviceArray:
+def describe(
+    name: str,
+    array,
+    shape: Sequence[int | str],
+    dtype: str | Sequence[str],
+    *,
+    contiguous: bool = False,
+    written: bool = False,
+) -> DeviceArray:
     """Read `array`; ValueError unless it has this shape and dtype (as check_array) and can be used in place."""
     facts = getattr(array, "__cuda_array_interface__", None)
     if facts is None:
-        raise ValueError(f"{name}: expected an array with __cuda_array_interface__ (CuPy, Numba, ...), got "
-                         f"{type(array).__name__}")
+        raise ValueError(
+            f"{name}: expected an array with __cuda_array_interface__ (CuPy, Numba, ...), got {type(array).__name__}"
+        )
     if facts.get("mask") is not None:
         raise ValueError(f"{name}: expected an array without a mask")
     if facts["typestr"] not in _TYPES:
         raise ValueError(f"{name}: expected one of {', '.join(_TYPES.values())}, got the type {facts['typestr']!r}")
     stream = facts.get("stream")
     if stream == 0:
-        raise ValueError(f"{name}: its stream is 0, which the protocol does not allow: 1 is the default stream, 2 the "
-                         f"thread's own")
+        raise ValueError(
+            f"{name}: its stream is 0, which the protocol does not allow: 1 is the default stream, 2 the thread's own"
+        )
     found = DeviceArray(facts["data"][0], tuple(facts["shape"]), (), _TYPES[facts["typestr"]], stream, facts["data"][1])
     check_array(name, found, shape, dtype)
     if 0 in found.shape:
@@ -75,8 +84,19 @@ def describe(name: str, array, shape: Sequence[int | str], dtype: str | Sequence
     return found
 
 
-def mask_decode_into(maps, table, labels, confidence=None, *, threshold: float = float("-inf"), image=None, colors=None,
-                     picture=None, alpha: float = 0.5, stream: int | None = None) -> None:
+def mask_decode_into(
+    maps,
+    table,
+    labels,
+    confidence=None,
+    *,
+    threshold: float = float("-inf"),
+    image=None,
+    colors=None,
+    picture=None,
+    alpha: float = 0.5,
+    stream: int | None = None,
+) -> None:
     """Decode soft maps, or label logits, into arrays that are there.
 
     maps        (B, K, h, w) float32 or float16 of any strides, finite.
@@ -98,9 +118,20 @@ def mask_decode_into(maps, table, labels, confidence=None, *, threshold: float =
     if isnan(threshold) or not 0 <= alpha <= 1:
         raise ValueError(f"threshold, alpha: expected a number and 0 to 1, got {threshold} and {alpha}")
     args = _cuda.MaskDecodeArgs(
-        m.pointer, *m.strides, batch=B, segments=K, rows=h, columns=w, height=H, width=W,
-        maps_type=_cuda.TYPES[m.dtype], label_bytes=1 if out.dtype == "uint8" else 2, threshold=threshold,
-        alpha=round(alpha * 255), labels=out.pointer)
+        m.pointer,
+        *m.strides,
+        batch=B,
+        segments=K,
+        rows=h,
+        columns=w,
+        height=H,
+        width=W,
+        maps_type=_cuda.TYPES[m.dtype],
+        label_bytes=1 if out.dtype == "uint8" else 2,
+        threshold=threshold,
+        alpha=round(alpha * 255),
+        labels=out.pointer,
+    )
     used = [m, out]
     if table is not None:
         used.append(describe("table", table, (B, K), "int32", contiguous=True))
@@ -118,8 +149,9 @@ def mask_decode_into(maps, table, labels, confidence=None, *, threshold: float =
     _cuda.queue("zs_cuda_mask_decode", _stream(stream, used), args)
 
 
-def preprocess_into(images, out, mean: Sequence[float], std: Sequence[float], *, order: str = "rgb",
-                    stream: int | None = None) -> None:
+def preprocess_into(
+    images, out, mean: Sequence[float], std: Sequence[float], *, order: str = "rgb", stream: int | None = None
+) -> None:
     """Resize and normalise photos into an array that is there.
 
     images     (B, H, W, 3) uint8 of any strides.
@@ -139,10 +171,19 @@ def preprocess_into(images, out, mean: Sequence[float], std: Sequence[float], *,
         raise ValueError(f"order: expected rgb or bgr, got {order!r}")
     swap, (*steps, channel) = order == "bgr", photos.strides
     args = _cuda.PreprocessArgs(
-        photos.pointer + 2 * channel * swap, *steps, -channel if swap else channel, batch=photos.shape[0],
-        height=photos.shape[1], width=photos.shape[2], out_height=made.shape[2], out_width=made.shape[3],
-        scale=(c_float * 3)(*(1 / s for s in std)), offset=(c_float * 3)(*(-m / s for m, s in zip(mean, std))),
-        out_type=_cuda.TYPES[made.dtype], out=made.pointer)
+        photos.pointer + 2 * channel * swap,
+        *steps,
+        -channel if swap else channel,
+        batch=photos.shape[0],
+        height=photos.shape[1],
+        width=photos.shape[2],
+        out_height=made.shape[2],
+        out_width=made.shape[3],
+        scale=(c_float * 3)(*(1 / s for s in std)),
+        offset=(c_float * 3)(*(-m / s for m, s in zip(mean, std))),
+        out_type=_cuda.TYPES[made.dtype],
+        out=made.pointer,
+    )
     _cuda.queue("zs_cuda_preprocess", _stream(stream, [photos, made]), args)
 
 
@@ -156,6 +197,8 @@ def _stream(given: int | None, arrays: list[DeviceArray]) -> int | None:
         return given
     streams = {array.stream for array in arrays} - {None}
     if len(streams) > 1:
-        raise ValueError(f"stream: the arrays are on several streams ({', '.join(map(str, sorted(streams)))}); pass "
-                         f"the one to queue on, after making it wait for the others")
+        raise ValueError(
+            f"stream: the arrays are on several streams ({', '.join(map(str, sorted(streams)))}); pass "
+            f"the one to queue on, after making it wait for the others"
+        )
     return next(iter(streams), None)

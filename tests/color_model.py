@@ -23,9 +23,16 @@ def vectors(*names: str) -> np.ndarray:
 
 def sidecar(**changes) -> dict:
     document = {
-        "format": 1, "name": "colors", "embedding_space": SPACE, "embedding_dim": DIM, "segments": 4, "stride": 16,
+        "format": 1,
+        "name": "colors",
+        "embedding_space": SPACE,
+        "embedding_dim": DIM,
+        "segments": 4,
+        "stride": 16,
         "input": {"short_side": 64, "multiple": 32, "max_long_side": 256, "mean": [0.5] * 3, "std": [0.5] * 3},
-        "threshold": 0.5, "files": {}, "card": {},
+        "threshold": 0.5,
+        "files": {},
+        "card": {},
     }
     return document | changes
 
@@ -55,14 +62,24 @@ def write_color_model(folder: Path, name: str = "colors", **changes) -> Path:
     ]
     float32 = TensorProto.FLOAT
     graph = helper.make_graph(
-        nodes, "colors",
-        [helper.make_tensor_value_info("image", float32, ["B", 3, "H", "W"]),
-         helper.make_tensor_value_info("label_embeddings", float32, ["N", DIM])],
-        [helper.make_tensor_value_info("segment_maps", float32, ["B", 4, "h", "w"]),
-         helper.make_tensor_value_info("segment_scores", float32, ["B", 4, "N"]),
-         helper.make_tensor_value_info("image_scores", float32, ["B", "N"])],
-        [constant("ten", np.float32(10)), constant("zero", np.float32(0)), constant("channel_axis", [1]),
-         constant("last_axis", [2]), constant("embeddings", vectors(*NAMES))],
+        nodes,
+        "colors",
+        [
+            helper.make_tensor_value_info("image", float32, ["B", 3, "H", "W"]),
+            helper.make_tensor_value_info("label_embeddings", float32, ["N", DIM]),
+        ],
+        [
+            helper.make_tensor_value_info("segment_maps", float32, ["B", 4, "h", "w"]),
+            helper.make_tensor_value_info("segment_scores", float32, ["B", 4, "N"]),
+            helper.make_tensor_value_info("image_scores", float32, ["B", "N"]),
+        ],
+        [
+            constant("ten", np.float32(10)),
+            constant("zero", np.float32(0)),
+            constant("channel_axis", [1]),
+            constant("last_axis", [2]),
+            constant("embeddings", vectors(*NAMES)),
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)

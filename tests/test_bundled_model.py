@@ -15,8 +15,9 @@ PHOTOS = sorted((ROOT / "docs/photos").glob("*.jpg"))
 LABELS = ["cat", "person", "cup", "rocket", "sofa"]
 SCORE_ATOL = 1e-4  # float32 of two implementations; rounded weights move scores by 0.004
 
-pytestmark = pytest.mark.skipif(not (BUNDLED / f"{DEFAULT_MODEL}.onnx").is_file(),
-                                reason="this checkout has no bundled model")
+pytestmark = pytest.mark.skipif(
+    not (BUNDLED / f"{DEFAULT_MODEL}.onnx").is_file(), reason="this checkout has no bundled model"
+)
 
 
 @pytest.fixture(scope="module")

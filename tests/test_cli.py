@@ -29,15 +29,18 @@ def workplace(tmp_path, monkeypatch):
     image = np.zeros((60, 80, 3), np.uint8)
     image[:30] = [255, 0, 0]
     Image.fromarray(image).save("photo.png")
-    LabelPack(["rose", "sea"], vectors("red", "blue"), SPACE, known=np.array([False, True]),
-              nearest=[["tulip", "daisy"], []]).save("labels.npz")
+    LabelPack(
+        ["rose", "sea"], vectors("red", "blue"), SPACE, known=np.array([False, True]), nearest=[["tulip", "daisy"], []]
+    ).save("labels.npz")
 
 
 @pytest.fixture
 def run(color_model):
     def invoke(*arguments, labels="labels.npz"):
-        return CliRunner().invoke(infer, [*map(str, arguments), "--labels", labels, "--model", str(color_model),
-                                          "--threads", "1"])
+        return CliRunner().invoke(
+            infer, [*map(str, arguments), "--labels", labels, "--model", str(color_model), "--threads", "1"]
+        )
+
     return invoke
 
 
@@ -54,8 +57,17 @@ def test_one_photo(run):
     document = json.loads(Path("zeroseg-out/photo.json").read_text())
     assert document["image"] == "photo.png" and document["found"][0]["category"] == "rose"
     assert "~ rose: not a word the model knows by heart; its meaning is approximate, near tulip, daisy" in done.output
-    for part in ("photo.png  80 x 60", "~ rose", "score 1.000", "% of the photo", "ms: load", "network", "write",
-                 "photo_overlay.png", "model colors on onnxruntime"):
+    for part in (
+        "photo.png  80 x 60",
+        "~ rose",
+        "score 1.000",
+        "% of the photo",
+        "ms: load",
+        "network",
+        "write",
+        "photo_overlay.png",
+        "model colors on onnxruntime",
+    ):
         assert part in done.output
     assert "~ sea" not in done.output
 
@@ -107,18 +119,27 @@ def test_bad_files_do_not_stop_the_others(run):
     assert written() == ["photo.json", "photo_labels.png", "photo_overlay.png"]
 
 
-@pytest.mark.parametrize(("files", "said"), [
-    ((), "Error: album: no pictures in this folder"),
-    (("notes.txt", "found/.x/readme"), "Error: album: no pictures in this folder"),
-    (("a.HEIC", "b.heic", "c.dng"),
-     "Error: album: no pictures in this folder, but 1 .dng, 2 .heic (convert to JPEG first)"),
-    (("2024/05/a.jpg", "2025/b.heic", ".thumbnails/c.jpg"),
-     'Error: album: no pictures in this folder, but 2 folders with pictures (for all below: "album/**/*.jpg")'),
-    (("a.png",), ""),
-    (("a.png", "b.heic", "more/c.jpg"),
-     "Note: album: besides its pictures it has 1 .heic (convert to JPEG first) and 1 folder with pictures "
-     '(for all below: "album/**/*.jpg")'),
-])
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ((), "Error: album: no pictures in this folder"),
+        (("notes.txt", "found/.x/readme"), "Error: album: no pictures in this folder"),
+        (
+            ("a.HEIC", "b.heic", "c.dng"),
+            "Error: album: no pictures in this folder, but 1 .dng, 2 .heic (convert to JPEG first)",
+        ),
+        (
+            ("2024/05/a.jpg", "2025/b.heic", ".thumbnails/c.jpg"),
+            'Error: album: no pictures in this folder, but 2 folders with pictures (for all below: "album/**/*.jpg")',
+        ),
+        (("a.png",), ""),
+        (
+            ("a.png", "b.heic", "more/c.jpg"),
+            "Note: album: besides its pictures it has 1 .heic (convert to JPEG first) and 1 folder with pictures "
+            '(for all below: "album/**/*.jpg")',
+        ),
+    ],
+)
 def test_a_folder_says_what_in_it_is_not_looked_at(run, files, said):
     Path("album").mkdir()
     for file in files:
@@ -136,12 +157,20 @@ def test_folders_of_results_are_not_named(run):
         assert done.exit_code == 0 and "Note" not in done.output
 
 
-@pytest.mark.parametrize(("photo", "lines"), [
-    ("missing.jpg", ["Error: missing.jpg: no such file"]),  # before any model is loaded and any word looked up
-    ("broken.jpg", ["~ rose: not a word the model knows by heart; its meaning is approximate, near tulip, daisy",
-                    "Error: broken.jpg: not a picture that Pillow can read; expected JPEG, PNG, WebP, TIFF, BMP or the "
-                    "like"]),
-])
+@pytest.mark.parametrize(
+    ("photo", "lines"),
+    [
+        ("missing.jpg", ["Error: missing.jpg: no such file"]),  # before any model is loaded and any word looked up
+        (
+            "broken.jpg",
+            [
+                "~ rose: not a word the model knows by heart; its meaning is approximate, near tulip, daisy",
+                "Error: broken.jpg: not a picture that Pillow can read; expected JPEG, PNG, WebP, TIFF, BMP or the "
+                "like",
+            ],
+        ),
+    ],
+)
 def test_a_run_without_a_result_says_only_why(run, photo, lines):
     Path("broken.jpg").write_bytes(b"nothing")
     done = run(photo)
@@ -169,14 +198,17 @@ def test_second_run_on_a_folder_leaves_its_own_results_out(run):
     assert written("album") == first
 
 
-@pytest.mark.parametrize(("name", "content"), [
-    ("photo.json", b'{"shapes": [], "imagePath": "photo.png"}'),
-    ("photo.json", b"[1, 2]"),
-    ("photo.json", b"no JSON"),
-    ("photo_overlay.png", None),
-    ("photo_labels.png", None),
-    ("contact.png", b""),
-])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("photo.json", b'{"shapes": [], "imagePath": "photo.png"}'),
+        ("photo.json", b"[1, 2]"),
+        ("photo.json", b"no JSON"),
+        ("photo_overlay.png", None),
+        ("photo_labels.png", None),
+        ("contact.png", b""),
+    ],
+)
 def test_a_file_that_zeroseg_did_not_write_is_kept(run, name, content):
     """An annotation tool's JSON, a mask drawn by hand: they have the names of results, and are not ours to lose."""
     Path("mine").mkdir()
@@ -207,11 +239,14 @@ def test_results_are_replaced_by_a_second_run(run):
     assert all(Path("zeroseg-out", name).read_bytes() != content for name, content in before.items())
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("cat,dog", ["cat", "dog"]),
-    (" cat ; , polar bear、Cat", ["cat", "polar bear"]),
-    ("@words.txt", ["cat", "dog"]),
-])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cat,dog", ["cat", "dog"]),
+        (" cat ; , polar bear、Cat", ["cat", "polar bear"]),
+        ("@words.txt", ["cat", "dog"]),
+    ],
+)
 def test_labels_as_text(text, expected):
     from zeroseg.commands.infer_run import parse_labels
 
@@ -219,16 +254,19 @@ def test_labels_as_text(text, expected):
     assert parse_labels(text) == expected
 
 
-@pytest.mark.parametrize(("arguments", "labels", "message"), [
-    (["photo.png"], ",", "no words in it"),
-    (["photo.png"], "@missing.txt", "cannot be read"),
-    (["photo.png"], "missing.npz", "no such label pack"),
-    (["photo.png", "--save", "video"], "labels.npz", "expected one or more of overlay, labels, json, contact"),
-    (["photo.png", "--alpha", "2"], "labels.npz", "2.0 is not in the range"),
-    (["photo.png", "--backend", "torch"], "labels.npz", "backend torch reads .pt"),
-    (["photo.png", "--out", "photo.png"], "labels.npz", "photo.png"),
-    ([], "labels.npz", "Missing argument"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "labels", "message"),
+    [
+        (["photo.png"], ",", "no words in it"),
+        (["photo.png"], "@missing.txt", "cannot be read"),
+        (["photo.png"], "missing.npz", "no such label pack"),
+        (["photo.png", "--save", "video"], "labels.npz", "expected one or more of overlay, labels, json, contact"),
+        (["photo.png", "--alpha", "2"], "labels.npz", "2.0 is not in the range"),
+        (["photo.png", "--backend", "torch"], "labels.npz", "backend torch reads .pt"),
+        (["photo.png", "--out", "photo.png"], "labels.npz", "photo.png"),
+        ([], "labels.npz", "Missing argument"),
+    ],
+)
 def test_bad_options_end_in_one_line(run, arguments, labels, message):
     done = run(*arguments, labels=labels)
     assert done.exit_code in (1, 2) and message in done.output
@@ -236,10 +274,16 @@ def test_bad_options_end_in_one_line(run, arguments, labels, message):
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
-@pytest.mark.parametrize("command", [
-    ["infer", "photo.png", "--labels", "cat"], ["serve", "--labels", "cat"], ["eval", "."],
-    ["annotate", ".", "-o", "found", "--labels", "cat"],
-], ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["infer", "photo.png", "--labels", "cat"],
+        ["serve", "--labels", "cat"],
+        ["eval", "."],
+        ["annotate", ".", "-o", "found", "--labels", "cat"],
+    ],
+    ids=lambda command: command[0],
+)
 def test_a_threshold_is_finite(command, value):
     done = CliRunner().invoke(main, [*command, "--threshold", value])
     assert done.exit_code == 2 and f"'--threshold': expected a finite number, got {value}" in done.output
@@ -282,11 +326,15 @@ def test_every_command_explains_itself_with_an_example(name):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processor time of children is a POSIX call")
-@pytest.mark.parametrize("arguments", [
-    ["import zeroseg"],
-    ["from zeroseg.cli import infer; infer()", "--help"],
-    ["from zeroseg.cli import main; main()", "--help"],
-], ids=["import", "zeroseg-infer", "zeroseg"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["import zeroseg"],
+        ["from zeroseg.cli import infer; infer()", "--help"],
+        ["from zeroseg.cli import main; main()", "--help"],
+    ],
+    ids=["import", "zeroseg-infer", "zeroseg"],
+)
 def test_front_door_opens_within_0_3_s(arguments):
     """Processor time of the whole process, best of three: a busy machine must not fail this."""
     assert min(processor_seconds([sys.executable, "-c", *arguments]) for _ in range(3)) < 0.3
@@ -301,35 +349,46 @@ def processor_seconds(command):
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-@pytest.mark.parametrize(("error", "message"), [
-    (FileNotFoundError(2, "No such file or directory", "x.json"), "x.json: No such file or directory"),
-    (OSError("cannot identify it"), "cannot identify it"),
-    (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
-])
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "x.json"), "x.json: No such file or directory"),
+        (OSError("cannot identify it"), "cannot identify it"),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+    ],
+)
 def test_an_error_of_the_system_is_one_line_about_its_file(error, message):
     def fail():
         raise error
+
     done = CliRunner().invoke(Command("x", callback=fail))
     assert done.exit_code == 1 and done.output == f"Error: {message}\n"
 
 
 def test_a_reader_that_stops_reading_is_no_error(workplace):
-    code = ("from zeroseg.cli import Command\n"
-            "def run(): raise BrokenPipeError(32, 'Broken pipe')\n"
-            "Command('x', callback=run).main([])")
-    done = subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"],
-                          capture_output=True, text=True)
+    code = (
+        "from zeroseg.cli import Command\n"
+        "def run(): raise BrokenPipeError(32, 'Broken pipe')\n"
+        "Command('x', callback=run).main([])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"], capture_output=True, text=True
+    )
     assert done.returncode == 1 and done.stderr == ""
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists() or len(os.sched_getaffinity(0)) < 2,
-                    reason="needs Linux and two cores")
+@pytest.mark.skipif(
+    not Path("/proc/self/task").exists() or len(os.sched_getaffinity(0)) < 2, reason="needs Linux and two cores"
+)
 @pytest.mark.parametrize("first, threads", [("import zeroseg.cli", 1), ("", None)])
 def test_commands_leave_the_cores_to_the_network(first, threads):
     """OpenBLAS's own threads would spin beside the network after each product of words and names."""
     code = f"{first}\nimport numpy, os; print(len(os.listdir('/proc/self/task')))"
     asked_for = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
     environment = {name: value for name, value in os.environ.items() if name not in asked_for}
-    count = int(subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True,
-                               check=True).stdout)
+    count = int(
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+    )
     assert count == threads if threads else count > 1

@@ -18,8 +18,9 @@ def lab(rgb, vision):
     """CIELAB (D65) of uint8 sRGB colours (N, 3) after a 3 x 3 matrix on linear RGB."""
     value = rgb / 255
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4) @ vision.T
-    to_xyz = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
-                       [0.0193339, 0.1191920, 0.9503041]])
+    to_xyz = np.array(
+        [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+    )
     xyz = np.clip(linear, 0, 1) @ to_xyz.T / [0.95047, 1, 1.08883]
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
@@ -104,7 +105,7 @@ def test_legend_hides_nothing_and_can_be_read(size):
     sheet = np.asarray(with_legend(photo, entries))
     left = (sheet.shape[1] - size[1]) // 2
     assert (sheet[: size[0], left : left + size[1]] == 200).all()
-    legend = sheet[size[0]:]
+    legend = sheet[size[0] :]
     assert legend.shape[0] >= 13 * (2 if size == (1, 1) else 1)
     assert legend.shape[0] <= max(100, size[0] / 5)
     for color in ((255, 0, 0), (0, 0, 255)):

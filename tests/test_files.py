@@ -55,12 +55,16 @@ def test_a_folder_is_made_with_those_above_it(tmp_path):
 
 
 @pytest.mark.parametrize("out", ["taken", "taken/below"])
-@pytest.mark.parametrize("command", [
-    ["infer", "photo.png", "--labels", "cat", "--out"],
-    ["pack", "photo.png", "--out"],
-    ["eval", "set", "--out"],
-    ["annotate", "photo.png", "--labels", "cat", "--out"],
-], ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["infer", "photo.png", "--labels", "cat", "--out"],
+        ["pack", "photo.png", "--out"],
+        ["eval", "set", "--out"],
+        ["annotate", "photo.png", "--labels", "cat", "--out"],
+    ],
+    ids=lambda command: command[0],
+)
 def test_an_output_folder_that_cannot_be_made_is_named(command, out, tmp_path, monkeypatch, color_model):
     if command[0] == "annotate":
         pytest.importorskip("pyarrow")

@@ -12,8 +12,26 @@ FOLDERS = ["kernels", "export", "training", "bench"]
 SOURCES = sorted(path for top in ["zeroseg", *FOLDERS] for path in (ROOT / top).rglob("*.py"))
 
 # A file here named like a dependency or a standard module would shadow it for whoever runs a script from its folder.
-TAKEN = {"onnx", "onnxruntime", "onnxscript", "tensorrt", "triton", "torch", "torchvision", "timm", "numpy", "PIL",
-         "click", "tqdm", "datasets", "transformers", "open_clip", "supervision", "safetensors", "cuda"}
+TAKEN = {
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "tensorrt",
+    "triton",
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "PIL",
+    "click",
+    "tqdm",
+    "datasets",
+    "transformers",
+    "open_clip",
+    "supervision",
+    "safetensors",
+    "cuda",
+}
 TAKEN |= set(sys.stdlib_module_names)
 VAGUE = {"utils", "helpers", "misc", "common"}
 
@@ -40,10 +58,12 @@ def forbidden_for(path: Path) -> set[str]:
     top = path.relative_to(ROOT).parts[0]
     if top == "zeroseg":  # the commands are entry points: they may start anything
         return set() if "commands" in path.parts else {"zeroseg.training", "zeroseg.export", "zeroseg.bench"}
-    return {"kernels": {"zeroseg.training", "zeroseg.export", "zeroseg.bench"},
-            "export": {"zeroseg.training", "zeroseg.bench"},
-            "training": {"zeroseg.export", "zeroseg.bench"},
-            "bench": {"zeroseg.training"}}[top]
+    return {
+        "kernels": {"zeroseg.training", "zeroseg.export", "zeroseg.bench"},
+        "export": {"zeroseg.training", "zeroseg.bench"},
+        "training": {"zeroseg.export", "zeroseg.bench"},
+        "bench": {"zeroseg.training"},
+    }[top]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -74,14 +94,18 @@ def test_files_are_short():
 
 def test_front_door_is_light():
     """import zeroseg and its commands pull in none of the heavy packages."""
-    code = ("import sys, zeroseg, zeroseg.cli; "
-            "print([m for m in ('torch', 'numpy', 'onnxruntime', 'PIL') if m in sys.modules])")
+    code = (
+        "import sys, zeroseg, zeroseg.cli; "
+        "print([m for m in ('torch', 'numpy', 'onnxruntime', 'PIL') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_base_modules_do_not_import_torch():
-    code = ("import sys, zeroseg.segmenter, zeroseg.image, zeroseg.runtime.ort_runner, zeroseg.kernels.mask_decode; "
-            "print('torch' in sys.modules)")
+    code = (
+        "import sys, zeroseg.segmenter, zeroseg.image, zeroseg.runtime.ort_runner, zeroseg.kernels.mask_decode; "
+        "print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "False"

@@ -39,13 +39,16 @@ def test_other_letters_come_from_a_font_that_has_them(label):
         assert (drawn(letter, font) != drawn(BOX, font)).any(), letter
 
 
-@pytest.mark.parametrize(("label", "expected"), [
-    ("~naïve café  0.50", "~naive cafe  0.50"),
-    ("ﬁve", "five"),
-    ("кот", r"\u043a\u043e\u0442"),
-    ("猫 cat", r"\u732b cat"),
-    ("🐱", r"\U0001f431"),
-])
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("~naïve café  0.50", "~naive cafe  0.50"),
+        ("ﬁve", "five"),
+        ("кот", r"\u043a\u043e\u0442"),
+        ("猫 cat", r"\u732b cat"),
+        ("🐱", r"\U0001f431"),
+    ],
+)
 def test_without_a_font_for_them_letters_are_spelled_out(without_fonts, label, expected):
     text, font = lettering.lettering(label, SIZE)
     assert text == expected

@@ -34,8 +34,18 @@ def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     leave = shutil.ignore_patterns(".git", "build", "dist", "runs", "*.egg-info", "__pycache__", "*.so", "*.dylib")
     shutil.copytree(ROOT, folder / "source", ignore=leave)
-    call(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, folder / "source",
-         cwd=folder)
+    call(
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        folder,
+        folder / "source",
+        cwd=folder,
+    )
     [path] = folder.glob("zeroseg-*.whl")
     return path
 
@@ -54,8 +64,14 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"zeroseg"}
     ours = {name for name in names if name.startswith("zeroseg/")}
-    expected = {"zeroseg/__init__.py", "zeroseg/py.typed", "zeroseg/cli.py", "zeroseg/segmenter.py",
-                "zeroseg/kernels/_dispatch.py", "zeroseg/kernels/mask_decode/__init__.py"}
+    expected = {
+        "zeroseg/__init__.py",
+        "zeroseg/py.typed",
+        "zeroseg/cli.py",
+        "zeroseg/segmenter.py",
+        "zeroseg/kernels/_dispatch.py",
+        "zeroseg/kernels/mask_decode/__init__.py",
+    }
     assert expected <= ours
     for folder in ("zeroseg", "kernels", "export", "training", "bench"):
         files = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.py")}
@@ -81,8 +97,13 @@ def test_clean_install_is_small_and_without_torch(clean):
     assert "torch" not in listed and "zeroseg==" in listed
     [packages] = (clean / "venv/lib").glob("python*/site-packages")
     without = {"pip", "setuptools"}  # the environment's own
-    size = sum(file.stat().st_size for path in packages.iterdir() if path.name.split("-")[0] not in without
-               for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+    size = sum(
+        file.stat().st_size
+        for path in packages.iterdir()
+        if path.name.split("-")[0] not in without
+        for file in ([path] if path.is_file() else path.rglob("*"))
+        if file.is_file()
+    )
     assert size <= INSTALLED_LIMIT_MB * 1e6, f"{size / 1e6:.0f} MB"
 
 
@@ -104,18 +125,33 @@ def test_doctor_runs(clean):
 
 def test_machine_without_a_compiler_still_installs(tmp_path):
     """Builds with compilers out of reach: a wheel for any machine, whose kernels say why they run on NumPy."""
-    leave = shutil.ignore_patterns(".git", "build", "dist", "runs", "*.egg-info", "__pycache__", "*.so", "*.dylib",
-                                   "tests", "docs", "models")
+    leave = shutil.ignore_patterns(
+        ".git", "build", "dist", "runs", "*.egg-info", "__pycache__", "*.so", "*.dylib", "tests", "docs", "models"
+    )
     shutil.copytree(ROOT, tmp_path / "source", ignore=leave)
-    call("env", "CXX=/nowhere/c++", sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", ".",
-         tmp_path / "source", cwd=tmp_path)
+    call(
+        "env",
+        "CXX=/nowhere/c++",
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        ".",
+        tmp_path / "source",
+        cwd=tmp_path,
+    )
     [path] = tmp_path.glob("zeroseg-*.whl")
     assert path.name.endswith("py3-none-any.whl")
     zipfile.ZipFile(path).extractall(tmp_path / "installed")
-    code = ("import sys; sys.path.insert(0, 'installed')\nimport numpy as np\n"
-            "from zeroseg.kernels import mask_decode as m\nfrom zeroseg.kernels._dispatch import last_impl\n"
-            "m.mask_decode(np.zeros((2, 3, 4), np.float32), np.arange(2), (5, 6))\n"
-            "print(last_impl('mask_decode'), m.IMPLEMENTATIONS['native']())")
+    code = (
+        "import sys; sys.path.insert(0, 'installed')\nimport numpy as np\n"
+        "from zeroseg.kernels import mask_decode as m\nfrom zeroseg.kernels._dispatch import last_impl\n"
+        "m.mask_decode(np.zeros((2, 3, 4), np.float32), np.arange(2), (5, 6))\n"
+        "print(last_impl('mask_decode'), m.IMPLEMENTATIONS['native']())"
+    )
     output = call(sys.executable, "-c", code, cwd=tmp_path)
     assert output.startswith("reference ") and "was not built" in output
 

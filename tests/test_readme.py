@@ -35,8 +35,9 @@ def photos(tmp_path, monkeypatch):
 @needs_model
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python_runs(code, tmp_path):
-    done = subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "building" in done.stdout and (tmp_path / "overlay.png").is_file()
 

@@ -192,15 +192,18 @@ def test_a_short_side_that_no_network_takes(color_model, short_side):
     assert str(error.value) == f"short side: expected 32 to 4096 pixels for this model, got {short_side}"
 
 
-@pytest.mark.parametrize(("labels", "message"), [
-    ("cat,dog", r"expected a list of words or a labels.npz, got 'cat,dog'"),
-    ("nowhere.npz", "no such label pack"),
-    ([], "at least one name|at least one word"),
-    (None, "expected a list of words, got None"),
-    ([["cat"]], "expected a list of words, got"),
-    (LabelPack(["cat"], vectors("red"), "someone/elses-space"), "in someone/elses-space"),
-    (LabelPack(["cat"], vectors("red")[:, :9], SPACE), "expected 512 numbers per name"),
-])
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("cat,dog", r"expected a list of words or a labels.npz, got 'cat,dog'"),
+        ("nowhere.npz", "no such label pack"),
+        ([], "at least one name|at least one word"),
+        (None, "expected a list of words, got None"),
+        ([["cat"]], "expected a list of words, got"),
+        (LabelPack(["cat"], vectors("red"), "someone/elses-space"), "in someone/elses-space"),
+        (LabelPack(["cat"], vectors("red")[:, :9], SPACE), "expected 512 numbers per name"),
+    ],
+)
 def test_bad_labels_are_named(color_model, labels, message):
     with pytest.raises((ZerosegError, ValueError), match=message):
         Segmenter.load(color_model).set_labels(labels)

@@ -69,10 +69,17 @@ def depends_on(base: TrainConfig, photos: PhotoSet, teacher: Teacher, measure: M
     """All that results depend on, JSON-able."""
     config = base.to_dict()
     config["teacher"]["weights"] = None  # which they are says the fingerprint, wherever they lie
-    return json.loads(json.dumps({
-        "config": config, "model": base.model_config().to_dict(),
-        "photos": {"count": len(photos), "fingerprint": photos.fingerprint}, "teacher": teacher.fingerprint,
-        "measure": describe(measure) | {"files": _digest(measure.dataset.photos[:measure.photos])}}))
+    return json.loads(
+        json.dumps(
+            {
+                "config": config,
+                "model": base.model_config().to_dict(),
+                "photos": {"count": len(photos), "fingerprint": photos.fingerprint},
+                "teacher": teacher.fingerprint,
+                "measure": describe(measure) | {"files": _digest(measure.dataset.photos[: measure.photos])},
+            }
+        )
+    )
 
 
 def check_settings(folder: Path, settings: dict) -> None:
@@ -85,8 +92,10 @@ def check_settings(folder: Path, settings: dict) -> None:
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
             was, is_now = _short(before.get(name)), _short(now.get(name))
-            raise ZerosegError(f"ablations: the runs in {folder} have {name} = {was}, now it is {is_now}; put it back "
-                               "or choose another --out")
+            raise ZerosegError(
+                f"ablations: the runs in {folder} have {name} = {was}, now it is {is_now}; put it back "
+                "or choose another --out"
+            )
 
 
 def begin(folder: Path, settings: dict) -> None:
@@ -94,8 +103,9 @@ def begin(folder: Path, settings: dict) -> None:
     check_settings(folder, settings)
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "config.json").is_file():
-        write_json(folder / "config.json", {"zeroseg": zeroseg.__version__, "torch": torch.__version__,
-                                            "settings": settings})
+        write_json(
+            folder / "config.json", {"zeroseg": zeroseg.__version__, "torch": torch.__version__, "settings": settings}
+        )
 
 
 def read_result(run: Path) -> dict | None:
@@ -111,8 +121,15 @@ def read_result(run: Path) -> dict | None:
 class Grid:
     """photos, teacher and the base settings of all runs, in the folder inputs.run."""
 
-    def __init__(self, base: TrainConfig, inputs: Inputs, photos: PhotoSet, teacher: Teacher, measure: Measure,
-                 processes: Processes):
+    def __init__(
+        self,
+        base: TrainConfig,
+        inputs: Inputs,
+        photos: PhotoSet,
+        teacher: Teacher,
+        measure: Measure,
+        processes: Processes,
+    ):
         space = {"embedding_dim": teacher.dim, "embedding_space": teacher.space}
         self.base = replace(base, model=base.model | space)
         self.inputs, self.photos, self.teacher, self.measure = inputs, photos, teacher, measure
@@ -146,8 +163,11 @@ class Grid:
         views = replace(self.base.views, grids=FULL_GRIDS)
         cache = cache_views(self.photos, self.teacher, views, self.inputs.cache, progress)
         if cache.unreadable:
-            tqdm.write(f"{len(cache.unreadable)} of {len(self.photos)} photos cannot be read and are left out: "
-                       f"{name_some(cache.unreadable)}", file=sys.stderr)
+            tqdm.write(
+                f"{len(cache.unreadable)} of {len(self.photos)} photos cannot be read and are left out: "
+                f"{name_some(cache.unreadable)}",
+                file=sys.stderr,
+            )
         stem = self._stem()
         state = None if stem is None else {name: value.clone() for name, value in stem.state_dict().items()}
         whole = hold_photos(self.photos, cache, self.base, self.base.model_config().patch_size, stem)
@@ -155,11 +175,23 @@ class Grid:
         for number, job in enumerate(pending, 1 + total - len(pending)):
             bar.set_postfix_str(f"run {number} of {total}: {job.name}", refresh=False)
             config = variant_config(self.base, job.variant or FULL, job.seed)
-            result = run_variant(RunFolder(self.folder / "runs" / job.name), config, whole, state, self.teacher,
-                                 self.measure, self.processes, trained=job.variant is not None, on_step=bar.update)
-            tqdm.write(f"{job.name}: mIoU {result['miou']:.1f}, best {result['miou_best']:.1f}, oracle "
-                       f"{result['oracle']:.1f}; trained {result['train_s']:.0f} s, measured "
-                       f"{result['measure_s']:.0f} s", file=sys.stderr)
+            result = run_variant(
+                RunFolder(self.folder / "runs" / job.name),
+                config,
+                whole,
+                state,
+                self.teacher,
+                self.measure,
+                self.processes,
+                trained=job.variant is not None,
+                on_step=bar.update,
+            )
+            tqdm.write(
+                f"{job.name}: mIoU {result['miou']:.1f}, best {result['miou_best']:.1f}, oracle "
+                f"{result['oracle']:.1f}; trained {result['train_s']:.0f} s, measured "
+                f"{result['measure_s']:.0f} s",
+                file=sys.stderr,
+            )
         bar.close()
 
     def _stem(self) -> ConvStem | None:
@@ -201,13 +233,19 @@ class Grid:
             per_mask[ratio] = _step_seconds(student, config, batch)
         train_s = sum(self.steps(job) * per_mask[job.variant.mask_ratio] for job in pending if job.variant)
         measure_s = len(pending) * self._measure_seconds() if pending else 0.0
-        return {"teacher_s": teacher_s if pending else 0.0, "train_s": train_s, "measure_s": measure_s,
-                "memory_mib": len(self.photos) * bytes_held / 2**20}
+        return {
+            "teacher_s": teacher_s if pending else 0.0,
+            "train_s": train_s,
+            "measure_s": measure_s,
+            "memory_mib": len(self.photos) * bytes_held / 2**20,
+        }
 
     def _measure_seconds(self) -> float:
         """One run's measurement: what one photo of each kind takes, and what every two more add."""
-        one, three = (replace(self.measure, photos=min(count, self.measure.photos),
-                              unlabelled=self.measure.unlabelled[:count]) for count in (1, 3))
+        one, three = (
+            replace(self.measure, photos=min(count, self.measure.photos), unlabelled=self.measure.unlabelled[:count])
+            for count in (1, 3)
+        )
         config = variant_config(self.base, FULL, 0)
         student = new_student(config, self.teacher, None)
         with tempfile.TemporaryDirectory() as folder:

@@ -17,39 +17,64 @@ def shared_options(out: str, limit: int, seeds: int, epochs: float, eval_photos:
     """Decorator: the options of photos, teacher, measuring and machine, with these defaults."""
     options = (
         # Photos and folders
-        click.option("--photos", type=DIR, required=True, metavar="DIR",
-                     help="Photos to learn from, searched recursively."),
-        click.option("--voc-dev", "voc", type=DIR, required=True, metavar="DIR",
-                     help="Photos with masks to measure on: images/, masks/, VOC's classes."),
+        click.option(
+            "--photos", type=DIR, required=True, metavar="DIR", help="Photos to learn from, searched recursively."
+        ),
+        click.option(
+            "--voc-dev",
+            "voc",
+            type=DIR,
+            required=True,
+            metavar="DIR",
+            help="Photos with masks to measure on: images/, masks/, VOC's classes.",
+        ),
         click.option("--out", type=DIR, metavar="DIR", default=out, help="Folder of all runs; goes on if there."),
-        click.option("--cache", type=DIR, metavar="DIR", default="runs/cache",
-                     help="Where what the teacher says is kept."),
-        click.option("--limit", type=click.IntRange(2), metavar="PHOTOS", default=limit,
-                     help="Photos used, evenly spaced."),
+        click.option(
+            "--cache", type=DIR, metavar="DIR", default="runs/cache", help="Where what the teacher says is kept."
+        ),
+        click.option(
+            "--limit", type=click.IntRange(2), metavar="PHOTOS", default=limit, help="Photos used, evenly spaced."
+        ),
         # Runs
-        click.option("--seeds", type=click.IntRange(1), metavar="N", default=seeds,
-                     help="Runs of each variant; 3 tell a spread."),
-        click.option("--epochs", type=click.FloatRange(0, min_open=True), metavar="N", default=epochs,
-                     help="Passes per run."),
-        click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE",
-                     help="Any other setting of training/train.py."),
+        click.option(
+            "--seeds", type=click.IntRange(1), metavar="N", default=seeds, help="Runs of each variant; 3 tell a spread."
+        ),
+        click.option(
+            "--epochs", type=click.FloatRange(0, min_open=True), metavar="N", default=epochs, help="Passes per run."
+        ),
+        click.option(
+            "--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Any other setting of training/train.py."
+        ),
         # Teacher
-        click.option("--teacher", metavar="SPEC", default=RECIPES["dense"].teacher.spec,
-                     help="As for training/train.py."),
-        click.option("--teacher-weights", type=DIR, metavar="DIR",
-                     help="Folder with NAME.safetensors, also for the stem."),
-        click.option("--stem-weights", type=FILE, metavar="FILE",
-                     help="ImageNet weights of the stem.  [default: in --teacher-weights, else the hub]"),
+        click.option(
+            "--teacher", metavar="SPEC", default=RECIPES["dense"].teacher.spec, help="As for training/train.py."
+        ),
+        click.option(
+            "--teacher-weights", type=DIR, metavar="DIR", help="Folder with NAME.safetensors, also for the stem."
+        ),
+        click.option(
+            "--stem-weights",
+            type=FILE,
+            metavar="FILE",
+            help="ImageNet weights of the stem.  [default: in --teacher-weights, else the hub]",
+        ),
         click.option("--labels", type=DIR, metavar="DIR", help="Folder with the label files of classifiers."),
         # Measuring
-        click.option("--eval-photos", type=click.IntRange(1), metavar="N", default=eval_photos,
-                     help="First photos of --voc-dev."),
-        click.option("--threshold-photos", type=click.IntRange(2), metavar="N", default=100,
-                     help="Of --photos, on which each background threshold is chosen, without masks."),
+        click.option(
+            "--eval-photos", type=click.IntRange(1), metavar="N", default=eval_photos, help="First photos of --voc-dev."
+        ),
+        click.option(
+            "--threshold-photos",
+            type=click.IntRange(2),
+            metavar="N",
+            default=100,
+            help="Of --photos, on which each background threshold is chosen, without masks.",
+        ),
         click.option("--rule", metavar="RULE", default="minimum-error", help="otsu or minimum-error."),
         click.option("--subset", metavar="NAMES", default=SUBSET, help="Classes averaged."),
-        click.option("--label-pack", type=FILE, metavar="NPZ",
-                     help="VOC's names in the teacher's space, by `zeroseg words`."),
+        click.option(
+            "--label-pack", type=FILE, metavar="NPZ", help="VOC's names in the teacher's space, by `zeroseg words`."
+        ),
         # Machine
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to compute."),
         click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: torch's choice]"),
@@ -78,10 +103,18 @@ def inputs_of(config: TrainConfig, options: dict):
     if not stem and config.teacher.weights:
         beside = Path(config.teacher.weights) / f"{config.model_config().stem}.safetensors"
         stem = str(beside) if beside.is_file() else None
-    labels = {name: options["labels"] and absolute(os.path.join(options["labels"], file))
-              for name, file in LABEL_FILES.items()}
-    return Inputs(photos=absolute(options["photos"]), run=absolute(options["out"]), cache=absolute(options["cache"]),
-                  limit=options["limit"], stem_weights=stem, **labels)
+    labels = {
+        name: options["labels"] and absolute(os.path.join(options["labels"], file))
+        for name, file in LABEL_FILES.items()
+    }
+    return Inputs(
+        photos=absolute(options["photos"]),
+        run=absolute(options["out"]),
+        cache=absolute(options["cache"]),
+        limit=options["limit"],
+        stem_weights=stem,
+        **labels,
+    )
 
 
 def open_all(config: TrainConfig, options: dict):
@@ -120,9 +153,14 @@ def open_all(config: TrainConfig, options: dict):
         labels = load_label_space(inputs.label_names, inputs.label_vectors, inputs.class_names, inputs.label_space)
     teacher = build_teacher(config.teacher, labels, str(processes.device))
     _check_labels(options["label_pack"], teacher, label_set(dataset).names)
-    measure = Measure(dataset, min(options["eval_photos"], len(dataset)),
-                      tuple(unlabelled.root / name for name in unlabelled.names), options["rule"],
-                      subset, options["label_pack"])
+    measure = Measure(
+        dataset,
+        min(options["eval_photos"], len(dataset)),
+        tuple(unlabelled.root / name for name in unlabelled.names),
+        options["rule"],
+        subset,
+        options["label_pack"],
+    )
     return inputs, photos, teacher, measure, processes
 
 
@@ -136,5 +174,7 @@ def _check_labels(path: str | None, teacher, names: tuple[str, ...]) -> None:
         if tuple(pack.names) != names:
             raise ZerosegError(f"--label-pack: expected the names {', '.join(names)}, in this order")
     elif teacher.space != SPACE:
-        raise ZerosegError(f"teacher {teacher.spec} speaks {teacher.space}: give --label-pack with VOC's names in it, "
-                           "as `zeroseg words` makes it")
+        raise ZerosegError(
+            f"teacher {teacher.spec} speaks {teacher.space}: give --label-pack with VOC's names in it, "
+            "as `zeroseg words` makes it"
+        )

@@ -25,16 +25,23 @@ def collect(tables: list[str], seeds: int, results: dict) -> dict:
     document = {"seeds": seeds, "untrained": summary(None), "tables": {}}
     for key in tables:
         table = TABLES[key]
-        rows = [{"label": label, "variant": variant.slug, "published": published} | summary(variant.slug)
-                for label, variant, published in table.rows]
+        rows = [
+            {"label": label, "variant": variant.slug, "published": published} | summary(variant.slug)
+            for label, variant, published in table.rows
+        ]
         verdicts = {}
         for name in MEASURES:
             verdict = judge([row["published"] for row in rows], [row[name]["values"] for row in rows])
-            verdicts[name] = {"holds": verdict.holds, "sentence": verdict.sentence(), "pairs": verdict.pairs,
-                              "agreeing": verdict.agreeing, "clear": verdict.clear,
-                              "clear_agreeing": verdict.clear_agreeing,
-                              "order": [rows[row]["label"] for row in verdict.order],
-                              "published_order": [rows[row]["label"] for row in verdict.published]}
+            verdicts[name] = {
+                "holds": verdict.holds,
+                "sentence": verdict.sentence(),
+                "pairs": verdict.pairs,
+                "agreeing": verdict.agreeing,
+                "clear": verdict.clear,
+                "clear_agreeing": verdict.clear_agreeing,
+                "order": [rows[row]["label"] for row in verdict.order],
+                "published_order": [rows[row]["label"] for row in verdict.published],
+            }
         document["tables"][key] = {"title": table.title, "rows": rows, "verdicts": verdicts}
     return document
 
@@ -51,10 +58,14 @@ def text(document: dict) -> str:
     for key, table in document["tables"].items():
         heads = "".join(f"{title:>16}" for title in MEASURES.values())
         lines += ["", f"{key} {table['title']}", f"{'':<14}{'published':>10}{heads}{'step ms':>12}"]
-        lines += [f"{row['label']:<14}{row['published']:>10.1f}{_cells(row)}{_mean_sd(row['step_ms']):>12}"
-                  for row in table["rows"]]
-        lines += [f"{MEASURES[name]}: {verdict['sentence']}; lowest to highest: {' < '.join(verdict['order'])}"
-                  for name, verdict in table["verdicts"].items()]
+        lines += [
+            f"{row['label']:<14}{row['published']:>10.1f}{_cells(row)}{_mean_sd(row['step_ms']):>12}"
+            for row in table["rows"]
+        ]
+        lines += [
+            f"{MEASURES[name]}: {verdict['sentence']}; lowest to highest: {' < '.join(verdict['order'])}"
+            for name, verdict in table["verdicts"].items()
+        ]
     return "\n".join(lines)
 
 
@@ -87,8 +98,14 @@ def draw(document: dict, path: Path) -> None:
             for x, row in zip(places, rows, strict=True):
                 axes.plot([x] * len(row[name]["values"]), row[name]["values"], ".", color=colour, ms=5, alpha=0.6)
             axes.axhline(document["untrained"][name]["mean"], color=colour, lw=0.8, ls=":")
-        axes.set_xticks(range(len(rows)), [f"{row['label']}\n({row['published']})" for row in rows], fontsize=7,
-                        rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_xticks(
+            range(len(rows)),
+            [f"{row['label']}\n({row['published']})" for row in rows],
+            fontsize=7,
+            rotation=40,
+            ha="right",
+            rotation_mode="anchor",
+        )
         axes.set_title(f"{key} {table['title']}", fontsize=10)
         axes.grid(axis="y", alpha=0.3)
     panels[0].set_ylabel("mIoU, %: dots seeds, bars means,\ndotted lines untrained")

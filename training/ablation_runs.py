@@ -79,7 +79,7 @@ def hold_photos(photos: PhotoSet, cache: ViewCache, config: TrainConfig, patch: 
     if stem is None:
         return whole
     run = FrozenForward(stem, 32)
-    parts = [run(whole.image[i:i + STEM_BATCH]) for i in range(0, len(whole), STEM_BATCH)]
+    parts = [run(whole.image[i : i + STEM_BATCH]) for i in range(0, len(whole), STEM_BATCH)]
     return replace(whole, stem=tuple(torch.cat(maps) for maps in zip(*parts, strict=True)))
 
 
@@ -113,8 +113,17 @@ def new_student(config: TrainConfig, teacher: Teacher, stem_state: dict | None) 
     return student
 
 
-def run_variant(folder: RunFolder, config: TrainConfig, whole: Batch, stem_state: dict | None, teacher: Teacher,
-                measure: Measure, processes: Processes, trained: bool = True, on_step=None) -> dict:
+def run_variant(
+    folder: RunFolder,
+    config: TrainConfig,
+    whole: Batch,
+    stem_state: dict | None,
+    teacher: Teacher,
+    measure: Measure,
+    processes: Processes,
+    trained: bool = True,
+    on_step=None,
+) -> dict:
     """Train (unless not trained: then the student stays as it was made) and measure; result.json is the run's end.
 
     A run that was interrupted goes on from its checkpoint. Returns what result.json holds.
@@ -171,13 +180,25 @@ def measure_model(path: Path, measure: Measure, quantiles: np.ndarray = SWEEP) -
     # a student that says the same of every pixel has no two heaps to part: then all is foreground
     threshold = choose_threshold(scores, measure.rule) if scores.min() < scores.max() else float(scores.min())
     sweep = sorted({float(q) for q in np.quantile(scores, quantiles)})
-    report = evaluate(predict, measure.dataset, ProtocolConfig(threshold=threshold), names, subset=measure.subset,
-                      limit=measure.photos, sweep=sweep)
+    report = evaluate(
+        predict,
+        measure.dataset,
+        ProtocolConfig(threshold=threshold),
+        names,
+        subset=measure.subset,
+        limit=measure.photos,
+        sweep=sweep,
+    )
     own, naming = 100 * mean_iou(report.confusion, report.subset), naming_accuracy(report.confusion)
     best = max([100 * mean_iou(matrix, report.subset) for _, matrix in report.sweep] + [own])
-    return {"miou": own, "threshold": threshold, "miou_best": best,
-            "oracle": 100 * mean_iou(report.oracle["majority"], report.subset),
-            "naming": None if math.isnan(naming) else 100 * naming, "photos": len(report.predict_ms)}
+    return {
+        "miou": own,
+        "threshold": threshold,
+        "miou_best": best,
+        "oracle": 100 * mean_iou(report.oracle["majority"], report.subset),
+        "naming": None if math.isnan(naming) else 100 * naming,
+        "photos": len(report.predict_ms),
+    }
 
 
 def write_json(path: Path, value: dict) -> None:

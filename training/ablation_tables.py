@@ -38,20 +38,44 @@ class Table:
 BOTH = ("multi_scale", "segment_matching")
 BASE, FULL = Variant(("global_view",), (1,)), Variant(BOTH)
 TABLES = {
-    "T4": Table("T4", "losses", (
-        ("base", BASE, 21.1),
-        ("+ multi-scale", Variant(("multi_scale",)), 28.5),
-        ("+ matching", Variant(("segment_matching",)), 38.6),
-        ("+ both", FULL, 40.8))),
-    "T3": Table("T3", "scales", (
-        ("1x1", BASE, 21.1),
-        ("1x1, 2x2", Variant(BOTH, (1, 2)), 23.7),
-        ("1x1, 3x3", Variant(BOTH, (1, 3)), 40.2),
-        ("1x1, 4x4", Variant(BOTH, (1, 4)), 32.4),
-        ("all four", FULL, 40.8))),
-    "T5": Table("T5", "mask ratio", tuple(
-        (f"{percent} %", Variant(BOTH, mask_ratio=percent / 100), published) for percent, published in
-        ((0, 35.6), (20, 37.6), (30, 38.7), (40, 40.4), (50, 39.8), (60, 40.8), (70, 33.3), (80, 32.8)))),
+    "T4": Table(
+        "T4",
+        "losses",
+        (
+            ("base", BASE, 21.1),
+            ("+ multi-scale", Variant(("multi_scale",)), 28.5),
+            ("+ matching", Variant(("segment_matching",)), 38.6),
+            ("+ both", FULL, 40.8),
+        ),
+    ),
+    "T3": Table(
+        "T3",
+        "scales",
+        (
+            ("1x1", BASE, 21.1),
+            ("1x1, 2x2", Variant(BOTH, (1, 2)), 23.7),
+            ("1x1, 3x3", Variant(BOTH, (1, 3)), 40.2),
+            ("1x1, 4x4", Variant(BOTH, (1, 4)), 32.4),
+            ("all four", FULL, 40.8),
+        ),
+    ),
+    "T5": Table(
+        "T5",
+        "mask ratio",
+        tuple(
+            (f"{percent} %", Variant(BOTH, mask_ratio=percent / 100), published)
+            for percent, published in (
+                (0, 35.6),
+                (20, 37.6),
+                (30, 38.7),
+                (40, 40.4),
+                (50, 39.8),
+                (60, 40.8),
+                (70, 33.3),
+                (80, 32.8),
+            )
+        ),
+    ),
 }
 
 
@@ -89,8 +113,10 @@ class Verdict:
             return f"the paper's order holds, all {self.pairs} pairs clear of the spread"
         else:
             first = "the means are in the paper's order"
-        return (f"{first}: {self.agreeing} of {self.pairs} pairs agree; {self.clear} are clear of the spread, of which "
-                f"{self.clear_agreeing} agree")
+        return (
+            f"{first}: {self.agreeing} of {self.pairs} pairs agree; {self.clear} are clear of the spread, of which "
+            f"{self.clear_agreeing} agree"
+        )
 
 
 def judge(published: list[float], measured: list[list[float]]) -> Verdict:
@@ -108,5 +134,11 @@ def judge(published: list[float], measured: list[list[float]]) -> Verdict:
         agrees = means[low] < means[high]
         pairs, agreeing, clear = pairs + 1, agreeing + agrees, clear + apart
         clear_agreeing += agrees and apart
-    return Verdict(tuple(sorted(rows, key=lambda row: published[row])), tuple(sorted(rows, key=lambda row: means[row])),
-                   pairs, agreeing, clear, clear_agreeing)
+    return Verdict(
+        tuple(sorted(rows, key=lambda row: published[row])),
+        tuple(sorted(rows, key=lambda row: means[row])),
+        pairs,
+        agreeing,
+        clear,
+        clear_agreeing,
+    )

@@ -78,14 +78,30 @@ def base_config(options: dict, photo_count: int) -> TrainConfig:
         preset=options["preset"],
         # a decoder of two layers, as the photos are few
         model={"image_size": size, "decoder_depth": 2, "reconstruction": True, "mask_ratio": 0.6},
-        freeze_stem=hybrid, mean=(0.5,) * 3, std=(0.5,) * 3,
+        freeze_stem=hybrid,
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
         # vectors of length 1, as CLIP's: with a length for how sure they are, every segment matches the emptiest view
-        teacher=TeacherConfig(options["teacher"], absolute(weights),
-                              conse=ConseConfig(strength_power=0.0, worn_gain=2.0)),
-        crops=CropConfig(sizes=((size, size),)), val_photos=0, losses=LossWeights(reconstruction=1.0),
-        dim_reduction="sum", epochs=epochs, warmup_epochs=epochs / 10, batch=options["batch"],
-        micro_batch=options["batch"], lr=options["lr"], lr_per_photos=0, betas=(0.9, 0.99), clip_norm=1.0,
-        precision="fp32", short_side=options["eval_side"], max_long_side=2 * options["eval_side"], name="ablation")
+        teacher=TeacherConfig(
+            options["teacher"], absolute(weights), conse=ConseConfig(strength_power=0.0, worn_gain=2.0)
+        ),
+        crops=CropConfig(sizes=((size, size),)),
+        val_photos=0,
+        losses=LossWeights(reconstruction=1.0),
+        dim_reduction="sum",
+        epochs=epochs,
+        warmup_epochs=epochs / 10,
+        batch=options["batch"],
+        micro_batch=options["batch"],
+        lr=options["lr"],
+        lr_per_photos=0,
+        betas=(0.9, 0.99),
+        clip_norm=1.0,
+        precision="fp32",
+        short_side=options["eval_side"],
+        max_long_side=2 * options["eval_side"],
+        name="ablation",
+    )
     for change in options["changes"]:
         config = config.changed(change)
     config.model_config()
@@ -99,10 +115,12 @@ def _print_plan(grid, jobs) -> None:
     click.echo(json.dumps(grid.settings(), indent=1))
     for job in jobs:
         click.echo(f"{'done' if job in done else 'to do':<6} {grid.steps(job):>6} steps  {job.name}")
-    click.echo(f"{len(jobs)} runs, {len(done)} done; estimated from a few steps on this machine: training "
-               f"{_minutes(estimate['train_s'])}, measuring {_minutes(estimate['measure_s'])}, the teacher "
-               f"{_minutes(estimate['teacher_s'])} if nothing of it is cached; {estimate['memory_mib']:.0f} MiB of "
-               "photos in memory")
+    click.echo(
+        f"{len(jobs)} runs, {len(done)} done; estimated from a few steps on this machine: training "
+        f"{_minutes(estimate['train_s'])}, measuring {_minutes(estimate['measure_s'])}, the teacher "
+        f"{_minutes(estimate['teacher_s'])} if nothing of it is cached; {estimate['memory_mib']:.0f} MiB of "
+        "photos in memory"
+    )
 
 
 def _minutes(seconds: float) -> str:

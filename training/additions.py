@@ -54,8 +54,11 @@ ADDITIONS = (
     Addition("photo_balance", "photos' strongest places as they are", ("teacher.conse.photo_balance=0",)),
     Addition("three_teachers", "one teacher", ("teacher.spec=timm:tf_efficientnet_lite2",)),
     # Photos
-    Addition("crops", "whole photos, same colours, no flips",
-             ("crops.area=[1,1]", "crops.stretch=1", "crops.jitter=0", "crops.flip=0")),
+    Addition(
+        "crops",
+        "whole photos, same colours, no flips",
+        ("crops.area=[1,1]", "crops.stretch=1", "crops.jitter=0", "crops.flip=0"),
+    ),
     Addition("shapes", "square crops only", ("crops.sizes=[[256,256]]",)),
     Addition("two_crops", "one cached crop per photo", ("stem_views=1",)),
     # Optimisation
@@ -97,8 +100,12 @@ def main(only, probe, dry_run, **options):
     settings, folder = depends_on(config, photos, teacher, measure), Path(inputs.run)
     if not probe:
         wanted = [name for name in wanted if name != "probe"]
-    jobs = [(addition, seed) for seed in range(options["seeds"]) for addition in (RECIPE, *parts(probe))
-            if addition.name in wanted]
+    jobs = [
+        (addition, seed)
+        for seed in range(options["seeds"])
+        for addition in (RECIPE, *parts(probe))
+        if addition.name in wanted
+    ]
     if dry_run:
         _print_plan(folder, settings, config, jobs, len(photos), processes)
         return
@@ -110,16 +117,21 @@ def main(only, probe, dry_run, **options):
 def parts(probe: str | None) -> list[Addition]:
     """ADDITIONS with this file as the probe."""
     path = json.dumps(absolute(probe))
-    return [replace(part, changes=tuple(change.replace("{probe}", path) for change in part.changes))
-            for part in ADDITIONS]
+    return [
+        replace(part, changes=tuple(change.replace("{probe}", path) for change in part.changes)) for part in ADDITIONS
+    ]
 
 
 def base_config(options: dict) -> TrainConfig:
     """The dense recipe as --set, --teacher and --epochs have it; its runs are short, so is their warm-up."""
     recipe, epochs = RECIPES["dense"], options["epochs"]
-    config = replace(recipe, epochs=epochs, warmup_epochs=epochs * recipe.warmup_epochs / recipe.epochs,
-                     teacher=replace(recipe.teacher, spec=options["teacher"],
-                                     weights=absolute(options["teacher_weights"])), name="addition")
+    config = replace(
+        recipe,
+        epochs=epochs,
+        warmup_epochs=epochs * recipe.warmup_epochs / recipe.epochs,
+        teacher=replace(recipe.teacher, spec=options["teacher"], weights=absolute(options["teacher_weights"])),
+        name="addition",
+    )
     for change in options["changes"]:
         config = config.changed(change)
     config.model_config()
@@ -152,15 +164,22 @@ def run_all(folder: Path, settings: dict, config: TrainConfig, inputs, jobs: lis
     with progress_bar("additions", "run", len(jobs), len(jobs) - len(pending), True) as bar:
         for addition, seed in pending:
             path, began = run_folder(folder, addition, seed), time.monotonic()
-            distill(without(config, addition, seed), replace(inputs, run=str(path)), processes,
-                    resume=(path / "config.json").is_file())
+            distill(
+                without(config, addition, seed),
+                replace(inputs, run=str(path)),
+                processes,
+                resume=(path / "config.json").is_file(),
+            )
             trained_s, began = time.monotonic() - began, time.monotonic()
             result = measure_model(path / "model.pt", measure, np.linspace(0.04, 0.96, 24))
             result |= {"train_s": trained_s, "measure_s": time.monotonic() - began}
             write_json(path / "result.json", result)
             (path / "checkpoint.pt").unlink(missing_ok=True)  # the optimiser's state is of no more use
-            tqdm.write(f"{path.name}: mIoU {result['miou']:.1f}, best {result['miou_best']:.1f}, oracle "
-                       f"{result['oracle']:.1f}", file=sys.stderr)
+            tqdm.write(
+                f"{path.name}: mIoU {result['miou']:.1f}, best {result['miou_best']:.1f}, oracle "
+                f"{result['oracle']:.1f}",
+                file=sys.stderr,
+            )
             bar.update()
 
 
@@ -181,8 +200,13 @@ def collect(folder: Path) -> dict:
         own = results(addition)
         if not own:
             continue
-        row = {"name": addition.name, "instead": addition.instead, "changes": list(addition.changes),
-               "added": addition.added, "seeds": list(own)}
+        row = {
+            "name": addition.name,
+            "instead": addition.instead,
+            "changes": list(addition.changes),
+            "added": addition.added,
+            "seeds": list(own),
+        }
         shared = [seed for seed in own if seed in whole]
         for name in MEASURES:
             row[name] = spread([result[name] for result in own.values()])

@@ -26,8 +26,13 @@ from zeroseg.training.finished import finished_options, open_finished, save_fini
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @finished_options
-@click.option("--amount", type=click.FloatRange(0, 1, min_open=True), default=1.0, metavar="0...1",
-              help="How far: at 1 every meaning is equally likely beforehand.")
+@click.option(
+    "--amount",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    metavar="0...1",
+    help="How far: at 1 every meaning is equally likely beforehand.",
+)
 def main(model, out, amount):
     """Balance the classes that MODEL names segments by.
 
@@ -51,8 +56,10 @@ def balance(path: Path, out: Path, amount: float) -> None:
 
     model, sidecar = open_finished(path, out)
     if model.config.readout != "prototypes":
-        raise ZerosegError(f"{path}: expected a model that names segments by classes (readout prototypes), got readout "
-                           f"{model.config.readout}")
+        raise ZerosegError(
+            f"{path}: expected a model that names segments by classes (readout prototypes), got readout "
+            f"{model.config.readout}"
+        )
     card = sidecar.get("card") or {}
     if card.get("class_balance"):
         raise ZerosegError(f"{path}: its classes are balanced already, by {card['class_balance']}")

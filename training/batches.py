@@ -79,8 +79,18 @@ class Schedule:
 class TrainingSet(torch.utils.data.Dataset):
     """Item number `step` is this process's share of that step's batch."""
 
-    def __init__(self, photos: PhotoSet, cache: ViewCache, rows: np.ndarray | ShardOrder, config: TrainConfig,
-                 steps: int, patch: int, stem: list[StemBucket] | None = None, rank: int = 0, world: int = 1):
+    def __init__(
+        self,
+        photos: PhotoSet,
+        cache: ViewCache,
+        rows: np.ndarray | ShardOrder,
+        config: TrainConfig,
+        steps: int,
+        patch: int,
+        stem: list[StemBucket] | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ):
         """rows   (n,) int64: the photos to train on; of shards, their order.
         patch  px between the student's tokens.
         stem   cached stem features, or None: photos are decoded in training.
@@ -124,8 +134,12 @@ class TrainingSet(torch.utils.data.Dataset):
             flips.append(crop.flip)
         image = (to_tensor(pixels) - self.mean) / self.std
         grid = (size[0] // self.patch, size[1] // self.patch)
-        return Batch(image, None, *self._targets(rows[self.mine], torch.tensor(boxes, dtype=torch.float32),
-                                                 torch.tensor(flips), grid), grid)
+        return Batch(
+            image,
+            None,
+            *self._targets(rows[self.mine], torch.tensor(boxes, dtype=torch.float32), torch.tensor(flips), grid),
+            grid,
+        )
 
     def _cached(self, bucket: StemBucket, rows: np.ndarray) -> Batch:
         fine, coarse = (torch.from_numpy(maps[rows].astype(np.float32)) for maps in (bucket.fine, bucket.coarse))
@@ -148,8 +162,13 @@ def random_batch(config: TrainConfig, student: ZeroSeg, count: int) -> Batch:
     grid = (height // model.patch_size, width // model.patch_size)
     image, stem = torch.randn(count, 3, height, width), None
     if config.stem_views:
-        image, stem = None, tuple(torch.randn(count, channels, height // stride, width // stride) for channels, stride
-                                  in ((student.stem.fine_channels, 16), (student.stem.coarse_channels, 32)))
+        image, stem = (
+            None,
+            tuple(
+                torch.randn(count, channels, height // stride, width // stride)
+                for channels, stride in ((student.stem.fine_channels, 16), (student.stem.coarse_channels, 32))
+            ),
+        )
     dim = model.embedding_dim
     views = torch.randn(count, len(grid_boxes(config.views.grids)), dim) if config.views.grids else None
     dense = torch.randn(count, grid[0] * grid[1], dim) if config.views.dense_grid else None

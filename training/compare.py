@@ -79,19 +79,31 @@ class TeacherPredict:
 @click.option("--teacher-weights", type=DIR, required=True, metavar="DIR", help="Folder with NAME.safetensors.")
 @click.option("--labels", "label_folder", type=DIR, required=True, metavar="DIR", help="Folder with the label files.")
 @click.option("--model", metavar="FILE|NAME", help="The student.  [default: bundled]")
-@click.option("--subset", default="background,cat,cow,dog,horse,person,sheep", metavar="NAMES",
-              help="Classes averaged.")
+@click.option(
+    "--subset", default="background,cat,cow,dog,horse,person,sheep", metavar="NAMES", help="Classes averaged."
+)
 @click.option("--photos", type=click.IntRange(2), default=400, metavar="N", help="Unlabelled photos used.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Measure the first N photos only.")
 @click.option("--rule", default="otsu", metavar="RULE", help="otsu or minimum-error.")
-@click.option("--contenders", default="student,conse,recipe,diffused", metavar="NAMES",
-              help="Which; also probed, with --probe.")
-@click.option("--probe", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE.npz",
-              help="What contender probed's teacher knows of persons.")
-@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE",
-              help="Another setting of the recipe, as for train.py, such as teacher.conse.worn_gain=0.")
-def main(folder, unlabelled, teacher_weights, label_folder, model, subset, photos, limit, rule, contenders, probe,
-         changes):
+@click.option(
+    "--contenders", default="student,conse,recipe,diffused", metavar="NAMES", help="Which; also probed, with --probe."
+)
+@click.option(
+    "--probe",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE.npz",
+    help="What contender probed's teacher knows of persons.",
+)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Another setting of the recipe, as for train.py, such as teacher.conse.worn_gain=0.",
+)
+def main(
+    folder, unlabelled, teacher_weights, label_folder, model, subset, photos, limit, rule, contenders, probe, changes
+):
     """Measure a student and its teacher's training-free dense maps on FOLDER (images/, masks/; VOC's classes).
 
     \b
@@ -101,17 +113,43 @@ def main(folder, unlabelled, teacher_weights, label_folder, model, subset, photo
     from zeroseg.cli import user_errors
 
     with user_errors():
-        rows = compare(folder, unlabelled, teacher_weights, label_folder, model, tuple(subset.split(",")), photos,
-                       limit, rule, tuple(contenders.split(",")), probe, changes)
+        rows = compare(
+            folder,
+            unlabelled,
+            teacher_weights,
+            label_folder,
+            model,
+            tuple(subset.split(",")),
+            photos,
+            limit,
+            rule,
+            tuple(contenders.split(",")),
+            probe,
+            changes,
+        )
         click.echo(f"{'contender':<12}{'threshold':>10}{'mIoU':>8}{'all':>8}{'best threshold (on the masks)':>32}")
         for row in rows:
-            click.echo(f"{row['contender']:<12}{row['threshold']:>10.3f}{row['miou']:>8.1f}{row['miou_all']:>8.1f}"
-                       f"{row['best_miou']:>20.1f} @ {row['best_threshold']:.3f}")
+            click.echo(
+                f"{row['contender']:<12}{row['threshold']:>10.3f}{row['miou']:>8.1f}{row['miou_all']:>8.1f}"
+                f"{row['best_miou']:>20.1f} @ {row['best_threshold']:.3f}"
+            )
         click.echo(json.dumps(rows))
 
 
-def compare(folder, unlabelled, teacher_weights, label_folder, model, subset, photos, limit, rule, contenders,
-            probe=None, changes=()) -> list:
+def compare(
+    folder,
+    unlabelled,
+    teacher_weights,
+    label_folder,
+    model,
+    subset,
+    photos,
+    limit,
+    rule,
+    contenders,
+    probe=None,
+    changes=(),
+) -> list:
     """One dict per contender: thresholds, mIoU of the subset and of all classes in percent, IoU per class."""
     from zeroseg.evaluation.evaluate import evaluate
     from zeroseg.evaluation.label_sets import label_set
@@ -135,19 +173,35 @@ def compare(folder, unlabelled, teacher_weights, label_folder, model, subset, ph
         scores, _ = pixel_scores(predict, paths, len(names.names), progress=True)
         threshold = choose_threshold(scores, rule)
         sweep = [threshold * factor for factor in (0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)]
-        report = evaluate(predict, dataset, ProtocolConfig(threshold=threshold), names, subset=subset, limit=limit,
-                          sweep=sweep, progress=True)
+        report = evaluate(
+            predict,
+            dataset,
+            ProtocolConfig(threshold=threshold),
+            names,
+            subset=subset,
+            limit=limit,
+            sweep=sweep,
+            progress=True,
+        )
         results = [(100 * mean_iou(matrix, report.subset), t) for t, matrix in report.sweep]
         own = 100 * mean_iou(report.confusion, report.subset)
         best = max([*results, (own, threshold)])
         iou = iou_per_class(report.confusion)
-        rows.append({
-            "contender": contender, "rule": rule, "threshold": threshold, "miou": own,
-            "miou_all": 100 * mean_iou(report.confusion), "best_threshold": best[1], "best_miou": best[0],
-            "iou": {dataset.classes[c]: round(100 * float(iou[c]), 2) for c in report.subset},
-            "naming": 100 * naming_accuracy(report.confusion), "photos": len(report.predict_ms),
-            "oracle": {how: 100 * mean_iou(matrix, report.subset) for how, matrix in report.oracle.items()},
-        })
+        rows.append(
+            {
+                "contender": contender,
+                "rule": rule,
+                "threshold": threshold,
+                "miou": own,
+                "miou_all": 100 * mean_iou(report.confusion),
+                "best_threshold": best[1],
+                "best_miou": best[0],
+                "iou": {dataset.classes[c]: round(100 * float(iou[c]), 2) for c in report.subset},
+                "naming": 100 * naming_accuracy(report.confusion),
+                "photos": len(report.predict_ms),
+                "oracle": {how: 100 * mean_iou(matrix, report.subset) for how, matrix in report.oracle.items()},
+            }
+        )
     return rows
 
 
@@ -170,12 +224,15 @@ def _contenders(wanted, model, teacher_weights, label_folder, names, recipe, pro
         plain = TeacherConfig(recipe.teacher.spec, str(teacher_weights), conse=ConseConfig())
         yield "conse", TeacherPredict(_teacher(plain, label_folder), vectors)
     if "recipe" in wanted:
-        yield "recipe", TeacherPredict(_teacher(replace(recipe.teacher, weights=str(teacher_weights)), label_folder),
-                                       vectors)
+        yield (
+            "recipe",
+            TeacherPredict(_teacher(replace(recipe.teacher, weights=str(teacher_weights)), label_folder), vectors),
+        )
     for contender, its_probe in (("diffused", None), ("probed", probe)):
         if contender in wanted:
-            teacher = _teacher(replace(recipe.teacher, weights=str(teacher_weights),
-                                       probe=its_probe and str(its_probe)), label_folder)
+            teacher = _teacher(
+                replace(recipe.teacher, weights=str(teacher_weights), probe=its_probe and str(its_probe)), label_folder
+            )
             yield contender, TeacherPredict(teacher, vectors, *_stem(recipe, teacher_weights), recipe.diffusion)
 
 
@@ -183,8 +240,12 @@ def _teacher(config: TeacherConfig, label_folder: Path):
     from zeroseg.training.conse import load_label_space
     from zeroseg.training.teacher import build_teacher
 
-    space = load_label_space(label_folder / "names.txt", label_folder / "clip_vitb32_text.npy",
-                             label_folder / "imagenet_names.jsonl", RECIPES["dense"].model_config().embedding_space)
+    space = load_label_space(
+        label_folder / "names.txt",
+        label_folder / "clip_vitb32_text.npy",
+        label_folder / "imagenet_names.jsonl",
+        RECIPES["dense"].model_config().embedding_space,
+    )
     return build_teacher(config, space)
 
 

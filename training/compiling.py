@@ -18,9 +18,12 @@ def compile_errors():
         inner = getattr(error, "inner_exception", error)
         cause = f"{type(inner).__name__}: {str(inner).strip().partition(chr(10))[0]}"
         if "InvalidCxxCompiler" in cause:
-            raise UnavailableError("--compile needs a C++ compiler, and none was found: install g++, name another with "
-                                   "CXX=..., or leave --compile out") from error
+            raise UnavailableError(
+                "--compile needs a C++ compiler, and none was found: install g++, name another with "
+                "CXX=..., or leave --compile out"
+            ) from error
         raise ZerosegError(
             f"--compile: {textwrap.shorten(cause, 240, placeholder=' ...')}; if a run was killed while it compiled, "
             "delete its cache (the folder TORCHINDUCTOR_CACHE_DIR, else torchinductor_USER where temporary files are); "
-            "else leave --compile out") from error
+            "else leave --compile out"
+        ) from error

@@ -62,11 +62,13 @@ class Probe:
             with np.load(path, allow_pickle=False) as stored:
                 weight, bias = stored["weight"].astype(np.float32), stored["bias"].astype(np.float32)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-            raise ZerosegError(f"probe: {path} cannot be read; make one with training/person_probe.py "
-                               f"({type(error).__name__})") from error
+            raise ZerosegError(
+                f"probe: {path} cannot be read; make one with training/person_probe.py ({type(error).__name__})"
+            ) from error
         if weight.shape != (classes,) or bias.shape != () or not np.isfinite(weight).all() or not np.isfinite(bias):
-            raise ZerosegError(f"probe: {path} should hold {classes} finite weights and a bias, got {weight.shape} and "
-                               f"{bias.shape}")
+            raise ZerosegError(
+                f"probe: {path} should hold {classes} finite weights and a bias, got {weight.shape} and {bias.shape}"
+            )
         return cls(torch.from_numpy(weight), torch.from_numpy(bias))
 
 
@@ -89,8 +91,10 @@ def load_label_space(names: str | Path, vectors: str | Path, classes: str | Path
         items = [json.loads(line) for line in _read_text(classes, "class names").splitlines() if line.strip()]
         table = {int(item["index"]): tuple((name, int(steps)) for name, steps in item["names"]) for item in items}
     except (ValueError, KeyError, TypeError) as error:
-        raise ZerosegError(f'class names: {classes} should hold lines {{"index": 0, "names": [["cat", 1]]}} '
-                           f"({type(error).__name__}: {error})") from error
+        raise ZerosegError(
+            f'class names: {classes} should hold lines {{"index": 0, "names": [["cat", 1]]}} '
+            f"({type(error).__name__}: {error})"
+        ) from error
     if sorted(table) != list(range(len(table))):
         raise ZerosegError(f"class names: {classes} should number its classes 0 to {len(table) - 1}, each once")
     unknown = sorted({name for entry in table.values() for name, _ in entry} - set(label_names))
@@ -128,8 +132,13 @@ def class_crowding(vectors: torch.Tensor) -> torch.Tensor:
     return alike_CC.sum(dim=1).clamp_min(1).log()
 
 
-def read_logits(logits: torch.Tensor, vectors: torch.Tensor, config: ConseConfig,
-                worn_vector: torch.Tensor | None = None, probe: Probe | None = None) -> torch.Tensor:
+def read_logits(
+    logits: torch.Tensor,
+    vectors: torch.Tensor,
+    config: ConseConfig,
+    worn_vector: torch.Tensor | None = None,
+    probe: Probe | None = None,
+) -> torch.Tensor:
     """Embed every place of a photo: direction from the name reading, length from the strength reading.
 
     logits       (B, h, w, C) float32 class logits per place.

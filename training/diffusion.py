@@ -19,8 +19,9 @@ from zeroseg.training.recipes import DiffusionConfig
 
 
 @torch.no_grad()
-def diffuse_targets(target_BLD: torch.Tensor, fine: torch.Tensor, coarse: torch.Tensor,
-                    config: DiffusionConfig) -> torch.Tensor:
+def diffuse_targets(
+    target_BLD: torch.Tensor, fine: torch.Tensor, coarse: torch.Tensor, config: DiffusionConfig
+) -> torch.Tensor:
     """target (B, L, D) float32 of the places of `fine`, row by row -> the same after the walk.
 
     fine    (B, Cf, h, w) float32 stem features at stride 16, h * w = L; coarse (B, Cc, h/2, w/2), at stride 32.

@@ -48,8 +48,16 @@ class Inputs:
     limit: int | None = None  # use this many photos
 
 
-def distill(config: TrainConfig, inputs: Inputs, processes: Processes, *, resume: bool = False, workers: int = 0,
-            until: int | None = None, progress: bool = True) -> Path:
+def distill(
+    config: TrainConfig,
+    inputs: Inputs,
+    processes: Processes,
+    *,
+    resume: bool = False,
+    workers: int = 0,
+    until: int | None = None,
+    progress: bool = True,
+) -> Path:
     """Train as configured; the run folder then holds config.json, checkpoint.pt, curve.csv, pictures and model.pt.
 
     resume  go on from the checkpoint in inputs.run.
@@ -66,8 +74,16 @@ def distill(config: TrainConfig, inputs: Inputs, processes: Processes, *, resume
         raise
 
 
-def _distill(config: TrainConfig, inputs: Inputs, processes: Processes, folder: RunFolder, resume: bool, workers: int,
-             until: int | None, progress: bool) -> Path:
+def _distill(
+    config: TrainConfig,
+    inputs: Inputs,
+    processes: Processes,
+    folder: RunFolder,
+    resume: bool,
+    workers: int,
+    until: int | None,
+    progress: bool,
+) -> Path:
     say = _printer(processes)
     config.model_config()
     check_weights(config, {name: weight for name, weight in asdict(config.losses).items() if weight})
@@ -85,12 +101,22 @@ def _distill(config: TrainConfig, inputs: Inputs, processes: Processes, folder: 
     processes.wait(caches=True)  # the hub's too
     if processes.first and not resume:
         folder.begin()
-        folder.write_config({
-            "zeroseg": zeroseg.__version__, "torch": torch.__version__, "config": config.to_dict(),
-            "inputs": asdict(inputs), "model": student.config.to_dict(), "precision": precision,
-            "photos": {"count": len(photos), "fingerprint": photos.fingerprint}, "teacher": teacher.fingerprint})
-    say(f"zeroseg {zeroseg.__version__} from {Path(zeroseg.__file__).parent}; torch {torch.__version__}, "
-        f"{processes.count} process(es) on {processes.device.type}; {precision}: {why}")
+        folder.write_config(
+            {
+                "zeroseg": zeroseg.__version__,
+                "torch": torch.__version__,
+                "config": config.to_dict(),
+                "inputs": asdict(inputs),
+                "model": student.config.to_dict(),
+                "precision": precision,
+                "photos": {"count": len(photos), "fingerprint": photos.fingerprint},
+                "teacher": teacher.fingerprint,
+            }
+        )
+    say(
+        f"zeroseg {zeroseg.__version__} from {Path(zeroseg.__file__).parent}; torch {torch.__version__}, "
+        f"{processes.count} process(es) on {processes.device.type}; {precision}: {why}"
+    )
 
     if sharded:
         cache = cache_shards(photos, teacher, config.views, inputs.cache, processes, progress)
@@ -101,26 +127,46 @@ def _distill(config: TrainConfig, inputs: Inputs, processes: Processes, folder: 
     else:
         cache = _first_alone(processes, lambda: cache_views(photos, teacher, config.views, inputs.cache, progress))
         if cache.unreadable:
-            say(f"{len(cache.unreadable)} of {len(photos)} photos cannot be read and are left out: "
-                f"{name_some(cache.unreadable)}")
+            say(
+                f"{len(cache.unreadable)} of {len(photos)} photos cannot be read and are left out: "
+                f"{name_some(cache.unreadable)}"
+            )
         rows, held_out = split_rows(cache.rows, config.val_photos, config.seed)
     stem = None
     if config.stem_views:
-        stem = _first_alone(processes, lambda: cache_stem(
-            photos, student.stem, config.mean, config.std, config.stem_views, config.crops, config.seed, inputs.cache,
-            _weights_digest(student.stem), progress=progress))
+        stem = _first_alone(
+            processes,
+            lambda: cache_stem(
+                photos,
+                student.stem,
+                config.mean,
+                config.std,
+                config.stem_views,
+                config.crops,
+                config.seed,
+                inputs.cache,
+                _weights_digest(student.stem),
+                progress=progress,
+            ),
+        )
     plan = plan_steps(config, len(rows))
-    data = TrainingSet(photos, cache, rows, config, plan.steps, student.config.patch_size, stem, processes.rank,
-                       processes.count)
+    data = TrainingSet(
+        photos, cache, rows, config, plan.steps, student.config.patch_size, stem, processes.rank, processes.count
+    )
     trainer = Trainer(student, config, data, plan, folder, processes, precision, workers)
     if resume and folder.has_checkpoint():
         trainer.load_state(folder.load_checkpoint())
     weights = sum(p.numel() for p in student.parameters() if p.requires_grad)
-    say(f"{len(rows)} photos to train on, {len(held_out)} held out; {plan.steps} steps of {config.batch}, "
-        f"{plan.per_epoch} per epoch; {weights / 1e6:.1f} M weights to train" +
-        (f"; resuming at step {trainer.step}" if trainer.step else ""))
-    validate = Validation(photos, cache, held_out, config, student.config.patch_size, folder, processes) \
-        if processes.first and len(held_out) else None
+    say(
+        f"{len(rows)} photos to train on, {len(held_out)} held out; {plan.steps} steps of {config.batch}, "
+        f"{plan.per_epoch} per epoch; {weights / 1e6:.1f} M weights to train"
+        + (f"; resuming at step {trainer.step}" if trainer.step else "")
+    )
+    validate = (
+        Validation(photos, cache, held_out, config, student.config.patch_size, folder, processes)
+        if processes.first and len(held_out)
+        else None
+    )
     trainer.run(validate, until, progress)
     if trainer.step < plan.steps:
         say(f"stopped after step {trainer.step} of {plan.steps}; --resume goes on")
@@ -137,8 +183,16 @@ def _distill(config: TrainConfig, inputs: Inputs, processes: Processes, folder: 
 class Validation:
     """Losses and masks of the held-out photos; masks.png and curve.png follow the run."""
 
-    def __init__(self, photos, cache: ViewCache, rows: np.ndarray, config: TrainConfig, patch: int, folder: RunFolder,
-                 processes: Processes):
+    def __init__(
+        self,
+        photos,
+        cache: ViewCache,
+        rows: np.ndarray,
+        config: TrainConfig,
+        patch: int,
+        folder: RunFolder,
+        processes: Processes,
+    ):
         self.batch = validation_batch(photos, cache, rows, config, patch)
         self.config, self.folder, self.device = config, folder, processes.device
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.mean, config.std))
@@ -168,11 +222,21 @@ def sidecar(config: TrainConfig, student: ZeroSeg, teacher: Teacher, photo_count
     """What a runtime must know of the model: input, space, threshold, and where it comes from."""
     model = student.config
     return {
-        "format": 1, "name": config.name, "embedding_space": model.embedding_space,
-        "embedding_dim": model.embedding_dim, "segments": model.segments, "stride": model.patch_size,
-        "input": {"short_side": config.short_side, "multiple": model.size_multiple,
-                  "max_long_side": config.max_long_side, "mean": list(config.mean), "std": list(config.std)},
-        "threshold": config.threshold, "files": {},
+        "format": 1,
+        "name": config.name,
+        "embedding_space": model.embedding_space,
+        "embedding_dim": model.embedding_dim,
+        "segments": model.segments,
+        "stride": model.patch_size,
+        "input": {
+            "short_side": config.short_side,
+            "multiple": model.size_multiple,
+            "max_long_side": config.max_long_side,
+            "mean": list(config.mean),
+            "std": list(config.std),
+        },
+        "threshold": config.threshold,
+        "files": {},
         "card": {"teacher": teacher.spec, "photos": photo_count, "epochs": config.epochs, "preset": config.preset},
     }
 
@@ -209,8 +273,10 @@ def _student(config: TrainConfig, inputs: Inputs, teacher: Teacher) -> tuple[Zer
         wrong = [name for name, value in given.state.items() if name not in own or own[name].shape != value.shape]
         missing = [name for name in own if name not in given.state and not name.startswith("reconstruction.")]
         if wrong or missing:
-            raise ZerosegError(f"initial: {inputs.initial} holds another model than this run's ({len(wrong + missing)} "
-                               f"weights differ, first {(wrong + missing)[0]})")
+            raise ZerosegError(
+                f"initial: {inputs.initial} holds another model than this run's ({len(wrong + missing)} "
+                f"weights differ, first {(wrong + missing)[0]})"
+            )
         student.load_state_dict(given.state, strict=False)
     elif student.stem is not None and config.stem_pretrained:
         if inputs.stem_weights:

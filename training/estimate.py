@@ -53,16 +53,19 @@ class Estimate:
             f"FLOPs: {self.flops / 1e9:.2f} G per photo, forward and backward",
             f"memory: {self.state_bytes / 2**20:.0f} MiB for weights and optimiser, {self.kept_bytes / 2**20:.1f} MiB "
             f"per photo: {(self.state_bytes + share * self.kept_bytes) / 2**30:.2f} GiB at {share} per forward pass",
-            f"cache: {self.cache_bytes / 1e3:.1f} kB per photo" +
-            (f", {self.cache_bytes * self.photos / 1e9:.2f} GB" if self.photos else ""),
+            f"cache: {self.cache_bytes / 1e3:.1f} kB per photo"
+            + (f", {self.cache_bytes * self.photos / 1e9:.2f} GB" if self.photos else ""),
             f"speed: {1 / self.photo_s:.2f} photos/s, {self.flops / self.photo_s / 1e9:.1f} GFLOP/s ({self.precision}; "
             f"median of {self.measured} steps of {self.measured_batch} on {processes.device.type}, without decoding)",
         ]
         if self.plan is None:
             return [*lines, "steps and time: give --photos"]
         total_s = self.plan.steps * config.batch * self.photo_s / processes.count
-        return [*lines, f"steps: {self.plan.steps} of {config.batch} photos, {self.plan.per_epoch} per epoch",
-                f"time: {_spoken(total_s)} on {processes.count} such process(es), and once before it the teacher's"]
+        return [
+            *lines,
+            f"steps: {self.plan.steps} of {config.batch} photos, {self.plan.per_epoch} per epoch",
+            f"time: {_spoken(total_s)} on {processes.count} such process(es), and once before it the teacher's",
+        ]
 
 
 def estimate(config: TrainConfig, photos: int | None, processes: Processes, seconds: float | None = None) -> Estimate:
@@ -93,9 +96,19 @@ def estimate(config: TrainConfig, photos: int | None, processes: Processes, seco
     trained = sum(p.numel() for p in student.parameters() if p.requires_grad)
     held = sum(p.numel() * p.element_size() for p in student.parameters())
     return Estimate(
-        sum(p.numel() for p in student.parameters()), trained, held + 4 * trained * (3 + bool(config.ema_decay)), flops,
-        kept, statistics.median(times) / count, len(times), count, precision, cache_bytes(config, student), photos,
-        plan_steps(config, photos - min(config.val_photos, max(1, photos // 10), photos - 1)) if photos else None)
+        sum(p.numel() for p in student.parameters()),
+        trained,
+        held + 4 * trained * (3 + bool(config.ema_decay)),
+        flops,
+        kept,
+        statistics.median(times) / count,
+        len(times),
+        count,
+        precision,
+        cache_bytes(config, student),
+        photos,
+        plan_steps(config, photos - min(config.val_photos, max(1, photos // 10), photos - 1)) if photos else None,
+    )
 
 
 def cache_bytes(config: TrainConfig, student: ZeroSeg) -> int:

@@ -13,8 +13,9 @@ from zeroseg.errors import ZerosegError
 
 def finished_options(command):
     """The decorator of such a command: its argument MODEL and its option --out, both paths."""
-    command = click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FILE.pt",
-                           help="Must not exist.")(command)
+    command = click.option(
+        "-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FILE.pt", help="Must not exist."
+    )(command)
     return click.argument("model", type=click.Path(path_type=Path), metavar="MODEL.pt")(command)
 
 

@@ -94,6 +94,14 @@ def _trace(module: nn.Module, side: int) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(module, (images,), buffer, input_names=["images"], output_names=names, dynamic_axes=axes,
-                          opset_version=17, dynamo=False)
+        torch.onnx.export(
+            module,
+            (images,),
+            buffer,
+            input_names=["images"],
+            output_names=names,
+            dynamic_axes=axes,
+            opset_version=17,
+            dynamo=False,
+        )
     return buffer.getvalue()

@@ -54,10 +54,13 @@ def learning_rate(config: TrainConfig, plan: Plan, step: int) -> float:
 def build_optimizer(student: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW over what is trained; no weight decay on 1-D parameters (biases, norms)."""
     trained = [p for p in student.parameters() if p.requires_grad]
-    groups = [{"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-              {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.peak_lr(), betas=config.betas,
-                             eps=config.adam_eps)
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=config.peak_lr(), betas=config.betas, eps=config.adam_eps
+    )
 
 
 class Average:
@@ -78,8 +81,17 @@ class Average:
 class Trainer:
     """A student in training: `run` goes on from self.step to the end (or to `until`)."""
 
-    def __init__(self, student: ZeroSeg, config: TrainConfig, data: TrainingSet, plan: Plan, folder: RunFolder,
-                 processes: Processes, precision: str = "fp32", workers: int = 0):
+    def __init__(
+        self,
+        student: ZeroSeg,
+        config: TrainConfig,
+        data: TrainingSet,
+        plan: Plan,
+        folder: RunFolder,
+        processes: Processes,
+        precision: str = "fp32",
+        workers: int = 0,
+    ):
         self.config, self.data, self.plan, self.folder = config, data, plan, folder
         self.processes, self.precision, self.workers = processes, precision, workers
         self.student = student.to(processes.device)
@@ -92,8 +104,9 @@ class Trainer:
             ids = [processes.device.index] if processes.device.type == "cuda" else None
             # some parts may have no loss in a recipe, such as an image readout of their own: looked for in every step
             unused = not reaches_all(self.objective, random_batch(config, student, 1).to(processes.device))
-            self.wrapped = nn.parallel.DistributedDataParallel(self.objective, ids, process_group=processes.steps,
-                                                               find_unused_parameters=unused)
+            self.wrapped = nn.parallel.DistributedDataParallel(
+                self.objective, ids, process_group=processes.steps, find_unused_parameters=unused
+            )
         if config.compile:
             self.wrapped = torch.compile(self.wrapped)
         self.optimizer = build_optimizer(student, config)
@@ -102,8 +115,12 @@ class Trainer:
 
     def state(self) -> dict:
         """Everything that changes in training."""
-        return {"step": self.step, "student": self.student.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "average": self.average.values if self.average else None}
+        return {
+            "step": self.step,
+            "student": self.student.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.values if self.average else None,
+        }
 
     def load_state(self, state: dict) -> None:
         """Inverse of state; ZerosegError if it belongs to another student."""
@@ -114,8 +131,10 @@ class Trainer:
                 for name, value in self.average.values.items():
                     value.copy_(state["average"][name])
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
-            raise ZerosegError(f"checkpoint {self.folder.path / 'checkpoint.pt'} belongs to another model or recipe "
-                               f"than the config.json beside it ({type(error).__name__})") from error
+            raise ZerosegError(
+                f"checkpoint {self.folder.path / 'checkpoint.pt'} belongs to another model or recipe "
+                f"than the config.json beside it ({type(error).__name__})"
+            ) from error
         self.step = int(state["step"])
 
     def result(self) -> ZeroSeg:
@@ -134,9 +153,15 @@ class Trainer:
         names = list(self.objective.weights)
         columns = ["epoch", "lr", "seconds", "total", *names, "val_total", *(f"val_{name}" for name in names)]
         curve = self.folder.curve(columns, self.step) if self.processes.first else None
-        loader = torch.utils.data.DataLoader(self.data, batch_size=None, sampler=range(self.step, last),
-                                             num_workers=self.workers, collate_fn=_unchanged,
-                                             pin_memory=False, persistent_workers=False)
+        loader = torch.utils.data.DataLoader(
+            self.data,
+            batch_size=None,
+            sampler=range(self.step, last),
+            num_workers=self.workers,
+            collate_fn=_unchanged,
+            pin_memory=False,
+            persistent_workers=False,
+        )
         bar = progress_bar("training", "step", self.plan.steps, self.step, progress and self.processes.first)
         saved = began = time.monotonic()
         try:
@@ -144,8 +169,10 @@ class Trainer:
                 lr = learning_rate(self.config, self.plan, self.step)
                 row = self._step(batch, lr)
                 if not math.isfinite(row["total"]):
-                    raise ZerosegError(f"training: the loss is {row['total']} at step {self.step}; lower lr or set "
-                                       f"clip_norm (the last checkpoint in {self.folder.path} is sound)")
+                    raise ZerosegError(
+                        f"training: the loss is {row['total']} at step {self.step}; lower lr or set "
+                        f"clip_norm (the last checkpoint in {self.folder.path} is sound)"
+                    )
                 self.step += 1
                 row |= {"epoch": self.step / self.plan.per_epoch, "lr": lr, "seconds": time.monotonic() - began}
                 due = self.step % self.plan.per_epoch == 0 or self.step == last
@@ -201,7 +228,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(_seed(self.config.seed, self.step))
         noise = torch.rand(self.config.batch, batch.grid[0] * batch.grid[1], generator=generator)
         first = self.processes.rank * count
-        return noise[first:first + count].to(self.processes.device)
+        return noise[first : first + count].to(self.processes.device)
 
     def _autocast(self):
         if self.precision != "bf16":

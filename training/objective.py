@@ -64,8 +64,19 @@ def image_name(output: ZeroSegOutput, batch: Batch, config: TrainConfig) -> torc
     return losses.place_loss(output.image_embedding[:, None], batch.dense.mean(dim=1, keepdim=True))
 
 
-LOSSES = {f.__name__: f for f in (reconstruction, multi_scale, global_view, segment_matching, group_variance,
-                                  segment_name, place, image_name)}
+LOSSES = {
+    f.__name__: f
+    for f in (
+        reconstruction,
+        multi_scale,
+        global_view,
+        segment_matching,
+        group_variance,
+        segment_name,
+        place,
+        image_name,
+    )
+}
 NEED_VIEWS = {"multi_scale", "global_view", "segment_matching"}
 NEED_DENSE = {"group_variance", "segment_name", "place", "image_name"}
 
@@ -88,8 +99,12 @@ class Objective(nn.Module):
         if self.config.diffusion.share and batch.dense is not None:
             stem = self.student.stem(batch.image) if stem is None else stem
             batch = batch.with_dense(diffuse_targets(batch.dense, *stem, self.config.diffusion))
-        output = self.student(batch.image, stem_features=stem, mask_noise=mask_noise,
-                              reconstruct="reconstruction" in self.weights and mask_noise is not None)
+        output = self.student(
+            batch.image,
+            stem_features=stem,
+            mask_noise=mask_noise,
+            reconstruct="reconstruction" in self.weights and mask_noise is not None,
+        )
         if mask_noise is not None and batch.dense is not None:
             keep = mask_from_noise(mask_noise, self.student.config.mask_ratio).keep
             batch = batch.with_dense(take_places(batch.dense, keep))

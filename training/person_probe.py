@@ -59,8 +59,10 @@ def fit_probe(photos: Iterable[tuple[np.ndarray, torch.Tensor]], seed: int = 0) 
             others.append(places[torch.randperm(len(places), generator=drawn)[:PER_PHOTO]])
     counts = [sum(map(len, rows)) for rows in (persons, others)]
     if min(counts) < 50:
-        raise ZerosegError(f"person probe: expected 50 places with and without persons, got {counts[0]} and "
-                           f"{counts[1]}; give photos of people and of other things")
+        raise ZerosegError(
+            f"person probe: expected 50 places with and without persons, got {counts[0]} and "
+            f"{counts[1]}; give photos of people and of other things"
+        )
     torch.manual_seed(seed)
     persons, weights, others = torch.cat(persons), torch.cat(weights), torch.cat(others)
     sample = torch.cat([others[torch.randperm(len(others))[:12000]], persons[torch.randperm(len(persons))[:3000]]])
@@ -135,8 +137,12 @@ def main(photos, labels, teacher_weights, recipe, limit, out):
             raise ZerosegError(f"recipe: expected one of {', '.join(RECIPES)}, got {recipe!r}")
         cascade, found = load_cascade(), find_photos(photos, limit)
         folder = Path(labels)
-        space = load_label_space(folder / "names.txt", folder / "clip_vitb32_text.npy",
-                                 folder / "imagenet_names.jsonl", "openai/clip-vit-base-patch32")
+        space = load_label_space(
+            folder / "names.txt",
+            folder / "clip_vitb32_text.npy",
+            folder / "imagenet_names.jsonl",
+            "openai/clip-vit-base-patch32",
+        )
         teacher = build_teacher(replace(RECIPES[recipe].teacher, weights=teacher_weights, probe=None), space)
         if not hasattr(teacher, "logits"):
             raise ZerosegError(f"teacher {teacher.spec} has no class logits to probe; use a timm: classifier")

@@ -63,8 +63,9 @@ def find_photos(root: str | Path, limit: int | None = None) -> PhotoSet:
                 if path.is_file():
                     found.append((path.relative_to(root).as_posix(), path.stat()))
     if not found:
-        raise ZerosegError(f"photos: no image in {root} or below it (looked for {' '.join(sorted(SUFFIXES))})"
-                           f"{compressed_hint([root])}")
+        raise ZerosegError(
+            f"photos: no image in {root} or below it (looked for {' '.join(sorted(SUFFIXES))}){compressed_hint([root])}"
+        )
     found.sort(key=lambda item: item[0])
     if limit is not None and limit < len(found):
         found = [found[i * len(found) // limit] for i in range(limit)]

@@ -21,8 +21,10 @@ def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
         able = torch.cuda.get_device_capability(device) >= (8, 0)
         return ("bf16", "the GPU has it") if able else ("fp32", "this GPU has no bf16")
     fp32_ms, bf16_ms = _matmul_ms(torch.float32), _matmul_ms(torch.bfloat16)
-    return ("bf16" if bf16_ms < 0.8 * fp32_ms else "fp32",
-            f"a {SIZE} x {SIZE} product takes {bf16_ms:.2f} ms in bf16 and {fp32_ms:.2f} ms in fp32")
+    return (
+        "bf16" if bf16_ms < 0.8 * fp32_ms else "fp32",
+        f"a {SIZE} x {SIZE} product takes {bf16_ms:.2f} ms in bf16 and {fp32_ms:.2f} ms in fp32",
+    )
 
 
 def _matmul_ms(dtype: torch.dtype) -> float:

@@ -85,8 +85,10 @@ def lost_ones_named():
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):  # gloo has no kind of its own
             raise
         reason = textwrap.shorten(str(error), 160, placeholder=" ...")
-        raise ZerosegError("another process of this run ended or cannot be reached; once all can run again, --resume "
-                           f"goes on from the last checkpoint ({reason})") from error
+        raise ZerosegError(
+            "another process of this run ended or cannot be reached; once all can run again, --resume "
+            f"goes on from the last checkpoint ({reason})"
+        ) from error
 
 
 def leave() -> None:

@@ -38,8 +38,9 @@ class RowCache:
     status   (rows,) uint8: PENDING, DONE or UNREADABLE (the item could not be read; its row is zeros).
     """
 
-    def __init__(self, root: Path, kind: str, key: Mapping, arrays: Mapping[str, tuple[tuple[int, ...], str]],
-                 rows: int):
+    def __init__(
+        self, root: Path, kind: str, key: Mapping, arrays: Mapping[str, tuple[tuple[int, ...], str]], rows: int
+    ):
         """Open or begin the cache of this kind and key under root.
 
         arrays  name -> (shape of one row, dtype name).
@@ -48,8 +49,13 @@ class RowCache:
         self.key, self.rows = json.loads(json.dumps(key)), rows
         self.specs = {name: ((rows, *shape), np.dtype(dtype)) for name, (shape, dtype) in arrays.items()}
         self.specs |= {"status": ((rows,), np.dtype("uint8")), "crc": ((rows,), np.dtype("uint32"))}
-        self.index = {"format": FORMAT, "kind": kind, "key": self.key, "rows": rows,
-                      "arrays": {name: [list(shape), str(dtype)] for name, (shape, dtype) in self.specs.items()}}
+        self.index = {
+            "format": FORMAT,
+            "kind": kind,
+            "key": self.key,
+            "rows": rows,
+            "arrays": {name: [list(shape), str(dtype)] for name, (shape, dtype) in self.specs.items()},
+        }
         self.folder = Path(root) / f"{kind}-{digest(self.index)[:16]}"
         self.partial = self.folder.with_name(self.folder.name + ".partial")
         self._lock = None
@@ -130,8 +136,9 @@ class RowCache:
     def check(self, row: int) -> None:
         """ZerosegError, naming the folder to delete, unless a row holds what was written."""
         if self._row_crc(row) != self.crc[row]:
-            raise ZerosegError(f"cache {self.folder}: row {row} is damaged (checksum); delete that folder to have it "
-                               "made again")
+            raise ZerosegError(
+                f"cache {self.folder}: row {row} is damaged (checksum); delete that folder to have it made again"
+            )
 
     def close(self) -> None:
         """Give up the lock of a cache that is not complete; what was filled stays."""
@@ -149,8 +156,10 @@ class RowCache:
             path = folder / f"{name}.bin"
             wanted, got = int(np.prod(shape)) * dtype.itemsize, path.stat().st_size if path.is_file() else None
             if got != wanted:
-                raise ZerosegError(f"cache {folder.name}: {path.name} should have {wanted} bytes and has {got}; "
-                                   f"delete {folder} to have it made again")
+                raise ZerosegError(
+                    f"cache {folder.name}: {path.name} should have {wanted} bytes and has {got}; "
+                    f"delete {folder} to have it made again"
+                )
             maps[name] = np.memmap(path, dtype, mode, shape=shape)
         self.status, self.crc = maps.pop("status"), maps.pop("crc")
         self.arrays = maps
@@ -159,8 +168,10 @@ class RowCache:
         shutil.rmtree(self.partial, ignore_errors=True)
         free = shutil.disk_usage(self.partial.parent).free
         if self.nbytes > free:
-            raise ZerosegError(f"cache: {self.nbytes / 1e9:.1f} GB are needed in {self.partial.parent}, "
-                               f"{free / 1e9:.1f} GB are free; choose another folder or a smaller grid")
+            raise ZerosegError(
+                f"cache: {self.nbytes / 1e9:.1f} GB are needed in {self.partial.parent}, "
+                f"{free / 1e9:.1f} GB are free; choose another folder or a smaller grid"
+            )
         self.partial.mkdir()
         for name, (shape, dtype) in self.specs.items():
             with open(self.partial / f"{name}.bin", "wb") as file:

@@ -66,8 +66,10 @@ class RunFolder:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-            raise ZerosegError(f"checkpoint {path} cannot be read ({type(error).__name__}); delete it to start this "
-                               "run again from its beginning") from error
+            raise ZerosegError(
+                f"checkpoint {path} cannot be read ({type(error).__name__}); delete it to start this "
+                "run again from its beginning"
+            ) from error
         if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT or "step" not in state:
             raise ZerosegError(f"checkpoint {path} is not one of this version's training checkpoints")
         return state

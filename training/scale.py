@@ -39,13 +39,28 @@ READ_PHOTOS = 64  # decoded for their rate
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="base", help="The student.")
 @click.option("--teacher", default="ViT-L-14", metavar="ARCH", help="open_clip architecture; random weights do.")
 @click.option("--micro-batch", type=click.IntRange(1), default=4, metavar="PHOTOS", help="Photos per measured step.")
-@click.option("--count", "counts", type=click.FloatRange(1), multiple=True, metavar="PHOTOS",
-              help="Photos of the plan, with --epochs one for one.  [default: 1.3e6 and 1e8]")
+@click.option(
+    "--count",
+    "counts",
+    type=click.FloatRange(1),
+    multiple=True,
+    metavar="PHOTOS",
+    help="Photos of the plan, with --epochs one for one.  [default: 1.3e6 and 1e8]",
+)
 @click.option("--epochs", type=click.FloatRange(0), multiple=True, metavar="N", help="[default: 80 and 1]")
-@click.option("--peak", type=click.FloatRange(0, min_open=True), metavar="TFLOP/S",
-              help="Assumed peak of one accelerator, for an extra column.")
-@click.option("--utilisation", type=click.FloatRange(0, 1, min_open=True), default=0.4, metavar="SHARE",
-              help="Assumed share of the peak.")
+@click.option(
+    "--peak",
+    type=click.FloatRange(0, min_open=True),
+    metavar="TFLOP/S",
+    help="Assumed peak of one accelerator, for an extra column.",
+)
+@click.option(
+    "--utilisation",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.4,
+    metavar="SHARE",
+    help="Assumed share of the peak.",
+)
 def main(photos, preset, teacher, micro_batch, counts, epochs, peak, utilisation):
     """Measure one step, one view, one photo; print hours, storage and traffic for many. FOLDER: photos to read.
 
@@ -100,9 +115,13 @@ def measure_photos(folder: str) -> dict:
         for image in images[:4]:
             cut_views(image, ViewConfig().grids, 224)
 
-    return {"photo_bytes": file_bytes / len(found), "shard_bytes": tar_bytes / len(found),
-            "photo_megapixels": sum(math.prod(image.size) for image in images) / len(found) / 1e6,
-            "decode_s": _cpu_seconds(decode) / len(found), "cut_views_s": _cpu_seconds(cut) / len(images[:4])}
+    return {
+        "photo_bytes": file_bytes / len(found),
+        "shard_bytes": tar_bytes / len(found),
+        "photo_megapixels": sum(math.prod(image.size) for image in images) / len(found) / 1e6,
+        "decode_s": _cpu_seconds(decode) / len(found),
+        "cut_views_s": _cpu_seconds(cut) / len(images[:4]),
+    }
 
 
 def measure_student(preset: str, micro_batch: int) -> dict:
@@ -135,9 +154,16 @@ def measure_student(preset: str, micro_batch: int) -> dict:
 
     flops = count_flops(step) / micro_batch
     update_s = _cpu_seconds(optimizer.step)
-    return {"preset": preset, "weights": sum(p.numel() for p in student.parameters() if p.requires_grad),
-            "step_flops": flops, "step_s": _cpu_seconds(step) / micro_batch, "update_s": update_s,
-            "batch": config.batch, "views": views, "views_bytes": 2 * views * dim + ROW_BYTES}
+    return {
+        "preset": preset,
+        "weights": sum(p.numel() for p in student.parameters() if p.requires_grad),
+        "step_flops": flops,
+        "step_s": _cpu_seconds(step) / micro_batch,
+        "update_s": update_s,
+        "batch": config.batch,
+        "views": views,
+        "views_bytes": 2 * views * dim + ROW_BYTES,
+    }
 
 
 def measure_teacher(architecture: str) -> dict:
@@ -166,11 +192,16 @@ def project(unit: dict, photos: float, epochs: float, peak: float | None = None,
     seen, views = photos * epochs, photos * unit["views"]
     step_s = unit["step_s"] + unit["update_s"] / unit["batch"]
     row = {
-        "photos": photos, "epochs": epochs, "steps": seen / unit["batch"],
-        "student core-hours": seen * step_s / 3600, "teacher core-hours": views * unit["view_s"] / 3600,
+        "photos": photos,
+        "epochs": epochs,
+        "steps": seen / unit["batch"],
+        "student core-hours": seen * step_s / 3600,
+        "teacher core-hours": views * unit["view_s"] / 3600,
         "decoding core-hours": (seen * unit["decode_s"] + photos * (unit["decode_s"] + unit["cut_views_s"])) / 3600,
-        "student EFLOP": seen * unit["step_flops"] / 1e18, "teacher EFLOP": views * unit["view_flops"] / 1e18,
-        "photos TB": photos * unit["photo_bytes"] / 1e12, "shards TB": photos * unit["shard_bytes"] / 1e12,
+        "student EFLOP": seen * unit["step_flops"] / 1e18,
+        "teacher EFLOP": views * unit["view_flops"] / 1e18,
+        "photos TB": photos * unit["photo_bytes"] / 1e12,
+        "shards TB": photos * unit["shard_bytes"] / 1e12,
         "cached views TB": photos * unit["views_bytes"] / 1e12,
         "read in training TB": seen * (unit["shard_bytes"] + unit["views_bytes"]) / 1e12,
         "gradients per process and step MB": 2 * 4 * unit["weights"] / 1e6,
@@ -178,11 +209,13 @@ def project(unit: dict, photos: float, epochs: float, peak: float | None = None,
     if peak:
         rate = 1e12 * peak * utilisation
         per_second = rate / unit["step_flops"]
-        row |= {"assumed: student hours": seen / per_second / 3600,
-                "assumed: teacher hours": views * unit["view_flops"] / rate / 3600,
-                "assumed: photos/s": per_second,
-                "assumed: read MB/s": per_second * (unit["shard_bytes"] + unit["views_bytes"]) / 1e6,
-                "assumed: decoding cores": per_second * unit["decode_s"]}
+        row |= {
+            "assumed: student hours": seen / per_second / 3600,
+            "assumed: teacher hours": views * unit["view_flops"] / rate / 3600,
+            "assumed: photos/s": per_second,
+            "assumed: read MB/s": per_second * (unit["shard_bytes"] + unit["views_bytes"]) / 1e6,
+            "assumed: decoding cores": per_second * unit["decode_s"],
+        }
     return row
 
 

@@ -23,8 +23,13 @@ from zeroseg.training.finished import finished_options, open_finished, save_fini
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @finished_options
-@click.option("--share", type=click.FloatRange(0, 1, max_open=True), default=0.65, metavar="0..1",
-              help="Of the best segment's score; 0 leaves all scores as they are.")
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.65,
+    metavar="0..1",
+    help="Of the best segment's score; 0 leaves all scores as they are.",
+)
 def main(model, out, share):
     """Let scores of MODEL's segments fall off below a share of the best one's.
 

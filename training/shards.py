@@ -58,8 +58,10 @@ class ShardPhotos:
         self.root, self.fingerprint = shard.path, shard.fingerprint
         self.photos: list[Photo] = list(list_photos([shard.path]))
         if len(self.photos) != shard.count:
-            raise ZerosegError(f"shard {shard.path}: {shard.path.with_suffix('.json').name} tells of {shard.count} "
-                               f"photos, there are {len(self.photos)}; pack it again or delete that file")
+            raise ZerosegError(
+                f"shard {shard.path}: {shard.path.with_suffix('.json').name} tells of {shard.count} "
+                f"photos, there are {len(self.photos)}; pack it again or delete that file"
+            )
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -147,8 +149,12 @@ class ShardCache:
 
     def open(self, number: int) -> RowCache:
         """The cache of a shard, its index and a sample of its rows validated."""
-        return _kept(self._open, number, lambda: view_cache(self.photos.open(number), self.facts, self.config,
-                                                            self.folder(number)), self.photos.kept)
+        return _kept(
+            self._open,
+            number,
+            lambda: view_cache(self.photos.open(number), self.facts, self.config, self.folder(number)),
+            self.photos.kept,
+        )
 
 
 class _Gathered:
@@ -167,8 +173,14 @@ class _Gathered:
         return np.stack(result)
 
 
-def cache_shards(photos: ShardSet, teacher: Teacher, config: ViewConfig, root: str | Path, processes: Processes,
-                 progress: bool = True) -> ShardCache:
+def cache_shards(
+    photos: ShardSet,
+    teacher: Teacher,
+    config: ViewConfig,
+    root: str | Path,
+    processes: Processes,
+    progress: bool = True,
+) -> ShardCache:
     """The teacher's embeddings of every shard under root; what is missing is made now, shared among the processes.
 
     Several machines need a root that all of them see. Raises ZerosegError as cache_views does.
@@ -176,7 +188,7 @@ def cache_shards(photos: ShardSet, teacher: Teacher, config: ViewConfig, root: s
     check_dense(teacher, config)
     result = ShardCache(photos, Facts(teacher.fingerprint, teacher.dim), config, root)
     mine = range(processes.rank, len(photos.shards), processes.count)
-    total = int(photos.counts[mine.start::mine.step].sum())
+    total = int(photos.counts[mine.start :: mine.step].sum())
     with progress_bar("teacher", "photo", total, 0, progress and processes.first) as bar:
         for number in mine:
             cache = view_cache(photos.open(number), result.facts, config, result.folder(number))
@@ -209,8 +221,10 @@ class ShardOrder:
         for shard, places in self._held.items():
             self.counts[shard] -= len(places)
         if len(self) < self.batch:
-            raise ZerosegError(f"batch: {self.batch} photos a step, but the shards have {len(self)} to train on; "
-                               "choose a smaller --batch")
+            raise ZerosegError(
+                f"batch: {self.batch} photos a step, but the shards have {len(self)} to train on; "
+                "choose a smaller --batch"
+            )
         self.per_epoch = len(self) // self.batch
         self.cache = cache
         self._orders: OrderedDict[int, tuple] = OrderedDict()

@@ -47,8 +47,19 @@ def plan_sizes(photo_count: int, per_photo: int, config: CropConfig, seed: int) 
     return np.random.default_rng([seed, 0]).integers(len(config.sizes), size=(photo_count, per_photo))
 
 
-def cache_stem(photos: PhotoSet, stem: torch.nn.Module, mean, std, per_photo: int, config: CropConfig, seed: int,
-               root: str | Path, fingerprint: str, impl: str = "auto", progress: bool = True) -> list[StemBucket]:
+def cache_stem(
+    photos: PhotoSet,
+    stem: torch.nn.Module,
+    mean,
+    std,
+    per_photo: int,
+    config: CropConfig,
+    seed: int,
+    root: str | Path,
+    fingerprint: str,
+    impl: str = "auto",
+    progress: bool = True,
+) -> list[StemBucket]:
     """The stem caches of per_photo random crops of every photo, one bucket per size; made now where they are missing.
 
     stem         image (B, 3, H, W) -> (fine, coarse).
@@ -65,12 +76,22 @@ def cache_stem(photos: PhotoSet, stem: torch.nn.Module, mean, std, per_photo: in
         photo, version = np.nonzero(sizes == number)
         if not len(photo):
             continue
-        key = {"photos": photos.fingerprint, "stem": fingerprint, "mean": mean.flatten().tolist(),
-               "std": std.flatten().tolist(), "crops": asdict(config), "size": [height, width], "seed": seed,
-               "per_photo": per_photo}
-        arrays = {"fine": ((shapes[0], height // 16, width // 16), "float16"),
-                  "coarse": ((shapes[1], height // 32, width // 32), "float16"),
-                  "box": ((4,), "float32"), "flip": ((), "uint8")}
+        key = {
+            "photos": photos.fingerprint,
+            "stem": fingerprint,
+            "mean": mean.flatten().tolist(),
+            "std": std.flatten().tolist(),
+            "crops": asdict(config),
+            "size": [height, width],
+            "seed": seed,
+            "per_photo": per_photo,
+        }
+        arrays = {
+            "fine": ((shapes[0], height // 16, width // 16), "float16"),
+            "coarse": ((shapes[1], height // 32, width // 32), "float16"),
+            "box": ((4,), "float32"),
+            "flip": ((), "uint8"),
+        }
         cache = RowCache(Path(root), "stem", key, arrays, len(photo))
         if not cache.complete and run is None:
             run = FrozenForward(stem, MULTIPLE, impl)
@@ -79,13 +100,27 @@ def cache_stem(photos: PhotoSet, stem: torch.nn.Module, mean, std, per_photo: in
             image = photos.read(photo[row])
             crop = draw_crop(np.random.default_rng([seed, 1, photo[row], version[row]]), image.size, size, config)
             fine, coarse = run((to_tensor([cut_crop(image, crop, size)]) - mean) / std)
-            return {"fine": fine[0].numpy(), "coarse": coarse[0].numpy(), "box": np.float32(crop.box),
-                    "flip": np.uint8(crop.flip)}
+            return {
+                "fine": fine[0].numpy(),
+                "coarse": coarse[0].numpy(),
+                "box": np.float32(crop.box),
+                "flip": np.uint8(crop.flip),
+            }
 
         label = f"stem {height}x{width} ({cache.nbytes / 1e9:.2f} GB)"
-        with progress_bar(label, "row", cache.rows, cache.rows - len(cache.pending()),
-                          progress and not cache.complete) as bar:
+        with progress_bar(
+            label, "row", cache.rows, cache.rows - len(cache.pending()), progress and not cache.complete
+        ) as bar:
             fill(cache, features, photos, bar)
-        buckets.append(StemBucket((height, width), photo, cache.arrays["fine"], cache.arrays["coarse"],
-                                  cache.arrays["box"], cache.arrays["flip"], cache.readable()))
+        buckets.append(
+            StemBucket(
+                (height, width),
+                photo,
+                cache.arrays["fine"],
+                cache.arrays["coarse"],
+                cache.arrays["box"],
+                cache.arrays["flip"],
+                cache.readable(),
+            )
+        )
     return buckets

@@ -55,8 +55,9 @@ class Teacher(ABC):
         raise ZerosegError(f"teacher {self.spec} has no dense maps; use views only")
 
 
-def build_teacher(config: TeacherConfig, labels: LabelSpace | None = None, device: str = "cpu",
-                  impl: str = "auto") -> Teacher:
+def build_teacher(
+    config: TeacherConfig, labels: LabelSpace | None = None, device: str = "cpu", impl: str = "auto"
+) -> Teacher:
     """The teacher that config names.
 
     labels  what a classifier is read through; timm teachers need it.
@@ -73,8 +74,10 @@ def build_teacher(config: TeacherConfig, labels: LabelSpace | None = None, devic
 
         return ClipTower(config, device)
     if labels is None:
-        raise ZerosegError(f"teacher {config.spec} is a classifier and is read through label embeddings: give "
-                           "--labels DIR (or --label-names, --label-vectors and --class-names)")
+        raise ZerosegError(
+            f"teacher {config.spec} is a classifier and is read through label embeddings: give "
+            "--labels DIR (or --label-names, --label-vectors and --class-names)"
+        )
     from zeroseg.training.classifiers import ClassifierEnsemble
 
     return ClassifierEnsemble(config, labels, device, impl)

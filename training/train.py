@@ -19,38 +19,70 @@ from zeroseg.errors import ZerosegError
 from zeroseg.training.recipes import RECIPES, TrainConfig
 
 EXAMPLE = "python training/train.py --photos ~/photos --labels ~/labels --out runs/first"
-LABEL_FILES = {"label_names": "names.txt", "label_vectors": "clip_vitb32_text.npy",
-               "class_names": "imagenet_names.jsonl"}
+LABEL_FILES = {
+    "label_names": "names.txt",
+    "label_vectors": "clip_vitb32_text.npy",
+    "class_names": "imagenet_names.jsonl",
+}
 # options that shape the run, and the setting each one is
-SETTINGS = {"preset": "preset", "teacher": "teacher.spec", "teacher_weights": "teacher.weights",
-            "tf_weights": "teacher.tf_weights", "dense": "teacher.reading",
-            "epochs": "epochs", "batch": "batch", "micro_batch": "micro_batch",
-            "lr": "lr", "stem_views": "stem_views", "precision": "precision", "compile": "compile",
-            "recompute": "recompute", "seed": "seed"}
+SETTINGS = {
+    "preset": "preset",
+    "teacher": "teacher.spec",
+    "teacher_weights": "teacher.weights",
+    "tf_weights": "teacher.tf_weights",
+    "dense": "teacher.reading",
+    "epochs": "epochs",
+    "batch": "batch",
+    "micro_batch": "micro_batch",
+    "lr": "lr",
+    "stem_views": "stem_views",
+    "precision": "precision",
+    "compile": "compile",
+    "recompute": "recompute",
+    "seed": "seed",
+}
 DIR = click.Path(file_okay=False)
 FILE = click.Path(dir_okay=False)
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 # Photos and folders
-@click.option("--photos", type=DIR, metavar="DIR", help="Photos to learn from: a folder, searched "
-              "recursively, or one of shards (zeroseg pack); no labels needed.")
+@click.option(
+    "--photos",
+    type=DIR,
+    metavar="DIR",
+    help="Photos to learn from: a folder, searched recursively, or one of shards (zeroseg pack); no labels needed.",
+)
 # torchrun reads --run as one of its own options, hence --out
-@click.option("--out", "--run", "run_folder", type=DIR, metavar="DIR",
-              help="Folder of this run.  [default: runs/RECIPE]")
-@click.option("--cache", type=DIR, metavar="DIR", help="Where what the teacher says is kept.  "
-              "[default: runs/cache; of shards, the folder cache beside them]")
+@click.option(
+    "--out", "--run", "run_folder", type=DIR, metavar="DIR", help="Folder of this run.  [default: runs/RECIPE]"
+)
+@click.option(
+    "--cache",
+    type=DIR,
+    metavar="DIR",
+    help="Where what the teacher says is kept.  [default: runs/cache; of shards, the folder cache beside them]",
+)
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--limit", type=click.IntRange(1), metavar="PHOTOS", help="Use this many photos, evenly spaced.")
 # Teacher
 @click.option("--teacher", metavar="SPEC", help="open_clip:ARCH/TAG, open_clip:ARCH/FILE or timm:NAME+NAME.")
-@click.option("--dense", type=click.Choice(READINGS), help="How an open_clip teacher's places are read.  [default: "
-              "maskclip]")
+@click.option(
+    "--dense", type=click.Choice(READINGS), help="How an open_clip teacher's places are read.  [default: maskclip]"
+)
 @click.option("--teacher-weights", type=DIR, metavar="DIR", help="Folder with NAME.safetensors for timm teachers.")
-@click.option("--tf-weights", metavar="NAME", multiple=True,
-              help="timm teachers whose local weights come from TensorFlow (padding, inputs in [-1, 1]).")
-@click.option("--labels", type=DIR, metavar="DIR", help="Folder with the three label files that classifiers are read "
-              f"through: {', '.join(LABEL_FILES.values())}.")
+@click.option(
+    "--tf-weights",
+    metavar="NAME",
+    multiple=True,
+    help="timm teachers whose local weights come from TensorFlow (padding, inputs in [-1, 1]).",
+)
+@click.option(
+    "--labels",
+    type=DIR,
+    metavar="DIR",
+    help=f"Folder with the three label files that classifiers are read through: {', '.join(LABEL_FILES.values())}.",
+)
 @click.option("--label-names", type=FILE, metavar="TXT", help="Names, one a line.")
 @click.option("--label-vectors", type=FILE, metavar="NPY", help="Their text embeddings, (N, D), row for row.")
 @click.option("--class-names", type=FILE, metavar="JSONL", help="Names of each class of the classifiers.")
@@ -64,10 +96,19 @@ FILE = click.Path(dir_okay=False)
 @click.option("--lr", type=click.FloatRange(0, min_open=True), metavar="RATE", help="Learning rate.")
 @click.option("--stem-views", type=click.IntRange(0), metavar="CROPS", help="Cached crops per photo; 0: none cached.")
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Of everything random.")
-@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE",
-              help="Any other setting of -n's output, such as losses.place=2 or model.head_width=256 (JSON values).")
-@click.option("--stem-weights", type=FILE, metavar="FILE",
-              help="ImageNet weights of a hybrid student's stem.  [default: in --teacher-weights, else the hub]")
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Any other setting of -n's output, such as losses.place=2 or model.head_width=256 (JSON values).",
+)
+@click.option(
+    "--stem-weights",
+    type=FILE,
+    metavar="FILE",
+    help="ImageNet weights of a hybrid student's stem.  [default: in --teacher-weights, else the hub]",
+)
 @click.option("--initial", type=FILE, metavar="FILE", help="model.pt whose weights to start from.")
 # Machine
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to compute.")
@@ -77,8 +118,12 @@ FILE = click.Path(dir_okay=False)
 @click.option("--compile", is_flag=True, default=None, help="Compile the network (torch.compile).")
 @click.option("--recompute", is_flag=True, default=None, help="Gradient checkpointing: less memory, more time.")
 @click.option("--max-steps", type=click.IntRange(1), metavar="N", help="Stop after this step; --resume goes on.")
-@click.option("-n", "--dry-run", is_flag=True,
-              help="Print the settings, and what the run takes by ten seconds' measurement here; train nothing.")
+@click.option(
+    "-n",
+    "--dry-run",
+    is_flag=True,
+    help="Print the settings, and what the run takes by ten seconds' measurement here; train nothing.",
+)
 @click.option("--print-config", is_flag=True, help="Print the resolved settings as JSON and exit.")
 @click.pass_context
 def main(ctx, **options):
@@ -125,8 +170,13 @@ def _config(options: dict, config: TrainConfig) -> TrainConfig:
 
 def _inputs(run: str, options: dict) -> dict:
     """Fields of zeroseg.training.distill.Inputs, as absolute paths."""
-    inputs = {"photos": options["photos"], "run": run, "cache": options["cache"] or _cache(options["photos"]),
-              "initial": options["initial"], "stem_weights": options["stem_weights"]}
+    inputs = {
+        "photos": options["photos"],
+        "run": run,
+        "cache": options["cache"] or _cache(options["photos"]),
+        "initial": options["initial"],
+        "stem_weights": options["stem_weights"],
+    }
     for option, name in LABEL_FILES.items():
         inputs[option] = options[option] or (options["labels"] and os.path.join(options["labels"], name))
     inputs = {name: path and os.path.abspath(os.path.expanduser(path)) for name, path in inputs.items()}
@@ -152,8 +202,10 @@ def _resume(run: str, options: dict, given: set[str]) -> tuple[TrainConfig, dict
         # of `model` the run knows more than was asked for: what follows from its teacher
         different = [name for name in now if now[name] != before.get(name)]
         if different:
-            raise ZerosegError(f"--resume: this run has {different[0]} = {json.dumps(before.get(different[0]))}, which "
-                               "cannot change; drop the option or start another --out")
+            raise ZerosegError(
+                f"--resume: this run has {different[0]} = {json.dumps(before.get(different[0]))}, which "
+                "cannot change; drop the option or start another --out"
+            )
     fresh = _inputs(run, options)
     moved = {"run", *(given & {"photos", "cache", "initial", "stem_weights", *LABEL_FILES})}
     moved |= set(LABEL_FILES) if "labels" in given else set()
@@ -208,8 +260,14 @@ def _train(config: TrainConfig, inputs: dict, options: dict) -> None:
     processes = join(options["device"])
     try:
         with lost_ones_named():
-            distill(config, Inputs(**inputs), processes, resume=options["resume"], workers=options["workers"],
-                    until=options["max_steps"])
+            distill(
+                config,
+                Inputs(**inputs),
+                processes,
+                resume=options["resume"],
+                workers=options["workers"],
+                until=options["max_steps"],
+            )
     finally:
         leave()
 

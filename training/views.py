@@ -59,12 +59,14 @@ def dense_map(teacher: Teacher, image: Image.Image, grid: int) -> torch.Tensor:
     """The teacher's dense map of a photo, resampled (area mean, or bilinear where it is coarser) to (grid, grid, D)."""
     height, width = teacher.dense_size(image.size)
     places = teacher.dense(to_tensor([image.resize((width, height), Image.Resampling.BICUBIC)]))
-    return F.interpolate(places.permute(0, 3, 1, 2), (grid, grid), mode="bilinear", align_corners=False,
-                         antialias=True)[0].permute(1, 2, 0)
+    return F.interpolate(
+        places.permute(0, 3, 1, 2), (grid, grid), mode="bilinear", align_corners=False, antialias=True
+    )[0].permute(1, 2, 0)
 
 
-def cache_views(photos: PhotoSet, teacher: Teacher, config: ViewConfig, root: str | Path,
-                progress: bool = True) -> ViewCache:
+def cache_views(
+    photos: PhotoSet, teacher: Teacher, config: ViewConfig, root: str | Path, progress: bool = True
+) -> ViewCache:
     """The view cache of (photos, teacher, config) under root; made now, or finished, where it is not there yet.
 
     Raises ZerosegError if it is damaged, if no photo can be read, or if the teacher cannot give what is asked for.
@@ -72,8 +74,9 @@ def cache_views(photos: PhotoSet, teacher: Teacher, config: ViewConfig, root: st
     check_dense(teacher, config)
     cache = view_cache(photos, Facts(teacher.fingerprint, teacher.dim), config, root)
     label = f"teacher ({cache.nbytes / 1e9:.2f} GB)"
-    with progress_bar(label, "row", cache.rows, cache.rows - len(cache.pending()),
-                      progress and not cache.complete) as bar:
+    with progress_bar(
+        label, "row", cache.rows, cache.rows - len(cache.pending()), progress and not cache.complete
+    ) as bar:
         fill_views(cache, photos, teacher, config, bar)
     if not len(cache.readable()):
         raise ZerosegError(f"photos: none of the {len(photos)} files in {photos.root} can be read")
@@ -101,8 +104,12 @@ def view_cache(photos: PhotoSet, teacher: Facts, config: ViewConfig, root: str |
         arrays["views"] = ((len(grid_boxes(config.grids)), teacher.dim), "float16")
     if config.dense_grid:
         arrays["dense"] = ((config.dense_grid, config.dense_grid, teacher.dim), "float16")
-    key = {"photos": photos.fingerprint, "teacher": teacher.fingerprint, "grids": list(config.grids),
-           "dense_grid": config.dense_grid}
+    key = {
+        "photos": photos.fingerprint,
+        "teacher": teacher.fingerprint,
+        "grids": list(config.grids),
+        "dense_grid": config.dense_grid,
+    }
     return RowCache(Path(root), "views", key, arrays, len(photos))
 
 
@@ -132,8 +139,11 @@ def fill(cache: RowCache, compute, photos: PhotoSet, bar) -> None:
     try:
         old = other_versions(cache, "photos")
         if old:
-            tqdm.write(f"the photos in {photos.root} are not those of {', '.join(old)}: making a new cache "
-                       "(the old one may be deleted)", file=sys.stderr)
+            tqdm.write(
+                f"the photos in {photos.root} are not those of {', '.join(old)}: making a new cache "
+                "(the old one may be deleted)",
+                file=sys.stderr,
+            )
         for row in cache.pending():
             try:
                 cache.write(row, compute(row))

@@ -15,12 +15,12 @@ from zeroseg.training.word_model import Taxonomy
 from zeroseg.training.wordnet_reader import ARTIFACT, LOCATION, PERSON, PHYSICAL, WordNet
 from zeroseg.words.spelling import clean, without_brackets
 
-FAR = 0.25      # cosine in the taxonomy under which a name is of another kind; to persons, all but persons are
-LEAD = 0.15     # how far the name above comes before names of another kind, both before d is a unit vector again
-LIKE = 0.9      # names with this cosine are one
-COMMON = 10     # tagged occurrences of a sense
-TAKEN_OUT = 6   # names at most
-_LETTERS = 3    # fewer shared ones say nothing
+FAR = 0.25  # cosine in the taxonomy under which a name is of another kind; to persons, all but persons are
+LEAD = 0.15  # how far the name above comes before names of another kind, both before d is a unit vector again
+LIKE = 0.9  # names with this cosine are one
+COMMON = 10  # tagged occurrences of a sense
+TAKEN_OUT = 6  # names at most
+_LETTERS = 3  # fewer shared ones say nothing
 
 
 class Corrections:
@@ -34,8 +34,9 @@ class Corrections:
         self.files = np.array([self._file(synsets[row]) for row in self.placed])
         self.made = np.zeros(len(names), bool)
         self.made[self.placed] = self.files == ARTIFACT
-        self.people = np.array([id is not None and bool({*wordnet.senses["person"][:1]} & {*wordnet.ancestors(id)})
-                                for id in synsets])
+        self.people = np.array(
+            [id is not None and bool({*wordnet.senses["person"][:1]} & {*wordnet.ancestors(id)}) for id in synsets]
+        )
         self.rows = {synsets[row]: row for row in self.placed[::-1]}
 
     def __call__(self, keys: list[str], lemmas: list[str], directions: np.ndarray) -> np.ndarray:
@@ -60,8 +61,11 @@ class Corrections:
         """Those of things that one can see, without those never met where another is common; all where none is left."""
         ids = self.wordnet.senses[lemma]
         seen = {id: self.wordnet.synsets[id] for id in ids if self.wordnet.synsets[id].lexfile in PHYSICAL}
-        counts = {id: max(count for word, count in zip(synset.lemmas, synset.counts) if word.lower() == lemma)
-                  for id, synset in seen.items() if not synset.is_instance}
+        counts = {
+            id: max(count for word, count in zip(synset.lemmas, synset.counts) if word.lower() == lemma)
+            for id, synset in seen.items()
+            if not synset.is_instance
+        }
         common = max(counts.values(), default=0) >= COMMON
         return [id for id, count in counts.items() if count or not common] or ids
 
@@ -102,8 +106,9 @@ class Corrections:
 
     def _above(self, id: str) -> int | None:
         """The row of the nearest name above a sense."""
-        found = [(distance, self.rows[other]) for other, distance in self.wordnet.ancestors(id).items()
-                 if other in self.rows]
+        found = [
+            (distance, self.rows[other]) for other, distance in self.wordnet.ancestors(id).items() if other in self.rows
+        ]
         return min(found)[1] if found else None
 
 

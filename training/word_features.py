@@ -28,11 +28,14 @@ class SentenceEncoder:
     def __init__(self, folder: str | Path, cache: str | Path):
         self.folder, self.cache = Path(folder), Path(cache)
         weights = self.folder / "model.safetensors"
-        missing = [name for name in (weights.name, "config.json", "tokenizer.json")
-                   if not (self.folder / name).is_file()]
+        missing = [
+            name for name in (weights.name, "config.json", "tokenizer.json") if not (self.folder / name).is_file()
+        ]
         if missing:
-            raise ZerosegError(f"--encoder {folder}: no {', '.join(missing)} in it; expected all-MiniLM-L6-v2 as the "
-                               "Hugging Face hub has it")
+            raise ZerosegError(
+                f"--encoder {folder}: no {', '.join(missing)} in it; expected all-MiniLM-L6-v2 as the "
+                "Hugging Face hub has it"
+            )
         self._digest = hashlib.sha256(weights.read_bytes()).hexdigest()
         self._model = None
 
@@ -59,9 +62,10 @@ class SentenceEncoder:
         rows = np.zeros((len(texts), model.config.hidden_size), np.float16)
         with torch.inference_mode():
             for start in tqdm(range(0, len(order), batch), unit="batch"):
-                chosen = order[start:start + batch]
-                tokens = tokenizer([texts[i] for i in chosen], padding=True, truncation=True, max_length=48,
-                                   return_tensors="pt")
+                chosen = order[start : start + batch]
+                tokens = tokenizer(
+                    [texts[i] for i in chosen], padding=True, truncation=True, max_length=48, return_tensors="pt"
+                )
                 weight = tokens["attention_mask"][..., None].float()
                 mean = (model(**tokens).last_hidden_state * weight).sum(1) / weight.sum(1)
                 rows[chosen] = torch.nn.functional.normalize(mean, dim=1).numpy()
@@ -81,7 +85,7 @@ class WordVectors:
         vectors = np.zeros((len(self.words), stored["dimensions"]), np.float32)
         for i, word in enumerate(self.words):
             if word in stored["vectors"]:
-                vectors[i] = stored["vectors"][word][:stored["dimensions"]]
+                vectors[i] = stored["vectors"][word][: stored["dimensions"]]
         self.rank = {word: i for i, word in enumerate(self.words)}
         self.vectors = unit(vectors - vectors.mean(0))
 

@@ -40,8 +40,12 @@ class Taxonomy:
             for other in wordnet.ancestors(id):
                 below[self.row[other]] += 1
         content = -np.log(below / len(ids))
-        gain = np.array([content[i] - max([content[self.row[a]] for a in wordnet.synsets[id].hypernyms], default=0)
-                         for i, id in enumerate(ids)])
+        gain = np.array(
+            [
+                content[i] - max([content[self.row[a]] for a in wordnet.synsets[id].hypernyms], default=0)
+                for i, id in enumerate(ids)
+            ]
+        )
         weight = np.sqrt(np.maximum(gain, 1e-3)).astype(np.float32)
         entries = [(i, self.row[other]) for i, id in enumerate(ids) for other in wordnet.ancestors(id)]
         rows, columns = np.array(entries).T
@@ -73,8 +77,12 @@ class WordModel:
         return sparse.diags(there) @ self.taxonomy.rows[at], gloss
 
     def _kernel(self, taxa, gloss, word, glove):
-        cosines = {"taxonomy": (taxa @ self.taxa.T).toarray(), "word": word @ self.word.T,
-                   "gloss": gloss @ self.glosses.T, "glove": glove @ self.glove.T}
+        cosines = {
+            "taxonomy": (taxa @ self.taxa.T).toarray(),
+            "word": word @ self.word.T,
+            "gloss": gloss @ self.glosses.T,
+            "glove": glove @ self.glove.T,
+        }
         return np.exp(sum(weight * (cosines[view] - 1) for view, weight in VIEW_WEIGHTS.items())).astype(np.float32)
 
     def predict(self, synsets, word, glove) -> np.ndarray:
@@ -105,7 +113,7 @@ def anchor(wordnet: WordNet, named: dict[str, np.ndarray], id: str) -> np.ndarra
     nearest = above[0][0]
     total = 0
     for distance, other in above:
-        weight = NEAR ** nearest * FURTHER ** (distance - nearest)
+        weight = NEAR**nearest * FURTHER ** (distance - nearest)
         total = total + max(weight, PERSON_WEIGHT if other == person else 0) * named[other]
     return total
 

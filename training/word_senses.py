@@ -23,11 +23,34 @@ from zeroseg.training.wordnet_reader import (
 )
 
 _FILES = [ANIMAL, ARTIFACT, BODY, FOOD, OBJECT, PERSON, PLANT, SUBSTANCE, 3, 14]  # 3: the top nouns, 14: groups
-FEATURES = ["rank", "count", "uncounted", "capital", "instance", "later_lemma", "no_synonym", "has_hyponyms",
-            "physical", "gloss_similarity", "hypernym_similarity", "related_similarity", "gloss_glove", "related_glove",
-            *(f"file_{number}" for number in _FILES), "file_other"]
-PRIORS = {"rank": -0.3, "instance": -4.0, "file_5": 1.4, "file_6": 1.3, "file_8": 0.8, "file_13": 1.2, "file_18": 0.9,
-          "file_20": 0.4}
+FEATURES = [
+    "rank",
+    "count",
+    "uncounted",
+    "capital",
+    "instance",
+    "later_lemma",
+    "no_synonym",
+    "has_hyponyms",
+    "physical",
+    "gloss_similarity",
+    "hypernym_similarity",
+    "related_similarity",
+    "gloss_glove",
+    "related_glove",
+    *(f"file_{number}" for number in _FILES),
+    "file_other",
+]
+PRIORS = {
+    "rank": -0.3,
+    "instance": -4.0,
+    "file_5": 1.4,
+    "file_6": 1.3,
+    "file_8": 0.8,
+    "file_13": 1.2,
+    "file_18": 0.9,
+    "file_20": 0.4,
+}
 _WOOD_PENALTY = 1.5  # "the wood of the oak" is seldom what a label "oak" means
 
 
@@ -53,14 +76,20 @@ def _features(wordnet: WordNet, views: Views, lemma: str, id: str, rank: int, to
     at = lowered.index(lemma) if lemma in lowered else 0
     above = [_first(wordnet, other) for other in synset.hypernyms]
     related = above + [word for word in lowered if word != lemma] + [_first(wordnet, o) for o in synset.hyponyms[:12]]
-    above = [word for word in above if lemma not in word]     # "tree frog" below "frog" says nothing new
+    above = [word for word in above if lemma not in word]  # "tree frog" below "frog" says nothing new
     related = [word for word in related if lemma not in word]
     own, own_glove = views.lemma[lemma], views.lemma_glove[lemma]
     file = synset.lexfile if synset.lexfile in _FILES else "other"
     values = {
-        "rank": min(rank, 5), "count": np.log1p(synset.counts[at]), "uncounted": synset.counts[at] == 0 and total > 1,
-        "capital": synset.lemmas[at] != lowered[at], "instance": synset.is_instance, "later_lemma": at > 0,
-        "no_synonym": len(lowered) == 1, "has_hyponyms": bool(synset.hyponyms), "physical": synset.lexfile in PHYSICAL,
+        "rank": min(rank, 5),
+        "count": np.log1p(synset.counts[at]),
+        "uncounted": synset.counts[at] == 0 and total > 1,
+        "capital": synset.lemmas[at] != lowered[at],
+        "instance": synset.is_instance,
+        "later_lemma": at > 0,
+        "no_synonym": len(lowered) == 1,
+        "has_hyponyms": bool(synset.hyponyms),
+        "physical": synset.lexfile in PHYSICAL,
         "gloss_similarity": own @ views.gloss[id],
         "hypernym_similarity": max([own @ views.lemma[word] for word in above], default=0),
         "related_similarity": np.mean([own @ views.lemma[word] for word in related]) if related else 0,

@@ -20,11 +20,11 @@ class Synset:
     lexfile: int
     lemmas: list[str]
     definition: str
-    counts: list[int] = field(default_factory=list)     # tagged occurrences of each lemma in this sense
+    counts: list[int] = field(default_factory=list)  # tagged occurrences of each lemma in this sense
     hypernyms: list[str] = field(default_factory=list)
     hyponyms: list[str] = field(default_factory=list)
-    wholes: list[str] = field(default_factory=list)      # what it is a part, member or substance of
-    is_instance: bool = False                            # a named one: Paris, Einstein
+    wholes: list[str] = field(default_factory=list)  # what it is a part, member or substance of
+    is_instance: bool = False  # a named one: Paris, Einstein
 
 
 class WordNet:
@@ -37,7 +37,7 @@ class WordNet:
         self.synsets = {synset.id: synset for synset in _synsets(folder)}
         self.senses = {}
         for fields in _rows(folder / "index.noun"):
-            self.senses[fields[0]] = fields[-int(fields[2]):]
+            self.senses[fields[0]] = fields[-int(fields[2]) :]
         self.plurals = {row[0]: row[1] for row in (line.split() for line in _lines(folder / "noun.exc"))}
         self.other_words = {fields[0] for part in ("verb", "adj", "adv") for fields in _rows(folder / f"index.{part}")}
         self.other_words |= {row[0] for part in ("verb", "adj") for row in _rows(folder / f"{part}.exc")}  # "drank"
@@ -87,13 +87,13 @@ def _synsets(folder: Path):
         body, gloss = line.split(" | ", 1)
         fields = body.split()
         size = int(fields[3], 16)
-        synset = Synset(fields[0], int(fields[1]), fields[4:4 + 2 * size:2], re.split(r';\s*"', gloss)[0].strip())
-        for lemma, number in zip(synset.lemmas, fields[5:5 + 2 * size:2]):
+        synset = Synset(fields[0], int(fields[1]), fields[4 : 4 + 2 * size : 2], re.split(r';\s*"', gloss)[0].strip())
+        for lemma, number in zip(synset.lemmas, fields[5 : 5 + 2 * size : 2]):
             key = f"{lemma.lower()}%1:{synset.lexfile:02d}:{int(number, 16):02d}::"
             synset.counts.append(counts.get(key, 0))
         start = 4 + 2 * size
         for at in range(start + 1, start + 1 + 4 * int(fields[start]), 4):
-            symbol, target, part = fields[at:at + 3]
+            symbol, target, part = fields[at : at + 3]
             if part != "n":
                 continue
             if symbol in ("@", "@i"):

@@ -22,9 +22,15 @@ MAX_SIDE = 4096  # pixels at the network; a description that asks for more would
 DEFAULT_MODEL = "tiny"
 BUNDLED = Path(__file__).resolve().parent / "bundled"
 BACKENDS = {  # backend -> the files it reads; "auto" takes the first that reads the file
-    "onnxruntime": (".onnx",), "onnxruntime-cuda": (".onnx",), "onnxruntime-tensorrt": (".onnx",),
-    "openvino": (".onnx",), "torch": (".pt",), "torch-compile": (".pt",), "torch-cuda": (".pt",),
-    "torch-cuda-graphs": (".pt",), "tensorrt": (".engine",),
+    "onnxruntime": (".onnx",),
+    "onnxruntime-cuda": (".onnx",),
+    "onnxruntime-tensorrt": (".onnx",),
+    "openvino": (".onnx",),
+    "torch": (".pt",),
+    "torch-compile": (".pt",),
+    "torch-cuda": (".pt",),
+    "torch-cuda-graphs": (".pt",),
+    "tensorrt": (".engine",),
 }
 
 
@@ -117,8 +123,10 @@ def read_artifact(path_or_name=None, backend: str = "auto") -> Artifact:
     if backend not in ("auto", *BACKENDS):
         raise ZerosegError(f"backend {backend!r}: expected auto, {', '.join(BACKENDS)}")
     if backend != "auto" and path.suffix not in BACKENDS[backend]:
-        raise ZerosegError(f"backend {backend} reads {', '.join(BACKENDS[backend])}, not {path.name}; "
-                           f"use backend {fitting} or another model file")
+        raise ZerosegError(
+            f"backend {backend} reads {', '.join(BACKENDS[backend])}, not {path.name}; "
+            f"use backend {fitting} or another model file"
+        )
     backend = fitting if backend == "auto" else backend
     if path.suffix == ".pt":  # the checkpoint holds its own sidecar, and its format its own checksums
         from zeroseg.runtime.torch_runner import read_sidecar
@@ -155,8 +163,13 @@ def parse_sidecar(document, source: str) -> Sidecar:
         embedding_dim=dim,
         segments=read.positive("segments"),
         stride=stride,
-        input=InputSpec(spec.positive("short_side", MAX_SIDE), spec.positive("multiple", MAX_SIDE),
-                        spec.positive("max_long_side", MAX_SIDE), spec.triple("mean"), spec.triple("std", above=0)),
+        input=InputSpec(
+            spec.positive("short_side", MAX_SIDE),
+            spec.positive("multiple", MAX_SIDE),
+            spec.positive("max_long_side", MAX_SIDE),
+            spec.triple("mean"),
+            spec.triple("std", above=0),
+        ),
         threshold=read.finite("threshold"),
         files=read("files", dict),
         card=read("card", dict),
@@ -178,10 +191,13 @@ def _dense_input(document: dict, source: str, dim: int, patch: int) -> DenseInpu
         raise ZerosegError(f"{source}: background_vectors: expected {len(words)} x {dim} float32 as base64") from None
     window, stride = read.positive("window", MAX_SIDE), read.positive("stride", MAX_SIDE)
     if not np.isfinite(vectors).all() or window % patch or stride % patch or stride > window:
-        raise ZerosegError(f"{source}: expected finite vectors and window and stride as multiples of {patch}, stride "
-                           f"at most window, got {window} and {stride}")
-    return DenseInput(window, stride, read("reading", str), read("text", str), read.positive("templates"), tuple(words),
-                      vectors)
+        raise ZerosegError(
+            f"{source}: expected finite vectors and window and stride as multiples of {patch}, stride "
+            f"at most window, got {window} and {stride}"
+        )
+    return DenseInput(
+        window, stride, read("reading", str), read("text", str), read.positive("templates"), tuple(words), vectors
+    )
 
 
 def verify_file(artifact: Artifact) -> None:
@@ -192,8 +208,10 @@ def verify_file(artifact: Artifact) -> None:
     if expected is None:
         raise ZerosegError(f"{artifact.path}: its description has no checksum for it, only for {list(files)}")
     if hashlib.sha256(artifact.path.read_bytes()).hexdigest() != expected:
-        raise ZerosegError(f"{artifact.path}: not the file its description was written for (sha256 differs); "
-                           "a cut-off copy, or the two files come from different models")
+        raise ZerosegError(
+            f"{artifact.path}: not the file its description was written for (sha256 differs); "
+            "a cut-off copy, or the two files come from different models"
+        )
 
 
 def _suffixes() -> str:

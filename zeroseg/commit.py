@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def current_commit(*parts: str, root: Path = ROOT) -> str | None:
     """Short hash of the checkout, None outside one; "+" marks that `parts` of the tree differ from it."""
+
     def git(*command):
         try:
             return subprocess.run(["git", *command], cwd=root, capture_output=True, text=True).stdout.strip()

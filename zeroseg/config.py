@@ -80,8 +80,9 @@ class ModelConfig:
             )
         for width, heads in (("width", "heads"), ("decoder_width", "decoder_heads"), ("head_width", "head_heads")):
             if getattr(self, width) % getattr(self, heads):
-                raise ValueError(f"{width}: expected a multiple of {heads} = {getattr(self, heads)}, got "
-                                 f"{getattr(self, width)}")
+                raise ValueError(
+                    f"{width}: expected a multiple of {heads} = {getattr(self, heads)}, got {getattr(self, width)}"
+                )
         for name in ("width", "decoder_width"):
             if getattr(self, name) % 4:
                 raise ValueError(f"{name}: expected a multiple of 4 (2-D sin-cos positions), got {getattr(self, name)}")

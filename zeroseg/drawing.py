@@ -17,10 +17,23 @@ from zeroseg.lettering import lettering
 
 # Okabe and Ito's seven, then the colours farthest from all before them for normal, protan and deutan eyes at once
 # (Vienot 1999, CIELAB). tests/test_drawing.py holds the smallest distance.
-PALETTE = np.array([
-    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167),
-    (0, 60, 255), (165, 255, 180), (60, 120, 255), (120, 255, 255), (180, 15, 45),
-], np.uint8)
+PALETTE = np.array(
+    [
+        (230, 159, 0),
+        (86, 180, 233),
+        (0, 158, 115),
+        (240, 228, 66),
+        (0, 114, 178),
+        (213, 94, 0),
+        (204, 121, 167),
+        (0, 60, 255),
+        (165, 255, 180),
+        (60, 120, 255),
+        (120, 255, 255),
+        (180, 15, 45),
+    ],
+    np.uint8,
+)
 # over a photo two blues look alike, whatever their distance on paper: orange, blue, green, red, pink
 _HUES = ("o", "b", "g", "o", "b", "r", "p", "b", "g", "b", "g", "r")
 _STEPS = (1, 5, 7, 11)  # coprime to 12: each walks through the whole palette
@@ -46,8 +59,10 @@ def _colors(labels: tuple[str, ...]) -> np.ndarray:
 
 
 def _choose(labels: tuple[str, ...], kept: Mapping[str, Sequence[int]]) -> np.ndarray:
-    shades = [[tuple(color) for color in shade.tolist()] for shade in
-              (PALETTE, (PALETTE * 0.6).astype(np.uint8), (PALETTE * 0.5 + 127).astype(np.uint8))]
+    shades = [
+        [tuple(color) for color in shade.tolist()]
+        for shade in (PALETTE, (PALETTE * 0.6).astype(np.uint8), (PALETTE * 0.5 + 127).astype(np.uint8))
+    ]
     chosen = {label: tuple(int(value) for value in kept[label]) for label in labels if label in kept}
     taken = set(chosen.values())
     colors = np.empty((len(labels), 3), np.uint8)
@@ -123,6 +138,7 @@ def contact_sheet(pictures: Sequence[Image.Image], cell_px: int = CELL_PX) -> Im
         small = picture.copy()
         small.thumbnail((cell_px - 8, cell_px - 8))
         row, column = divmod(i, columns)
-        sheet.paste(small, (column * cell_px + (cell_px - small.width) // 2,
-                            row * cell_px + (cell_px - small.height) // 2))
+        sheet.paste(
+            small, (column * cell_px + (cell_px - small.width) // 2, row * cell_px + (cell_px - small.height) // 2)
+        )
     return sheet

@@ -47,5 +47,7 @@ def _fits(got: tuple[int, ...], wanted: Sequence[int | str]) -> bool:
     if len(got) != len(wanted):
         return False
     bound: dict[int | str, int] = {}
-    return all(size == (axis if isinstance(axis, int) else bound.setdefault(axis, size))
-               for size, axis in zip(got, wanted, strict=True))
+    return all(
+        size == (axis if isinstance(axis, int) else bound.setdefault(axis, size))
+        for size, axis in zip(got, wanted, strict=True)
+    )

@@ -20,8 +20,9 @@ def fetching(what: str, instead: str):
 
     instead  what the user can give in its place.
     """
-    tqdm.write(f"fetching {what} (from the hub's cache, else from the hub, which may be tried for a minute)",
-               file=sys.stderr)
+    tqdm.write(
+        f"fetching {what} (from the hub's cache, else from the hub, which may be tried for a minute)", file=sys.stderr
+    )
     try:
         with quiet():
             yield

@@ -76,12 +76,15 @@ class Segmentation:
         areas = np.zeros(len(self.labels) + 1, np.int64)
         step = max(1, _COUNTED_AT_ONCE // max(1, self.label_map.shape[1]))
         for top in range(0, len(self.label_map), step):  # in strips: bincount widens its input to 64 bits
-            areas += np.bincount(self.label_map[top:top + step].ravel() + 1, minlength=len(areas))
+            areas += np.bincount(self.label_map[top : top + step].ravel() + 1, minlength=len(areas))
         regions = []
         for index in np.flatnonzero(areas[1:]):
             area_px = int(areas[index + 1])
-            regions.append(Region(self.labels[index], int(index), self.score_of(int(index)), area_px,
-                                  area_px / self.label_map.size))
+            regions.append(
+                Region(
+                    self.labels[index], int(index), self.score_of(int(index)), area_px, area_px / self.label_map.size
+                )
+            )
         return sorted(regions, key=lambda region: -region.area_px)
 
     def score_of(self, index: int) -> float:
@@ -106,8 +109,7 @@ class Segmentation:
         picture = drawing.blend(image, label_map, self.colors, alpha)
         if not legend:
             return Image.fromarray(picture)
-        entries = [(self.colors[r.index], f"{self.marks[r.index]}{r.label}  {r.score_text}")
-                   for r in self.found]
+        entries = [(self.colors[r.index], f"{self.marks[r.index]}{r.label}  {r.score_text}") for r in self.found]
         return drawing.with_legend(picture, entries or [((24, 24, 24), "nothing found above the threshold")])
 
     def label_picture(self) -> Image.Image:
@@ -124,10 +126,20 @@ class Segmentation:
         segmentation is compressed RLE as pycocotools reads it; bbox is (x, y, width, height) in pixels; mark as in
         `marks`.
         """
-        return [{"image_id": image_id, "category_id": region.index + 1, "category": region.label,
-                 "segmentation": self._run_lengths[region.index], "area": region.area_px,
-                 "bbox": list(bounding_box(self.label_map == region.index)), "score": round(region.score, 6),
-                 "iscrowd": 0, "mark": self.marks[region.index]} for region in self.found]
+        return [
+            {
+                "image_id": image_id,
+                "category_id": region.index + 1,
+                "category": region.label,
+                "segmentation": self._run_lengths[region.index],
+                "area": region.area_px,
+                "bbox": list(bounding_box(self.label_map == region.index)),
+                "score": round(region.score, 6),
+                "iscrowd": 0,
+                "mark": self.marks[region.index],
+            }
+            for region in self.found
+        ]
 
     def to_supervision(self):
         """The found labels as supervision.Detections: boxes, masks (n, H, W) bool, class_id = label index."""
@@ -142,10 +154,12 @@ class Segmentation:
         boxes = np.array([bounding_box(mask) for mask in masks], np.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         return supervision.Detections(
-            xyxy=boxes, mask=masks,
+            xyxy=boxes,
+            mask=masks,
             confidence=np.array([region.score for region in self.found], np.float32),
             class_id=np.array([region.index for region in self.found], int),
-            data={"class_name": np.array([region.label for region in self.found])})
+            data={"class_name": np.array([region.label for region in self.found])},
+        )
 
     def to_dict(self) -> dict:
         """Everything but the pixels, ready for JSON: size (H, W), labels, found (as to_coco), threshold, timings_ms."""
@@ -153,10 +167,16 @@ class Segmentation:
             "model": self.model,
             "threshold": self.threshold,
             "size": list(self.label_map.shape),
-            "labels": [{"name": name, "score": round(float(score), 6), "approximate": bool(mark), "mark": mark,
-                        "nearest": nearest}
-                       for name, score, mark, nearest
-                       in zip(self.labels, self.scores, self.marks, self.nearest, strict=True)],
+            "labels": [
+                {
+                    "name": name,
+                    "score": round(float(score), 6),
+                    "approximate": bool(mark),
+                    "mark": mark,
+                    "nearest": nearest,
+                }
+                for name, score, mark, nearest in zip(self.labels, self.scores, self.marks, self.nearest, strict=True)
+            ],
             "found": self.to_coco(),
             "timings_ms": {stage: round(ms, 3) for stage, ms in self.timings_ms.items()},
         }

@@ -42,8 +42,9 @@ class Segmenter:
         self.pack: LabelPack | None = None
 
     @classmethod
-    def load(cls, path_or_name=None, backend: str = "auto", threads: int | None = None,
-             short_side: int | None = None) -> "Segmenter":
+    def load(
+        cls, path_or_name=None, backend: str = "auto", threads: int | None = None, short_side: int | None = None
+    ) -> "Segmenter":
         """Open a model: a file, the name of a bundled one, an open_clip model's, or None for the default.
 
         backend "auto" goes by the kind of file (.onnx onnxruntime, .pt torch); threads None takes all CPU threads.
@@ -63,11 +64,14 @@ class Segmenter:
     def _seeing(self, short_side: int | None) -> "Segmenter":
         """Self, with another size of photos at the network unless None; the cap of the long side grows along."""
         if short_side is not None:
-            spec, least = self.sidecar.input, max(self.sidecar.input.multiple, self.sidecar.dense.window
-                                                  if self.sidecar.dense else 0)
+            spec, least = (
+                self.sidecar.input,
+                max(self.sidecar.input.multiple, self.sidecar.dense.window if self.sidecar.dense else 0),
+            )
             if not least <= short_side <= SHORT_SIDE_MAX:
-                raise ZerosegError(f"short side: expected {least} to {SHORT_SIDE_MAX} pixels for this model, "
-                                   f"got {short_side}")
+                raise ZerosegError(
+                    f"short side: expected {least} to {SHORT_SIDE_MAX} pixels for this model, got {short_side}"
+                )
             longest = round(spec.max_long_side * max(1.0, short_side / spec.short_side))
             spec = replace(spec, short_side=short_side, max_long_side=longest)
             self.sidecar = replace(self.sidecar, input=spec)
@@ -146,10 +150,18 @@ class Segmenter:
         clock.append(time.perf_counter())
         stages = ("load", "preprocess", "network", "decode")
         return Segmentation(
-            image=photo, label_map=label_map, confidence=confidence, labels=list(pack.names),
-            segment_labels=table, segment_scores=segment_scores, threshold=float(threshold), model=self.sidecar.name,
-            marks=pack.marks, nearest=pack.nearest,
-            timings_ms={stage: 1000 * (end - start) for stage, start, end in zip(stages, clock, clock[1:])})
+            image=photo,
+            label_map=label_map,
+            confidence=confidence,
+            labels=list(pack.names),
+            segment_labels=table,
+            segment_scores=segment_scores,
+            threshold=float(threshold),
+            model=self.sidecar.name,
+            marks=pack.marks,
+            nearest=pack.nearest,
+            timings_ms={stage: 1000 * (end - start) for stage, start, end in zip(stages, clock, clock[1:])},
+        )
 
     def _own_text_vectors(self, names: list[str]) -> np.ndarray:
         try:
@@ -162,4 +174,5 @@ class Segmenter:
             reason = str(error)
         raise UnavailableError(
             f"model {self.sidecar.name}: its words need its text tower, and {reason}; make a label pack where it is: "
-            f"zeroseg words WORDS --model {self.sidecar.dense.text} -o labels.npz")
+            f"zeroseg words WORDS --model {self.sidecar.dense.text} -o labels.npz"
+        )

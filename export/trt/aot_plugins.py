@@ -27,11 +27,15 @@ def register_plugins(trt, sm: str, compile_kernel: Callable | None = None) -> No
     try:
         trtp = import_module("tensorrt.plugin")
     except ImportError as error:
-        raise UnavailableError(f"--plugins aot: TensorRT {trt.__version__} has no tensorrt.plugin ({error}); from 10.9 "
-                               "on it has; --plugins v3 works on 10.3") from error
+        raise UnavailableError(
+            f"--plugins aot: TensorRT {trt.__version__} has no tensorrt.plugin ({error}); from 10.9 "
+            "on it has; --plugins v3 works on 10.3"
+        ) from error
     if not hasattr(trtp, "aot_impl"):
-        raise UnavailableError(f"--plugins aot: TensorRT {trt.__version__} has no tensorrt.plugin.aot_impl, 10.9 and "
-                               "later have it; --plugins v3 works on 10.3")
+        raise UnavailableError(
+            f"--plugins aot: TensorRT {trt.__version__} has no tensorrt.plugin.aot_impl, 10.9 and "
+            "later have it; --plugins v3 works on 10.3"
+        )
     if compile_kernel is None:
         compile_kernel = _compiler(sm)
     if hasattr(trtp.op, NAMESPACE):
@@ -45,8 +49,9 @@ def _compiler(sm: str):
     try:
         import triton  # noqa: F401
     except ImportError as error:
-        raise UnavailableError("--plugins aot: the kernels are compiled by Triton, which is not installed: pip install "
-                               "'zeroseg[gpu]'") from error
+        raise UnavailableError(
+            "--plugins aot: the kernels are compiled by Triton, which is not installed: pip install 'zeroseg[gpu]'"
+        ) from error
     from zeroseg.kernels.aot import find_target
     from zeroseg.kernels.aot_plugins import compile_plugin
 
@@ -72,35 +77,53 @@ def _register_assign(trt, trtp, compile_kernel) -> None:
     @trtp.register(name)
     def describe(q: trtp.TensorDesc, k: trtp.TensorDesc, groups: int) -> tuple[trtp.TensorDesc, trtp.TensorDesc]:
         B, L = k.shape_expr[0], k.shape_expr[1]
-        return (trtp.from_shape_expr((B, L, q.shape_expr[1]), trt.DataType.FLOAT),
-                trtp.from_shape_expr((B, L), trt.DataType.INT32))
+        return (
+            trtp.from_shape_expr((B, L, q.shape_expr[1]), trt.DataType.FLOAT),
+            trtp.from_shape_expr((B, L), trt.DataType.INT32),
+        )
 
     @trtp.aot_impl(name)
-    def kernel(q: trtp.TensorDesc, k: trtp.TensorDesc, groups: int,
-               outputs: tuple[trtp.TensorDesc, trtp.TensorDesc], tactic: int,
-               ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
+    def kernel(
+        q: trtp.TensorDesc,
+        k: trtp.TensorDesc,
+        groups: int,
+        outputs: tuple[trtp.TensorDesc, trtp.TensorDesc],
+        tactic: int,
+    ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
         from zeroseg.kernels.aot_plugins import assign_entry
 
         entry = assign_entry(groups)
         B, L, C = k.shape_expr[0], k.shape_expr[1], k.shape_expr[2]
-        return _launch(trtp, compile_kernel(entry), B * trtp.cdiv(L, entry.fixed["BLOCK_L"]),
-                       (L, q.shape_expr[1], C))
+        return _launch(trtp, compile_kernel(entry), B * trtp.cdiv(L, entry.fixed["BLOCK_L"]), (L, q.shape_expr[1], C))
 
 
 def _register_pool(trt, trtp, compile_kernel) -> None:
     name = f"{NAMESPACE}::segment_attention_pool"
 
     @trtp.register(name)
-    def describe(v: trtp.TensorDesc, used: trtp.TensorDesc, groups: int, soft_pooling: int, eps: float,
-                 ) -> tuple[trtp.TensorDesc, trtp.TensorDesc]:
+    def describe(
+        v: trtp.TensorDesc,
+        used: trtp.TensorDesc,
+        groups: int,
+        soft_pooling: int,
+        eps: float,
+    ) -> tuple[trtp.TensorDesc, trtp.TensorDesc]:
         B, D = v.shape_expr[0], v.shape_expr[2]
-        return (trtp.from_shape_expr((B, groups, D), trt.DataType.FLOAT),
-                trtp.from_shape_expr((B, groups), trt.DataType.FLOAT))
+        return (
+            trtp.from_shape_expr((B, groups, D), trt.DataType.FLOAT),
+            trtp.from_shape_expr((B, groups), trt.DataType.FLOAT),
+        )
 
     @trtp.aot_impl(name)
-    def kernel(v: trtp.TensorDesc, used: trtp.TensorDesc, groups: int, soft_pooling: int, eps: float,
-               outputs: tuple[trtp.TensorDesc, trtp.TensorDesc], tactic: int,
-               ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
+    def kernel(
+        v: trtp.TensorDesc,
+        used: trtp.TensorDesc,
+        groups: int,
+        soft_pooling: int,
+        eps: float,
+        outputs: tuple[trtp.TensorDesc, trtp.TensorDesc],
+        tactic: int,
+    ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
         from zeroseg.kernels.aot_plugins import pool_entry
 
         entry = pool_entry(groups, eps, bool(soft_pooling))
@@ -112,15 +135,22 @@ def _register_decode(trt, trtp, compile_kernel) -> None:
     name = f"{NAMESPACE}::mask_decode"
 
     @trtp.register(name)
-    def describe(maps: trtp.TensorDesc, table: trtp.TensorDesc, image: trtp.TensorDesc,
-                 ) -> tuple[trtp.TensorDesc, trtp.TensorDesc]:
+    def describe(
+        maps: trtp.TensorDesc,
+        table: trtp.TensorDesc,
+        image: trtp.TensorDesc,
+    ) -> tuple[trtp.TensorDesc, trtp.TensorDesc]:
         shape = (maps.shape_expr[0], image.shape_expr[2], image.shape_expr[3])
         return (trtp.from_shape_expr(shape, trt.DataType.INT32), trtp.from_shape_expr(shape, trt.DataType.FLOAT))
 
     @trtp.aot_impl(name)
-    def kernel(maps: trtp.TensorDesc, table: trtp.TensorDesc, image: trtp.TensorDesc,
-               outputs: tuple[trtp.TensorDesc, trtp.TensorDesc], tactic: int,
-               ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
+    def kernel(
+        maps: trtp.TensorDesc,
+        table: trtp.TensorDesc,
+        image: trtp.TensorDesc,
+        outputs: tuple[trtp.TensorDesc, trtp.TensorDesc],
+        tactic: int,
+    ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
         from zeroseg.kernels.aot_plugins import decode_entry
 
         entry = decode_entry()
@@ -129,6 +159,7 @@ def _register_decode(trt, trtp, compile_kernel) -> None:
         # the kernel's own count of blocks: up to two rows of maps make one interval, of H rows
         longest = (H * 3 + h * 2 - 1) // (h * 2) + 1
         longest = longest + (h < 3) * (H - longest)
-        blocks = (B * trtp.max(h - 1, 1) * trtp.cdiv(longest, entry.fixed["BLOCK_H"])
-                  * trtp.cdiv(W, entry.fixed["BLOCK_W"]))
+        blocks = (
+            B * trtp.max(h - 1, 1) * trtp.cdiv(longest, entry.fixed["BLOCK_H"]) * trtp.cdiv(W, entry.fixed["BLOCK_W"])
+        )
         return _launch(trtp, compile_kernel(entry), blocks, (K, h, w, H, W))

@@ -44,9 +44,19 @@ def why_not() -> str | None:
     return None
 
 
-def build_engine(onnx: Path, out: Path, options: BuildOptions, reference: Runner, cases: list[Case], *, rebuild: str,
-                 masks: Callable[[Runner], float] | None = None, own_kernels: bool = False,
-                 report: Callable[[str], None] = lambda line: None, show_progress: bool = True) -> EngineFile:
+def build_engine(
+    onnx: Path,
+    out: Path,
+    options: BuildOptions,
+    reference: Runner,
+    cases: list[Case],
+    *,
+    rebuild: str,
+    masks: Callable[[Runner], float] | None = None,
+    own_kernels: bool = False,
+    report: Callable[[str], None] = lambda line: None,
+    show_progress: bool = True,
+) -> EngineFile:
     """Build out (.engine, and .engine.json beside it) from onnx and compare it with reference on cases.
 
     rebuild is the command that does this again, for the manifest; masks, if any, gives a runner's mIoU, which is
@@ -70,11 +80,21 @@ def build_engine(onnx: Path, out: Path, options: BuildOptions, reference: Runner
         with open(partial, "wb") as file:
             file.write(plan)
         manifest = Manifest(
-            format=FORMAT, size_bytes=partial.stat().st_size, onnx_file=onnx.name, onnx_sha256=sha256_of(onnx),
-            gpu=gpu.name, sm=gpu.sm, tensorrt=trt.__version__, profile=profile,
+            format=FORMAT,
+            size_bytes=partial.stat().st_size,
+            onnx_file=onnx.name,
+            onnx_sha256=sha256_of(onnx),
+            gpu=gpu.name,
+            sm=gpu.sm,
+            tensorrt=trt.__version__,
+            profile=profile,
             precision=sidecar.get("precision") or precision_of(content),
-            version_compatible=options.version_compatible, hardware_compatible=options.hardware_compatible,
-            zeroseg=__version__, rebuild=rebuild, plugins=options.plugins)
+            version_compatible=options.version_compatible,
+            hardware_compatible=options.hardware_compatible,
+            zeroseg=__version__,
+            rebuild=rebuild,
+            plugins=options.plugins,
+        )
         write_manifest(partial, sidecar, manifest)
         segments = artifact.sidecar.dense is None
         compiled = own_kernels and segments and compile_kernels(Path(folder), [int(gpu.sm.replace(".", ""))], report)
@@ -114,8 +134,9 @@ def with_plugins(trt, content: bytes, kind: str, sm: str, threshold: float, onnx
     try:
         from zeroseg.export.trt.plugin_graph import insert_plugins
     except ImportError as error:
-        raise UnavailableError(f"--plugins {kind}: changing the network needs onnx ({error}): pip install "
-                               "'zeroseg[export]'") from error
+        raise UnavailableError(
+            f"--plugins {kind}: changing the network needs onnx ({error}): pip install 'zeroseg[export]'"
+        ) from error
     if kind == "v3":
         try:
             load_library(trt, find_library(out))
@@ -128,8 +149,15 @@ def with_plugins(trt, content: bytes, kind: str, sm: str, threshold: float, onnx
     return insert_plugins(content, kind, threshold, onnx.name)
 
 
-def check_engine(engine: Path, reference: Runner, cases: list[Case], *, report: Callable[[str], None],
-                 masks: Callable[[Runner], float] | None = None, name: str | None = None) -> Parity:
+def check_engine(
+    engine: Path,
+    reference: Runner,
+    cases: list[Case],
+    *,
+    report: Callable[[str], None],
+    masks: Callable[[Runner], float] | None = None,
+    name: str | None = None,
+) -> Parity:
     """The gate, on this GPU: compare an engine with what it should give. ZerosegError when it does not."""
     file = read_engine(engine)
     taken = fitting(cases, file, report)

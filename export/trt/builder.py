@@ -56,8 +56,10 @@ class BuildOptions:
             if getattr(self, name) < 1:
                 raise ZerosegError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.plugins == "aot" and self.hardware_compatible:
-            raise ZerosegError("--plugins aot: its kernels are compiled for this GPU, so --hardware-compatible would "
-                               "not hold; leave one of them out, or use --plugins v3")
+            raise ZerosegError(
+                "--plugins aot: its kernels are compiled for this GPU, so --hardware-compatible would "
+                "not hold; leave one of them out, or use --plugins v3"
+            )
 
 
 def make_profile(sidecar: Sidecar, options: BuildOptions) -> dict[str, list[list[int]]]:
@@ -80,8 +82,15 @@ def make_profile(sidecar: Sidecar, options: BuildOptions) -> dict[str, list[list
     }
 
 
-def build_plan(trt, onnx: bytes, source: str, profile: dict[str, list[list[int]]], options: BuildOptions,
-               note: Callable[[str], None] = lambda line: None, show_progress: bool = True):
+def build_plan(
+    trt,
+    onnx: bytes,
+    source: str,
+    profile: dict[str, list[list[int]]],
+    options: BuildOptions,
+    note: Callable[[str], None] = lambda line: None,
+    show_progress: bool = True,
+):
     """Build; returns TensorRT's host memory with the engine (nbytes, buffer protocol).
 
     source names the network in messages, note gets lines worth reading. ZerosegError in one line, with the node, when
@@ -125,8 +134,9 @@ def build_plan(trt, onnx: bytes, source: str, profile: dict[str, list[list[int]]
 def _add_profile(builder, network, config, shapes: dict, source: str) -> None:
     names = [network.get_input(index).name for index in range(network.num_inputs)]
     if sorted(names) != sorted(shapes):
-        raise ZerosegError(f"{source}: not a zeroseg network: its inputs are {', '.join(names)}, expected "
-                           f"{', '.join(shapes)}")
+        raise ZerosegError(
+            f"{source}: not a zeroseg network: its inputs are {', '.join(names)}, expected {', '.join(shapes)}"
+        )
     profile = builder.create_optimization_profile()
     for name, (least, best, greatest) in shapes.items():
         profile.set_shape(name, tuple(least), tuple(best), tuple(greatest))

@@ -46,8 +46,12 @@ class Target:
 
 TARGETS = {
     "jetson-orin": Target((87,), 12, "JetPack 6.2 (TensorRT 10.3, CUDA 12.6)"),
-    "jetson-orin-nano": Target((87,), 12, "JetPack 6.2 (TensorRT 10.3, CUDA 12.6); if the build runs out of memory, "
-                                          "make the bundle again with --workspace-mib 256"),
+    "jetson-orin-nano": Target(
+        (87,),
+        12,
+        "JetPack 6.2 (TensorRT 10.3, CUDA 12.6); if the build runs out of memory, "
+        "make the bundle again with --workspace-mib 256",
+    ),
     "jetson-thor": Target((110,), 13, "JetPack 7 (CUDA 13)"),
     "datacenter": Target((80, 86, 89, 90, 100, 120), 13, "TensorRT 10.3 to 11", True),
 }
@@ -98,15 +102,29 @@ exec "$PYTHON" -c 'import sys; sys.path.insert(0, sys.argv.pop(1)); {code}' \\
     "$here/python" {arguments} "$@"
 """
 SCRIPTS = {
-    "build.sh": START.format(what="Build the engine on this device; needs its TensorRT.", arguments='"$here"',
-                             code='from zeroseg.export.trt.device import main; main(prog_name="build.sh")'),
-    "infer.sh": START.format(what="zeroseg-infer with this bundle's engine.", arguments='--model "$here/STEM.engine"',
-                             code="from zeroseg.cli import infer; infer()"),
+    "build.sh": START.format(
+        what="Build the engine on this device; needs its TensorRT.",
+        arguments='"$here"',
+        code='from zeroseg.export.trt.device import main; main(prog_name="build.sh")',
+    ),
+    "infer.sh": START.format(
+        what="zeroseg-infer with this bundle's engine.",
+        arguments='--model "$here/STEM.engine"',
+        code="from zeroseg.cli import infer; infer()",
+    ),
 }
 
 
-def make_bundle(model: Path | str, out: Path, target_name: str, labels: str | None, options: BuildOptions, export: dict,
-                half_weights: bool, report: Callable[[str], None] = lambda line: None) -> Path:
+def make_bundle(
+    model: Path | str,
+    out: Path,
+    target_name: str,
+    labels: str | None,
+    options: BuildOptions,
+    export: dict,
+    half_weights: bool,
+    report: Callable[[str], None] = lambda line: None,
+) -> Path:
     """Export model (a .pt or an open_clip model's name through the gate, an .onnx as it is) and write the bundle to the
     new folder out.
     """
@@ -140,20 +158,33 @@ def make_bundle(model: Path | str, out: Path, target_name: str, labels: str | No
             (folder / name).write_text(text.replace("STEM", stem), encoding="utf-8", newline="\n")
             (folder / name).chmod(0o755)
         words = OTHER_WORDS if artifact.sidecar.dense else _words(folder, onnx)
-        (folder / "README.md").write_text(README.format(
-            model=artifact.sidecar.name, target=target_name, notes=target.notes, folder=out.name, cuda=target.cuda,
-            stem=stem, words=words, kernels=kernels, fifth=SERVE_IT if target.served else INFER_IT,
-            serving=_serving(target, artifact.sidecar)).rstrip() + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(
+            README.format(
+                model=artifact.sidecar.name,
+                target=target_name,
+                notes=target.notes,
+                folder=out.name,
+                cuda=target.cuda,
+                stem=stem,
+                words=words,
+                kernels=kernels,
+                fifth=SERVE_IT if target.served else INFER_IT,
+                serving=_serving(target, artifact.sidecar),
+            ).rstrip()
+            + "\n",
+            encoding="utf-8",
+        )
         _describe(folder, onnx.name, target_name, photos, options, [PLAN] if target.served else [])
         extra = extra_mb(folder, onnx)
         if extra > LIMIT_MB:
-            raise ZerosegError(f"{out}: not written, it would weigh {extra:.1f} MB beyond its model, {LIMIT_MB} are "
-                               "allowed; give fewer --labels or smaller --photo")
+            raise ZerosegError(
+                f"{out}: not written, it would weigh {extra:.1f} MB beyond its model, {LIMIT_MB} are "
+                "allowed; give fewer --labels or smaller --photo"
+            )
         if out.is_dir():
             out.rmdir()  # it is empty
         folder.replace(out)
-    report(f"wrote {out} ({extra:.1f} MB beyond the model's {onnx_mb(out, stem):.1f}); its README.md has five "
-           "commands")
+    report(f"wrote {out} ({extra:.1f} MB beyond the model's {onnx_mb(out, stem):.1f}); its README.md has five commands")
     return out
 
 
@@ -205,7 +236,7 @@ def _photos(export: dict, folder: Path) -> list[str]:
         return names
     from PIL import Image
 
-    for photo in photos_of(export["gate_photos"])[:CHECK_PHOTOS - len(given)]:
+    for photo in photos_of(export["gate_photos"])[: CHECK_PHOTOS - len(given)]:
         names.append(f"photo-{len(names)}.jpg")
         Image.fromarray(photo).save(folder / names[-1], quality=90)
     return names
@@ -220,6 +251,7 @@ def _kernels(target: Target, folder: Path, report) -> str:
 
 def _code(folder: Path) -> None:
     """The package as a wheel would lay it out, sources only."""
+
     def copy(source: Path, target: Path) -> None:
         for path in source.rglob("*.py"):
             relative = path.relative_to(source)
@@ -250,9 +282,20 @@ def _serving(target: Target, sidecar: Sidecar) -> str:
 
 
 def _describe(folder: Path, onnx: str, target: str, photos: list[str], options: BuildOptions, served_as: list[str]):
-    files = {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-             for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
     kept = {name: value for name, value in asdict(options).items() if name != "timing_cache"}
-    document = {"format": 1, "target": target, "zeroseg": zeroseg.__version__, "onnx": onnx, "photos": photos,
-                "options": kept, "served_as": served_as, "files": files}
+    document = {
+        "format": 1,
+        "target": target,
+        "zeroseg": zeroseg.__version__,
+        "onnx": onnx,
+        "photos": photos,
+        "options": kept,
+        "served_as": served_as,
+        "files": files,
+    }
     (folder / DESCRIPTION).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

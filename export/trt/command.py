@@ -9,30 +9,72 @@ from zeroseg.dense.spec import default_output
 
 TARGET_NAMES = ("jetson-orin", "jetson-orin-nano", "jetson-thor", "datacenter")
 LEAST_LABELS = 2  # with one alone, masks could not be told apart when the engine is compared
-NAMES = ("bundle", "labels", "max_batch", "max_labels", "workspace_mib", "timing_cache", "version_compatible",
-         "hardware_compatible", "plugins")
+NAMES = (
+    "bundle",
+    "labels",
+    "max_batch",
+    "max_labels",
+    "workspace_mib",
+    "timing_cache",
+    "version_compatible",
+    "hardware_compatible",
+    "plugins",
+)
 
 
 def trt_options(command):
     """Add the options named in NAMES to a click command."""
     options = [
-        click.option("--bundle", type=click.Choice(TARGET_NAMES), metavar="TARGET",
-                     help=f"Make a folder that builds the engine on a device: {', '.join(TARGET_NAMES)}."),
-        click.option("--labels", metavar="WORDS|FILE", help="For --bundle: the words of its label pack, as a comma "
-                     "list, or a labels.npz.  [default: twelve everyday words]"),
-        click.option("--max-batch", type=click.IntRange(1), metavar="N",
-                     help="Most photos an engine takes at once.  [default: 1; datacenter: 8]"),
-        click.option("--max-labels", type=click.IntRange(LEAST_LABELS), default=1200, show_default=True, metavar="N",
-                     help="Most labels an engine takes."),
-        click.option("--workspace-mib", type=click.IntRange(1), default=1024, show_default=True, metavar="MIB",
-                     help="Memory that TensorRT may use for a layer."),
-        click.option("--timing-cache", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-                     help="Read and keep TensorRT's timings here: later builds take less time."),
+        click.option(
+            "--bundle",
+            type=click.Choice(TARGET_NAMES),
+            metavar="TARGET",
+            help=f"Make a folder that builds the engine on a device: {', '.join(TARGET_NAMES)}.",
+        ),
+        click.option(
+            "--labels",
+            metavar="WORDS|FILE",
+            help="For --bundle: the words of its label pack, as a comma "
+            "list, or a labels.npz.  [default: twelve everyday words]",
+        ),
+        click.option(
+            "--max-batch",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Most photos an engine takes at once.  [default: 1; datacenter: 8]",
+        ),
+        click.option(
+            "--max-labels",
+            type=click.IntRange(LEAST_LABELS),
+            default=1200,
+            show_default=True,
+            metavar="N",
+            help="Most labels an engine takes.",
+        ),
+        click.option(
+            "--workspace-mib",
+            type=click.IntRange(1),
+            default=1024,
+            show_default=True,
+            metavar="MIB",
+            help="Memory that TensorRT may use for a layer.",
+        ),
+        click.option(
+            "--timing-cache",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Read and keep TensorRT's timings here: later builds take less time.",
+        ),
         click.option("--version-compatible", is_flag=True, help="Let later TensorRT of this major version load it."),
         click.option("--hardware-compatible", is_flag=True, help="Let other GPUs from Ampere on load it (no Jetson)."),
-        click.option("--plugins", type=click.Choice(("aot", "v3", "none")), default="none", show_default=True,
-                     help="Put zeroseg's kernels into the engine: aot, compiled by Triton (TensorRT 10.9 on); v3, from "
-                     "the C++ library, which must then be loaded."),
+        click.option(
+            "--plugins",
+            type=click.Choice(("aot", "v3", "none")),
+            default="none",
+            show_default=True,
+            help="Put zeroseg's kernels into the engine: aot, compiled by Triton (TensorRT 10.9 on); v3, from "
+            "the C++ library, which must then be loaded.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -62,13 +104,17 @@ def run(model: Path | str, out: Path | None, trt: dict, export: dict, half_weigh
     many = MAX_BATCH if target == "datacenter" else 1
     options = BuildOptions(**{name: trt[name] for name in NAMES[2:]} | {"max_batch": trt["max_batch"] or many})
     if export["precision"] == "auto":
-        raise ZerosegError("--precision auto: measures ONNX Runtime on this machine, which says nothing about "
-                           "TensorRT; give fp32, fp16 or int8")
+        raise ZerosegError(
+            "--precision auto: measures ONNX Runtime on this machine, which says nothing about "
+            "TensorRT; give fp32, fp16 or int8"
+        )
     if export["label_map"]:
         raise ZerosegError("--label-map: engines give segment maps and scores; leave it out")
     if target is not None and options.plugins != "none":
-        raise ZerosegError(f"--plugins {options.plugins}: only together with --trt, on the machine that runs the "
-                           "engine; bundles hold the plain graph")
+        raise ZerosegError(
+            f"--plugins {options.plugins}: only together with --trt, on the machine that runs the "
+            "engine; bundles hold the plain graph"
+        )
     export = {**export, "symmetric": export["symmetric"] or export["precision"] == "int8"}
     if target is None:
         _run_engine(model, out, options, export, half_weights, dry_run)
@@ -88,23 +134,39 @@ def _run_engine(model, out, options, export, half_weights, dry_run) -> None:
     read_timing_cache(options.timing_cache)  # before the minutes that a build takes
     onnx = model if Path(model).suffix == ".onnx" else out.with_suffix(".onnx")
     if dry_run:
-        click.echo(f"would export {model} to {onnx} and build {out} and {out.name}.json from it"
-                   if onnx != model else f"would build {out} and {out.name}.json from {onnx}")
+        click.echo(
+            f"would export {model} to {onnx} and build {out} and {out.name}.json from it"
+            if onnx != model
+            else f"would build {out} and {out.name}.json from {onnx}"
+        )
         return
     if (reason := why_not()) is not None:
-        raise UnavailableError(f"--trt: {reason}; zeroseg-export --bundle TARGET makes a folder that builds the engine "
-                               "on the device")
+        raise UnavailableError(
+            f"--trt: {reason}; zeroseg-export --bundle TARGET makes a folder that builds the engine on the device"
+        )
     gate = prepare(model, onnx, export, half_weights)
-    file = build_engine(onnx, out, options, gate.reference.runner, cut_labels(gate.cases, options.max_labels),
-                        rebuild=rebuild_command(onnx, out, options), masks=gate.masks, own_kernels=True,
-                        report=click.echo)
+    file = build_engine(
+        onnx,
+        out,
+        options,
+        gate.reference.runner,
+        cut_labels(gate.cases, options.max_labels),
+        rebuild=rebuild_command(onnx, out, options),
+        masks=gate.masks,
+        own_kernels=True,
+        report=click.echo,
+    )
     if file.sidecar.dense is not None:
         click.echo("the engine gives scores of places; they are decoded on the CPU")
     if options.plugins == "v3":
-        click.echo(f"{out.name} calls {LIBRARY}: whatever loads the engine must load that first; zeroseg looks for it "
-                   f"beside the engine and in {VARIABLE}")
-    click.echo(f"wrote {out} ({file.manifest.size_bytes / 1e6:.1f} MB) and {out.name}.json: {file.manifest.precision}, "
-               f"{file.manifest.gpu}, TensorRT {file.manifest.tensorrt}")
+        click.echo(
+            f"{out.name} calls {LIBRARY}: whatever loads the engine must load that first; zeroseg looks for it "
+            f"beside the engine and in {VARIABLE}"
+        )
+    click.echo(
+        f"wrote {out} ({file.manifest.size_bytes / 1e6:.1f} MB) and {out.name}.json: {file.manifest.precision}, "
+        f"{file.manifest.gpu}, TensorRT {file.manifest.tensorrt}"
+    )
 
 
 def prepare(model: Path | str, onnx: Path, export: dict, half_weights: bool):

@@ -30,8 +30,9 @@ class RecordedRunner(Runner):
     backend = "recorded"
 
     def __init__(self, cases: list[Case], outputs: list[dict[str, np.ndarray]]):
-        self._outputs = {(id(case.image), id(case.label_embeddings)): answer
-                         for case, answer in zip(cases, outputs, strict=True)}
+        self._outputs = {
+            (id(case.image), id(case.label_embeddings)): answer for case, answer in zip(cases, outputs, strict=True)
+        }
         self._cases = cases  # keeps the ids alive
 
     def inputs(self):
@@ -44,8 +45,11 @@ class RecordedRunner(Runner):
 
 def record(runner: Runner, cases: list[Case], path: Path) -> None:
     """Write the cases' two label sets, the threshold, and what the runner answers."""
-    answers = {"labels.0": cases[0].label_embeddings, "labels.1": cases[1].label_embeddings,
-               "threshold": cases[0].threshold}
+    answers = {
+        "labels.0": cases[0].label_embeddings,
+        "labels.1": cases[1].label_embeddings,
+        "threshold": cases[0].threshold,
+    }
     for index, case in enumerate(cases):
         output = runner.run({"image": case.image, "label_embeddings": case.label_embeddings})
         answers |= {f"{index}.{name}": output[name] for name in outputs_in(output)}
@@ -59,10 +63,12 @@ def recorded(folder: Path) -> tuple[RecordedRunner, list[Case]]:
     photos = [load_image(folder / "check" / name) for name in description["photos"]]
     with np.load(folder / EXPECTED) as answers:
         rows = [name for name in answers if name.startswith("labels.")]
-        cases = make_cases(artifact.sidecar, photos, [LabelSet(answers[name], float(answers["threshold"]))
-                                                      for name in sorted(rows)])
-        outputs = [{name: answers[f"{index}.{name}"] for name in outputs_of(artifact.sidecar)}
-                   for index in range(len(cases))]
+        cases = make_cases(
+            artifact.sidecar, photos, [LabelSet(answers[name], float(answers["threshold"])) for name in sorted(rows)]
+        )
+        outputs = [
+            {name: answers[f"{index}.{name}"] for name in outputs_of(artifact.sidecar)} for index in range(len(cases))
+        ]
     return RecordedRunner(cases, outputs), cases
 
 
@@ -110,8 +116,10 @@ def main(folder, check):
         partial = (folder / target).with_name(f".{Path(target).name}.partial")
         shutil.copyfile(engine, partial)
         partial.replace(folder / target)
-    click.echo(f"wrote {engine} ({file.manifest.size_bytes / 1e6:.1f} MB) and {engine.name}.json: "
-               f"{file.manifest.gpu}, TensorRT {file.manifest.tensorrt}")
+    click.echo(
+        f"wrote {engine} ({file.manifest.size_bytes / 1e6:.1f} MB) and {engine.name}.json: "
+        f"{file.manifest.gpu}, TensorRT {file.manifest.tensorrt}"
+    )
 
 
 if __name__ == "__main__":

@@ -26,10 +26,13 @@ def fitting(cases: list[Case], engine: EngineFile, report: Callable[[str], None]
     taken = [case for case in cases if fits(case, engine)]
     if len(taken) == len(cases) and cases:
         return taken
-    limits = " and ".join(f"{name} from {'x'.join(map(str, least))} to {'x'.join(map(str, greatest))}"
-                          for name, (least, _, greatest) in engine.manifest.profile.items())
+    limits = " and ".join(
+        f"{name} from {'x'.join(map(str, least))} to {'x'.join(map(str, greatest))}"
+        for name, (least, _, greatest) in engine.manifest.profile.items()
+    )
     if not taken:
-        raise ZerosegError(f"{engine.path}: nothing to compare it on: it takes none of {len(cases)} comparisons, only "
-                           f"{limits}")
+        raise ZerosegError(
+            f"{engine.path}: nothing to compare it on: it takes none of {len(cases)} comparisons, only {limits}"
+        )
     report(f"{len(cases) - len(taken)} of {len(cases)} comparisons left out: the engine takes {limits}")
     return taken

@@ -54,8 +54,10 @@ def check_pixels(engine: Path, cases: list[Case], report: Callable[[str], None],
         runner.close()
     share = float(np.mean(shares))
     if not share >= REQUIRED:
-        raise ZerosegError(f"{name or engine}: its mask_decode plugin gives the CPU's label to only {100 * share:.2f} "
-                           "% of pixels; build it with --plugins none")
+        raise ZerosegError(
+            f"{name or engine}: its mask_decode plugin gives the CPU's label to only {100 * share:.2f} "
+            "% of pixels; build it with --plugins none"
+        )
     report(f"masks decoded inside the engine: the CPU's label on {100 * share:.3f} % of pixels")
     return share
 
@@ -63,15 +65,17 @@ def check_pixels(engine: Path, cases: list[Case], report: Callable[[str], None],
 def _share(output, labels: np.ndarray, confidence: np.ndarray, floor: float) -> float:
     """Share of pixels of labels and confidence (B, H, W) that are what the CPU makes of the network's output."""
     same = []
-    for maps, scores, label_map, sure in zip(output["segment_maps"], output["segment_scores"], labels, confidence,
-                                             strict=True):
+    for maps, scores, label_map, sure in zip(
+        output["segment_maps"], output["segment_scores"], labels, confidence, strict=True
+    ):
         expected = mask_decode(maps, segment_table(scores, floor), label_map.shape)
         same.append(((label_map == expected[0]) & (np.abs(sure - expected[1]) <= SURE)).mean())
     return float(np.mean(same))
 
 
-def check_decoding(engine: Path, cases: list[Case], report: Callable[[str], None],
-                   name: str | None = None) -> float | None:
+def check_decoding(
+    engine: Path, cases: list[Case], report: Callable[[str], None], name: str | None = None
+) -> float | None:
     """Share of pixels with the same label whether the masks are decoded on the GPU or the CPU; None without kernels.
 
     name is the engine's in messages, if not the file's.
@@ -95,7 +99,9 @@ def check_decoding(engine: Path, cases: list[Case], report: Callable[[str], None
         runner.close()
     share = float(np.mean(shares))
     if not share >= REQUIRED:
-        raise ZerosegError(f"{name or engine}: the kernels in {FOLDER}/ give the CPU's label to only "
-                           f"{100 * share:.2f} % of pixels; delete {FOLDER}/ to decode masks on the CPU")
+        raise ZerosegError(
+            f"{name or engine}: the kernels in {FOLDER}/ give the CPU's label to only "
+            f"{100 * share:.2f} % of pixels; delete {FOLDER}/ to decode masks on the CPU"
+        )
     report(f"masks decoded on the GPU: the CPU's label on {100 * share:.3f} % of pixels")
     return share

@@ -46,8 +46,10 @@ def insert_plugins(content: bytes, kind: str, threshold: float, source: str) -> 
     graph = _Graph(model)
     groupings = [found for node in model.graph.node if (found := graph.grouping(node)) is not None]
     if not groupings:
-        raise ZerosegError(f"{source}: --plugins {kind}: no assignment of tokens to segments was found in it in a form "
-                           "that the plugins do; leave --plugins out")
+        raise ZerosegError(
+            f"{source}: --plugins {kind}: no assignment of tokens to segments was found in it in a form "
+            "that the plugins do; leave --plugins out"
+        )
     for index, grouping in enumerate(groupings):
         graph.replace(grouping, kind, f"{NAMESPACE}/{index}")
     if {"segment_maps", "segment_scores"} <= {value.name for value in model.graph.output}:
@@ -100,8 +102,9 @@ class _Graph:
         query = self.above(logits.input[1], "Transpose") if logits is not None else None
         if query is None or _axes(query) != [0, 2, 1] or not self.groups(query.input[0]):
             return None
-        return Grouping(query.input[0], logits.input[0], pool.input[1], soft.output[0], pool.output[0], eps,
-                        largest is None)
+        return Grouping(
+            query.input[0], logits.input[0], pool.input[1], soft.output[0], pool.output[0], eps, largest is None
+        )
 
     def groups(self, name: str) -> int:
         """How many groups a tensor (B, groups, C) has; 0 where its shape does not say."""
@@ -117,26 +120,38 @@ class _Graph:
             return
         choice, groups = f"{prefix}/choice", self.groups(stage.q)
         self._plugin("segment_attention_assign", kind, [q, k], [soft, choice], prefix, groups=groups)
-        self._plugin("segment_attention_pool", kind, [v, soft if stage.soft_pooling else choice],
-                     [pooled, f"{prefix}/total"], prefix, groups=groups, **pooling)
+        self._plugin(
+            "segment_attention_pool",
+            kind,
+            [v, soft if stage.soft_pooling else choice],
+            [pooled, f"{prefix}/total"],
+            prefix,
+            groups=groups,
+            **pooling,
+        )
 
     def decode(self, kind: str, threshold: float) -> None:
         """Labels of the segments from their scores, then mask_decode; two more outputs."""
         prefix = f"{NAMESPACE}/decode"
-        for name, value in (("last", np.array([-1])), ("background", np.array(-1)),
-                            ("threshold", np.array(threshold, np.float32))):
+        for name, value in (
+            ("last", np.array([-1])),
+            ("background", np.array(-1)),
+            ("threshold", np.array(threshold, np.float32)),
+        ):
             self.graph.initializer.append(numpy_helper.from_array(value, f"{prefix}/{name}"))
 
         def node(operator, inputs, output, **attributes):
-            self.graph.node.append(helper.make_node(operator, inputs, [f"{prefix}/{output}"], f"{prefix}/{output}",
-                                                    **attributes))
+            self.graph.node.append(
+                helper.make_node(operator, inputs, [f"{prefix}/{output}"], f"{prefix}/{output}", **attributes)
+            )
             return f"{prefix}/{output}"
 
         best = node("ReduceMax", ["segment_scores", f"{prefix}/last"], "best", keepdims=0)
         which = node("ArgMax", ["segment_scores"], "which", axis=2, keepdims=0)
         below = node("Less", [best, f"{prefix}/threshold"], "below")
-        table = node("Cast", [node("Where", [below, f"{prefix}/background", which], "table")], "table_32",
-                     to=TensorProto.INT32)
+        table = node(
+            "Cast", [node("Where", [below, f"{prefix}/background", which], "table")], "table_32", to=TensorProto.INT32
+        )
         self._plugin("mask_decode", kind, ["segment_maps", table, "image"], list(PIXELS), prefix)
         for name, type_ in zip(PIXELS, (TensorProto.INT32, FLOAT), strict=True):
             self.graph.output.append(helper.make_tensor_value_info(name, type_, ["batch", "height", "width"]))
@@ -144,8 +159,11 @@ class _Graph:
     def _plugin(self, name: str, kind: str, inputs: list[str], outputs: list[str], prefix: str, **attributes) -> None:
         if kind == "aot":
             attributes["aot"] = 1  # TensorRT's parser makes the ahead-of-time plugin of it
-        self.graph.node.append(helper.make_node(name, inputs, outputs, f"{prefix}/{name}", plugin_namespace=NAMESPACE,
-                                                plugin_version="1", **attributes))
+        self.graph.node.append(
+            helper.make_node(
+                name, inputs, outputs, f"{prefix}/{name}", plugin_namespace=NAMESPACE, plugin_version="1", **attributes
+            )
+        )
 
     def _as_float(self, name: str, prefix: str) -> str:
         if self.types[name].elem_type == FLOAT:
@@ -158,8 +176,11 @@ class _Graph:
         self.graph.node.remove(self.made.pop(name))
         if self.types[name].elem_type == FLOAT:
             return name
-        self.graph.node.append(helper.make_node("Cast", [f"{prefix}/{name}"], [name], f"{prefix}/back/{name}",
-                                                to=self.types[name].elem_type))
+        self.graph.node.append(
+            helper.make_node(
+                "Cast", [f"{prefix}/{name}"], [name], f"{prefix}/back/{name}", to=self.types[name].elem_type
+            )
+        )
         return f"{prefix}/{name}"
 
 

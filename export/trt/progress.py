@@ -70,11 +70,18 @@ def make_monitor(trt, title: str):
             trt.IProgressMonitor.__init__(self)  # pybind11 insists
             self.phases = Phases()
             self.problem: BaseException | None = None
-            self._bar = tqdm(total=PARTS, desc=f"building {title}", leave=False, disable=None,
-                             bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}")
+            self._bar = tqdm(
+                total=PARTS,
+                desc=f"building {title}",
+                leave=False,
+                disable=None,
+                bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}",
+            )
             # only the main thread may set handlers, and a process that ignores Ctrl-C goes on doing so
-            self._asks = (threading.current_thread() is threading.main_thread()
-                          and signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+            self._asks = (
+                threading.current_thread() is threading.main_thread()
+                and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            )
             if self._asks:
                 signal.signal(signal.SIGINT, self._interrupt)
 

@@ -46,8 +46,9 @@ def write_repositories(folder: Path, onnx: Path, sidecar: Sidecar, options: Buil
     for variant in VARIANTS:
         repository = folder / "triton" / variant
         if sidecar.dense is None:
-            write_repository(repository, sidecar, batching,
-                             {"served_model": MODEL, "max_labels": str(options.max_labels)})
+            write_repository(
+                repository, sidecar, batching, {"served_model": MODEL, "max_labels": str(options.max_labels)}
+            )
         version = repository / MODEL / "1"
         version.mkdir(parents=True)
         (version.parent / "config.pbtxt").write_text(model_config(variant, sidecar, options), encoding="utf-8")
@@ -56,16 +57,23 @@ def write_repositories(folder: Path, onnx: Path, sidecar: Sidecar, options: Buil
     try:
         link.symlink_to(os.path.relpath(onnx, link.parent))
     except OSError as error:
-        raise ZerosegError(f"--bundle: {link.name} cannot be linked here ({error.strerror}); make the bundle on a "
-                           "file system that has symbolic links") from error
+        raise ZerosegError(
+            f"--bundle: {link.name} cannot be linked here ({error.strerror}); make the bundle on a "
+            "file system that has symbolic links"
+        ) from error
 
 
 def model_config(variant: str, sidecar: Sidecar, options: BuildOptions) -> str:
     """config.pbtxt of the network itself, as ONNX file or TensorRT engine."""
-    about = {"embedding_space": sidecar.embedding_space, "threshold": f"{sidecar.threshold:g}",
-             "max_photos": str(options.max_batch), "max_labels": str(options.max_labels)}
+    about = {
+        "embedding_space": sidecar.embedding_space,
+        "threshold": f"{sidecar.threshold:g}",
+        "max_photos": str(options.max_batch),
+        "max_labels": str(options.max_labels),
+    }
     document = {**sidecar_document(sidecar), "dense": sidecar.dense}
     if variant == "onnx":
         return native_config(document, "onnxruntime_onnx", "kind: KIND_AUTO, count: 2", about=about)
-    return native_config(document, "tensorrt_plan", "kind: KIND_GPU, count: 1",
-                         "optimization { cuda { graphs: true } }", about=about)
+    return native_config(
+        document, "tensorrt_plan", "kind: KIND_GPU, count: 1", "optimization { cuda { graphs: true } }", about=about
+    )

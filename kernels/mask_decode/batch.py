@@ -18,8 +18,14 @@ IMPLEMENTATIONS = {"triton": _triton.why_not, "cuda": _cuda.why_not, "reference"
 
 
 def mask_decode_batch(
-    maps: torch.Tensor, table: torch.Tensor | None, size: tuple[int, int], impl: str = "auto", *,
-    label_dtype: str = "int16", threshold: float = float("-inf"), overlay=None,
+    maps: torch.Tensor,
+    table: torch.Tensor | None,
+    size: tuple[int, int],
+    impl: str = "auto",
+    *,
+    label_dtype: str = "int16",
+    threshold: float = float("-inf"),
+    overlay=None,
 ) -> tuple[torch.Tensor, ...]:
     """Decode soft maps, or label logits, into label maps.
 
@@ -44,8 +50,9 @@ def mask_decode_batch(
         check_array("table", table, maps.shape[:2], ("int64", "int32", "int16"))
         table = table.to(maps.device, torch.int32)
     elif maps.shape[1] > LARGEST_LABEL[label_dtype] + 1:
-        raise ValueError(f"maps: expected at most {LARGEST_LABEL[label_dtype] + 1} labels for {label_dtype}, got "
-                         f"{maps.shape[1]}")
+        raise ValueError(
+            f"maps: expected at most {LARGEST_LABEL[label_dtype] + 1} labels for {label_dtype}, got {maps.shape[1]}"
+        )
     if threshold != threshold:
         raise ValueError("threshold: expected a number, got NaN")
     size = tuple(int(side) for side in size)
@@ -82,8 +89,9 @@ def stage_maps(stages: Sequence[torch.Tensor], grid: tuple[int, int]) -> torch.T
 def _by_reference(maps, table, size, label_dtype, threshold, overlay):
     results = []
     for index, one in enumerate(maps.cpu().numpy()):
-        one_overlay = overlay and overlay._replace(image=overlay.image[index].cpu().numpy(),
-                                                   colors=overlay.colors.cpu().numpy())
+        one_overlay = overlay and overlay._replace(
+            image=overlay.image[index].cpu().numpy(), colors=overlay.colors.cpu().numpy()
+        )
         one_table = None if table is None else table[index].cpu().numpy()
         results.append(reference.mask_decode(one, one_table, size, label_dtype, threshold, one_overlay))
     return tuple(torch.stack([torch.from_numpy(x) for x in same]).to(maps.device) for same in zip(*results))

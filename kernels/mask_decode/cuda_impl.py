@@ -17,9 +17,20 @@ def mask_decode_cuda(maps, table, size, label_dtype="int16", threshold=float("-i
     labels = torch.empty((B, H, W), dtype=DTYPES[label_dtype], device=maps.device)
     confidence = torch.empty((B, H, W), dtype=torch.float32, device=maps.device)
     args = MaskDecodeArgs(
-        maps.data_ptr(), *maps.stride(), batch=B, segments=K, rows=h, columns=w, height=H, width=W,
-        maps_type=TYPES["float32"], label_bytes=labels.element_size(), threshold=threshold, labels=labels.data_ptr(),
-        confidence=confidence.data_ptr())
+        maps.data_ptr(),
+        *maps.stride(),
+        batch=B,
+        segments=K,
+        rows=h,
+        columns=w,
+        height=H,
+        width=W,
+        maps_type=TYPES["float32"],
+        label_bytes=labels.element_size(),
+        threshold=threshold,
+        labels=labels.data_ptr(),
+        confidence=confidence.data_ptr(),
+    )
     if table is not None:
         table = table.contiguous()
         args.table, args.table_stride_b = table.data_ptr(), K

@@ -9,8 +9,13 @@ from zeroseg.kernels._threads import threads
 
 
 class _Overlay(Structure):
-    _fields_ = [("image", c_void_p), ("colors", c_void_p), ("color_count", c_int64), ("alpha", c_uint32),
-                ("out", c_void_p)]
+    _fields_ = [
+        ("image", c_void_p),
+        ("colors", c_void_p),
+        ("color_count", c_int64),
+        ("alpha", c_uint32),
+        ("out", c_void_p),
+    ]
 
 
 def mask_decode(maps, table, size, label_dtype="int16", threshold=-np.inf, overlay=None) -> tuple[np.ndarray, ...]:
@@ -23,9 +28,18 @@ def mask_decode(maps, table, size, label_dtype="int16", threshold=-np.inf, overl
     if overlay is not None:
         image, colors = np.ascontiguousarray(overlay.image), np.ascontiguousarray(overlay.colors)
         picture = (np.empty((*size, 3), np.uint8),)
-        argument = byref(_Overlay(pointer(image), pointer(colors), len(colors), overlay.alpha_255,
-                                  pointer(picture[0])))
-    call("zs_mask_decode", pointer(maps), *map(c_int64, maps.shape), None if table is None else pointer(table),
-         c_float(threshold), *map(c_int64, size), c_int32(label_map.itemsize), pointer(label_map),
-         pointer(confidence), argument, c_int32(threads()))
+        argument = byref(_Overlay(pointer(image), pointer(colors), len(colors), overlay.alpha_255, pointer(picture[0])))
+    call(
+        "zs_mask_decode",
+        pointer(maps),
+        *map(c_int64, maps.shape),
+        None if table is None else pointer(table),
+        c_float(threshold),
+        *map(c_int64, size),
+        c_int32(label_map.itemsize),
+        pointer(label_map),
+        pointer(confidence),
+        argument,
+        c_int32(threads()),
+    )
     return label_map, confidence, *picture

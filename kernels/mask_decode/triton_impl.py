@@ -28,9 +28,29 @@ def source_place(target, source_size, target_size):
 
 @triton.jit
 def mask_decode_kernel(
-    maps, table, labels, confidence, image, colors, picture, threshold, alpha, color_count,
-    K, h, w, H, W, map_stride_b, map_stride_k, map_stride_h, map_stride_w,
-    WITH_TABLE: tl.constexpr, WITH_OVERLAY: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
+    maps,
+    table,
+    labels,
+    confidence,
+    image,
+    colors,
+    picture,
+    threshold,
+    alpha,
+    color_count,
+    K,
+    h,
+    w,
+    H,
+    W,
+    map_stride_b,
+    map_stride_k,
+    map_stride_h,
+    map_stride_w,
+    WITH_TABLE: tl.constexpr,
+    WITH_OVERLAY: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_W: tl.constexpr,
 ):
     h, w, H, W = tl.to_tensor(h), tl.to_tensor(w), tl.to_tensor(H), tl.to_tensor(W)
     column_blocks = tl.cdiv(W, BLOCK_W)
@@ -61,10 +81,14 @@ def mask_decode_kernel(
     for k in range(0, K):
         upper = maps + photo * map_stride_b + k * map_stride_k + interval * map_stride_h
         lower = maps + photo * map_stride_b + k * map_stride_k + row_high * map_stride_h
-        upper_W = (tl.load(upper + column_low * map_stride_w) * (1 - column_weight)
-                   + tl.load(upper + column_high * map_stride_w) * column_weight)
-        lower_W = (tl.load(lower + column_low * map_stride_w) * (1 - column_weight)
-                   + tl.load(lower + column_high * map_stride_w) * column_weight)
+        upper_W = (
+            tl.load(upper + column_low * map_stride_w) * (1 - column_weight)
+            + tl.load(upper + column_high * map_stride_w) * column_weight
+        )
+        lower_W = (
+            tl.load(lower + column_low * map_stride_w) * (1 - column_weight)
+            + tl.load(lower + column_high * map_stride_w) * column_weight
+        )
         value = upper_W[None, :] * (1 - row_weight[:, None]) + lower_W[None, :] * row_weight[:, None]
         here = k
         if WITH_TABLE:
@@ -109,7 +133,24 @@ def mask_decode_triton(maps, table, size, label_dtype="int16", threshold=float("
         picture, color_count = torch.empty_like(image), len(colors)
     programs = B * max(h - 1, 1) * row_blocks(h, H, LAUNCH.BLOCK_H) * triton.cdiv(W, LAUNCH.BLOCK_W)
     mask_decode_kernel[programs,](
-        maps, maps if table is None else table.contiguous(), labels, confidence, image, colors, picture, threshold,
-        alpha, color_count, K, h, w, H, W, *maps.stride(), WITH_TABLE=table is not None,
-        WITH_OVERLAY=overlay is not None, **vars(LAUNCH))
+        maps,
+        maps if table is None else table.contiguous(),
+        labels,
+        confidence,
+        image,
+        colors,
+        picture,
+        threshold,
+        alpha,
+        color_count,
+        K,
+        h,
+        w,
+        H,
+        W,
+        *maps.stride(),
+        WITH_TABLE=table is not None,
+        WITH_OVERLAY=overlay is not None,
+        **vars(LAUNCH),
+    )
     return (labels, confidence) if overlay is None else (labels, confidence, picture)

@@ -13,8 +13,14 @@ IMPLEMENTATIONS = {"triton": _triton.why_not, "cuda": _cuda.why_not, "reference"
 
 
 def preprocess_batch(
-    images: torch.Tensor, size: tuple[int, int], mean: Sequence[float], std: Sequence[float], impl: str = "auto", *,
-    order: str = "rgb", dtype: torch.dtype = torch.float32,
+    images: torch.Tensor,
+    size: tuple[int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    impl: str = "auto",
+    *,
+    order: str = "rgb",
+    dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
     """Resize and normalise photos of one size.
 

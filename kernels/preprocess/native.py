@@ -14,7 +14,16 @@ def preprocess(
     """image (H, W, 3) uint8 of any strides, size (h, w), mean and std (3,) float32 -> (3, h, w) of that dtype."""
     scale, offset = 1 / std, -mean / std
     out = np.empty((3, *size), dtype)
-    call("zs_preprocess", c_void_p(image.ctypes.data), *map(c_int64, image.shape[:2]), *map(c_int64, image.strides),
-         pointer(scale), pointer(offset), *map(c_int64, size), c_int32(out.itemsize == 2), pointer(out),
-         c_int32(threads()))
+    call(
+        "zs_preprocess",
+        c_void_p(image.ctypes.data),
+        *map(c_int64, image.shape[:2]),
+        *map(c_int64, image.strides),
+        pointer(scale),
+        pointer(offset),
+        *map(c_int64, size),
+        c_int32(out.itemsize == 2),
+        pointer(out),
+        c_int32(threads()),
+    )
     return out

@@ -41,8 +41,24 @@ def filter_weight(place, whole, broken, support, source_size):
 
 @triton.jit
 def preprocess_kernel(
-    image, out, scale_0, scale_1, scale_2, offset_0, offset_1, offset_2, H, W, h, w,
-    stride_b, stride_h, stride_w, stride_c, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
+    image,
+    out,
+    scale_0,
+    scale_1,
+    scale_2,
+    offset_0,
+    offset_1,
+    offset_2,
+    H,
+    W,
+    h,
+    w,
+    stride_b,
+    stride_h,
+    stride_w,
+    stride_c,
+    BLOCK_H: tl.constexpr,
+    BLOCK_W: tl.constexpr,
 ):
     H, W, h, w = tl.to_tensor(H), tl.to_tensor(W), tl.to_tensor(h), tl.to_tensor(w)
     column_blocks, rows = tl.cdiv(w, BLOCK_W), tl.cdiv(h, BLOCK_H)
@@ -63,8 +79,7 @@ def preprocess_kernel(
             column = column_first + column_tap
             column_weight = filter_weight(column, column_whole, column_broken, column_support, W)
             weight = row_weight[:, None] * column_weight[None, :]
-            place = (photo * stride_b + row[:, None].to(tl.int64) * stride_h
-                     + column[None, :].to(tl.int64) * stride_w)
+            place = photo * stride_b + row[:, None].to(tl.int64) * stride_h + column[None, :].to(tl.int64) * stride_w
             inside = mask & (row < H)[:, None] & (column < W)[None, :]
             red += weight * tl.load(image + place, mask=inside, other=0).to(tl.float32)
             green += weight * tl.load(image + place + stride_c, mask=inside, other=0).to(tl.float32)
@@ -89,6 +104,16 @@ def preprocess_triton(images, size, mean, std, dtype=torch.float32, swap=False):
     out = torch.empty((B, 3, h, w), dtype=dtype, device=images.device)
     scales, offsets = [1 / s for s in std], [-m / s for m, s in zip(mean, std)]
     preprocess_kernel[B * triton.cdiv(h, LAUNCH.BLOCK_H) * triton.cdiv(w, LAUNCH.BLOCK_W),](
-        images[..., 2:] if swap else images, out, *scales, *offsets, H, W, h, w, *images.stride()[:3],
-        -images.stride(3) if swap else images.stride(3), **vars(LAUNCH))
+        images[..., 2:] if swap else images,
+        out,
+        *scales,
+        *offsets,
+        H,
+        W,
+        h,
+        w,
+        *images.stride()[:3],
+        -images.stride(3) if swap else images.stride(3),
+        **vars(LAUNCH),
+    )
     return out

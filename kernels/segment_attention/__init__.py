@@ -42,9 +42,18 @@ class SegmentAttention(NamedTuple):
 
 
 def segment_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, scale: float | torch.Tensor | None = None,
-    cosine: bool = False, aggregation: str = "hard", eps: float = 1.0, tau: float = 1.0, seed: int | None = None,
-    maps: tuple[str, ...] = ("hard", "soft"), impl: str = "auto",
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    scale: float | torch.Tensor | None = None,
+    cosine: bool = False,
+    aggregation: str = "hard",
+    eps: float = 1.0,
+    tau: float = 1.0,
+    seed: int | None = None,
+    maps: tuple[str, ...] = ("hard", "soft"),
+    impl: str = "auto",
 ) -> SegmentAttention:
     """Assign tokens to groups and pool their values.
 
@@ -75,8 +84,13 @@ def segment_attention(
     if cosine:
         wide = F.normalize(wide, dim=-1)
     scaled = (wide * (q.shape[-1] ** -0.5 if scale is None else scale)).to(q.dtype)
-    options = {"normalize_keys": cosine, "soft_pooling": aggregation == "soft", "eps": float(eps), "tau": float(tau),
-               "seed": seed}
+    options = {
+        "normalize_keys": cosine,
+        "soft_pooling": aggregation == "soft",
+        "eps": float(eps),
+        "tau": float(tau),
+        "seed": seed,
+    }
     if chosen == "reference":
         pooled, choice, hard, soft = reference.segment_attention(scaled, k, v, **options)
     else:

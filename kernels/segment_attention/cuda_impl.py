@@ -14,14 +14,36 @@ def segment_attention_cuda(q, k, v, *, normalize_keys, soft_pooling, eps, tau, s
     q, k, v = q.contiguous(), _rows_contiguous(k), _rows_contiguous(v)
     pooled = torch.empty((B, S, D), dtype=v.dtype, device=q.device)
     choice = torch.empty((B, L), dtype=torch.uint8, device=q.device)
-    hard, soft = (torch.empty((B, L, S), dtype=torch.float32, device=q.device) if wanted else None
-                  for wanted in (with_hard, with_soft))
+    hard, soft = (
+        torch.empty((B, L, S), dtype=torch.float32, device=q.device) if wanted else None
+        for wanted in (with_hard, with_soft)
+    )
     args = SegmentAttentionArgs(
-        q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(), k_stride_b=k.stride(0), k_stride_l=k.stride(1),
-        v_stride_b=v.stride(0), v_stride_l=v.stride(1), batch=B, tokens=L, groups=S, width=C, value_width=D,
-        qk_type=_type(q), v_type=_type(v), normalize_keys=normalize_keys, soft_pooling=soft_pooling,
-        noise=seed is not None, seed=seed or 0, scale=1, eps=eps, pooled=pooled.data_ptr(), choice=choice.data_ptr(),
-        hard=hard.data_ptr() if with_hard else None, soft=soft.data_ptr() if with_soft else None)
+        q=q.data_ptr(),
+        k=k.data_ptr(),
+        v=v.data_ptr(),
+        k_stride_b=k.stride(0),
+        k_stride_l=k.stride(1),
+        v_stride_b=v.stride(0),
+        v_stride_l=v.stride(1),
+        batch=B,
+        tokens=L,
+        groups=S,
+        width=C,
+        value_width=D,
+        qk_type=_type(q),
+        v_type=_type(v),
+        normalize_keys=normalize_keys,
+        soft_pooling=soft_pooling,
+        noise=seed is not None,
+        seed=seed or 0,
+        scale=1,
+        eps=eps,
+        pooled=pooled.data_ptr(),
+        choice=choice.data_ptr(),
+        hard=hard.data_ptr() if with_hard else None,
+        soft=soft.data_ptr() if with_soft else None,
+    )
     needed = segment_attention_workspace(args)
     # torch keeps freed memory for later work of the same stream, so it may go when this returns
     workspace = torch.empty(needed, dtype=torch.uint8, device=q.device)

@@ -30,6 +30,7 @@ def philox(counter: tuple[torch.Tensor, ...], seed: int) -> tuple[torch.Tensor, 
 
 def gumbel_noise(seed: int, batch: int, tokens: int, groups: int, device=None) -> torch.Tensor:
     """(B, L, S) float64 values of the standard Gumbel distribution; seed in [0, 2^63)."""
+
     def axis(count, dim):
         return torch.arange(count, device=device).reshape([-1 if d == dim else 1 for d in range(3)])
 

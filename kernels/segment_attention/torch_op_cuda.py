@@ -8,12 +8,28 @@ from zeroseg.kernels.segment_attention.cuda_impl import segment_attention_cuda
 
 @torch.library.custom_op("zeroseg::segment_attention_cuda", mutates_args=())
 def forward_op(
-    q: Tensor, k: Tensor, v: Tensor, normalize_keys: bool, soft_pooling: bool, eps: float, seed: int | None,
-    with_hard: bool, with_soft: bool,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    normalize_keys: bool,
+    soft_pooling: bool,
+    eps: float,
+    seed: int | None,
+    with_hard: bool,
+    with_soft: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     pooled, choice, *maps = segment_attention_cuda(
-        q, k, v, normalize_keys=normalize_keys, soft_pooling=soft_pooling, eps=eps, tau=1.0, seed=seed,
-        with_hard=with_hard, with_soft=with_soft)
+        q,
+        k,
+        v,
+        normalize_keys=normalize_keys,
+        soft_pooling=soft_pooling,
+        eps=eps,
+        tau=1.0,
+        seed=seed,
+        with_hard=with_hard,
+        with_soft=with_soft,
+    )
     hard, soft = (q.new_empty(0, dtype=torch.float32) if x is None else x for x in maps)
     return pooled, choice, hard, soft
 

@@ -26,11 +26,39 @@ def softmax_backward_tile(probability, gradient):
 
 @triton.jit(do_not_specialize=["seed"])
 def segment_attention_bwd_tokens_kernel(
-    q, k, v, choice, pooled, total, d_pooled, d_hard, d_soft, d_logits, d_k, d_v, seed, tau,
-    L, S, C, D, k_stride_b, k_stride_l, v_stride_b, v_stride_l,
-    NORMALIZE: tl.constexpr, NOISE: tl.constexpr, SOFT_POOLING: tl.constexpr, WITH_D_POOLED: tl.constexpr,
-    WITH_D_HARD: tl.constexpr, WITH_D_SOFT: tl.constexpr, PRECISION: tl.constexpr, PRECISION_V: tl.constexpr,
-    BLOCK_L: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_C: tl.constexpr,
+    q,
+    k,
+    v,
+    choice,
+    pooled,
+    total,
+    d_pooled,
+    d_hard,
+    d_soft,
+    d_logits,
+    d_k,
+    d_v,
+    seed,
+    tau,
+    L,
+    S,
+    C,
+    D,
+    k_stride_b,
+    k_stride_l,
+    v_stride_b,
+    v_stride_l,
+    NORMALIZE: tl.constexpr,
+    NOISE: tl.constexpr,
+    SOFT_POOLING: tl.constexpr,
+    WITH_D_POOLED: tl.constexpr,
+    WITH_D_HARD: tl.constexpr,
+    WITH_D_SOFT: tl.constexpr,
+    PRECISION: tl.constexpr,
+    PRECISION_V: tl.constexpr,
+    BLOCK_L: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_C: tl.constexpr,
 ):
     blocks = tl.cdiv(L, BLOCK_L)
     image = (tl.program_id(0) // blocks).to(tl.int64)
@@ -40,8 +68,9 @@ def segment_attention_bwd_tokens_kernel(
     place = (image * L + token_L)[:, None] * S + group_S[None, :]
     mask = inside_L[:, None] & inside_S[None, :]
 
-    logits, inverse_L = logits_tile(q, k, image, token_L, L, S, C, k_stride_b, k_stride_l, NORMALIZE, PRECISION,
-                                    BLOCK_L, BLOCK_S, BLOCK_C)
+    logits, inverse_L = logits_tile(
+        q, k, image, token_L, L, S, C, k_stride_b, k_stride_l, NORMALIZE, PRECISION, BLOCK_L, BLOCK_S, BLOCK_C
+    )
     soft = softmax_tile(logits)
     noisy = soft
     if NOISE:
@@ -67,16 +96,22 @@ def segment_attention_bwd_tokens_kernel(
             mask_SD = inside_S[:, None] & (column_D < D)[None, :]
             mask_LD = inside_L[:, None] & (column_D < D)[None, :]
             place_SD = (image * S + group_S)[:, None] * D + column_D[None, :]
-            v_LD = tl.load(v + image * v_stride_b + token_L.to(tl.int64)[:, None] * v_stride_l + column_D[None, :],
-                           mask=mask_LD, other=0.0)
+            v_LD = tl.load(
+                v + image * v_stride_b + token_L.to(tl.int64)[:, None] * v_stride_l + column_D[None, :],
+                mask=mask_LD,
+                other=0.0,
+            )
             d_pooled_SD = tl.load(d_pooled + place_SD, mask=mask_SD, other=0.0)
             pooled_SD = tl.load(pooled + place_SD, mask=mask_SD, other=0.0)
             d_used = tl.dot(v_LD, tl.trans(d_pooled_SD), acc=d_used, input_precision=PRECISION_V)
             self_S += tl.sum(d_pooled_SD.to(tl.float32) * pooled_SD.to(tl.float32), axis=1)
             weight = (used * per_weight_S[None, :]).to(d_pooled_SD.dtype)
             d_v_LD = tl.dot(weight, d_pooled_SD, input_precision=PRECISION_V)
-            tl.store(d_v + (image * L + token_L)[:, None] * D + column_D[None, :], d_v_LD.to(d_v.dtype.element_ty),
-                     mask=mask_LD)
+            tl.store(
+                d_v + (image * L + token_L)[:, None] * D + column_D[None, :],
+                d_v_LD.to(d_v.dtype.element_ty),
+                mask=mask_LD,
+            )
         d_used = (d_used - self_S[None, :]) * per_weight_S[None, :]
         if SOFT_POOLING:
             d_plain += d_used
@@ -95,21 +130,38 @@ def segment_attention_bwd_tokens_kernel(
     for start in range(0, C, BLOCK_C):
         column_C = start + tl.arange(0, BLOCK_C)
         mask_LC = inside_L[:, None] & (column_C < C)[None, :]
-        q_SC = tl.load(q + (image * S + group_S)[:, None] * C + column_C[None, :],
-                       mask=inside_S[:, None] & (column_C < C)[None, :], other=0.0)
+        q_SC = tl.load(
+            q + (image * S + group_S)[:, None] * C + column_C[None, :],
+            mask=inside_S[:, None] & (column_C < C)[None, :],
+            other=0.0,
+        )
         d_k_LC = tl.dot(d_raw.to(q_SC.dtype), q_SC, input_precision=PRECISION)
         if NORMALIZE:
-            k_LC = tl.load(k + image * k_stride_b + token_L.to(tl.int64)[:, None] * k_stride_l + column_C[None, :],
-                           mask=mask_LC, other=0.0)
+            k_LC = tl.load(
+                k + image * k_stride_b + token_L.to(tl.int64)[:, None] * k_stride_l + column_C[None, :],
+                mask=mask_LC,
+                other=0.0,
+            )
             d_k_LC -= along_L[:, None] * k_LC.to(tl.float32)
-        tl.store(d_k + (image * L + token_L)[:, None] * C + column_C[None, :], d_k_LC.to(d_k.dtype.element_ty),
-                 mask=mask_LC)
+        tl.store(
+            d_k + (image * L + token_L)[:, None] * C + column_C[None, :], d_k_LC.to(d_k.dtype.element_ty), mask=mask_LC
+        )
 
 
 @triton.jit
 def segment_attention_bwd_queries_kernel(
-    k, d_logits, d_q, L, S, C, k_stride_b, k_stride_l,
-    PRECISION: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_C: tl.constexpr,
+    k,
+    d_logits,
+    d_q,
+    L,
+    S,
+    C,
+    k_stride_b,
+    k_stride_l,
+    PRECISION: tl.constexpr,
+    BLOCK_L: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_C: tl.constexpr,
 ):
     blocks = tl.cdiv(C, BLOCK_C)
     image = (tl.program_id(0) // blocks).to(tl.int64)
@@ -118,10 +170,19 @@ def segment_attention_bwd_queries_kernel(
     d_q_SC = tl.zeros((BLOCK_S, BLOCK_C), tl.float32)
     for start in range(0, L, BLOCK_L):
         token_L = start + tl.arange(0, BLOCK_L)
-        d_raw = tl.load(d_logits + (image * L + token_L)[:, None] * S + group_S[None, :],
-                        mask=(token_L < L)[:, None] & (group_S < S)[None, :], other=0.0)
-        k_LC = tl.load(k + image * k_stride_b + token_L.to(tl.int64)[:, None] * k_stride_l + column_C[None, :],
-                       mask=(token_L < L)[:, None] & (column_C < C)[None, :], other=0.0)
+        d_raw = tl.load(
+            d_logits + (image * L + token_L)[:, None] * S + group_S[None, :],
+            mask=(token_L < L)[:, None] & (group_S < S)[None, :],
+            other=0.0,
+        )
+        k_LC = tl.load(
+            k + image * k_stride_b + token_L.to(tl.int64)[:, None] * k_stride_l + column_C[None, :],
+            mask=(token_L < L)[:, None] & (column_C < C)[None, :],
+            other=0.0,
+        )
         d_q_SC = tl.dot(tl.trans(d_raw), k_LC, acc=d_q_SC, input_precision=PRECISION)
-    tl.store(d_q + (image * S + group_S)[:, None] * C + column_C[None, :], d_q_SC.to(d_q.dtype.element_ty),
-             mask=(group_S < S)[:, None] & (column_C < C)[None, :])
+    tl.store(
+        d_q + (image * S + group_S)[:, None] * C + column_C[None, :],
+        d_q_SC.to(d_q.dtype.element_ty),
+        mask=(group_S < S)[:, None] & (column_C < C)[None, :],
+    )

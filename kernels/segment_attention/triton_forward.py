@@ -29,8 +29,22 @@ def gumbel_tile(seed, image, token_L, BLOCK_L: tl.constexpr, BLOCK_S: tl.constex
 
 
 @triton.jit
-def logits_tile(q, k, image, token_L, L, S, C, k_stride_b, k_stride_l, NORMALIZE: tl.constexpr,
-                PRECISION: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_C: tl.constexpr):
+def logits_tile(
+    q,
+    k,
+    image,
+    token_L,
+    L,
+    S,
+    C,
+    k_stride_b,
+    k_stride_l,
+    NORMALIZE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_L: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
     """Logits (BLOCK_L, BLOCK_S), -inf beyond S, and one over the keys' lengths (BLOCK_L) (1 if they stay as they are).
 
     image is int64: products with strides need it.
@@ -40,10 +54,16 @@ def logits_tile(q, k, image, token_L, L, S, C, k_stride_b, k_stride_l, NORMALIZE
     square_L = tl.zeros((BLOCK_L,), tl.float32)
     for start in range(0, C, BLOCK_C):
         column_C = start + tl.arange(0, BLOCK_C)
-        k_LC = tl.load(k + image * k_stride_b + token_L.to(tl.int64)[:, None] * k_stride_l + column_C[None, :],
-                       mask=(token_L < L)[:, None] & (column_C < C)[None, :], other=0.0)
-        q_SC = tl.load(q + (image * S + group_S)[:, None] * C + column_C[None, :],
-                       mask=(group_S < S)[:, None] & (column_C < C)[None, :], other=0.0)
+        k_LC = tl.load(
+            k + image * k_stride_b + token_L.to(tl.int64)[:, None] * k_stride_l + column_C[None, :],
+            mask=(token_L < L)[:, None] & (column_C < C)[None, :],
+            other=0.0,
+        )
+        q_SC = tl.load(
+            q + (image * S + group_S)[:, None] * C + column_C[None, :],
+            mask=(group_S < S)[:, None] & (column_C < C)[None, :],
+            other=0.0,
+        )
         logits = tl.dot(k_LC, tl.trans(q_SC), acc=logits, input_precision=PRECISION)
         if NORMALIZE:
             square_L += tl.sum(k_LC.to(tl.float32) * k_LC.to(tl.float32), axis=1)
@@ -63,16 +83,33 @@ def softmax_tile(logits):
 
 @triton.jit(do_not_specialize=["seed"])
 def segment_attention_fwd_assign_kernel(
-    q, k, choice, hard, soft, seed, L, S, C, k_stride_b, k_stride_l,
-    NORMALIZE: tl.constexpr, NOISE: tl.constexpr, WITH_HARD: tl.constexpr, WITH_SOFT: tl.constexpr,
-    PRECISION: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_C: tl.constexpr,
+    q,
+    k,
+    choice,
+    hard,
+    soft,
+    seed,
+    L,
+    S,
+    C,
+    k_stride_b,
+    k_stride_l,
+    NORMALIZE: tl.constexpr,
+    NOISE: tl.constexpr,
+    WITH_HARD: tl.constexpr,
+    WITH_SOFT: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_L: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_C: tl.constexpr,
 ):
     blocks = tl.cdiv(L, BLOCK_L)
     image = (tl.program_id(0) // blocks).to(tl.int64)
     token_L = tl.program_id(0) % blocks * BLOCK_L + tl.arange(0, BLOCK_L)
     group_S = tl.arange(0, BLOCK_S)
-    logits, _ = logits_tile(q, k, image, token_L, L, S, C, k_stride_b, k_stride_l, NORMALIZE, PRECISION, BLOCK_L,
-                            BLOCK_S, BLOCK_C)
+    logits, _ = logits_tile(
+        q, k, image, token_L, L, S, C, k_stride_b, k_stride_l, NORMALIZE, PRECISION, BLOCK_L, BLOCK_S, BLOCK_C
+    )
     place = (image * L + token_L)[:, None] * S + group_S[None, :]
     mask = (token_L < L)[:, None] & (group_S < S)[None, :]
     if WITH_SOFT:
@@ -87,8 +124,21 @@ def segment_attention_fwd_assign_kernel(
 
 @triton.jit
 def segment_attention_fwd_pool_kernel(
-    v, choice, soft, pooled, total, eps, L, S, D, v_stride_b, v_stride_l,
-    SOFT_POOLING: tl.constexpr, PRECISION: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_S: tl.constexpr,
+    v,
+    choice,
+    soft,
+    pooled,
+    total,
+    eps,
+    L,
+    S,
+    D,
+    v_stride_b,
+    v_stride_l,
+    SOFT_POOLING: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_L: tl.constexpr,
+    BLOCK_S: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
     blocks = tl.cdiv(D, BLOCK_D)
@@ -102,18 +152,27 @@ def segment_attention_fwd_pool_kernel(
         token_L = start + tl.arange(0, BLOCK_L)
         inside_L = token_L < L
         if SOFT_POOLING:
-            used = tl.load(soft + (image * L + token_L)[:, None] * S + group_S[None, :],
-                           mask=inside_L[:, None] & (group_S < S)[None, :], other=0.0)
+            used = tl.load(
+                soft + (image * L + token_L)[:, None] * S + group_S[None, :],
+                mask=inside_L[:, None] & (group_S < S)[None, :],
+                other=0.0,
+            )
         else:
             choice_L = tl.load(choice + image * L + token_L, mask=inside_L, other=255).to(tl.int32)
             used = (choice_L[:, None] == group_S[None, :]).to(tl.float32)
-        v_LD = tl.load(v + image * v_stride_b + token_L.to(tl.int64)[:, None] * v_stride_l + column_D[None, :],
-                       mask=inside_L[:, None] & (column_D < D)[None, :], other=0.0)
+        v_LD = tl.load(
+            v + image * v_stride_b + token_L.to(tl.int64)[:, None] * v_stride_l + column_D[None, :],
+            mask=inside_L[:, None] & (column_D < D)[None, :],
+            other=0.0,
+        )
         sum_SD = tl.dot(tl.trans(used.to(v_LD.dtype)), v_LD, acc=sum_SD, input_precision=PRECISION)
         weight_S += tl.sum(used, axis=0)
     weight_S += eps
     place_SD = (image * S + group_S)[:, None] * D + column_D[None, :]
-    tl.store(pooled + place_SD, (sum_SD / weight_S[:, None]).to(pooled.dtype.element_ty),
-             mask=(group_S < S)[:, None] & (column_D < D)[None, :])
+    tl.store(
+        pooled + place_SD,
+        (sum_SD / weight_S[:, None]).to(pooled.dtype.element_ty),
+        mask=(group_S < S)[:, None] & (column_D < D)[None, :],
+    )
     if block == 0:
         tl.store(total + image * S + group_S, weight_S, mask=group_S < S)

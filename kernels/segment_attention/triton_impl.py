@@ -25,8 +25,13 @@ def choose_launch(groups: int, dtype: torch.dtype, backward: bool = False) -> La
     Chosen so that the tiles fit the 64 KiB of shared memory of sm_75; not yet timed on any GPU.
     """
     half = dtype != torch.float32
-    return Launch(BLOCK_L=64 if half and not backward else 32, BLOCK_S=max(16, triton.next_power_of_2(groups)),
-                  BLOCK_C=64 if half else 32, num_warps=4, num_stages=2)
+    return Launch(
+        BLOCK_L=64 if half and not backward else 32,
+        BLOCK_S=max(16, triton.next_power_of_2(groups)),
+        BLOCK_C=64 if half else 32,
+        num_warps=4,
+        num_stages=2,
+    )
 
 
 def precision(dtype: torch.dtype) -> str:
@@ -45,41 +50,103 @@ def segment_attention_fwd_triton(q, k, v, normalize_keys, soft_pooling, eps, see
     pooled = torch.empty((B, S, D), dtype=v.dtype, device=q.device)
     total = torch.empty((B, S), dtype=torch.float32, device=q.device)
     choice = torch.empty((B, L), dtype=torch.uint8, device=q.device)
-    hard, soft = (torch.empty((B, L, S) if wanted else (0,), dtype=torch.float32, device=q.device)
-                  for wanted in (with_hard, with_soft))
+    hard, soft = (
+        torch.empty((B, L, S) if wanted else (0,), dtype=torch.float32, device=q.device)
+        for wanted in (with_hard, with_soft)
+    )
     launch = choose_launch(S, q.dtype)
     triton_forward.segment_attention_fwd_assign_kernel[B * triton.cdiv(L, launch.BLOCK_L),](
-        q, k, choice, hard, soft, seed or 0, L, S, C, k.stride(0), k.stride(1), NORMALIZE=normalize_keys,
-        NOISE=seed is not None, WITH_HARD=with_hard, WITH_SOFT=with_soft, PRECISION=precision(q.dtype),
-        **vars(launch))
+        q,
+        k,
+        choice,
+        hard,
+        soft,
+        seed or 0,
+        L,
+        S,
+        C,
+        k.stride(0),
+        k.stride(1),
+        NORMALIZE=normalize_keys,
+        NOISE=seed is not None,
+        WITH_HARD=with_hard,
+        WITH_SOFT=with_soft,
+        PRECISION=precision(q.dtype),
+        **vars(launch),
+    )
     launch = vars(choose_launch(S, v.dtype))
     block = launch.pop("BLOCK_C")
     triton_forward.segment_attention_fwd_pool_kernel[B * triton.cdiv(D, block),](
-        v, choice, soft, pooled, total, eps, L, S, D, v.stride(0), v.stride(1), SOFT_POOLING=soft_pooling,
-        PRECISION=precision(v.dtype), BLOCK_D=block, **launch)
+        v,
+        choice,
+        soft,
+        pooled,
+        total,
+        eps,
+        L,
+        S,
+        D,
+        v.stride(0),
+        v.stride(1),
+        SOFT_POOLING=soft_pooling,
+        PRECISION=precision(v.dtype),
+        BLOCK_D=block,
+        **launch,
+    )
     return pooled, total, choice, hard, soft
 
 
-def segment_attention_bwd_triton(q, k, v, choice, pooled, total, d_pooled, d_hard, d_soft, normalize_keys, soft_pooling,
-                                 tau, seed):
+def segment_attention_bwd_triton(
+    q, k, v, choice, pooled, total, d_pooled, d_hard, d_soft, normalize_keys, soft_pooling, tau, seed
+):
     """Gradients (d_q, d_k, d_v) in the inputs' dtypes; a gradient of an output that is None counts as zero."""
     (B, S, C), (L, D) = q.shape, v.shape[1:]
     q, k, v = q.contiguous(), rows_contiguous(k), rows_contiguous(v)
     d_q, d_k = torch.empty_like(q), torch.empty((B, L, C), dtype=k.dtype, device=k.device)
     d_v = (torch.zeros if d_pooled is None else torch.empty)((B, L, D), dtype=v.dtype, device=v.device)
     d_logits = torch.empty((B, L, S), dtype=q.dtype, device=q.device)
-    given = {"WITH_D_POOLED": d_pooled is not None, "WITH_D_HARD": d_hard is not None,
-             "WITH_D_SOFT": d_soft is not None}
+    given = {
+        "WITH_D_POOLED": d_pooled is not None,
+        "WITH_D_HARD": d_hard is not None,
+        "WITH_D_SOFT": d_soft is not None,
+    }
     d_pooled, d_hard, d_soft = (pooled if d is None else d.contiguous() for d in (d_pooled, d_hard, d_soft))
     launch = choose_launch(S, torch.float32 if torch.float32 in (q.dtype, v.dtype) else q.dtype, backward=True)
     triton_backward.segment_attention_bwd_tokens_kernel[B * triton.cdiv(L, launch.BLOCK_L),](
-        q, k, v, choice, pooled, total, d_pooled, d_hard, d_soft, d_logits, d_k, d_v, seed or 0, tau, L, S, C, D,
-        k.stride(0), k.stride(1), v.stride(0), v.stride(1), NORMALIZE=normalize_keys, NOISE=seed is not None,
-        SOFT_POOLING=soft_pooling, **given, PRECISION=precision(q.dtype), PRECISION_V=precision(v.dtype),
-        **vars(launch))
+        q,
+        k,
+        v,
+        choice,
+        pooled,
+        total,
+        d_pooled,
+        d_hard,
+        d_soft,
+        d_logits,
+        d_k,
+        d_v,
+        seed or 0,
+        tau,
+        L,
+        S,
+        C,
+        D,
+        k.stride(0),
+        k.stride(1),
+        v.stride(0),
+        v.stride(1),
+        NORMALIZE=normalize_keys,
+        NOISE=seed is not None,
+        SOFT_POOLING=soft_pooling,
+        **given,
+        PRECISION=precision(q.dtype),
+        PRECISION_V=precision(v.dtype),
+        **vars(launch),
+    )
     launch = choose_launch(S, q.dtype, backward=True)
     triton_backward.segment_attention_bwd_queries_kernel[B * triton.cdiv(C, launch.BLOCK_C),](
-        k, d_logits, d_q, L, S, C, k.stride(0), k.stride(1), PRECISION=precision(q.dtype), **vars(launch))
+        k, d_logits, d_q, L, S, C, k.stride(0), k.stride(1), PRECISION=precision(q.dtype), **vars(launch)
+    )
     return d_q, d_k, d_v
 
 

@@ -39,7 +39,8 @@ def tint(
     if 0 in label_map.shape:
         return image.copy()
     if label_map.min() < -1 or label_map.max() >= len(colors):
-        raise ValueError(f"label_map: expected values in [-1, {len(colors) - 1}], got {label_map.min()} to "
-                         f"{label_map.max()}")
+        raise ValueError(
+            f"label_map: expected values in [-1, {len(colors) - 1}], got {label_map.min()} to {label_map.max()}"
+        )
     run = native if choose_impl("tint", impl, IMPLEMENTATIONS) == "native" else reference
     return run.tint(image, label_map, colors, round(alpha * 255), outline_px)

@@ -13,6 +13,16 @@ def tint(image: np.ndarray, label_map: np.ndarray, colors: np.ndarray, alpha_255
     image, label_map = np.ascontiguousarray(image), np.ascontiguousarray(label_map)
     colors = np.ascontiguousarray(colors)
     out = np.empty(image.shape, np.uint8)
-    call("zs_tint", pointer(image), pointer(label_map), pointer(colors), c_int64(len(colors)), c_uint32(alpha_255),
-         c_int64(outline_px), *map(c_int64, label_map.shape), pointer(out), c_int32(threads()))
+    call(
+        "zs_tint",
+        pointer(image),
+        pointer(label_map),
+        pointer(colors),
+        c_int64(len(colors)),
+        c_uint32(alpha_255),
+        c_int64(outline_px),
+        *map(c_int64, label_map.shape),
+        pointer(out),
+        c_int32(threads()),
+    )
     return out

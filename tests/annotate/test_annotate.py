@@ -125,7 +125,7 @@ def test_summary_counts_and_draws(common, collection):
 def _table(result):
     """What --summary prints, from its heading on."""
     lines = result.stdout.splitlines()
-    return lines[next(i for i, line in enumerate(lines) if line.startswith("label")):]
+    return lines[next(i for i, line in enumerate(lines) if line.startswith("label")) :]
 
 
 def test_nothing_found_is_a_row_without_a_label(common):
@@ -136,8 +136,14 @@ def test_nothing_found_is_a_row_without_a_label(common):
 
 
 def background(args, **options):
-    return subprocess.Popen([sys.executable, "-c", CODE, "annotate", *map(str, args)], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, start_new_session=True, **options)
+    return subprocess.Popen(
+        [sys.executable, "-c", CODE, "annotate", *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
 
 
 def wait_for(condition, seconds=30):
@@ -190,8 +196,10 @@ def children(pid: int) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            if int((path / "stat").read_text().rsplit(")", 1)[1].split()[1]) == pid and \
-                    b"spawn_main" in (path / "cmdline").read_bytes():
+            if (
+                int((path / "stat").read_text().rsplit(")", 1)[1].split()[1]) == pid
+                and b"spawn_main" in (path / "cmdline").read_bytes()
+            ):
                 found.append(int(path.name))
         except OSError:
             continue
@@ -224,7 +232,9 @@ def test_no_two_photos_share_a_mask(tmp_path):
 def test_a_photo_that_kills_its_process_twice_is_bad(common, tmp_path):
     """A labeller whose decoder dies on one photo: the others of its part are labelled all the same."""
     script = tmp_path / "deadly.py"
-    script.write_text(f"import os, sys\nsys.path.insert(0, {str(ROOT)!r})\n" + """
+    script.write_text(
+        f"import os, sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        + """
 import zeroseg.annotate.job as job
 read = job.load_image
 def deadly(data):
@@ -236,27 +246,34 @@ job.load_image = deadly
 if __name__ == "__main__":
     from zeroseg.cli import main
     main()
-""")
+"""
+    )
     for i in range(14):  # one deadly photo
         if i % 3 == 1 and i != 4:
             Path(f"album/{'x' if i % 2 else 'y'}/{i:02}.png").unlink()
-    done = subprocess.run([sys.executable, script, "annotate", *map(str, common), "-o", "out", "--processes", "2",
-                           "--part-size", "6"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, script, "annotate", *map(str, common), "-o", "out", "--processes", "2", "--part-size", "6"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     bad = {row["path"]: row["error"] for row in rows("out") if row["error"]}
     assert bad.keys() == BAD | {"album/y/04.png"} and bad["album/y/04.png"].endswith("ended (exit code 7), twice")
     assert len({row["path"] for row in rows("out")}) == PHOTOS - 4
 
 
-@pytest.mark.parametrize(("args", "message"), [
-    (["-o", "x"], "Missing argument 'PHOTOS...'"),
-    (["album", "-o", "x"], "Missing option '--labels'"),
-    (["-o", "x", "--summary"], "nothing was labelled into this folder"),
-    (["nowhere", "-o", "x", "--labels", "red"], "nowhere: no such file or folder"),
-    (["album", "-o", "x", "--labels", "none.txt"], "none.txt: No such file"),
-    (["album", "-o", "x", "--labels", "red", "--model", "none.onnx"], "none.onnx"),
-    (["album", "-o", "x", "--labels", "red", "--ray", "auto", "--processes", "2"], "--processes: of one machine"),
-])
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["-o", "x"], "Missing argument 'PHOTOS...'"),
+        (["album", "-o", "x"], "Missing option '--labels'"),
+        (["-o", "x", "--summary"], "nothing was labelled into this folder"),
+        (["nowhere", "-o", "x", "--labels", "red"], "nowhere: no such file or folder"),
+        (["album", "-o", "x", "--labels", "none.txt"], "none.txt: No such file"),
+        (["album", "-o", "x", "--labels", "red", "--model", "none.onnx"], "none.onnx"),
+        (["album", "-o", "x", "--labels", "red", "--ray", "auto", "--processes", "2"], "--processes: of one machine"),
+    ],
+)
 def test_bad_input_is_one_line(collection, monkeypatch, args, message):
     monkeypatch.chdir(collection)
     result = call(*args)
@@ -264,10 +281,19 @@ def test_bad_input_is_one_line(collection, monkeypatch, args, message):
     assert result.output.strip().splitlines()[-1].startswith("Error: ") and not list(Path("x").rglob("*.parquet"))
 
 
-@pytest.mark.parametrize(("source", "out"), [
-    ("album", "album"), ("album/", "./album"), ("more/pack.tar", "more"), ("album/x/01.png", "album/x"),
-    ("link", "album"), ("album", "link"), ("out/masks/album", "out"), ("out/parts", "out"),
-])
+@pytest.mark.parametrize(
+    ("source", "out"),
+    [
+        ("album", "album"),
+        ("album/", "./album"),
+        ("more/pack.tar", "more"),
+        ("album/x/01.png", "album/x"),
+        ("link", "album"),
+        ("album", "link"),
+        ("out/masks/album", "out"),
+        ("out/parts", "out"),
+    ],
+)
 def test_results_never_go_among_the_photos(common, source, out):
     Path("link").symlink_to("album")
     for folder in ("out/masks/album", "out/parts"):
@@ -288,10 +314,12 @@ def test_results_go_below_the_photos_or_above_them(common, source, out):
 def test_another_job_is_not_mixed_in(common, collection):
     assert call(*common, "-o", "out", "--processes", 1).exit_code == 0
     before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
-    for change, what in {"--threshold=0.9": "another threshold", "--masks": "another choice of --masks",
-                         "--labels=red,blue": "other labels"}.items():
+    for change, what in {
+        "--threshold=0.9": "another threshold",
+        "--masks": "another choice of --masks",
+        "--labels=red,blue": "other labels",
+    }.items():
         result = call(*common, change, "-o", "out")
         assert result.exit_code == 1 and f"was begun with {what}" in result.output
     assert "was begun with" in call("more", *common[2:], "-o", "out").output
     assert before == {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
-

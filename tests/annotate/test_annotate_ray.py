@@ -74,14 +74,18 @@ def test_a_cluster_that_loses_a_worker_equals_one_machine(cluster, color_model, 
     assert rows(out) == rows(alone) and len(rows(out)) == 2 * PARTS + 1
 
 
-@pytest.mark.parametrize(("address", "ray_there", "message"), [
-    ("127.0.0.1:1", False, "--ray needs ray, which is not installed: pip install 'zeroseg[ray]'"),
-    ("127.0.0.1:1", True, "--ray 127.0.0.1:1: no cluster answers there"),
-    ("127.0.0.1:head", True, "expected host:port or auto"),
-    ("auto", True, "--ray auto: "),
-])
-def test_without_ray_or_a_cluster_it_is_one_line(monkeypatch, request, color_model, color_labels, tmp_path, address,
-                                                 ray_there, message):
+@pytest.mark.parametrize(
+    ("address", "ray_there", "message"),
+    [
+        ("127.0.0.1:1", False, "--ray needs ray, which is not installed: pip install 'zeroseg[ray]'"),
+        ("127.0.0.1:1", True, "--ray 127.0.0.1:1: no cluster answers there"),
+        ("127.0.0.1:head", True, "expected host:port or auto"),
+        ("auto", True, "--ray auto: "),
+    ],
+)
+def test_without_ray_or_a_cluster_it_is_one_line(
+    monkeypatch, request, color_model, color_labels, tmp_path, address, ray_there, message
+):
     if ray_there:
         request.getfixturevalue("no_other_cluster")
     else:

@@ -20,10 +20,12 @@ def names(*sources, **options) -> list[str]:
 
 def test_every_photo_is_listed_once_and_reads_as_it_is(collection, monkeypatch):
     monkeypatch.chdir(collection)
-    wanted = ["album/broken.jpg", *(f"album/x/{i:02}.png" for i in range(1, 14, 2)),
-              *(f"album/y/{i:02}.png" for i in range(0, 14, 2)),
-              *(f"more/pack.tar/{name}" for name in ("0.png", "1.png", "2.png", "3.png", "4.png", "0.png#2",
-                                                      "empty.png"))]
+    wanted = [
+        "album/broken.jpg",
+        *(f"album/x/{i:02}.png" for i in range(1, 14, 2)),
+        *(f"album/y/{i:02}.png" for i in range(0, 14, 2)),
+        *(f"more/pack.tar/{name}" for name in ("0.png", "1.png", "2.png", "3.png", "4.png", "0.png#2", "empty.png")),
+    ]
     assert names("album", "more") == wanted
     with tarfile.open("more/pack.tar") as tar:
         data = [tar.extractfile(member).read() for member in tar if member.name.endswith(".png")]
@@ -47,14 +49,17 @@ def test_large_folders_come_in_sorted_runs(collection, monkeypatch):
     assert sorted(names(collection / "album")) == sorted(whole)
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda p: p / "nothing", "no such file"),
-    (lambda p: touch(p / "a.txt"), "expected a folder, a tar file or a picture"),
-    (lambda p: touch(p / "a.tar.gz", gzip.compress(b"x" * 2000)), "compressed; unpack it"),
-    (lambda p: touch(p / "b.tar", gzip.compress(b"x" * 2000)), "decompress it first"),
-    (lambda p: touch(p / "c.tar", (p / "more/pack.tar").read_bytes()[:1200]), "cut off"),
-    (lambda p: touch(p / "d.tar", damaged((p / "more/pack.tar").read_bytes())), "damaged or cut off after"),
-])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: p / "nothing", "no such file"),
+        (lambda p: touch(p / "a.txt"), "expected a folder, a tar file or a picture"),
+        (lambda p: touch(p / "a.tar.gz", gzip.compress(b"x" * 2000)), "compressed; unpack it"),
+        (lambda p: touch(p / "b.tar", gzip.compress(b"x" * 2000)), "decompress it first"),
+        (lambda p: touch(p / "c.tar", (p / "more/pack.tar").read_bytes()[:1200]), "cut off"),
+        (lambda p: touch(p / "d.tar", damaged((p / "more/pack.tar").read_bytes())), "damaged or cut off after"),
+    ],
+)
 def test_sources_that_are_wrong_are_one_line(collection, make, message):
     with pytest.raises(ZerosegError, match=message) as error:
         list(list_photos([make(collection)]))
@@ -69,7 +74,7 @@ def touch(path, data=b""):
 def damaged(tar: bytes) -> bytes:
     """The second member's header is overwritten."""
     second = 512 + -(-int(tar[124:135], 8) // 512) * 512
-    return tar[:second] + b"x" * 512 + tar[second + 512:]
+    return tar[:second] + b"x" * 512 + tar[second + 512 :]
 
 
 def test_plan_cuts_every_photo_into_one_part_and_is_kept(collection, tmp_path, monkeypatch):

@@ -62,17 +62,34 @@ def test_webdataset_reads_one_sample_a_photo(here):
         (here / "album" / name).write_bytes((here / "album" / "x" / "01.png").read_bytes())
     assert call("album", "more", "-o", "shards", "--per-shard", 7).exit_code == 0
     paths = sorted(map(str, Path("shards").glob("*.tar")))
-    samples = [(sample["__key__"], [name for name in sample if not name.startswith("_")])
-               for sample in webdataset.WebDataset(paths, shardshuffle=False)]
+    samples = [
+        (sample["__key__"], [name for name in sample if not name.startswith("_")])
+        for sample in webdataset.WebDataset(paths, shardshuffle=False)
+    ]
     assert len(samples) == PHOTOS - len(BAD) + 4 and all(len(fields) == 1 for _, fields in samples)
 
 
 def test_names_keep_the_way_and_get_keys_of_their_own():
     keys = set()
-    names = [member_name(Photo(path, "/x"), keys) for path in
-             ("../album/a.b.JPG", "/album/a_b.jpg", "album/a.png", "album/a.jpeg", "t.tar/0.png", "t.tar/0.png#2")]
-    assert names == ["album/a_b.jpg", "album/a_b_2.jpg", "album/a.png", "album/a_2.jpeg", "t.tar/0.png",
-                     "t.tar/0_2.png"]
+    names = [
+        member_name(Photo(path, "/x"), keys)
+        for path in (
+            "../album/a.b.JPG",
+            "/album/a_b.jpg",
+            "album/a.png",
+            "album/a.jpeg",
+            "t.tar/0.png",
+            "t.tar/0.png#2",
+        )
+    ]
+    assert names == [
+        "album/a_b.jpg",
+        "album/a_b_2.jpg",
+        "album/a.png",
+        "album/a_2.jpeg",
+        "t.tar/0.png",
+        "t.tar/0_2.png",
+    ]
 
 
 def test_a_stopped_job_goes_on_and_gives_the_same_bytes(here):
@@ -122,14 +139,17 @@ def test_a_shard_that_changed_is_noticed(here):
     assert whole.exit_code == 0 and shard.exists()
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["nothing", "-o", "out"], "nothing: no such file or folder"),
-    (["album", "-o", "more"], "more: is not empty and holds no shards; choose another -o"),
-    (["album/notes.txt", "-o", "out"], "album/notes.txt: expected a folder, a tar file or a picture"),
-    (["album/broken.jpg", "-o", "out"], "none of 1 photos can be read; the first: album/broken.jpg: "),
-    (["album", "-o", "begun", "--per-shard", "3"], "begun: was begun with photos per shard 4, not 3"),
-    (["more", "-o", "begun", "--per-shard", "4"], "begun: was begun with "),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing", "-o", "out"], "nothing: no such file or folder"),
+        (["album", "-o", "more"], "more: is not empty and holds no shards; choose another -o"),
+        (["album/notes.txt", "-o", "out"], "album/notes.txt: expected a folder, a tar file or a picture"),
+        (["album/broken.jpg", "-o", "out"], "none of 1 photos can be read; the first: album/broken.jpg: "),
+        (["album", "-o", "begun", "--per-shard", "3"], "begun: was begun with photos per shard 4, not 3"),
+        (["more", "-o", "begun", "--per-shard", "4"], "begun: was begun with "),
+    ],
+)
 def test_bad_input_is_one_line(here, arguments, message):
     assert call("album", "-o", "begun", "--per-shard", 4).exit_code == 0
     done = call(*arguments)

@@ -23,8 +23,11 @@ def results(reports):
 def test_stages_pass_fail_and_are_not_run_again(tmp_path):
     counter = tmp_path / "count"
     counted = f"open({str(counter)!r}, 'a').write('x'); print('2 passed')"
-    stages = [stage("good", counted), stage("bad", "print('1 failed'); raise SystemExit(3)"),
-              stage("cannot", needs=("compute-sanitizer",))]
+    stages = [
+        stage("good", counted),
+        stage("bad", "print('1 failed'); raise SystemExit(3)"),
+        stage("cannot", needs=("compute-sanitizer",)),
+    ]
     out = tmp_path / "out"
     out.mkdir()
     for _ in range(2):

@@ -27,8 +27,20 @@ def memory_is_measured_elsewhere(monkeypatch):
 
 
 def test_reports_stages_and_label_counts(color_model):
-    done = invoke("--model", color_model, "--backend", "onnxruntime", "--size", "96x64", "--labels", "2,50",
-                  "--rounds", 3, "--threads", 1)
+    done = invoke(
+        "--model",
+        color_model,
+        "--backend",
+        "onnxruntime",
+        "--size",
+        "96x64",
+        "--labels",
+        "2,50",
+        "--rounds",
+        3,
+        "--threads",
+        1,
+    )
     assert done.exit_code == 0, done.output
     report = json.loads(done.output.splitlines()[-1])
     [row] = report["frames"]
@@ -36,8 +48,11 @@ def test_reports_stages_and_label_counts(color_model):
     assert all(row[stage] > 0 for stage in STAGES) and row["total_ms"] <= row["p90_ms"] * 1.001
     assert 0 < row["network_share"] < 1
     assert [r["labels"] for r in report["labels"]] == [2, 50] and report["labels"][0]["ratio_to_first"] == 1
-    assert report["versions"]["onnxruntime"] and report["threads"] == 1 and report["peak_memory_mib"] == {
-        "onnxruntime": 50}
+    assert (
+        report["versions"]["onnxruntime"]
+        and report["threads"] == 1
+        and report["peak_memory_mib"] == {"onnxruntime": 50}
+    )
 
 
 def test_every_form_of_the_model_has_its_back_ends(color_model, tmp_path):
@@ -80,8 +95,15 @@ def test_wrong_options_are_told_before_anything_is_opened(color_model, monkeypat
     if "--plot" in arguments:
         pytest.importorskip("matplotlib")
     monkeypatch.setattr(latency, "open_all", lambda *arguments: pytest.fail("a model was opened"))
-    done = invoke("--model", color_model, "--backend", "onnxruntime", "--rounds", 3,
-                  *(argument.format(here=tmp_path) for argument in arguments))
+    done = invoke(
+        "--model",
+        color_model,
+        "--backend",
+        "onnxruntime",
+        "--rounds",
+        3,
+        *(argument.format(here=tmp_path) for argument in arguments),
+    )
     assert done.exit_code == 1 and said in done.output and done.output.count("\n") == 1
 
 
@@ -104,8 +126,12 @@ def test_memory_is_what_a_back_end_alone_takes_while_it_runs(color_model, tmp_pa
     held = np.ones(50 * 2**20)  # 400 MiB
     files = {".onnx": color_model}
     segmenters = open_all(files, ("onnxruntime",), 1)[0]
-    small, large = (measure_memory(segmenters, files, 1, 2, [latency.picture(latency.PHOTO, size, tmp_path)],
-                                   lambda line: None)["onnxruntime"] for size in ((96, 64), (4000, 3000)))
+    small, large = (
+        measure_memory(segmenters, files, 1, 2, [latency.picture(latency.PHOTO, size, tmp_path)], lambda line: None)[
+            "onnxruntime"
+        ]
+        for size in ((96, 64), (4000, 3000))
+    )
     assert 20 < small < small + 3 * 4000 * 3000 / 2**20 < large < held.nbytes / 2**20
 
 
@@ -127,15 +153,22 @@ def test_plot_shows_what_was_measured():
     pytest.importorskip("matplotlib")
     from zeroseg.bench.latency_plot import make_figure
 
-    frames = [{"size": "64x48", "backend": name} | {stage: 10.0 * i + j for j, stage in enumerate(STAGES)}
-              for i, name in enumerate("ab")]
-    labels = [{"backend": name, "labels": count, "ratio_to_first": ratio}
-              for name in "ab" for count, ratio in ((2, 1.0), (1200, 1.0 + (name == "b")))]
+    frames = [
+        {"size": "64x48", "backend": name} | {stage: 10.0 * i + j for j, stage in enumerate(STAGES)}
+        for i, name in enumerate("ab")
+    ]
+    labels = [
+        {"backend": name, "labels": count, "ratio_to_first": ratio}
+        for name in "ab"
+        for count, ratio in ((2, 1.0), (1200, 1.0 + (name == "b")))
+    ]
     bars, lines = make_figure({"frames": frames, "labels": labels}).axes
     assert [[bar.get_width() for bar in group] for group in bars.containers] == [[j, 10.0 + j] for j in range(5)]
     assert [bar.get_x() for bar in bars.containers[-1]] == [0 + 1 + 2 + 3, 10 + 11 + 12 + 13]
     assert [(line.get_label(), *line.get_xydata().tolist()) for line in lines.lines] == [
-        ("a", [2, 1], [1200, 1]), ("b", [2, 1], [1200, 2])]
+        ("a", [2, 1], [1200, 1]),
+        ("b", [2, 1], [1200, 2]),
+    ]
     assert len(make_figure({"frames": frames}).axes) == 1
 
 
@@ -172,12 +205,27 @@ def test_kernels_are_left_out_where_asked_and_nowhere_else(color_model, monkeypa
         return result
 
     monkeypatch.setattr(Segmenter, "segment", watched)
-    done = invoke("--model", color_model, "--backend", "onnxruntime", "--size", "96x64", "--labels", 2, "--rounds", 3,
-                  "--threads", 1, "--without-kernels")
+    done = invoke(
+        "--model",
+        color_model,
+        "--backend",
+        "onnxruntime",
+        "--size",
+        "96x64",
+        "--labels",
+        2,
+        "--rounds",
+        3,
+        "--threads",
+        1,
+        "--without-kernels",
+    )
     assert done.exit_code == 0, done.output
     assert ran == [("native", "native"), ("reference", "reference")] * 5  # 2 to warm up
     assert [row["backend"] for row in json.loads(done.output.splitlines()[-1])["frames"]] == [
-        "onnxruntime", "onnxruntime, NumPy"]
+        "onnxruntime",
+        "onnxruntime, NumPy",
+    ]
     assert os.environ["ZEROSEG_IMPL"] == "native"
 
 
@@ -191,8 +239,21 @@ def test_live_size_is_the_pipeline_s(color_model, monkeypatch):
         return segment(self, *arguments)
 
     monkeypatch.setattr(Segmenter, "segment", watched)
-    done = invoke("--model", color_model, "--backend", "onnxruntime", "--size", "128x96,320x180", "--labels", 2,
-                  "--rounds", 3, "--threads", 1, "--live-size")
+    done = invoke(
+        "--model",
+        color_model,
+        "--backend",
+        "onnxruntime",
+        "--size",
+        "128x96,320x180",
+        "--labels",
+        2,
+        "--rounds",
+        3,
+        "--threads",
+        1,
+        "--live-size",
+    )
     assert done.exit_code == 0, done.output
     assert seen == [64, 57] * 5 + [64, 49] * 5  # 8/9 of 64; of 16:9 no more pixels than of 4:3
     rows = json.loads(done.output.splitlines()[-1])["frames"]

@@ -22,7 +22,8 @@ def test_parts_of_a_run_by_hand():
     assert over_time(latencies, memory, 6.0, 3) == [
         {"s": 2.0, "fps": 1.5, "p50_ms": 20.0, "p95_ms": 30.0, "mib": 100.0},
         {"s": 4.0, "fps": 0.0, "p50_ms": None, "p95_ms": None, "mib": 101.0},
-        {"s": 6.0, "fps": 0.5, "p50_ms": 50.0, "p95_ms": 50.0, "mib": 104.0}]
+        {"s": 6.0, "fps": 0.5, "p50_ms": 50.0, "p95_ms": 50.0, "mib": 104.0},
+    ]
     assert over_time([], [(2.0, 7.0)], 1.0, 1)[0]["mib"] == 7.0
     assert [percentile(list(range(100)), percent) for percent in (50, 95, 99, 100)] == [50, 95, 99, 99]
     assert slope([(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)]) == pytest.approx(2.0) and slope([(0.0, 1.0)]) == 0.0
@@ -31,10 +32,28 @@ def test_parts_of_a_run_by_hand():
 def test_a_short_run_ends_in_a_report_and_a_picture(color_model, tmp_path, monkeypatch):
     """On a network that knows three colours; without the streams, which take seconds to come back."""
     monkeypatch.setattr(live, "recovery", lambda segmenter, kind: 0.5)
-    monkeypatch.setattr(zeroseg.words, "embed_labels", lambda names, text="auto": (
-        vectors(*names), np.ones(len(names), bool), [[] for _ in names]))
-    done = CliRunner().invoke(main, ["--model", str(color_model), "--labels", "red,green", "--seconds", "2", "--sizes",
-                                     "160x96", "--threads", "1", "--plot", str(tmp_path / "live.png")])
+    monkeypatch.setattr(
+        zeroseg.words,
+        "embed_labels",
+        lambda names, text="auto": (vectors(*names), np.ones(len(names), bool), [[] for _ in names]),
+    )
+    done = CliRunner().invoke(
+        main,
+        [
+            "--model",
+            str(color_model),
+            "--labels",
+            "red,green",
+            "--seconds",
+            "2",
+            "--sizes",
+            "160x96",
+            "--threads",
+            "1",
+            "--plot",
+            str(tmp_path / "live.png"),
+        ],
+    )
     assert done.exit_code == 0, done.output
     report = json.loads(done.output.splitlines()[-1])
     assert [row["source"] for row in report["rows"]] == ["test 160x96", "video 160x96"]

@@ -11,8 +11,10 @@ from zeroseg.drawing import label_colors
 pytest.importorskip("av")
 pytest.importorskip("fastapi")
 playwright = pytest.importorskip("playwright.sync_api")
-pytestmark = [pytest.mark.slow,
-              pytest.mark.skipif(not (BUNDLED / "tiny.onnx").is_file(), reason="this checkout has no bundled model")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (BUNDLED / "tiny.onnx").is_file(), reason="this checkout has no bundled model"),
+]
 
 
 def test_what_it_names_is_found(tmp_path):

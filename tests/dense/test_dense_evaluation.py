@@ -29,8 +29,9 @@ def mmseg_iou(scores: list[np.ndarray], raw_masks: list[np.ndarray], classes: in
         label[label == 0] = 255
         label = label - 1
         label[label == 254] = 255
-        large = torch.nn.functional.interpolate(torch.from_numpy(maps)[None].double(), raw.shape, mode="bilinear",
-                                                align_corners=False)[0].numpy()
+        large = torch.nn.functional.interpolate(
+            torch.from_numpy(maps)[None].double(), raw.shape, mode="bilinear", align_corners=False
+        )[0].numpy()
         answer = large.argmax(0)[label != 255]
         label = label[label != 255]
         hit += np.bincount(answer[answer == label], minlength=classes)
@@ -154,10 +155,12 @@ def test_thresholds_hold_for_places_too():
     from zeroseg.evaluation.evaluate import read_photo
 
     places = np.array([0.2, 0.6, 0.4], np.float32).reshape(3, 1, 1)
-    reading = read_photo(lambda photo, size: {"place_scores": places}, np.zeros((2, 2, 3), np.uint8), 2,
-                         ProtocolConfig())
+    reading = read_photo(
+        lambda photo, size: {"place_scores": places}, np.zeros((2, 2, 3), np.uint8), 2, ProtocolConfig()
+    )
     assert (reading.label_map(0.5) == 1).all() and (reading.label_map(0.7) == -1).all()
     places[2] = 0.9  # a background word
-    reading = read_photo(lambda photo, size: {"place_scores": places}, np.zeros((2, 2, 3), np.uint8), 2,
-                         ProtocolConfig())
+    reading = read_photo(
+        lambda photo, size: {"place_scores": places}, np.zeros((2, 2, 3), np.uint8), 2, ProtocolConfig()
+    )
     assert (reading.label_map(-np.inf) == -1).all()

@@ -41,8 +41,11 @@ def text_by_open_clip(labels, sentences):
 @pytest.mark.parametrize("templates", [1, 7, 80])
 def test_text_vectors_are_open_clip_s_ensemble(tiny, templates):
     spec = DenseSpec(*parse_spec(tiny).towers().removeprefix("open_clip:").split("/", 1), templates=templates)
-    sentences = {1: [lambda c: f"a photo of a {c}."], 7: open_clip.SIMPLE_IMAGENET_TEMPLATES,
-                 80: open_clip.OPENAI_IMAGENET_TEMPLATES}[templates]
+    sentences = {
+        1: [lambda c: f"a photo of a {c}."],
+        7: open_clip.SIMPLE_IMAGENET_TEMPLATES,
+        80: open_clip.OPENAI_IMAGENET_TEMPLATES,
+    }[templates]
     assert len(sentences) == templates
     got = text.label_vectors(spec, ["cat", "fire_truck"])
     np.testing.assert_allclose(got, text_by_open_clip(["cat", "fire truck"], sentences), atol=1e-5)
@@ -144,8 +147,18 @@ def test_words_makes_a_pack_that_infer_takes(tiny, photo, tmp_path):
     pack = LabelPack.load(tmp_path / "labels.npz")
     assert pack.names == ["cat", "fire truck"] and pack.space == "open_clip/zeroseg-tiny/zeroseg-tiny.pt"
     for labels, out in ((str(tmp_path / "labels.npz"), "pack"), ("cat,fire truck", "words")):
-        done = run("infer", tmp_path / "photo.png", "--labels", labels, "--model", model, "--out", tmp_path / out,
-                   "--save", "labels,json,overlay")
+        done = run(
+            "infer",
+            tmp_path / "photo.png",
+            "--labels",
+            labels,
+            "--model",
+            model,
+            "--out",
+            tmp_path / out,
+            "--save",
+            "labels,json,overlay",
+        )
         assert done.exit_code == 0, done.output
     first, second = (np.asarray(Image.open(tmp_path / out / "photo_labels.png")) for out in ("pack", "words"))
     np.testing.assert_array_equal(first, second)
@@ -153,16 +166,22 @@ def test_words_makes_a_pack_that_infer_takes(tiny, photo, tmp_path):
     assert [label["name"] for label in document["labels"]] == ["cat", "fire truck"]
 
 
-@pytest.mark.parametrize(("name", "message"), [
-    ("open_clip:ViT-B-16", "open_clip needs ARCH/TAG or ARCH/FILE"),
-    ("open_clip:ViT-B-17/openai", "no architecture 'ViT-B-17'; near it: ViT-B-1"),
-    ("open_clip:ViT-B-16/no-such-tag", "no weights 'no-such-tag' for ViT-B-16; it has openai"),
-    ("open_clip:ViT-B-16/nowhere.pt", "there is no file nowhere.pt"),
-    ("open_clip:ViT-B-16/openai@reading=best,window=224", "expected maskclip, sclip, clearclip, naclip, got 'best'"),
-    ("open_clip:ViT-B-16/openai@windows=224", "no setting 'windows'; there are reading, templates"),
-    ("open_clip:ViT-B-16/openai@templates=8", "templates: expected 1, 7, 80, got '8'"),
-    ("open_clip:ViT-B-16/openai@window=big", "window: expected a number of pixels, got 'big'"),
-])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("open_clip:ViT-B-16", "open_clip needs ARCH/TAG or ARCH/FILE"),
+        ("open_clip:ViT-B-17/openai", "no architecture 'ViT-B-17'; near it: ViT-B-1"),
+        ("open_clip:ViT-B-16/no-such-tag", "no weights 'no-such-tag' for ViT-B-16; it has openai"),
+        ("open_clip:ViT-B-16/nowhere.pt", "there is no file nowhere.pt"),
+        (
+            "open_clip:ViT-B-16/openai@reading=best,window=224",
+            "expected maskclip, sclip, clearclip, naclip, got 'best'",
+        ),
+        ("open_clip:ViT-B-16/openai@windows=224", "no setting 'windows'; there are reading, templates"),
+        ("open_clip:ViT-B-16/openai@templates=8", "templates: expected 1, 7, 80, got '8'"),
+        ("open_clip:ViT-B-16/openai@window=big", "window: expected a number of pixels, got 'big'"),
+    ],
+)
 def test_wrong_names_are_one_line(name, message):
     with pytest.raises(ZerosegError, match=message) as error:
         Segmenter.load(name)
@@ -174,8 +193,11 @@ def test_weights_that_cannot_be_fetched_are_one_line(monkeypatch):
         raise RuntimeError("cannot reach\nthe hub")
 
     monkeypatch.setattr(open_clip, "create_model", refuse)
-    with pytest.raises(UnavailableError, match="weights of the model ViT-B-16/openai could not be fetched; give a "
-                                               "file, as in --model open_clip:ViT-B-16/FILE") as error:
+    with pytest.raises(
+        UnavailableError,
+        match="weights of the model ViT-B-16/openai could not be fetched; give a "
+        "file, as in --model open_clip:ViT-B-16/FILE",
+    ) as error:
         Segmenter.load("open_clip:ViT-B-16/openai")
     assert "\n" not in str(error.value)
 

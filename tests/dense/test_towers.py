@@ -42,8 +42,9 @@ def test_ordinary_attention_gives_encode_image(kind):
 def test_positions_are_resized_as_open_clip_resizes_a_checkpoint_s(kind):
     """The same weights loaded by open_clip into a model of another image size."""
     small = tiny_towers.make(kind)
-    large = open_clip.model.CLIP(**{**tiny_towers.config(kind), "vision_cfg": tiny_towers.TOWERS[kind] | {
-        "image_size": 112}}).eval()
+    large = open_clip.model.CLIP(
+        **{**tiny_towers.config(kind), "vision_cfg": tiny_towers.TOWERS[kind] | {"image_size": 112}}
+    ).eval()
     state = small.state_dict()
     open_clip.model.resize_pos_embed(state, large)
     large.load_state_dict(state)
@@ -92,8 +93,12 @@ def places_by_formula(visual, x, name, rows, columns):
         part = slice(head * size, (head + 1) * size)
         q, k, v = query[:, part], key[:, part], value[:, part]
         qq, kk = q @ q.T / math.sqrt(size), k @ k.T / math.sqrt(size)
-        mixed[:, part] = {"maskclip": v, "sclip": (softmax(qq) + softmax(kk)) @ v, "clearclip": softmax(qq) @ v,
-                          "naclip": softmax(kk + near) @ v}[name]
+        mixed[:, part] = {
+            "maskclip": v,
+            "sclip": (softmax(qq) + softmax(kk)) @ v,
+            "clearclip": softmax(qq) @ v,
+            "naclip": softmax(kk + near) @ v,
+        }[name]
     out = mixed @ block.attn.out_proj.weight.numpy().T + block.attn.out_proj.bias.numpy()
     if name in ("maskclip", "sclip"):  # the two that keep residual and feed-forward
         out = x + out
@@ -169,22 +174,28 @@ def test_gaussian_is_one_at_home_and_leaves_the_class_token_alone():
     assert weights[1, 6] == pytest.approx(math.exp(-5 / 50))  # from (0, 0) to (1, 2)
 
 
-@pytest.mark.parametrize(("kind", "options", "message"), [
-    ("class-token", {"reading": "best"}, "expected one of maskclip, sclip, clearclip, naclip, got 'best'"),
-    ("class-token", {"window": 100}, "multiple of this tower's patch of 16 pixels, got 100"),
-    ("resnet", {"reading": "naclip"}, "makes no sense for this tower .* use maskclip"),
-    ("mobileclip", {"reading": "clearclip"}, "use maskclip or sclip"),
-])
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("class-token", {"reading": "best"}, "expected one of maskclip, sclip, clearclip, naclip, got 'best'"),
+        ("class-token", {"window": 100}, "multiple of this tower's patch of 16 pixels, got 100"),
+        ("resnet", {"reading": "naclip"}, "makes no sense for this tower .* use maskclip"),
+        ("mobileclip", {"reading": "clearclip"}, "use maskclip or sclip"),
+    ],
+)
 def test_what_a_tower_cannot_do_is_one_line(kind, options, message):
     with pytest.raises(ZerosegError, match=message) as error:
         read_tower(tiny_towers.make(kind).visual, **options)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("vision", [
-    {"timm_model_name": "test_convnext", "timm_pool": "", "timm_proj": "linear", "image_size": 64},
-    {"image_size": 64, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16, "block_type": "custom"},
-])
+@pytest.mark.parametrize(
+    "vision",
+    [
+        {"timm_model_name": "test_convnext", "timm_pool": "", "timm_proj": "linear", "image_size": 64},
+        {"image_size": 64, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16, "block_type": "custom"},
+    ],
+)
 def test_other_towers_are_refused_in_one_line(vision):
     visual = open_clip.model.CLIP(20, vision, tiny_towers.TEXT).visual
     with pytest.raises(ZerosegError, match="cannot be read densely, its last block is no plain") as error:

@@ -34,8 +34,9 @@ def _register_timm() -> None:
 
     def add(name, make):
         def entry(pretrained=False, **options):
-            options = {k: v for k, v in options.items() if k not in ("pretrained_cfg", "pretrained_cfg_overlay",
-                                                                     "cache_dir")}
+            options = {
+                k: v for k, v in options.items() if k not in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+            }
             trunk = make(**options)
             trunk.default_cfg = {}  # which timm's own factory would set, and open_clip's adapter asks for
             return trunk
@@ -44,13 +45,23 @@ def _register_timm() -> None:
         register_model(entry)
 
     add("zs_tiny_vit", lambda **o: VisionTransformer(**small, **o))
-    add("zs_tiny_vit_avg", lambda **o: VisionTransformer(**small, class_token=False, reg_tokens=2, init_values=0.5,
-                                                         qk_norm=True, **o))
+    add(
+        "zs_tiny_vit_avg",
+        lambda **o: VisionTransformer(**small, class_token=False, reg_tokens=2, init_values=0.5, qk_norm=True, **o),
+    )
     add("zs_tiny_siglip", lambda **o: VisionTransformer(**small, class_token=False, **{"global_pool": "map", **o}))
-    add("zs_tiny_fastvit", lambda **o: fastvit.FastVit(
-        layers=(1, 1, 1, 2), embed_dims=(16, 16, 32, 64), mlp_ratios=(2, 2, 2, 2), lkc_use_act=True,
-        token_mixers=("repmixer", "repmixer", "repmixer", "attention"),
-        pos_embs=(None, None, None, partial(fastvit.RepConditionalPosEnc, spatial_shape=(7, 7))), **o))
+    add(
+        "zs_tiny_fastvit",
+        lambda **o: fastvit.FastVit(
+            layers=(1, 1, 1, 2),
+            embed_dims=(16, 16, 32, 64),
+            mlp_ratios=(2, 2, 2, 2),
+            lkc_use_act=True,
+            token_mixers=("repmixer", "repmixer", "repmixer", "attention"),
+            pos_embs=(None, None, None, partial(fastvit.RepConditionalPosEnc, spatial_shape=(7, 7))),
+            **o,
+        ),
+    )
 
 
 def config(kind: str, **vision) -> dict:

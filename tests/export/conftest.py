@@ -19,8 +19,9 @@ CONFIGS = {
         PRESETS["tiny"], **SMALL, assignment="cosine", aggregation="soft", positions="none", readout="prototypes"
     ),
     "vit": replace(PRESETS["base"], **SMALL, image_size=64),
-    "one-stage": replace(PRESETS["base"], **SMALL | {"head_depths": (1, 1)}, image_size=64, group_tokens=(8,),
-                         output_groups=(8,)),
+    "one-stage": replace(
+        PRESETS["base"], **SMALL | {"head_depths": (1, 1)}, image_size=64, group_tokens=(8,), output_groups=(8,)
+    ),
 }
 
 

@@ -169,8 +169,9 @@ def test_windows_of_another_size_take_positions_as_pytorch_does(dense_onnx, dens
     from dataclasses import replace
 
     onnx_, torch_ = Segmenter.load(dense_onnx[0]), Segmenter.load(dense_name + ",window=96,stride=32,short_side=144")
-    onnx_.sidecar = replace(onnx_.sidecar, input=torch_.sidecar.input,
-                            dense=replace(onnx_.sidecar.dense, window=96, stride=32))
+    onnx_.sidecar = replace(
+        onnx_.sidecar, input=torch_.sidecar.input, dense=replace(onnx_.sidecar.dense, window=96, stride=32)
+    )
     pack = LabelPack(["a", "b", "c"], unit_rows(3), torch_.sidecar.embedding_space)
     got, expected = (segmenter.set_labels(pack).segment(dense_photo) for segmenter in (onnx_, torch_))
     np.testing.assert_allclose(got.place_scores, expected.place_scores, atol=RUNTIME)
@@ -224,10 +225,22 @@ def test_command_runs_without_torch_from_a_label_pack(dense_onnx, dense_name, de
     labels, out = tmp_path / "labels.npz", tmp_path / "out"
     done = CliRunner().invoke(zeroseg, ["words", "cat,fire truck,dog", "--model", dense_name, "-o", str(labels)])
     assert done.exit_code == 0, done.output
-    code = ("import sys; sys.modules.update(dict.fromkeys(('torch', 'open_clip', 'timm'))); "
-            "from zeroseg.cli import infer; infer()")
-    command = [sys.executable, "-c", code, str(dense_photo), "--model", str(dense_onnx[0]), "--out", str(out),
-               "--save", "labels"]
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'open_clip', 'timm'))); "
+        "from zeroseg.cli import infer; infer()"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        str(dense_photo),
+        "--model",
+        str(dense_onnx[0]),
+        "--out",
+        str(out),
+        "--save",
+        "labels",
+    ]
     words = ["--labels", "Dog,cat", "--text", str(labels)]
     done = subprocess.run([*command, *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -244,8 +257,10 @@ def test_command_runs_without_torch_from_a_label_pack(dense_onnx, dense_name, de
 def test_packs_that_do_not_fit_are_one_line(dense_onnx, tmp_path):
     segmenter = Segmenter.load(dense_onnx[0])
     space = segmenter.sidecar.embedding_space
-    for pack, got in ((LabelPack(["cat"], unit_rows(1, 20), "openai/clip-vit-base-patch32"), "20 in openai/clip-vit"),
-                      (LabelPack(["cat"], unit_rows(1, 24), space), f"24 in {space}")):
+    for pack, got in (
+        (LabelPack(["cat"], unit_rows(1, 20), "openai/clip-vit-base-patch32"), "20 in openai/clip-vit"),
+        (LabelPack(["cat"], unit_rows(1, 24), space), f"24 in {space}"),
+    ):
         with pytest.raises(ValueError, match=got) as error:
             segmenter.set_labels(pack)
         assert "\n" not in str(error.value)
@@ -278,15 +293,21 @@ def test_a_damaged_export_leaves_nothing_behind(dense_onnx, dense_name, dense_ph
     assert old.read_bytes() == b"an older export" and [path.name for path in tmp_path.iterdir()] == ["clip.onnx"]
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["{dense_name}", "--onnx", "--label-map"], "--label-map: a network without segments"),
-    (["{dense_name}", "--onnx", "--masks", "voc", "--gate-photos", "."], "--masks: not for a network without segments"),
-    (["{dense_name},reading=best", "--onnx"], "reading: expected maskclip, sclip, clearclip, naclip, got 'best'"),
-    (["{dense_name},window=100", "--onnx"], "multiple of this tower's patch of 16 pixels, got 100"),
-    (["open_clip:zeroseg-tiny-export/nowhere.pt", "--onnx"], "there is no file nowhere.pt"),
-    (["open_clip:ViT-B-17/openai", "--onnx"], "no architecture 'ViT-B-17'"),
-    (["open_clip:ViT-B-16", "--onnx"], "open_clip needs ARCH/TAG or ARCH/FILE"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["{dense_name}", "--onnx", "--label-map"], "--label-map: a network without segments"),
+        (
+            ["{dense_name}", "--onnx", "--masks", "voc", "--gate-photos", "."],
+            "--masks: not for a network without segments",
+        ),
+        (["{dense_name},reading=best", "--onnx"], "reading: expected maskclip, sclip, clearclip, naclip, got 'best'"),
+        (["{dense_name},window=100", "--onnx"], "multiple of this tower's patch of 16 pixels, got 100"),
+        (["open_clip:zeroseg-tiny-export/nowhere.pt", "--onnx"], "there is no file nowhere.pt"),
+        (["open_clip:ViT-B-17/openai", "--onnx"], "no architecture 'ViT-B-17'"),
+        (["open_clip:ViT-B-16", "--onnx"], "open_clip needs ARCH/TAG or ARCH/FILE"),
+    ],
+)
 def test_what_cannot_be_exported_is_one_line(dense_name, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     done = invoke(*(argument.format(dense_name=dense_name) for argument in arguments))

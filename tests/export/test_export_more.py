@@ -83,8 +83,9 @@ def test_int8_that_keeps_the_masks_is_written(model_pt, monkeypatch):
     out, parity = export(model_pt, lines, precision="int8")
     assert parity.ok and json.loads(out.with_suffix(".json").read_text())["precision"] == "int8"
     weights = {tensor.name: tensor.data_type for tensor in onnx.load(out).graph.initializer}
-    dequantised = [weights.get(node.input[0]) for node in onnx.load(out).graph.node
-                   if node.op_type == "DequantizeLinear"]
+    dequantised = [
+        weights.get(node.input[0]) for node in onnx.load(out).graph.node if node.op_type == "DequantizeLinear"
+    ]
     assert dequantised.count(onnx.TensorProto.INT8) >= 2  # equal weights are stored once
     assert lines[-1].endswith("0 of 4 products in float32")
     assert files_beside(out) == ["model.pt", "net.json", "net.onnx"]
@@ -129,10 +130,15 @@ def test_label_map_is_an_output_that_other_runners_may_ignore(model_pt):
     out, _ = export(model_pt, lines, label_map=True)
     assert "label map in the graph: the same as mask_decode on" in "\n".join(lines)
     assert [value.name for value in onnx.load(out).graph.output][3] == "label_map"
-    feed = {"image": np.random.rand(1, 3, 64, 96).astype(np.float32),
-            "label_embeddings": np.eye(3, 16, dtype=np.float32)}
+    feed = {
+        "image": np.random.rand(1, 3, 64, 96).astype(np.float32),
+        "label_embeddings": np.eye(3, 16, dtype=np.float32),
+    }
     assert set(open_runner(read_artifact(out), threads=1).run(feed)) == {
-        "segment_maps", "segment_scores", "image_scores"}
+        "segment_maps",
+        "segment_scores",
+        "image_scores",
+    }
 
 
 def test_file_says_what_made_it(model_pt, monkeypatch):
@@ -178,8 +184,10 @@ def test_torch_values_have_the_graphs_names_and_numbers(make_model, traced):
 
     program = to_onnx.trace(make_model("vit"))
     rng = np.random.default_rng(0)
-    feed = {"image": rng.standard_normal((1, 3, 64, 96)).astype(np.float32),
-            "label_embeddings": np.eye(3, 16, dtype=np.float32)}
+    feed = {
+        "image": rng.standard_normal((1, 3, 64, 96)).astype(np.float32),
+        "label_embeddings": np.eye(3, 16, dtype=np.float32),
+    }
     graph = traced[1]
     found = errors(torch_values(program, feed), node_values(graph, feed))
     named = [name for node in graph.graph.node for name in node.output]
@@ -250,11 +258,16 @@ def test_gate_photos_of_an_empty_folder(model_pt, tmp_path):
 def test_gelu_is_written_as_runtimes_know_it(traced):
     """0.5 multiplies x first; the numbers are compared with PyTorch elsewhere."""
     graph = traced[1].graph
-    halves = {t.name for t in graph.initializer if list(t.dims) in ([], [1])
-              and onnx.numpy_helper.to_array(t).item() == 0.5}
+    halves = {
+        t.name for t in graph.initializer if list(t.dims) in ([], [1]) and onnx.numpy_helper.to_array(t).item() == 0.5
+    }
     made = {name: node for node in graph.node for name in node.output}
-    gelus = [n for n in graph.node if n.op_type == "Mul"
-             and any(made[i].op_type == "Mul" and set(made[i].input) & halves for i in n.input if i in made)]
+    gelus = [
+        n
+        for n in graph.node
+        if n.op_type == "Mul"
+        and any(made[i].op_type == "Mul" and set(made[i].input) & halves for i in n.input if i in made)
+    ]
     erfs = [n for n in graph.node if n.op_type == "Erf"]
     assert len(erfs) == len(gelus) > 0
     for node in gelus:

@@ -54,8 +54,13 @@ def other_labels(out):
             out[name] = np.roll(out[name], 1, axis)
 
 
-DAMAGES = {"half": scores_times(0.5), "lower": scores_plus(-0.15), "higher": scores_plus(0.25), "mirrored": mirrored,
-           "other labels": other_labels}
+DAMAGES = {
+    "half": scores_times(0.5),
+    "lower": scores_plus(-0.15),
+    "higher": scores_plus(0.25),
+    "mirrored": mirrored,
+    "other labels": other_labels,
+}
 
 
 def check(gate, change):
@@ -88,7 +93,7 @@ def test_labels_of_the_bundled_model_are_words(bundled):
     sets = {len(case.label_embeddings): case.label_embeddings for case in bundled.cases}
     assert set(sets) == set(LABEL_COUNTS)
     rows = np.concatenate(list(sets.values()))
-    nearest = (rows @ load_table().vectors.T)
+    nearest = rows @ load_table().vectors.T
     np.testing.assert_allclose(nearest.max(1), 1, atol=1e-5)
     assert len(set(nearest.argmax(1))) == sum(LABEL_COUNTS)
     assert {case.threshold for case in bundled.cases} == {bundled.sidecar.threshold}
@@ -119,8 +124,10 @@ class Features(Runner):
         self.mix, self.common = spread * rng.standard_normal((6, dim)), common * np.eye(1, dim, dtype=np.float32)
 
     def inputs(self):
-        return {"image": TensorSpec(("B", 3, "H", "W"), "float32"),
-                "label_embeddings": TensorSpec(("N", self.dim), "float32")}
+        return {
+            "image": TensorSpec(("B", 3, "H", "W"), "float32"),
+            "label_embeddings": TensorSpec(("N", self.dim), "float32"),
+        }
 
     def _run(self, feed):
         image, labels = feed["image"], feed["label_embeddings"]
@@ -141,25 +148,52 @@ class Features(Runner):
         maps = np.eye(4, dtype=np.float32)[owner].transpose(2, 0, 1)
         pooled = np.einsum("bcyx,kyx->bkc", colors, maps / maps.sum((1, 2), keepdims=True))
         scores = np.stack([unit(pooled[:, k]) for k in range(4)], 1) @ labels.T
-        return {"segment_maps": np.repeat(maps[None], B, 0), "segment_scores": scores.astype(np.float32),
-                "image_scores": image_scores}
+        return {
+            "segment_maps": np.repeat(maps[None], B, 0),
+            "segment_scores": scores.astype(np.float32),
+            "image_scores": image_scores,
+        }
 
 
 def sidecar_of(dim, dense, threshold):
     document = {
-        "format": 1, "name": "test", "embedding_space": "some/space", "embedding_dim": dim, "segments": 4, "stride": 16,
+        "format": 1,
+        "name": "test",
+        "embedding_space": "some/space",
+        "embedding_dim": dim,
+        "segments": 4,
+        "stride": 16,
         "input": {"short_side": 96, "multiple": 32, "max_long_side": 128, "mean": [0.5] * 3, "std": [0.5] * 3},
-        "threshold": threshold, "files": {}, "card": {}}
+        "threshold": threshold,
+        "files": {},
+        "card": {},
+    }
     if dense:
-        document["dense"] = {"window": 64, "stride": 32, "reading": "test", "text": "test", "templates": 1,
-                             "background": [], "background_vectors": ""}
+        document["dense"] = {
+            "window": 64,
+            "stride": 32,
+            "reading": "test",
+            "text": "test",
+            "templates": 1,
+            "background": [],
+            "background_vectors": "",
+        }
     return parse_sidecar(document, "test")
 
 
 # dim, dense, spread of features, what they share, threshold: features that are far apart, and nearly the same ones
-@pytest.mark.parametrize("dim, dense, spread, common, threshold", [
-    (16, False, 1, 0, 0.0), (16, False, 1, 0, 0.3), (512, False, 1, 0, 0.25), (512, False, 0.02, 1, 0.25),
-    (20, True, 1, 0, -1.0), (512, True, 1, 0, -1.0), (512, True, 0.02, 1, -1.0)])
+@pytest.mark.parametrize(
+    "dim, dense, spread, common, threshold",
+    [
+        (16, False, 1, 0, 0.0),
+        (16, False, 1, 0, 0.3),
+        (512, False, 1, 0, 0.25),
+        (512, False, 0.02, 1, 0.25),
+        (20, True, 1, 0, -1.0),
+        (512, True, 1, 0, -1.0),
+        (512, True, 0.02, 1, -1.0),
+    ],
+)
 def test_in_spaces_without_words_rows_are_built(dim, dense, spread, common, threshold):
     runner, sidecar = Features(dim, dense, spread, common), sidecar_of(dim, dense, threshold)
     rng = np.random.default_rng(2)

@@ -84,11 +84,16 @@ def test_keeping_everything_changes_nothing():
 def test_operators_without_half_stay_float():
     """ONNX's Range has no float16 form."""
     ends = [numpy_helper.from_array(np.float32(v), k) for k, v in (("zero", 0), ("one", 1), ("eight", 8))]
-    nodes = [helper.make_node("Range", ["zero", "eight", "one"], ["places"], name="range"),
-             helper.make_node("Add", ["x", "places"], ["y"], name="add")]
+    nodes = [
+        helper.make_node("Range", ["zero", "eight", "one"], ["places"], name="range"),
+        helper.make_node("Add", ["x", "places"], ["y"], name="add"),
+    ]
     value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 8])  # noqa: E731
-    model = helper.make_model(helper.make_graph(nodes, "g", [value("x")], [value("y")], ends),
-                              opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [value("x")], [value("y")], ends),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=8,
+    )
     half = to_half_graph(model)
     onnx.checker.check_model(half, full_check=True)
     np.testing.assert_allclose(run(half), X + np.arange(8), atol=8 * HALF_EPS)

@@ -24,8 +24,12 @@ NOISE = 0.02  # of the largest output: 8 bits of weights and activations, two la
 @pytest.fixture(scope="module")
 def network():
     model, rng = onnx.parser.parse_model(NETWORK), np.random.default_rng(0)
-    arrays = {"kernel": rng.standard_normal((6, 3, 3, 3)), "kernel_bias": rng.standard_normal(6),
-              "matrix": rng.standard_normal((6, 4)), "matrix_bias": rng.standard_normal(4)}
+    arrays = {
+        "kernel": rng.standard_normal((6, 3, 3, 3)),
+        "kernel_bias": rng.standard_normal(6),
+        "matrix": rng.standard_normal((6, 4)),
+        "matrix_bias": rng.standard_normal(4),
+    }
     model.graph.initializer.extend(numpy_helper.from_array(a.astype(np.float32), n) for n, a in arrays.items())
     model.graph.initializer.append(numpy_helper.from_array(np.array([2, 3]), "sides"))
     return model
@@ -73,8 +77,13 @@ def test_symmetric_graph_is_what_tensorrt_takes(network, feeds, tmp_path):
 
 
 # what a CPU says of itself, and how many bits its products leave for weights
-CPUS = [("flags\t\t: fpu avx2 avx512f\n", "x86_64", 7), ("flags\t\t: fpu avx2 avx512_vnni\n", "x86_64", 8),
-        ("flags\t\t: avx_vnni\n", "AMD64", 8), ("Features\t: asimd\n", "aarch64", 8), ("", "x86_64", 7)]
+CPUS = [
+    ("flags\t\t: fpu avx2 avx512f\n", "x86_64", 7),
+    ("flags\t\t: fpu avx2 avx512_vnni\n", "x86_64", 8),
+    ("flags\t\t: avx_vnni\n", "AMD64", 8),
+    ("Features\t: asimd\n", "aarch64", 8),
+    ("", "x86_64", 7),
+]
 
 
 @pytest.mark.parametrize("text, machine, bits", CPUS)
@@ -89,6 +98,9 @@ def test_bits_of_weights_follow_the_cpu(tmp_path, text, machine, bits):
 def test_weights_have_so_many_bits(network, feeds, tmp_path, monkeypatch, bits):
     monkeypatch.setattr("zeroseg.export.int8_graph.weight_bits", lambda: bits)
     graph = to_int8_graph(fold(network, tmp_path), feeds, tmp_path).graph
-    largest = {np.abs(numpy_helper.to_array(t).astype(int)).max() for t in graph.initializer
-               if t.data_type == TensorProto.INT8 and t.dims and len(t.dims) > 1}
+    largest = {
+        np.abs(numpy_helper.to_array(t).astype(int)).max()
+        for t in graph.initializer
+        if t.data_type == TensorProto.INT8 and t.dims and len(t.dims) > 1
+    }
     assert largest and all(2 ** (bits - 2) < value <= 2 ** (bits - 1) for value in largest)

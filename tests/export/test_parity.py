@@ -50,6 +50,7 @@ def cases_at(threshold):
 
 def with_scores(first, second):
     """A change of Fixed: what the left and the right half score for their labels."""
+
     def change(out):
         out["segment_scores"][:, 0, 0], out["segment_scores"][:, 1, 1] = first, second
 
@@ -108,12 +109,19 @@ def test_other_shapes_are_named():
 
 # Fixed's labels are 0 on the left half and 1 on the right; nothing to be wrong about: no foreground, no background,
 # one label. Two photos or label sets may have between them what none has alone.
-@pytest.mark.parametrize("references, telling", [
-    ([with_scores(0.25, 0.25)], False), ([with_scores(0.6, 0.6)], False), ([with_scores(0.6, 0.25)], False),
-    ([with_scores(0.6, 0.6), with_scores(0.25, 0.25)], True), ([with_scores(0.6, 0.25), with_scores(0.25, 0.6)], True),
-])
+@pytest.mark.parametrize(
+    "references, telling",
+    [
+        ([with_scores(0.25, 0.25)], False),
+        ([with_scores(0.6, 0.6)], False),
+        ([with_scores(0.6, 0.25)], False),
+        ([with_scores(0.6, 0.6), with_scores(0.25, 0.25)], True),
+        ([with_scores(0.6, 0.25), with_scores(0.25, 0.6)], True),
+    ],
+)
 def test_cases_that_cannot_differ_are_no_agreement(references, telling):
     """Whatever the file gives for them."""
+
     class InTurns(Fixed):
         def _run(self, feed):
             self.change = references[int(feed["image"][0, 0, 0, 0])]

@@ -26,8 +26,13 @@ EM_CUDA = 190
 def run(*arguments, environment=None):
     """The command in a process of its own, because this one may have Triton's interpreter on."""
     inherited = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    return subprocess.run([sys.executable, "-m", "zeroseg.kernels.aot", *map(str, arguments)], cwd=ROOT, text=True,
-                          capture_output=True, env=inherited | (environment or {}))
+    return subprocess.run(
+        [sys.executable, "-m", "zeroseg.kernels.aot", *map(str, arguments)],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        env=inherited | (environment or {}),
+    )
 
 
 def check_folder(folder, sm):
@@ -47,8 +52,9 @@ def check_folder(folder, sm):
         assert re.search(rf"^\.target {sm}a?\b", ptx, re.MULTILINE)
         declared = re.search(rf"\.visible \.entry {kernel['symbol']}\((.*?)\)", ptx, re.DOTALL)[1]
         kinds = re.findall(r"\.param \.(\w+)", declared)
-        expected = [{"i32": "u32", "i64": "u64", "fp32": "f32"}.get(argument["type"], "u64")
-                    for argument in kernel["arguments"]] + ["u64"] * kernel["null_pointers_after"]
+        expected = [
+            {"i32": "u32", "i64": "u64", "fp32": "f32"}.get(argument["type"], "u64") for argument in kernel["arguments"]
+        ] + ["u64"] * kernel["null_pointers_after"]
         assert [re.sub("[bs]", "u", kind) for kind in kinds] == expected
         assert kernel["shared_bytes"] <= TARGETS[sm].shared_kib * 1024
         assert kernel["block_threads"] == 32 * kernel["num_warps"]
@@ -64,13 +70,18 @@ def check_header(folder, kernels):
         name = kernel["name"]
         sizes = {argument["name"]: 37 for argument in kernel["arguments"] if argument["name"] in "LSCDHWhw"}
         fields = ", ".join(f".{key} = {value}" for key, value in sizes.items())
-        lines += [f"  struct zs_{name}_arguments a_{name} = {{{fields}}};",
-                  f"  void* p_{name}[ZS_{name.upper()}_PARAMETERS]; zs_{name}_parameters(&a_{name}, p_{name});",
-                  f'  printf("%u\\n", zs_{name}_grid(&a_{name}, 3));']
+        lines += [
+            f"  struct zs_{name}_arguments a_{name} = {{{fields}}};",
+            f"  void* p_{name}[ZS_{name.upper()}_PARAMETERS]; zs_{name}_parameters(&a_{name}, p_{name});",
+            f'  printf("%u\\n", zs_{name}_grid(&a_{name}, 3));',
+        ]
     source, program = folder / "check.c", folder / "check"
     source.write_text("\n".join([*lines, "  return 0;", "}"]))
-    subprocess.run(["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers", "-o", program,
-                    source], check=True, capture_output=True)
+    subprocess.run(
+        ["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers", "-o", program, source],
+        check=True,
+        capture_output=True,
+    )
     printed = subprocess.run([program], check=True, capture_output=True, text=True).stdout.split()
     for kernel, blocks in zip(kernels, map(int, printed)):
         size = {"L": 37, "S": 37, "C": 37, "D": 37, "H": 37, "W": 37, "h": 37, "w": 37, "B": 3}
@@ -144,7 +155,10 @@ def test_dry_run_writes_nothing(tmp_path):
     done = run("--target", "orin", "--only", "mask_decode", "-n", "-o", tmp_path / "out")
     assert done.returncode == 0
     assert [Path(line).name for line in done.stdout.splitlines()] == [
-        "mask_decode_int16.cubin", "mask_decode_uint8.cubin", "mask_decode_overlay_uint8.cubin"]
+        "mask_decode_int16.cubin",
+        "mask_decode_uint8.cubin",
+        "mask_decode_overlay_uint8.cubin",
+    ]
     assert not (tmp_path / "out").exists()
 
 

@@ -29,15 +29,17 @@ from zeroseg.kernels.segment_attention import segment_attention  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 SANITIZED = "ZEROSEG_TEST_SANITIZED"  # set where this file runs under the sanitizers
-pytestmark = [pytest.mark.usefixtures("poison_torch"),
-              pytest.mark.skipif(not (shutil.which("cmake") and shutil.which("c++")),
-                                 reason="needs cmake and a C++ compiler")]
+pytestmark = [
+    pytest.mark.usefixtures("poison_torch"),
+    pytest.mark.skipif(not (shutil.which("cmake") and shutil.which("c++")), reason="needs cmake and a C++ compiler"),
+]
 
 
 def build(folder, *options):
-    for command in (["cmake", "-S", ROOT, "-B", folder, "-DZEROSEG_CUDA_EMULATED=ON",
-                     f"-DZEROSEG_LIBRARY_DIR={folder}", *options],
-                    ["cmake", "--build", folder, "--target", "zeroseg_cuda_emulated"]):
+    for command in (
+        ["cmake", "-S", ROOT, "-B", folder, "-DZEROSEG_CUDA_EMULATED=ON", f"-DZEROSEG_LIBRARY_DIR={folder}", *options],
+        ["cmake", "--build", folder, "--target", "zeroseg_cuda_emulated"],
+    ):
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     [library] = Path(folder).rglob("*zeroseg_cuda_emulated.*so")
@@ -80,8 +82,15 @@ def test_preprocess(name, cuda_library):
     std = torch.tensor(preprocess_cases.STD).view(3, 1, 1)
     for view, order in ((images, "rgb"), (images, "bgr"), (images.transpose(1, 2), "rgb")):
         for dtype, slack in ((torch.float32, 1e-5), (torch.float16, 2e-3)):
-            got, truth = both(preprocess_batch, view, case.input_size, preprocess_cases.MEAN, preprocess_cases.STD,
-                              order=order, dtype=dtype)
+            got, truth = both(
+                preprocess_batch,
+                view,
+                case.input_size,
+                preprocess_cases.MEAN,
+                preprocess_cases.STD,
+                order=order,
+                dtype=dtype,
+            )
             assert got.dtype == dtype
             torch.testing.assert_close(got.float() * std, truth.float() * std, atol=1.01 / 255 + slack, rtol=0)
 
@@ -90,8 +99,9 @@ def test_preprocess_without_rounding(cuda_library):
     """Against the same filter of torch's, to float32's precision; wide enough for several pieces of a row."""
     images = torch.randint(0, 256, (2, 29, 5000, 3), dtype=torch.uint8)[:, :, 1:]
     got = preprocess_batch(images, (11, 131), (0, 0, 0), (1, 1, 1), "cuda")
-    truth = torch.nn.functional.interpolate(images.permute(0, 3, 1, 2).double() / 255, size=(11, 131), mode="bilinear",
-                                            antialias=True)
+    truth = torch.nn.functional.interpolate(
+        images.permute(0, 3, 1, 2).double() / 255, size=(11, 131), mode="bilinear", antialias=True
+    )
     torch.testing.assert_close(got.double(), truth, atol=3e-6, rtol=0)
 
 
@@ -100,8 +110,11 @@ def test_mask_decode(name, cuda_library):
     case = decode_cases.CASES[name]
     maps = (4 * torch.randn(1, case.segments, *case.maps_size)).softmax(1)
     table = torch.arange(case.segments)[None] - 1
-    overlay = Overlay(torch.randint(0, 256, (1, *case.photo_size, 3), dtype=torch.uint8),
-                      torch.randint(0, 256, (3, 3), dtype=torch.uint8), 0.3)
+    overlay = Overlay(
+        torch.randint(0, 256, (1, *case.photo_size, 3), dtype=torch.uint8),
+        torch.randint(0, 256, (3, 3), dtype=torch.uint8),
+        0.3,
+    )
     for kind in ("uint8", "int16") if name != "full_hd" else ("uint8",):
         got, truth = both(mask_decode_batch, maps, table, case.photo_size, label_dtype=kind, overlay=overlay)
         same = got[0] == truth[0]
@@ -124,12 +137,29 @@ def test_segment_attention(name, cuda_library):
     q = 2 * torch.randn(case.batch, case.groups, case.width)
     k, v = torch.randn(case.batch, case.tokens, case.width + case.values).split([case.width, case.values], -1)
     for cosine, aggregation, seed in [(True, "hard", 0x1234_5678_9ABC_DEF), (False, "soft", 5)]:
-        got, truth = both(segment_attention, q, k, v, cosine=cosine, aggregation=aggregation, seed=seed,
-                          scale=10.0 if cosine else None)
+        got, truth = both(
+            segment_attention,
+            q,
+            k,
+            v,
+            cosine=cosine,
+            aggregation=aggregation,
+            seed=seed,
+            scale=10.0 if cosine else None,
+        )
         for field in ("soft", "choice", "hard", "pooled"):
             torch.testing.assert_close(getattr(got, field), getattr(truth, field), atol=1e-5, rtol=0)
-        alone = segment_attention(q, k, v, cosine=cosine, aggregation=aggregation, seed=seed, maps=(), impl="cuda",
-                                  scale=10.0 if cosine else None)
+        alone = segment_attention(
+            q,
+            k,
+            v,
+            cosine=cosine,
+            aggregation=aggregation,
+            seed=seed,
+            maps=(),
+            impl="cuda",
+            scale=10.0 if cosine else None,
+        )
         assert (alone.pooled == got.pooled).all()
 
 
@@ -137,8 +167,9 @@ def test_segment_attention(name, cuda_library):
 def test_segment_attention_in_half_precision(dtype, atol, cuda_library):
     q, k, v = (torch.randn(2, n, 44).to(dtype) for n in (9, 70, 70))
     got = segment_attention(q, k, v, cosine=True, scale=3.0, aggregation="soft", impl="cuda")
-    truth = segment_attention(q.double(), k.double(), v.double(), cosine=True, scale=3.0, aggregation="soft",
-                              impl="reference")
+    truth = segment_attention(
+        q.double(), k.double(), v.double(), cosine=True, scale=3.0, aggregation="soft", impl="reference"
+    )
     assert got.pooled.dtype == dtype
     torch.testing.assert_close(got.pooled.double(), truth.pooled, atol=atol, rtol=0)
 
@@ -158,8 +189,13 @@ class OnDevice:
         self.array = array
         data = (array.__array_interface__["data"][0], False)
         strides = None if array.flags.c_contiguous else array.strides
-        self.__cuda_array_interface__ = {"shape": array.shape, "typestr": array.dtype.str, "data": data,
-                                         "strides": strides, "version": 3} | changed
+        self.__cuda_array_interface__ = {
+            "shape": array.shape,
+            "typestr": array.dtype.str,
+            "data": data,
+            "strides": strides,
+            "version": 3,
+        } | changed
 
 
 def test_arrays_of_others_are_decoded_in_place(cuda_library):
@@ -171,11 +207,23 @@ def test_arrays_of_others_are_decoded_in_place(cuda_library):
     image, colors = random.integers(0, 256, (2, 23, 31, 3), np.uint8), random.integers(0, 256, (3, 3), np.uint8)
     labels, confidence = np.full((2, 23, 31), 77, np.uint8), np.full((2, 23, 31), np.nan, np.float32)
     picture = image.copy()
-    mask_decode_into(*map(OnDevice, (maps, table, labels, confidence)), threshold=0.6, image=OnDevice(image),
-                     colors=OnDevice(colors), picture=OnDevice(picture), alpha=0.3)
-    truth = mask_decode_batch(torch.from_numpy(maps.copy()), torch.from_numpy(table), (23, 31), "reference",
-                              label_dtype="uint8", threshold=0.6,
-                              overlay=Overlay(torch.from_numpy(image), torch.from_numpy(colors), 0.3))
+    mask_decode_into(
+        *map(OnDevice, (maps, table, labels, confidence)),
+        threshold=0.6,
+        image=OnDevice(image),
+        colors=OnDevice(colors),
+        picture=OnDevice(picture),
+        alpha=0.3,
+    )
+    truth = mask_decode_batch(
+        torch.from_numpy(maps.copy()),
+        torch.from_numpy(table),
+        (23, 31),
+        "reference",
+        label_dtype="uint8",
+        threshold=0.6,
+        overlay=Overlay(torch.from_numpy(image), torch.from_numpy(colors), 0.3),
+    )
     assert (labels == truth[0].numpy()).mean() > 0.999 and (labels == 255).any()
     np.testing.assert_allclose(confidence, truth[1].numpy(), atol=3e-6)
     assert (picture == truth[2].numpy())[labels == truth[0].numpy()].all()
@@ -183,18 +231,23 @@ def test_arrays_of_others_are_decoded_in_place(cuda_library):
     wide = random.integers(0, 256, (2, 23, 40, 3), np.uint8)
     inputs = np.full((2, 3, 10, 14), np.nan, np.float32)
     preprocess_into(OnDevice(wide[:, :, 3:34]), OnDevice(inputs), (0.5, 0.4, 0.3), (0.25, 0.5, 1), order="bgr")
-    truth = preprocess_batch(torch.from_numpy(wide[:, :, 3:34].copy()), (10, 14), (0.5, 0.4, 0.3), (0.25, 0.5, 1),
-                             "cuda", order="bgr")
+    truth = preprocess_batch(
+        torch.from_numpy(wide[:, :, 3:34].copy()), (10, 14), (0.5, 0.4, 0.3), (0.25, 0.5, 1), "cuda", order="bgr"
+    )
     np.testing.assert_array_equal(inputs, truth.numpy())
 
 
-@pytest.mark.parametrize(("streams", "given", "queued"), [
-    ((None, None), None, None), ((None, 1), None, 1), ((2, 2), None, 2), ((7, 8), 9, 9), ((7, 8), None, "several")])
+@pytest.mark.parametrize(
+    ("streams", "given", "queued"),
+    [((None, None), None, None), ((None, 1), None, 1), ((2, 2), None, 2), ((7, 8), 9, 9), ((7, 8), None, "several")],
+)
 def test_work_is_queued_on_the_arrays_stream(streams, given, queued, cuda_library, monkeypatch):
     seen = []
     monkeypatch.setattr(_cuda, "queue", lambda name, stream, *arguments: seen.append(stream))
-    arrays = [OnDevice(array, stream=stream) for array, stream in
-              zip((np.zeros((1, 2, 3, 3), np.uint8), np.zeros((1, 3, 2, 2), np.float16)), streams)]
+    arrays = [
+        OnDevice(array, stream=stream)
+        for array, stream in zip((np.zeros((1, 2, 3, 3), np.uint8), np.zeros((1, 3, 2, 2), np.float16)), streams)
+    ]
     if queued == "several":
         with pytest.raises(ValueError, match=r"stream: the arrays are on several streams \(7, 8\)"):
             preprocess_into(*arrays, (0, 0, 0), (1, 1, 1))
@@ -207,18 +260,30 @@ def test_work_is_queued_on_the_arrays_stream(streams, given, queued, cuda_librar
 MAPS, LABELS = np.zeros((1, 2, 3, 3), np.float32), np.zeros((1, 4, 4), np.int16)
 
 
-@pytest.mark.parametrize(("maps", "labels", "message"), [
-    (MAPS, OnDevice(LABELS), "maps: expected an array with __cuda_array_interface__ .* got ndarray"),
-    (OnDevice(MAPS.astype(">f4")), OnDevice(LABELS), "maps: expected one of uint8, .*, got the type '>f4'"),
-    (OnDevice(MAPS[0]), OnDevice(LABELS), r"maps: expected \(B, K, h, w\) float32 or float16, got \(2, 3, 3\) float32"),
-    (OnDevice(MAPS, mask=OnDevice(MAPS)), OnDevice(LABELS), "maps: expected an array without a mask"),
-    (OnDevice(MAPS, stream=0), OnDevice(LABELS), "maps: its stream is 0"),
-    (OnDevice(MAPS[:, :0]), OnDevice(LABELS), "maps: expected no empty axis"),
-    (OnDevice(MAPS, strides=(6, 6, 6, 6)), OnDevice(LABELS), "maps: its strides .* are no multiples of its 4 bytes"),
-    (OnDevice(MAPS), OnDevice(LABELS.transpose(0, 2, 1)), "labels: expected a contiguous array, got strides of"),
-    (OnDevice(MAPS), OnDevice(LABELS, data=(64, True)), "labels: expected an array that may be written"),
-    (OnDevice(MAPS), OnDevice(LABELS.repeat(2, 0)), r"labels: expected \(1, H, W\)"),
-], ids=range(10))
+@pytest.mark.parametrize(
+    ("maps", "labels", "message"),
+    [
+        (MAPS, OnDevice(LABELS), "maps: expected an array with __cuda_array_interface__ .* got ndarray"),
+        (OnDevice(MAPS.astype(">f4")), OnDevice(LABELS), "maps: expected one of uint8, .*, got the type '>f4'"),
+        (
+            OnDevice(MAPS[0]),
+            OnDevice(LABELS),
+            r"maps: expected \(B, K, h, w\) float32 or float16, got \(2, 3, 3\) float32",
+        ),
+        (OnDevice(MAPS, mask=OnDevice(MAPS)), OnDevice(LABELS), "maps: expected an array without a mask"),
+        (OnDevice(MAPS, stream=0), OnDevice(LABELS), "maps: its stream is 0"),
+        (OnDevice(MAPS[:, :0]), OnDevice(LABELS), "maps: expected no empty axis"),
+        (
+            OnDevice(MAPS, strides=(6, 6, 6, 6)),
+            OnDevice(LABELS),
+            "maps: its strides .* are no multiples of its 4 bytes",
+        ),
+        (OnDevice(MAPS), OnDevice(LABELS.transpose(0, 2, 1)), "labels: expected a contiguous array, got strides of"),
+        (OnDevice(MAPS), OnDevice(LABELS, data=(64, True)), "labels: expected an array that may be written"),
+        (OnDevice(MAPS), OnDevice(LABELS.repeat(2, 0)), r"labels: expected \(1, H, W\)"),
+    ],
+    ids=range(10),
+)
 def test_arrays_that_cannot_be_used_are_named(maps, labels, message, cuda_library):
     with pytest.raises(ValueError, match=message):
         mask_decode_into(maps, None, labels)
@@ -229,8 +294,13 @@ def test_what_it_cannot_do_is_said(cuda_library, monkeypatch):
     with pytest.raises(UnavailableError, match="it has no gradient"):
         segment_attention(q, k, v, impl="cuda")
     with pytest.raises(ValueError, match="must stay below 2\\^30"):
-        _cuda.call("zs_cuda_mask_decode", q.device, _cuda.MaskDecodeArgs(
-            maps=1, labels=1, batch=1, segments=1, rows=1 << 20, columns=1, height=1 << 20, width=1, label_bytes=1))
+        _cuda.call(
+            "zs_cuda_mask_decode",
+            q.device,
+            _cuda.MaskDecodeArgs(
+                maps=1, labels=1, batch=1, segments=1, rows=1 << 20, columns=1, height=1 << 20, width=1, label_bytes=1
+            ),
+        )
     monkeypatch.setenv("ZEROSEG_CUDA_LIBRARY", "nowhere/libzeroseg_cuda.so")
     _cuda._library.cache_clear()
     with pytest.raises(UnavailableError, match="ZEROSEG_CUDA=1 pip install . builds it"):
@@ -242,14 +312,34 @@ def test_what_it_cannot_do_is_said(cuda_library, monkeypatch):
 def test_sanitizers_find_nothing_in_the_emulated_kernels(tmp_path):
     library = build(tmp_path, "-DZEROSEG_SANITIZE=ON")
     # and the C++ library, or exceptions of modules that Python loads later (Triton's) end in the sanitizer itself
-    preloaded = [subprocess.run(["c++", f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
-                 for name in ("libasan.so", "libstdc++.so.6")]
+    preloaded = [
+        subprocess.run(["c++", f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
+        for name in ("libasan.so", "libstdc++.so.6")
+    ]
     if not all(map(os.path.isabs, preloaded)):
         pytest.skip("the compiler has no libasan.so and libstdc++.so.6 to load into Python")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n0", "-k",
-         "upwards and not full_hd and not vga and not paper", __file__], cwd=ROOT, capture_output=True,
-        text=True, env={**os.environ, SANITIZED: str(library), "LD_PRELOAD": " ".join(preloaded),
-                         "ASAN_OPTIONS": "detect_leaks=0"})
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-n0",
+            "-k",
+            "upwards and not full_hd and not vga and not paper",
+            __file__,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            SANITIZED: str(library),
+            "LD_PRELOAD": " ".join(preloaded),
+            "ASAN_OPTIONS": "detect_leaks=0",
+        },
+    )
     assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
     assert " passed" in done.stdout

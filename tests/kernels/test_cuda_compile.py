@@ -36,9 +36,19 @@ ptxas info    : Used 8 registers, used 0 barriers, 360 bytes cmem[0]
 def library(tmp_path_factory):
     """The library for Jetson Orin alone: every source, one architecture."""
     folder = tmp_path_factory.mktemp("cuda")
-    for command in (["cmake", "-S", ROOT, "-B", folder, "-DZEROSEG_CUDA=ON", "-DZEROSEG_CUDA_ONLY=87",
-                     f"-DZEROSEG_LIBRARY_DIR={folder}"],
-                    ["cmake", "--build", folder, "--target", "zeroseg_cuda", "--parallel", "2"]):
+    for command in (
+        [
+            "cmake",
+            "-S",
+            ROOT,
+            "-B",
+            folder,
+            "-DZEROSEG_CUDA=ON",
+            "-DZEROSEG_CUDA_ONLY=87",
+            f"-DZEROSEG_LIBRARY_DIR={folder}",
+        ],
+        ["cmake", "--build", folder, "--target", "zeroseg_cuda", "--parallel", "2"],
+    ):
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     return folder / "libzeroseg_cuda.so"
@@ -67,9 +77,20 @@ def test_it_answers_without_a_gpu(library, monkeypatch):
         assert "needs tensors on a device of type cuda, got cpu" in _cuda.why_not(cpu)
         with pytest.raises(ValueError, match="preprocess: null array"):
             _cuda.call("zs_cuda_preprocess", cpu, _cuda.PreprocessArgs(out_type=0))
-        args = _cuda.PreprocessArgs(image=16, out=16, row_stride=3, pixel_stride=3, channel_stride=1, batch=1, height=1,
-                                    width=1, out_height=1, out_width=1, out_type=0,
-                                    scale=(ctypes.c_float * 3)(1, 1, 1))
+        args = _cuda.PreprocessArgs(
+            image=16,
+            out=16,
+            row_stride=3,
+            pixel_stride=3,
+            channel_stride=1,
+            batch=1,
+            height=1,
+            width=1,
+            out_height=1,
+            out_width=1,
+            out_type=0,
+            scale=(ctypes.c_float * 3)(1, 1, 1),
+        )
         with pytest.raises(RuntimeError, match="preprocess: .*(CUDA|driver|device)"):
             _cuda.call("zs_cuda_preprocess", cpu, args)
     finally:
@@ -80,7 +101,8 @@ def test_registers_and_spills_are_read_from_ptxas():
     read = cuda_compile.read_ptxas(PTXAS)
     assert list(read.values()) == [
         {"registers": 40, "spill_bytes": 28, "stack_bytes": 8, "shared_bytes": 2048},
-        {"registers": 8, "spill_bytes": 0, "stack_bytes": 0, "shared_bytes": 0}]
+        {"registers": 8, "spill_bytes": 0, "stack_bytes": 0, "shared_bytes": 0},
+    ]
 
 
 def test_it_compiles_what_cmake_does():
@@ -90,10 +112,13 @@ def test_it_compiles_what_cmake_does():
     assert all(path.is_file() for path in cuda_compile.sources())
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["--only", "orin"], "--only 'orin': expected capabilities such as 87,90"),
-    (["--only", "7"], "knows none of sm_7"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "orin"], "--only 'orin': expected capabilities such as 87,90"),
+        (["--only", "7"], "knows none of sm_7"),
+    ],
+)
 @needs_nvcc
 def test_bad_capabilities_are_one_line(arguments, message):
     done = CliRunner().invoke(cuda_compile.main, arguments)

@@ -20,12 +20,20 @@ def test_right_kernels_are_accepted():
     bench.require_correct()
 
 
-@pytest.mark.parametrize(("module", "name", "spoil", "message"), [
-    (native_decode, "mask_decode", lambda result: (result[0] + 1, result[1]), "mask_decode: native and reference"),
-    (native_decode, "mask_decode", lambda result: (result[0], result[1] + 1e-3), "mask_decode: native and reference"),
-    (native_preprocess, "preprocess", lambda result: result[::-1], "preprocess: native and reference"),
-    (native_tint, "tint", lambda result: result + 1, "tint: native and reference"),
-])
+@pytest.mark.parametrize(
+    ("module", "name", "spoil", "message"),
+    [
+        (native_decode, "mask_decode", lambda result: (result[0] + 1, result[1]), "mask_decode: native and reference"),
+        (
+            native_decode,
+            "mask_decode",
+            lambda result: (result[0], result[1] + 1e-3),
+            "mask_decode: native and reference",
+        ),
+        (native_preprocess, "preprocess", lambda result: result[::-1], "preprocess: native and reference"),
+        (native_tint, "tint", lambda result: result + 1, "tint: native and reference"),
+    ],
+)
 def test_wrong_kernel_is_refused(module, name, spoil, message, monkeypatch):
     right = getattr(module, name)
     monkeypatch.setattr(module, name, lambda *args, **kwargs: spoil(right(*args, **kwargs)))
@@ -34,8 +42,9 @@ def test_wrong_kernel_is_refused(module, name, spoil, message, monkeypatch):
 
 
 def test_rows_hold_the_ratio_of_turns():
-    contest = bench.Contest("op", "native", "case", 1000, 10, lambda: time.sleep(0.01),
-                            {"slow": lambda: time.sleep(0.05)})
+    contest = bench.Contest(
+        "op", "native", "case", 1000, 10, lambda: time.sleep(0.01), {"slow": lambda: time.sleep(0.05)}
+    )
     [row] = bench.measure(contest, 1e6, 1, full=False)
     wanted = {"op", "impl", "case", "contender", "median_ms", "speedup", "percent_of_limit", "device", "commit"}
     assert wanted <= set(row)
@@ -48,10 +57,12 @@ def test_rows_hold_the_ratio_of_turns():
 def test_goals_are_missed_by_rows_below_them_only():
     row = {"op": "mask_decode", "impl": "native", "case": "1080p", "contender": "torch, 21 labels", "speedup": 49.0}
     assert bench.missed_goals([row]) == [
-        "mask_decode (native, 1080p) beside torch, 21 labels: 50 times as fast, got 49.00"]
+        "mask_decode (native, 1080p) beside torch, 21 labels: 50 times as fast, got 49.00"
+    ]
     assert not bench.missed_goals([row | {"speedup": 50.0}, row | {"contender": "OpenCV alone"}])
     assert bench.missed_goals([row | {"impl": "triton", "speedup": 19.0}]) and not bench.missed_goals(
-        [row | {"impl": "triton", "speedup": 21.0}])
+        [row | {"impl": "triton", "speedup": 21.0}]
+    )
 
 
 def test_without_a_gpu_its_benchmark_says_so():
@@ -60,7 +71,8 @@ def test_without_a_gpu_its_benchmark_says_so():
         pytest.skip("there is one")
     done = CliRunner().invoke(bench.main, ["--device", "cuda"])
     assert done.exit_code == 1 and done.output.strip() == (
-        "Error: --device cuda: torch sees no GPU here (torch.cuda.is_available() is False)")
+        "Error: --device cuda: torch sees no GPU here (torch.cuda.is_available() is False)"
+    )
 
 
 def test_gpu_contenders_do_the_kernels_work(device):
@@ -69,16 +81,29 @@ def test_gpu_contenders_do_the_kernels_work(device):
     from zeroseg.bench import kernels_gpu
     from zeroseg.kernels.segment_attention.cases import Case
 
-    small = kernels_gpu.Shapes(decode_batches=(1, 2), photo=(37, 50), maps=(5, 7), labels=(21,),
-                               attention=(Case(2, 33, 8, 16),), preprocess_batches=(2,), input_size=(16, 24))
+    small = kernels_gpu.Shapes(
+        decode_batches=(1, 2),
+        photo=(37, 50),
+        maps=(5, 7),
+        labels=(21,),
+        attention=(Case(2, 33, 8, 16),),
+        preprocess_batches=(2,),
+        input_size=(16, 24),
+    )
     limits = {"copy": 1e9, "matmul": 1e9}
     contests = list(kernels_gpu.contests(device, ["triton"], small, compiled=False))
     rows = [row for contest in contests for row in kernels_gpu.measure(contest, limits, 1, "none", None)]
-    assert {row["op"] for row in rows} == {"mask_decode", "dense_decode", "segment_attention",
-                                           "segment_attention backward", "preprocess"}
+    assert {row["op"] for row in rows} == {
+        "mask_decode",
+        "dense_decode",
+        "segment_attention",
+        "segment_attention backward",
+        "preprocess",
+    }
     backward = next(row for row in rows if row["op"] == "segment_attention backward")
     assert backward["percent_of_limit"] == pytest.approx(
-        100 * 3 * (2 * 2 * 33 * 8 * 32) / (backward["our_median_ms"] / 1000) / 1e9)
+        100 * 3 * (2 * 2 * 33 * 8 * 32) / (backward["our_median_ms"] / 1000) / 1e9
+    )
 
     spoiled = contests[0]._replace(ours=lambda: (contests[0].ours()[0] + 1,))
     with pytest.raises(ZerosegError, match="differs from torch, 8 segments; no figures of a wrong kernel"):

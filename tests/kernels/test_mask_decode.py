@@ -111,8 +111,9 @@ def test_dense_decode_matches_torch(case, impl):
 def test_overlay_is_the_rounded_blend(alpha, impl):
     image, colors = (np.random.randint(0, 256, shape, np.uint8) for shape in ((67, 131, 3), (2, 3)))
     maps, table = soft_maps(4, 5, 6), np.array([-1, 0, 1, 2])  # label 2 has no colour
-    label_map, confidence, picture = mask_decode(maps, table, (67, 131), impl=impl,
-                                                 overlay=Overlay(image, colors, alpha))
+    label_map, confidence, picture = mask_decode(
+        maps, table, (67, 131), impl=impl, overlay=Overlay(image, colors, alpha)
+    )
     plain = mask_decode(maps, table, (67, 131), impl=impl)
     np.testing.assert_array_equal(label_map, plain[0])
     np.testing.assert_array_equal(confidence, plain[1])
@@ -125,18 +126,21 @@ def test_overlay_is_the_rounded_blend(alpha, impl):
 MAPS, TABLE = np.zeros((2, 3, 4), np.float32), np.arange(2)
 
 
-@pytest.mark.parametrize(("maps", "table", "size", "impl", "message"), [
-    (MAPS[0], TABLE, (9, 9), "auto", r"maps: expected \(K, h, w\) float32, got \(3, 4\) float32"),
-    (MAPS.astype(np.float64), TABLE, (9, 9), "auto", "got .* float64"),
-    (MAPS[:, :0], TABLE, (9, 9), "auto", "no empty axis"),
-    (MAPS * np.nan, TABLE, (9, 9), "auto", "finite"),
-    (MAPS, np.arange(3), (9, 9), "auto", r"table: expected \(2,\), got \(3,\)"),
-    (MAPS, np.array([0.0, 1.0]), (9, 9), "auto", "table: expected integers"),
-    (MAPS, np.array([0, 40000]), (9, 9), "auto", "table: expected integers"),
-    (MAPS, np.array([0, -2]), (9, 9), "auto", "table: expected integers"),
-    (MAPS, TABLE, (0, 9), "auto", "size: expected"),
-    (MAPS, TABLE, (9, 9), "fastest", "impl must be one of auto"),
-])
+@pytest.mark.parametrize(
+    ("maps", "table", "size", "impl", "message"),
+    [
+        (MAPS[0], TABLE, (9, 9), "auto", r"maps: expected \(K, h, w\) float32, got \(3, 4\) float32"),
+        (MAPS.astype(np.float64), TABLE, (9, 9), "auto", "got .* float64"),
+        (MAPS[:, :0], TABLE, (9, 9), "auto", "no empty axis"),
+        (MAPS * np.nan, TABLE, (9, 9), "auto", "finite"),
+        (MAPS, np.arange(3), (9, 9), "auto", r"table: expected \(2,\), got \(3,\)"),
+        (MAPS, np.array([0.0, 1.0]), (9, 9), "auto", "table: expected integers"),
+        (MAPS, np.array([0, 40000]), (9, 9), "auto", "table: expected integers"),
+        (MAPS, np.array([0, -2]), (9, 9), "auto", "table: expected integers"),
+        (MAPS, TABLE, (0, 9), "auto", "size: expected"),
+        (MAPS, TABLE, (9, 9), "fastest", "impl must be one of auto"),
+    ],
+)
 def test_bad_input_is_named(maps, table, size, impl, message):
     with pytest.raises(ValueError, match=message):
         mask_decode(maps, table, size, impl=impl)
@@ -145,12 +149,15 @@ def test_bad_input_is_named(maps, table, size, impl, message):
 IMAGE, COLORS = np.zeros((9, 9, 3), np.uint8), np.zeros((2, 3), np.uint8)
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"label_dtype": "int32"}, "label_dtype: expected one of int16, uint8, uint16, got 'int32'"),
-    ({"overlay": Overlay(IMAGE[1:], COLORS, 0.5)}, r"overlay.image: expected \(9, 9, 3\) uint8, got \(8, 9, 3\)"),
-    ({"overlay": Overlay(IMAGE, COLORS[:, :2], 0.5)}, r"overlay.colors: expected \(N, 3\)"),
-    ({"overlay": Overlay(IMAGE, COLORS, 1.5)}, "overlay.alpha: expected 0 to 1, got 1.5"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_dtype": "int32"}, "label_dtype: expected one of int16, uint8, uint16, got 'int32'"),
+        ({"overlay": Overlay(IMAGE[1:], COLORS, 0.5)}, r"overlay.image: expected \(9, 9, 3\) uint8, got \(8, 9, 3\)"),
+        ({"overlay": Overlay(IMAGE, COLORS[:, :2], 0.5)}, r"overlay.colors: expected \(N, 3\)"),
+        ({"overlay": Overlay(IMAGE, COLORS, 1.5)}, "overlay.alpha: expected 0 to 1, got 1.5"),
+    ],
+)
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         mask_decode(MAPS, TABLE, (9, 9), **options)

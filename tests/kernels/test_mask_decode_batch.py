@@ -81,8 +81,9 @@ def test_every_row_is_written(rows, height, impl, device):
 def test_longest_interval_fits_the_launch():
     for rows in range(1, 12):
         for height in range(1, 70):
-            low = [min(max(int(((2 * y + 1) * rows - height) // (2 * height)), 0), max(rows - 2, 0))
-                   for y in range(height)]
+            low = [
+                min(max(int(((2 * y + 1) * rows - height) // (2 * height)), 0), max(rows - 2, 0)) for y in range(height)
+            ]
             assert max(low.count(j) for j in low) <= triton_impl.row_blocks(rows, height, 16) * 16
 
 
@@ -153,18 +154,21 @@ def test_explicit_impl_that_cannot_run_raises(monkeypatch):
 MAPS, TABLE = torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, dtype=torch.int64)
 
 
-@pytest.mark.parametrize(("maps", "table", "size", "options", "message"), [
-    (MAPS[0], TABLE, (9, 9), {}, r"maps: expected \(B, K, h, w\) float32"),
-    (MAPS[:, :0], None, (9, 9), {}, "no empty axis"),
-    (MAPS, TABLE[:, :1], (9, 9), {}, r"table: expected \(1, 2\)"),
-    (MAPS, TABLE.float(), (9, 9), {}, "table: expected .* int64"),
-    (MAPS, TABLE, (9, 0), {}, "size: expected"),
-    (MAPS, TABLE, (9, 9), {"label_dtype": "int8"}, "label_dtype: expected one of"),
-    (MAPS, TABLE, (9, 9), {"threshold": float("nan")}, "threshold: expected a number"),
-    (torch.zeros(1, 256, 1, 1), None, (9, 9), {"label_dtype": "uint8"}, "at most 255 labels for uint8, got 256"),
-    (MAPS, TABLE, (9, 9), {"overlay": Overlay(torch.zeros(1, 9, 8, 3), TABLE, 0.5)}, "overlay.image: expected"),
-    (MAPS, TABLE, (2**27, 9), {"impl": "triton"}, "too large for 32-bit places"),
-])
+@pytest.mark.parametrize(
+    ("maps", "table", "size", "options", "message"),
+    [
+        (MAPS[0], TABLE, (9, 9), {}, r"maps: expected \(B, K, h, w\) float32"),
+        (MAPS[:, :0], None, (9, 9), {}, "no empty axis"),
+        (MAPS, TABLE[:, :1], (9, 9), {}, r"table: expected \(1, 2\)"),
+        (MAPS, TABLE.float(), (9, 9), {}, "table: expected .* int64"),
+        (MAPS, TABLE, (9, 0), {}, "size: expected"),
+        (MAPS, TABLE, (9, 9), {"label_dtype": "int8"}, "label_dtype: expected one of"),
+        (MAPS, TABLE, (9, 9), {"threshold": float("nan")}, "threshold: expected a number"),
+        (torch.zeros(1, 256, 1, 1), None, (9, 9), {"label_dtype": "uint8"}, "at most 255 labels for uint8, got 256"),
+        (MAPS, TABLE, (9, 9), {"overlay": Overlay(torch.zeros(1, 9, 8, 3), TABLE, 0.5)}, "overlay.image: expected"),
+        (MAPS, TABLE, (2**27, 9), {"impl": "triton"}, "too large for 32-bit places"),
+    ],
+)
 def test_bad_input_is_named(maps, table, size, options, message):
     with pytest.raises(ValueError, match=message):
         mask_decode_batch(maps, table, size, **options)

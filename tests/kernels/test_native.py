@@ -12,8 +12,9 @@ from zeroseg.kernels import _native, _threads
 from zeroseg.kernels.mask_decode import mask_decode
 
 ROOT = Path(__file__).resolve().parents[2]
-needs_compiler = pytest.mark.skipif(not (shutil.which("cmake") and shutil.which("c++")),
-                                    reason="needs cmake and a C++ compiler")
+needs_compiler = pytest.mark.skipif(
+    not (shutil.which("cmake") and shutil.which("c++")), reason="needs cmake and a C++ compiler"
+)
 needs_library = pytest.mark.skipif(_native.why_not() is not None, reason=str(_native.why_not()))
 
 
@@ -27,8 +28,11 @@ def fresh_library():
 @pytest.mark.slow
 @needs_compiler
 def test_sanitizers_find_nothing(tmp_path):
-    for command in (["cmake", "-S", ROOT, "-B", tmp_path, "-DZEROSEG_SANITIZE=ON", f"-DZEROSEG_LIBRARY_DIR={tmp_path}"],
-                    ["cmake", "--build", tmp_path], [tmp_path / "kernels" / "check_native"]):
+    for command in (
+        ["cmake", "-S", ROOT, "-B", tmp_path, "-DZEROSEG_SANITIZE=ON", f"-DZEROSEG_LIBRARY_DIR={tmp_path}"],
+        ["cmake", "--build", tmp_path],
+        [tmp_path / "kernels" / "check_native"],
+    ):
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     assert "all checks passed" in done.stdout
@@ -52,8 +56,19 @@ def test_only_the_interface_is_visible():
 @needs_library
 def test_status_becomes_an_error_with_its_message():
     with pytest.raises(ValueError, match="mask_decode: null array"):
-        _native.call("zs_mask_decode", None, *[ctypes.c_int64(1)] * 3, None, ctypes.c_float(0),
-                     *[ctypes.c_int64(1)] * 2, ctypes.c_int32(2), None, None, None, ctypes.c_int32(1))
+        _native.call(
+            "zs_mask_decode",
+            None,
+            *[ctypes.c_int64(1)] * 3,
+            None,
+            ctypes.c_float(0),
+            *[ctypes.c_int64(1)] * 2,
+            ctypes.c_int32(2),
+            None,
+            None,
+            None,
+            ctypes.c_int32(1),
+        )
 
 
 @needs_library

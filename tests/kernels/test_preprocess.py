@@ -50,15 +50,19 @@ def test_matches_reference(case, impl):
 
 
 @pytest.mark.parametrize("impl", RUNNABLE)
-@pytest.mark.parametrize("view", [
-    lambda image: image[::-1],
-    lambda image: image[:, ::-2],
-    lambda image: image[..., ::-1],
-    lambda image: image[3:, 5:],
-    lambda image: image.transpose(1, 0, 2),
-    lambda image: np.concatenate([image, image[..., :1]], 2)[..., :3],
-    lambda image: np.broadcast_to(image[:, :, :1], image.shape),
-], ids=["flipped", "strided", "bgr", "cropped", "turned", "rgba", "grey"])
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda image: image[::-1],
+        lambda image: image[:, ::-2],
+        lambda image: image[..., ::-1],
+        lambda image: image[3:, 5:],
+        lambda image: image.transpose(1, 0, 2),
+        lambda image: np.concatenate([image, image[..., :1]], 2)[..., :3],
+        lambda image: np.broadcast_to(image[:, :, :1], image.shape),
+    ],
+    ids=["flipped", "strided", "bgr", "cropped", "turned", "rgba", "grey"],
+)
 def test_accepts_views(view, impl):
     check(view(photo(50, 70)), (32, 48), impl)
 
@@ -91,23 +95,29 @@ def test_same_size_is_exact(impl):
 IMAGE = np.zeros((4, 5, 3), np.uint8)
 
 
-@pytest.mark.parametrize(("image", "size", "std", "message"), [
-    (IMAGE[..., :1], (8, 8), STD, r"image: expected \(H, W, 3\) uint8, got \(4, 5, 1\) uint8"),
-    (IMAGE.astype(np.float32), (8, 8), STD, "got .* float32"),
-    (IMAGE[:0], (8, 8), STD, "no empty axis"),
-    (IMAGE, (8, 0), STD, "size: expected"),
-    (IMAGE, (8, 8), (1, 1, 0), "std: expected positive"),
-    (IMAGE, (8, 8), (1, 1), r"std: expected \(3,\)"),
-])
+@pytest.mark.parametrize(
+    ("image", "size", "std", "message"),
+    [
+        (IMAGE[..., :1], (8, 8), STD, r"image: expected \(H, W, 3\) uint8, got \(4, 5, 1\) uint8"),
+        (IMAGE.astype(np.float32), (8, 8), STD, "got .* float32"),
+        (IMAGE[:0], (8, 8), STD, "no empty axis"),
+        (IMAGE, (8, 0), STD, "size: expected"),
+        (IMAGE, (8, 8), (1, 1, 0), "std: expected positive"),
+        (IMAGE, (8, 8), (1, 1), r"std: expected \(3,\)"),
+    ],
+)
 def test_bad_input_is_named(image, size, std, message):
     with pytest.raises(ValueError, match=message):
         preprocess(image, size, MEAN, std)
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"order": "gbr"}, "order: expected rgb or bgr, got 'gbr'"),
-    ({"dtype": "float64"}, "dtype: expected float32 or float16, got 'float64'"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"order": "gbr"}, "order: expected rgb or bgr, got 'gbr'"),
+        ({"dtype": "float64"}, "dtype: expected float32 or float16, got 'float64'"),
+    ],
+)
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         preprocess(IMAGE, (8, 8), MEAN, STD, **options)

@@ -59,12 +59,16 @@ def test_matches_pillow(name, device):
 
 
 @pytest.mark.parametrize("impl", IMPLS)
-@pytest.mark.parametrize("view", [
-    lambda images: images[:, :, ::2],
-    lambda images: images[:, 3:, 5:],
-    lambda images: images.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1),
-    lambda images: images.transpose(1, 2),
-], ids=["strided", "cropped", "planar", "transposed"])
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda images: images[:, :, ::2],
+        lambda images: images[:, 3:, 5:],
+        lambda images: images.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1),
+        lambda images: images.transpose(1, 2),
+    ],
+    ids=["strided", "cropped", "planar", "transposed"],
+)
 def test_accepts_views(view, impl, device):
     check(view(photos(2, 50, 70, device)), (32, 48), impl)
 
@@ -81,17 +85,20 @@ def test_bgr_and_dtype(impl, dtype, device):
 IMAGES = torch.zeros(1, 4, 5, 3, dtype=torch.uint8)
 
 
-@pytest.mark.parametrize(("images", "size", "options", "message"), [
-    (IMAGES[0], (8, 8), {}, r"images: expected \(B, H, W, 3\) uint8, got \(4, 5, 3\)"),
-    (IMAGES.float(), (8, 8), {}, "got .* float32"),
-    (IMAGES[:, :0], (8, 8), {}, "no empty axis"),
-    (IMAGES, (8, 0), {}, "size: expected"),
-    (IMAGES, (8, 8), {"std": (1, 1, 0)}, "std positive"),
-    (IMAGES, (8, 8), {"std": (1, 1)}, "three values each"),
-    (IMAGES, (8, 8), {"order": "rbg"}, "order: expected rgb or bgr"),
-    (IMAGES, (8, 8), {"dtype": torch.int8}, "dtype: expected torch.float32"),
-    (IMAGES, (8, 8), {"impl": "fastest"}, "impl must be one of"),
-])
+@pytest.mark.parametrize(
+    ("images", "size", "options", "message"),
+    [
+        (IMAGES[0], (8, 8), {}, r"images: expected \(B, H, W, 3\) uint8, got \(4, 5, 3\)"),
+        (IMAGES.float(), (8, 8), {}, "got .* float32"),
+        (IMAGES[:, :0], (8, 8), {}, "no empty axis"),
+        (IMAGES, (8, 0), {}, "size: expected"),
+        (IMAGES, (8, 8), {"std": (1, 1, 0)}, "std positive"),
+        (IMAGES, (8, 8), {"std": (1, 1)}, "three values each"),
+        (IMAGES, (8, 8), {"order": "rbg"}, "order: expected rgb or bgr"),
+        (IMAGES, (8, 8), {"dtype": torch.int8}, "dtype: expected torch.float32"),
+        (IMAGES, (8, 8), {"impl": "fastest"}, "impl must be one of"),
+    ],
+)
 def test_bad_input_is_named(images, size, options, message):
     with pytest.raises(ValueError, match=message):
         preprocess_batch(images, size, MEAN, **{"std": STD, **options})

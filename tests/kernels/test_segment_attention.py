@@ -40,12 +40,19 @@ OPTIONS = [(True, "hard", SEED), (False, "hard", None), (False, "soft", SEED), (
 LONG = {"bundled_first", "paper_224"}  # the interpreter takes seconds: one set of options each
 
 
-@pytest.mark.parametrize(("name", "cosine", "aggregation", "seed"), [
-    (name, *options) for name in CASES for options in (OPTIONS[:1] if name in LONG else OPTIONS)])
+@pytest.mark.parametrize(
+    ("name", "cosine", "aggregation", "seed"),
+    [(name, *options) for name in CASES for options in (OPTIONS[:1] if name in LONG else OPTIONS)],
+)
 def test_matches_reference(name, cosine, aggregation, seed, device):
     tensors = inputs(CASES[name], device)
-    options = {"cosine": cosine, "aggregation": aggregation, "seed": seed, "tau": 0.7,
-               "scale": 10.0 if cosine else None}
+    options = {
+        "cosine": cosine,
+        "aggregation": aggregation,
+        "seed": seed,
+        "tau": 0.7,
+        "scale": 10.0 if cosine else None,
+    }
     got, expected = run(tensors, "triton", **options), run(tensors, "reference", **options)
     torch.testing.assert_close(got.soft, expected.soft, atol=ATOL[torch.float32], rtol=0)
     torch.testing.assert_close(got.choice, expected.choice)  # float32 on both sides; random logits do not tie
@@ -93,8 +100,10 @@ def test_half_precision_is_near_float64(dtype, name, device):
     leaves = [x.clone().requires_grad_() for x in tensors]
     wide = [x.double().requires_grad_() for x in tensors]
     # soft: no choice to flip
-    got, exact = (run(x, impl, cosine=True, scale=3.0, aggregation="soft") for x, impl in
-                  ((leaves, "triton"), (wide, "reference")))
+    got, exact = (
+        run(x, impl, cosine=True, scale=3.0, aggregation="soft")
+        for x, impl in ((leaves, "triton"), (wide, "reference"))
+    )
     assert got.pooled.dtype == dtype and got.soft.dtype == torch.float32
     torch.testing.assert_close(got.pooled.double(), exact.pooled, atol=ATOL[dtype], rtol=0)
     torch.testing.assert_close(got.soft.double(), exact.soft, atol=ATOL[dtype], rtol=0)
@@ -194,6 +203,7 @@ def test_reference_straight_through_is_the_soft_gradient():
 
 def test_philox_gives_the_published_words():
     """Known answers of the Random123 distribution, philox4x32, 10 rounds."""
+
     def words(counter, seed):
         return [int(w) for w in philox(tuple(torch.tensor(c) for c in counter), seed)]
 
@@ -234,19 +244,22 @@ def test_explicit_impl_that_cannot_run_raises(monkeypatch):
 Q, K, V = torch.zeros(2, 3, 8), torch.zeros(2, 5, 8), torch.zeros(2, 5, 4)
 
 
-@pytest.mark.parametrize(("tensors", "options", "message"), [
-    ((Q[0], K, V), {}, r"q: expected \(B, S, C\) float32 or .*, got \(3, 8\) float32"),
-    ((Q, K[..., :4], V), {}, r"k: expected \(2, L, 8\) float32, got \(2, 5, 4\)"),
-    ((Q, K.half(), V), {}, "k: expected .* got .* float16"),
-    ((Q, K, V[:, :4]), {}, r"v: expected \(2, 5, D\)"),
-    ((Q, K, V[..., :0]), {}, "no empty axis"),
-    ((torch.zeros(2, 65, 8), K, V), {}, "at most 64 groups, got 65"),
-    ((Q, K, V), {"aggregation": "mean"}, "aggregation: expected hard or soft"),
-    ((Q, K, V), {"tau": 0}, "positive"),
-    ((Q, K, V), {"seed": -1}, "seed: expected"),
-    ((Q, K, V), {"maps": ("loud",)}, "maps: expected"),
-    ((Q, K, V), {"impl": "fastest"}, "impl must be one of auto, triton, cuda, reference"),
-])
+@pytest.mark.parametrize(
+    ("tensors", "options", "message"),
+    [
+        ((Q[0], K, V), {}, r"q: expected \(B, S, C\) float32 or .*, got \(3, 8\) float32"),
+        ((Q, K[..., :4], V), {}, r"k: expected \(2, L, 8\) float32, got \(2, 5, 4\)"),
+        ((Q, K.half(), V), {}, "k: expected .* got .* float16"),
+        ((Q, K, V[:, :4]), {}, r"v: expected \(2, 5, D\)"),
+        ((Q, K, V[..., :0]), {}, "no empty axis"),
+        ((torch.zeros(2, 65, 8), K, V), {}, "at most 64 groups, got 65"),
+        ((Q, K, V), {"aggregation": "mean"}, "aggregation: expected hard or soft"),
+        ((Q, K, V), {"tau": 0}, "positive"),
+        ((Q, K, V), {"seed": -1}, "seed: expected"),
+        ((Q, K, V), {"maps": ("loud",)}, "maps: expected"),
+        ((Q, K, V), {"impl": "fastest"}, "impl must be one of auto, triton, cuda, reference"),
+    ],
+)
 def test_bad_input_is_named(tensors, options, message):
     with pytest.raises(ValueError, match=message):
         segment_attention(*tensors, **options)

@@ -73,17 +73,25 @@ def test_reference_in_strips_equals_one_piece(monkeypatch):
     np.testing.assert_array_equal(tint(image, label_map, colors, 0.4, 3, impl="reference"), at_once)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"label_map": np.full((4, 5), 2, np.int16)}, r"label_map: expected values in \[-1, 1\], got 2 to 2"),
-    ({"label_map": np.full((4, 5), -2, np.int16)}, "got -2 to -2"),
-    ({"label_map": np.zeros((4, 4), np.int16)}, "label_map: expected"),
-    ({"label_map": np.zeros((4, 5), np.int64)}, "label_map: expected"),
-    ({"colors": np.zeros((2, 4), np.uint8)}, "colors: expected"),
-    ({"alpha": 1.1}, "alpha: expected 0 to 1, got 1.1"),
-    ({"outline_px": -1}, "outline_px: expected 0 or more, got -1"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label_map": np.full((4, 5), 2, np.int16)}, r"label_map: expected values in \[-1, 1\], got 2 to 2"),
+        ({"label_map": np.full((4, 5), -2, np.int16)}, "got -2 to -2"),
+        ({"label_map": np.zeros((4, 4), np.int16)}, "label_map: expected"),
+        ({"label_map": np.zeros((4, 5), np.int64)}, "label_map: expected"),
+        ({"colors": np.zeros((2, 4), np.uint8)}, "colors: expected"),
+        ({"alpha": 1.1}, "alpha: expected 0 to 1, got 1.1"),
+        ({"outline_px": -1}, "outline_px: expected 0 or more, got -1"),
+    ],
+)
 def test_bad_input_is_named(change, message):
-    given = {"image": np.zeros((4, 5, 3), np.uint8), "label_map": np.zeros((4, 5), np.int16),
-             "colors": np.zeros((2, 3), np.uint8), "alpha": 0.5, **change}
+    given = {
+        "image": np.zeros((4, 5, 3), np.uint8),
+        "label_map": np.zeros((4, 5), np.int16),
+        "colors": np.zeros((2, 3), np.uint8),
+        "alpha": 0.5,
+        **change,
+    }
     with pytest.raises(ValueError, match=message):
         tint(**given)

@@ -16,20 +16,32 @@ PHOTOS = torch.arange(2 * 13 * 17 * 3, dtype=torch.int64).remainder(251).to(torc
 COLORS = torch.tensor([[255, 0, 0], [0, 255, 0], [7, 8, 9]], dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("arguments", [
-    (MAPS, TABLE, 13, 17, "int16", 0.3, PHOTOS, COLORS, 0.4, "reference"),
-    (MAPS, None, 20, 11, "uint16", None, None, None, 0.5, "reference"),
-], ids=["overlay", "dense"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (MAPS, TABLE, 13, 17, "int16", 0.3, PHOTOS, COLORS, 0.4, "reference"),
+        (MAPS, None, 20, 11, "uint16", None, None, None, 0.5, "reference"),
+    ],
+    ids=["overlay", "dense"],
+)
 def test_mask_decode(arguments):
     torch.library.opcheck(mask_decode_op, arguments)
     maps, table, height, width, kind, threshold, image, colors, alpha, impl = arguments
-    truth = mask_decode_batch(maps, table, (height, width), impl, label_dtype=kind,
-                              threshold=float("-inf") if threshold is None else threshold,
-                              overlay=None if image is None else Overlay(image, colors, alpha))
+    truth = mask_decode_batch(
+        maps,
+        table,
+        (height, width),
+        impl,
+        label_dtype=kind,
+        threshold=float("-inf") if threshold is None else threshold,
+        overlay=None if image is None else Overlay(image, colors, alpha),
+    )
     compiled = torch.compile(lambda maps: mask_decode_op(2 * maps / 2, *arguments[1:]), backend="eager", fullgraph=True)
     for got, wanted in zip(compiled(maps), truth):
-        assert got.dtype == wanted.dtype and (got.int() == wanted.int() if got.dtype == torch.uint16
-                                              else got == wanted).all()
+        assert (
+            got.dtype == wanted.dtype
+            and (got.int() == wanted.int() if got.dtype == torch.uint16 else got == wanted).all()
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)

@@ -57,8 +57,13 @@ def ask(operation, headers, examples):
     """The status codes that random requests got."""
     codes = set()
 
-    @hypothesis.settings(max_examples=examples, deadline=None, derandomize=True, database=None,
-                         suppress_health_check=list(hypothesis.HealthCheck))
+    @hypothesis.settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
     @hypothesis.given(case=operation.as_strategy())
     def requests(case):
         codes.add(case.call_and_validate(headers=headers, checks=CHECKS).status_code)
@@ -67,14 +72,18 @@ def ask(operation, headers, examples):
     return codes
 
 
-@pytest.mark.parametrize(("live", "token", "headers", "examples"), [
-    (False, None, {}, EXAMPLES), (True, TOKEN, ENTERED, 8), (True, TOKEN, {"Authorization": "Bearer wrong"}, 2)],
-    ids=["photos", "live", "without the token"])
+@pytest.mark.parametrize(
+    ("live", "token", "headers", "examples"),
+    [(False, None, {}, EXAMPLES), (True, TOKEN, ENTERED, 8), (True, TOKEN, {"Authorization": "Bearer wrong"}, 2)],
+    ids=["photos", "live", "without the token"],
+)
 def test_random_requests(make, live, token, headers, examples):
     """The operations are walked by hand: schemathesis' pytest plugin breaks with newer pytest versions."""
     schema = schemathesis.openapi.from_asgi("/openapi.json", make(live, token), headers=ENTERED)
-    answered = {operation.path: ask(operation, headers, examples)
-                for operation in (result.ok() for result in schema.get_all_operations())}
+    answered = {
+        operation.path: ask(operation, headers, examples)
+        for operation in (result.ok() for result in schema.get_all_operations())
+    }
     assert {"/segment", "/labels", "/settings", "/state", "/healthz", "/metrics", "/snapshot.png"} == set(answered)
     if headers not in ({}, ENTERED):
         assert answered == {path: {200} if path == "/healthz" else {401} for path in answered}

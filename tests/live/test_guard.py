@@ -13,17 +13,25 @@ from zeroseg.live.guard import check_exposure  # noqa: E402
 from zeroseg.live.server import make_app  # noqa: E402
 
 
-@pytest.mark.parametrize(("headers", "status"), [
-    ({"Host": "evil.example"}, 403),  # DNS rebinding
-    ({"Host": "127.0.0.1:8000"}, 200), ({"Host": "localhost"}, 200), ({"Host": "[::1]:8000"}, 200),
-    ({"Host": "127.0.0.1.evil.example"}, 403), ({"Host": "["}, 403),
-])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 403),  # DNS rebinding
+        ({"Host": "127.0.0.1:8000"}, 200),
+        ({"Host": "localhost"}, 200),
+        ({"Host": "[::1]:8000"}, 200),
+        ({"Host": "127.0.0.1.evil.example"}, 403),
+        ({"Host": "["}, 403),
+    ],
+)
 def test_only_local_names_are_answered(photo_app, headers, status):
     assert photo_app.get("/state", headers=headers).status_code == status
 
 
-@pytest.mark.parametrize(("origin", "status"), [
-    ("http://127.0.0.1", 200), ("https://evil.example", 403), ("null", 403), ("http://127.0.0.1.evil", 403)])
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://127.0.0.1", 200), ("https://evil.example", 403), ("null", 403), ("http://127.0.0.1.evil", 403)],
+)
 def test_pages_of_others_cannot_change_anything(photo_app, origin, status):
     answer = photo_app.put("/labels", json={"labels": "red"}, headers={"Origin": origin})
     assert answer.status_code == status
@@ -35,8 +43,13 @@ def test_token(color_segmenter):
     app = make_app(color_segmenter, None, Board(), token="correct horse", any_host=True)
     with testclient.TestClient(app, follow_redirects=False) as client:
         assert client.get("/healthz").status_code == 200
-        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "correct horse x"},
-                        {"Cookie": "zeroseg_token=wrong"}, {"Cookie": 'zeroseg_token="'}):
+        for headers in (
+            {},
+            {"Authorization": "Bearer wrong"},
+            {"Authorization": "correct horse x"},
+            {"Cookie": "zeroseg_token=wrong"},
+            {"Cookie": 'zeroseg_token="'},
+        ):
             answer = client.get("/state", headers=headers)
             assert answer.status_code == 401 and "token" in answer.json()["detail"]
         assert client.get("/?token=wrong").status_code == 401 and client.post("/segment").status_code == 401
@@ -65,11 +78,14 @@ def test_a_browser_without_the_token_is_asked_for_it(color_segmenter):
         assert "form-action 'none'" in page.headers["content-security-policy"]
 
 
-@pytest.mark.parametrize(("host", "token", "insecure", "message"), [
-    ("0.0.0.0", None, False, "--token SECRET, or --insecure"),
-    ("192.168.1.5", None, False, "--token SECRET, or --insecure"),
-    ("0.0.0.0", "short", False, "at least 8 characters"),
-])
+@pytest.mark.parametrize(
+    ("host", "token", "insecure", "message"),
+    [
+        ("0.0.0.0", None, False, "--token SECRET, or --insecure"),
+        ("192.168.1.5", None, False, "--token SECRET, or --insecure"),
+        ("0.0.0.0", "short", False, "at least 8 characters"),
+    ],
+)
 def test_network_needs_a_token(host, token, insecure, message):
     with pytest.raises(ZerosegError, match=message):
         check_exposure(host, token, insecure)

@@ -33,8 +33,10 @@ def workplace(tmp_path, monkeypatch, packs):
 @pytest.fixture
 def run(color_model):
     def invoke(*arguments):
-        return CliRunner().invoke(infer, [*map(str, arguments), "--labels", "labels.npz", "--model", str(color_model),
-                                          "--threads", "1"])
+        return CliRunner().invoke(
+            infer, [*map(str, arguments), "--labels", "labels.npz", "--model", str(color_model), "--threads", "1"]
+        )
+
     return invoke
 
 
@@ -86,8 +88,9 @@ def test_json_lines_on_standard_output_are_alone_there(run):
 def test_legend_and_figures_are_drawn(run):
     for name, options in (("plain", ["--no-legend"]), ("legend", []), ("figures", ["--no-legend", "--figures"])):
         assert run(SMALL, "--max-frames", "1", "--save", "overlay", "--out", name, *options).exit_code == 0
-    plain, legend, figures = (Image.open(f"{name}/000000_overlay.png").convert("RGB")
-                              for name in ("plain", "legend", "figures"))
+    plain, legend, figures = (
+        Image.open(f"{name}/000000_overlay.png").convert("RGB") for name in ("plain", "legend", "figures")
+    )
     left, right = (0, 0, 80, 48), (80, 0, 160, 48)
     assert legend.crop(left).tobytes() != plain.crop(left).tobytes()
     assert figures.crop(right).tobytes() != plain.crop(right).tobytes()
@@ -95,26 +98,29 @@ def test_legend_and_figures_are_drawn(run):
     assert legend.crop(bottom).tobytes() == plain.crop(bottom).tobytes() == figures.crop(bottom).tobytes()
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ([], "Missing argument 'SOURCE...'"),
-    (["--camera", "77"], "camera 77: there is no such camera; cameras here: "),
-    (["--camera", "/dev/video77"], "camera /dev/video77: there is no such camera; cameras here: "),
-    (["missing.mp4"], "missing.mp4: no such file"),
-    (["test://?size=1x1"], "expected 16 to 7680"),
-    (["test://"], "there is no display for a window: use --serve, --save out.mp4 or --jsonl FILE"),
-    (["test://", "test://"], "2 sources: expected one camera, video or stream"),
-    (["csi://0"], "csi://0 needs GStreamer"),
-    (["http://127.0.0.1:9/x"], "http://127.0.0.1:9/x: nothing answers there"),
-    ([SMALL, "--save", "json"], "json is for photos"),
-    ([SMALL, "--save", "a.mp4,b.mp4"], "or a video file"),
-    ([SMALL, "--size", "big"], "expected WIDTHxHEIGHT"),
-    ([SMALL, "--size", "64²x48"], "expected WIDTHxHEIGHT"),
-    (["test://?size=64²x48"], "expected 16 to 7680"),
-    (["csi://²"], "expected csi:// and the sensor's number"),
-    ([SMALL, "--jsonl", "no/such/folder.jsonl"], "no/such/folder.jsonl: cannot be written"),
-    (["photo.png", "--serve", "--host", "0.0.0.0"], "--host 0.0.0.0 shows the camera to the network: give --token"),
-    (["photo.png", "--rotate", "90"], "--rotate: only for cameras, videos and streams"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Missing argument 'SOURCE...'"),
+        (["--camera", "77"], "camera 77: there is no such camera; cameras here: "),
+        (["--camera", "/dev/video77"], "camera /dev/video77: there is no such camera; cameras here: "),
+        (["missing.mp4"], "missing.mp4: no such file"),
+        (["test://?size=1x1"], "expected 16 to 7680"),
+        (["test://"], "there is no display for a window: use --serve, --save out.mp4 or --jsonl FILE"),
+        (["test://", "test://"], "2 sources: expected one camera, video or stream"),
+        (["csi://0"], "csi://0 needs GStreamer"),
+        (["http://127.0.0.1:9/x"], "http://127.0.0.1:9/x: nothing answers there"),
+        ([SMALL, "--save", "json"], "json is for photos"),
+        ([SMALL, "--save", "a.mp4,b.mp4"], "or a video file"),
+        ([SMALL, "--size", "big"], "expected WIDTHxHEIGHT"),
+        ([SMALL, "--size", "64²x48"], "expected WIDTHxHEIGHT"),
+        (["test://?size=64²x48"], "expected 16 to 7680"),
+        (["csi://²"], "expected csi:// and the sensor's number"),
+        ([SMALL, "--jsonl", "no/such/folder.jsonl"], "no/such/folder.jsonl: cannot be written"),
+        (["photo.png", "--serve", "--host", "0.0.0.0"], "--host 0.0.0.0 shows the camera to the network: give --token"),
+        (["photo.png", "--rotate", "90"], "--rotate: only for cameras, videos and streams"),
+    ],
+)
 def test_bad_input_ends_in_one_line(run, monkeypatch, arguments, message):
     monkeypatch.setenv("PATH", "")  # a Jetson has GStreamer
     Image.new("RGB", (64, 48)).save("photo.png")
@@ -124,15 +130,18 @@ def test_bad_input_ends_in_one_line(run, monkeypatch, arguments, message):
     assert done.output.strip().splitlines()[-1].startswith("Error: ")
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["clip.mp4", "--save", "clip.mp4"], "clip.mp4: is read and would be overwritten; choose another --save"),
-    (["clip.mp4", "--jsonl", "clip.mp4"], "clip.mp4: is read and would be overwritten; choose another --jsonl"),
-    (["clip.mp4", "--jsonl", "link.mp4"], "link.mp4: is read and would be overwritten; choose another --jsonl"),
-    (["clip.mp4", "--jsonl", "labels.npz"], "labels.npz: is read and would be overwritten"),
-    (["clip.mp4", "--save", "out.mp4", "--jsonl", "./out.mp4"], "is to be the video and the JSON lines"),
-    (["album", "--jsonl", "album/000000_labels.png"], "album/000000_labels.png: is read and would be overwritten"),
-    (["album/*.png", "--save", "labels", "--out", "album", "--jsonl", "-"], "might be overwritten"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["clip.mp4", "--save", "clip.mp4"], "clip.mp4: is read and would be overwritten; choose another --save"),
+        (["clip.mp4", "--jsonl", "clip.mp4"], "clip.mp4: is read and would be overwritten; choose another --jsonl"),
+        (["clip.mp4", "--jsonl", "link.mp4"], "link.mp4: is read and would be overwritten; choose another --jsonl"),
+        (["clip.mp4", "--jsonl", "labels.npz"], "labels.npz: is read and would be overwritten"),
+        (["clip.mp4", "--save", "out.mp4", "--jsonl", "./out.mp4"], "is to be the video and the JSON lines"),
+        (["album", "--jsonl", "album/000000_labels.png"], "album/000000_labels.png: is read and would be overwritten"),
+        (["album/*.png", "--save", "labels", "--out", "album", "--jsonl", "-"], "might be overwritten"),
+    ],
+)
 def test_no_file_that_is_read_or_written_is_overwritten(run, clip, arguments, message):
     Path("link.mp4").symlink_to(clip)
     Path("album").mkdir()
@@ -146,13 +155,33 @@ def test_no_file_that_is_read_or_written_is_overwritten(run, clip, arguments, me
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT of another process is a POSIX call")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_command_leaves_a_whole_video(tmp_path, color_model, number):
-    command = [sys.executable, "-c", "from zeroseg.cli import infer; infer()", "test://?size=160x96&fps=50", "--labels",
-               "labels.npz", "--model", str(color_model), "--threads", "1", "--save", "out.mp4", "--headless",
-               "--jsonl", "out.jsonl"]
+    command = [
+        sys.executable,
+        "-c",
+        "from zeroseg.cli import infer; infer()",
+        "test://?size=160x96&fps=50",
+        "--labels",
+        "labels.npz",
+        "--model",
+        str(color_model),
+        "--threads",
+        "1",
+        "--save",
+        "out.mp4",
+        "--headless",
+        "--jsonl",
+        "out.jsonl",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     # a shell's background jobs ignore Ctrl-C, and so would what they start
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     lines = tmp_path / "out.jsonl"
     end = time.monotonic() + 60
     while not (lines.exists() and lines.read_text().count("\n") > 5):
@@ -218,15 +247,36 @@ def test_ctrl_c_with_an_output_that_hangs_says_how_to_end(run, monkeypatch):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-@pytest.mark.parametrize(("target", "stdout", "named"), [
-    ("/dev/full", os.devnull, "/dev/full"), ("-", "/dev/full", "standard output")])
+@pytest.mark.parametrize(
+    ("target", "stdout", "named"), [("/dev/full", os.devnull, "/dev/full"), ("-", "/dev/full", "standard output")]
+)
 def test_full_disk_in_mid_run_ends_in_one_line(tmp_path, target, stdout, named):
     """In a process of its own, with the real model: one that ends while a thread is inside the network is aborted."""
-    command = [sys.executable, "-c", "from zeroseg.cli import infer; infer()", "test://?size=640x480&live=0",
-               "--labels", "cat", "--threads", "1", "--jsonl", target, "--headless", "--save", "out.mp4"]
+    command = [
+        sys.executable,
+        "-c",
+        "from zeroseg.cli import infer; infer()",
+        "test://?size=640x480&live=0",
+        "--labels",
+        "cat",
+        "--threads",
+        "1",
+        "--jsonl",
+        target,
+        "--headless",
+        "--save",
+        "out.mp4",
+    ]
     with open(stdout, "w") as file:
-        done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=file,
-                              stderr=subprocess.PIPE, text=True, timeout=60)
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=file,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines()[-1] == f"Error: {named}: cannot be written (No space left on device)"
     assert len(video_times(tmp_path / "out.mp4")[0]) >= 1
@@ -237,11 +287,29 @@ def test_video_that_does_not_fit_leaves_the_old_one(tmp_path, color_model):
     import resource
 
     (tmp_path / "out.mp4").write_text("old")
-    command = [sys.executable, "-c", "from zeroseg.cli import infer; infer()", "test://?size=320x192&live=0&frames=200",
-               "--labels", "labels.npz", "--model", str(color_model), "--threads", "1", "--save", "out.mp4"]
-    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
-                          text=True, timeout=60,
-                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9999, 9999)))
+    command = [
+        sys.executable,
+        "-c",
+        "from zeroseg.cli import infer; infer()",
+        "test://?size=320x192&live=0&frames=200",
+        "--labels",
+        "labels.npz",
+        "--model",
+        str(color_model),
+        "--threads",
+        "1",
+        "--save",
+        "out.mp4",
+    ]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9999, 9999)),
+    )
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("Error: out.mp4: cannot be written (")
     assert (tmp_path / "out.mp4").read_text() == "old" and not list(tmp_path.glob(".*"))
 
@@ -260,8 +328,23 @@ def test_serve_takes_its_settings_for_photos_too(color_model, monkeypatch):
 
     monkeypatch.setattr(Server, "start", lambda server: served.append(server) or start(server))
     monkeypatch.setattr(live_run, "wait_for_end", ask)
-    done = CliRunner().invoke(serve, ["--labels", "labels.npz", "--model", str(color_model), "--threads", "1",
-                                      "--port", "0", "--threshold", "0.7", "--alpha", "0.25"])
+    done = CliRunner().invoke(
+        serve,
+        [
+            "--labels",
+            "labels.npz",
+            "--model",
+            str(color_model),
+            "--threads",
+            "1",
+            "--port",
+            "0",
+            "--threshold",
+            "0.7",
+            "--alpha",
+            "0.25",
+        ],
+    )
     assert done.exit_code == 0, done.output
     assert (states[0]["live"], states[0]["threshold"], states[0]["alpha"]) == (False, 0.7, 0.25)
 
@@ -285,8 +368,9 @@ def test_server_that_is_ended_while_it_says_where_it_listens_ends_well(color_mod
     monkeypatch.setattr(live_run.click, "echo", pressed_at_once)
     monkeypatch.setattr(Server, "stop", lambda server: stopped.append(server) or stop(server))
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-    done = CliRunner().invoke(serve, ["--labels", "labels.npz", "--model", str(color_model), "--threads", "1",
-                                      "--port", "0"])
+    done = CliRunner().invoke(
+        serve, ["--labels", "labels.npz", "--model", str(color_model), "--threads", "1", "--port", "0"]
+    )
     assert done.exit_code == 0, done.output
     assert said[-1].startswith("page: http://127.0.0.1:") and len(stopped) == 1
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before

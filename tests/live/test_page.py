@@ -73,8 +73,14 @@ def visit(browser):
         page.set_default_timeout(WAIT_MS)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        page.on("request", lambda request: foreign.append(request.url) if not request.url.startswith(
-            (f"http://127.0.0.1:{server.port}/", "data:", "blob:")) else None)
+        page.on(
+            "request",
+            lambda request: (
+                foreign.append(request.url)
+                if not request.url.startswith((f"http://127.0.0.1:{server.port}/", "data:", "blob:"))
+                else None
+            ),
+        )
         if events is not None:  # instead of the server's
             page.route("**/events", lambda route: route.fulfill(body=events, content_type="text/event-stream"))
         page.goto(f"http://127.0.0.1:{server.port}/{query}")
@@ -113,8 +119,10 @@ def names(page):
 def swatches(page):
     """The legend's colours, (N, 3), as they stand on the screen, by name."""
     marks = page.locator("#legend i.swatch")
-    centres = [np.asarray(Image.open(io.BytesIO(marks.nth(i).screenshot())).convert("RGB"))[8, 8].astype(int)
-               for i in range(marks.count())]
+    centres = [
+        np.asarray(Image.open(io.BytesIO(marks.nth(i).screenshot())).convert("RGB"))[8, 8].astype(int)
+        for i in range(marks.count())
+    ]
     return dict(zip(names(page), centres))
 
 
@@ -140,8 +148,12 @@ def near(colors, others):
 
 def put_labels(server, labels):
     """As another viewer does."""
-    request = urllib.request.Request(f"http://127.0.0.1:{server.port}/labels", json.dumps({"labels": labels}).encode(),
-                                     {"Content-Type": "application/json"}, method="PUT")
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{server.port}/labels",
+        json.dumps({"labels": labels}).encode(),
+        {"Content-Type": "application/json"},
+        method="PUT",
+    )
     urllib.request.urlopen(request).close()
 
 
@@ -326,8 +338,13 @@ def test_photos_only(serve, visit, photo, tmp_path):
     page.fill("#alpha", "1")
     wait_until(page, lambda: near(seen(shown(page, "#photo", (160, 96))), swatches(page).values()))
     page.fill("#labels", "green")
-    wait_until(page, lambda: names(page) == ["green"] and near(seen(shown(page, "#photo", (160, 96))),
-                                                               [PURE[0], swatches(page)["green"], PURE[2]]))
+    wait_until(
+        page,
+        lambda: (
+            names(page) == ["green"]
+            and near(seen(shown(page, "#photo", (160, 96))), [PURE[0], swatches(page)["green"], PURE[2]])
+        ),
+    )
     (tmp_path / "notes.txt").write_text("no picture")
     page.set_input_files("#file", tmp_path / "notes.txt")
     wait_until(page, lambda: page.locator("#wrong").is_visible())
@@ -349,7 +366,7 @@ def test_a_large_photo_is_scaled_before_it_is_sent(serve, visit, photo, tmp_path
     wait_until(page, lambda: held)
     assert page.locator("#notice").inner_text() == "Segmenting large.jpg…" and page.locator("#photo").is_visible()
     body = held[0].request.post_data_buffer
-    sent = Image.open(io.BytesIO(body[body.index(b"\xff\xd8"):]))
+    sent = Image.open(io.BytesIO(body[body.index(b"\xff\xd8") :]))
     assert sent.size == (2048, 1229)
     held[0].continue_()
     page.locator("#snapshot").wait_for()

@@ -52,8 +52,9 @@ def test_video_to_video_keeps_frames_times_and_duration(tmp_path, color_segmente
     assert out_duration_s == pytest.approx(duration_s, abs=0.041)  # the last frame's own length is the container's
 
 
-@pytest.mark.parametrize(("rate", "suffix"), [(30, ".mp4"), (Fraction(30000, 1001), ".mp4"), (25, ".mkv"),
-                                              (24, ".webm"), (25, ".avi")])
+@pytest.mark.parametrize(
+    ("rate", "suffix"), [(30, ".mp4"), (Fraction(30000, 1001), ".mp4"), (25, ".mkv"), (24, ".webm"), (25, ".avi")]
+)
 def test_constant_rates_survive(tmp_path, color_segmenter, rate, suffix):
     source = write_video(tmp_path / "in.mp4", pattern_pictures(12), rate=rate, time_base=1 / Fraction(rate))
     opened = open_source(str(source))
@@ -95,6 +96,7 @@ def test_files_drop_nothing_however_slow_the_sink(color_segmenter):
 
 def test_stages_overlap(color_segmenter):
     """Three stages of 30 ms each take about 30 ms a frame together, not 90."""
+
     class Slow(Source):
         name = "slow"
 
@@ -199,8 +201,9 @@ def wait_until(condition, seconds=10.0):
 
 
 def test_ctrl_c_finishes_the_file(tmp_path, color_segmenter):
-    pipeline = Pipeline(open_source("test://?size=160x96&fps=50"), color_segmenter,
-                        [VideoFile(tmp_path / "out.mp4", 50)])
+    pipeline = Pipeline(
+        open_source("test://?size=160x96&fps=50"), color_segmenter, [VideoFile(tmp_path / "out.mp4", 50)]
+    )
     pressed = []
 
     def poll():
@@ -215,8 +218,9 @@ def test_ctrl_c_finishes_the_file(tmp_path, color_segmenter):
 
 
 def test_error_in_the_window_finishes_the_file(tmp_path, color_segmenter):
-    pipeline = Pipeline(open_source("test://?size=160x96&fps=50"), color_segmenter,
-                        [VideoFile(tmp_path / "out.mp4", 50)])
+    pipeline = Pipeline(
+        open_source("test://?size=160x96&fps=50"), color_segmenter, [VideoFile(tmp_path / "out.mp4", 50)]
+    )
 
     def poll():
         if pipeline.figures.frames > 5:
@@ -272,15 +276,19 @@ def test_failing_sink_waits_for_the_network_to_be_left(color_segmenter):
     assert not runner.inside and closed == [True]
 
 
-@pytest.mark.parametrize(("in_the_way", "message"), [
-    (".000002_labels.png.partial", "000002_labels.png: cannot be written ("),
-    ("000002_labels.png", "000002_labels.png: is not zeroseg's and would be overwritten"),
-])
+@pytest.mark.parametrize(
+    ("in_the_way", "message"),
+    [
+        (".000002_labels.png.partial", "000002_labels.png: cannot be written ("),
+        ("000002_labels.png", "000002_labels.png: is not zeroseg's and would be overwritten"),
+    ],
+)
 def test_picture_that_cannot_be_written_is_named(tmp_path, color_segmenter, in_the_way, message):
     (tmp_path / in_the_way).mkdir()
     with pytest.raises(ZerosegError, match=re.escape(message)):
-        Pipeline(open_source("test://?size=160x96&frames=5&live=0"), color_segmenter,
-                 [PictureFiles(tmp_path, ("labels",))]).run()
+        Pipeline(
+            open_source("test://?size=160x96&frames=5&live=0"), color_segmenter, [PictureFiles(tmp_path, ("labels",))]
+        ).run()
     assert {path.name for path in tmp_path.iterdir()} == {"000000_labels.png", "000001_labels.png", in_the_way}
 
 
@@ -291,8 +299,11 @@ def test_changing_size_is_scaled_to_the_first(tmp_path, color_segmenter):
         def read(self):
             self.at += 1
             size = 65 if self.at < 4 else 131  # odd, too
-            return Frame(np.full((size, size, 3), (0, 0, 255), np.uint8), self.at, self.at * 40_000) \
-                if self.at < 7 else None
+            return (
+                Frame(np.full((size, size, 3), (0, 0, 255), np.uint8), self.at, self.at * 40_000)
+                if self.at < 7
+                else None
+            )
 
     lines = Pipeline(Grows(), color_segmenter, [VideoFile(tmp_path / "out.mp4", 25)]).run()
     import av
@@ -308,8 +319,11 @@ def test_json_lines_and_pictures(tmp_path, color_segmenter):
     from pycocotools import mask as coco
 
     path = tmp_path / "out.jsonl"
-    Pipeline(open_source("test://?size=160x96&frames=4&live=0&fps=10"), color_segmenter,
-             [JsonLines(str(path), rle=True), PictureFiles(tmp_path / "frames", ("overlay", "labels"))]).run()
+    Pipeline(
+        open_source("test://?size=160x96&frames=4&live=0&fps=10"),
+        color_segmenter,
+        [JsonLines(str(path), rle=True), PictureFiles(tmp_path / "frames", ("overlay", "labels"))],
+    ).run()
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert [record["time_s"] for record in records] == [0, 0.1, 0.2, 0.3]
     for record in records:
@@ -367,8 +381,9 @@ def test_pattern_through_a_lossless_video_is_readable(tmp_path):
 def test_network_sees_no_more_of_a_wide_live_picture_than_of_another(color_segmenter, monkeypatch, live):
     seen = []
     monkeypatch.setattr("zeroseg.live.pipeline.live_short_side", lambda size, short_side: 24)
-    monkeypatch.setattr("zeroseg.segmenter.network_size",
-                        lambda size, short_side, *rest: seen.append(short_side) or (32, 32))
+    monkeypatch.setattr(
+        "zeroseg.segmenter.network_size", lambda size, short_side, *rest: seen.append(short_side) or (32, 32)
+    )
     usual = color_segmenter.sidecar.input.short_side
     Pipeline(open_source(f"test://?size=160x64&frames=2&live={live:d}"), color_segmenter, [Kept()]).run()
     assert set(seen) == {24 if live else usual} and color_segmenter.sidecar.input.short_side == usual

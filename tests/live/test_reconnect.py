@@ -123,8 +123,9 @@ def test_missing_camera_lists_those_there_are(monkeypatch):
     monkeypatch.setattr(cameras, "list_cameras", lambda: [("/dev/video4", "A Camera"), ("/dev/video5", "")])
     with pytest.raises(ZerosegError) as caught:
         open_camera("77")
-    assert str(caught.value) == ("camera 77: there is no such camera; cameras here: /dev/video4 (A Camera), "
-                                 "/dev/video5")
+    assert str(caught.value) == (
+        "camera 77: there is no such camera; cameras here: /dev/video4 (A Camera), /dev/video5"
+    )
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a device file")
@@ -137,18 +138,22 @@ def test_csi_pipeline_is_what_jetsons_take():
     assert " ".join(csi_pipeline(1, (1920, 1080), 30)) == (
         "nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM),width=1920,height=1080,framerate=30/1 ! nvvidconv ! "
         "video/x-raw,format=BGRx,width=1920,height=1080 ! videoconvert ! "
-        "video/x-raw,format=RGB,width=1920,height=1080 ! fdsink fd=1 sync=false")
+        "video/x-raw,format=RGB,width=1920,height=1080 ! fdsink fd=1 sync=false"
+    )
 
 
 @pytest.fixture
 def gstreamer(tmp_path, monkeypatch):
     """Makes a stand-in for gst-launch-1.0 of some lines of Python; picture is a row of 19 padded pixels, 16 times."""
+
     def make(lines):
         program = tmp_path / "gst-launch-1.0"
-        program.write_text(f"#!{sys.executable}\nimport os, time\n"
-                           f"picture = (bytes(range(1, 58)) + bytes(3)) * 16\n{lines}\n")
+        program.write_text(
+            f"#!{sys.executable}\nimport os, time\npicture = (bytes(range(1, 58)) + bytes(3)) * 16\n{lines}\n"
+        )
         program.chmod(program.stat().st_mode | stat.S_IEXEC)
         monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
     return make
 
 
@@ -168,8 +173,10 @@ def test_csi_reads_rows_that_are_padded(gstreamer):
 def test_csi_that_stalls_is_opened_again_and_what_gstreamer_says_holds_nothing_up(gstreamer, monkeypatch):
     monkeypatch.setattr(cameras, "READ_TIMEOUT_S", 0.3)
     # more than a pipe holds, then a picture in two pieces, then nothing
-    gstreamer("os.write(2, b'WARNING: late\\n' * 20_000)\nos.write(1, picture[:100])\ntime.sleep(0.1)\n"
-              "os.write(1, picture[100:])\ntime.sleep(60)")
+    gstreamer(
+        "os.write(2, b'WARNING: late\\n' * 20_000)\nos.write(1, picture[:100])\ntime.sleep(0.1)\n"
+        "os.write(1, picture[100:])\ntime.sleep(60)"
+    )
     said = []
     source = Reconnecting(lambda: CsiCamera(0, size=(19, 16), rate=30), said.append)
     frames = [source.read() for _ in range(2)]

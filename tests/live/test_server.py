@@ -94,8 +94,9 @@ def test_segment_gives_what_the_segmenter_gives(photo_app, color_segmenter, scen
 
 
 def test_settings_to_begin_with(color_segmenter, color_words, scene):
-    with testclient.TestClient(make_app(color_segmenter, None, Board(), threshold=1.9, alpha=0.25),
-                               base_url="http://127.0.0.1") as client:
+    with testclient.TestClient(
+        make_app(color_segmenter, None, Board(), threshold=1.9, alpha=0.25), base_url="http://127.0.0.1"
+    ) as client:
         for _ in range(2):
             state = client.get("/state").json()
             assert (state["threshold"], state["alpha"]) == (1.9, 0.25)
@@ -115,6 +116,7 @@ def test_approximate_words_are_marked(photo_app, scene):
 
 def bomb(width, height):
     """A PNG of a few hundred bytes that says it is huge."""
+
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -122,26 +124,29 @@ def bomb(width, height):
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(10_000))) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize(("content", "data", "status", "detail"), [
-    (b"", {}, 415, "not a picture"),
-    (b"no picture at all", {}, 415, "not a picture"),
-    ("cut", {}, 415, '"image: damaged or cut off'),
-    (bomb(60_000, 60_000), {}, 413, "megapixels"),
-    (bomb(8_000, 8_000), {}, 413, "at most 50 megapixels"),
-    ("ok", {"labels": ","}, 422, "expected 1 to 200 words"),
-    ("ok", {"labels": "x" * 101}, 422, "at most 100 letters"),
-    ("ok", {"labels": ",".join(f"w{i}" for i in range(201))}, 422, "expected 1 to 200 words"),
-    ("ok", {"labels": "bad"}, 422, "no letters in it"),
-    ("ok", {"threshold": "nan"}, 422, "finite"),
-    ("ok", {"threshold": "high"}, 422, "valid number"),
-    ("ok", {"format": "gif"}, 422, "'json', 'labels' or 'overlay'"),
-    ("ok", {"alpha": "2"}, 422, "less than or equal to 1"),
-    (None, {}, 422, "Field required"),
-])
+@pytest.mark.parametrize(
+    ("content", "data", "status", "detail"),
+    [
+        (b"", {}, 415, "not a picture"),
+        (b"no picture at all", {}, 415, "not a picture"),
+        ("cut", {}, 415, '"image: damaged or cut off'),
+        (bomb(60_000, 60_000), {}, 413, "megapixels"),
+        (bomb(8_000, 8_000), {}, 413, "at most 50 megapixels"),
+        ("ok", {"labels": ","}, 422, "expected 1 to 200 words"),
+        ("ok", {"labels": "x" * 101}, 422, "at most 100 letters"),
+        ("ok", {"labels": ",".join(f"w{i}" for i in range(201))}, 422, "expected 1 to 200 words"),
+        ("ok", {"labels": "bad"}, 422, "no letters in it"),
+        ("ok", {"threshold": "nan"}, 422, "finite"),
+        ("ok", {"threshold": "high"}, 422, "valid number"),
+        ("ok", {"format": "gif"}, 422, "'json', 'labels' or 'overlay'"),
+        ("ok", {"alpha": "2"}, 422, "less than or equal to 1"),
+        (None, {}, 422, "Field required"),
+    ],
+)
 def test_bad_requests_are_refused_in_words(photo_app, scene, content, data, status, detail):
     whole = png(scene)
     if isinstance(content, str):
-        content = {"ok": whole, "cut": whole[:len(whole) // 2]}[content]
+        content = {"ok": whole, "cut": whole[: len(whole) // 2]}[content]
     answer = photo_app.post("/segment", files={"image": content} if content is not None else {"other": b"1"}, data=data)
     assert answer.status_code == status and detail in json.dumps(answer.json(), ensure_ascii=False)
 
@@ -188,8 +193,11 @@ def test_health_and_metrics(live_app):
     buckets = [int(value) for name, value in samples.items() if "_bucket" in name]
     assert buckets == sorted(buckets) and buckets[-1] == int(samples["zeroseg_latency_seconds_count"])
     assert float(samples['zeroseg_stage_seconds_total{stage="network"}']) > 0
-    assert all(re.fullmatch(r'[a-z_]+(\{[a-z]+="[^"]*"\})? [0-9.e+-]+', line)
-               for line in text.splitlines() if not line.startswith("#"))
+    assert all(
+        re.fullmatch(r'[a-z_]+(\{[a-z]+="[^"]*"\})? [0-9.e+-]+', line)
+        for line in text.splitlines()
+        if not line.startswith("#")
+    )
 
 
 def test_a_lost_source_is_reported_until_it_is_back(color_segmenter):
@@ -197,9 +205,13 @@ def test_a_lost_source_is_reported_until_it_is_back(color_segmenter):
     board = Board()
     pipeline = Pipeline(open_source(camera.url), color_segmenter, [board])
     with testclient.TestClient(make_app(color_segmenter, pipeline, board), base_url="http://127.0.0.1") as client:
+
         def told():
-            return (client.get("/healthz").json()["status"], client.get("/state").json()["away"] is not None,
-                    re.search(r"^zeroseg_source_up (.*)$", client.get("/metrics").text, re.M)[1])
+            return (
+                client.get("/healthz").json()["status"],
+                client.get("/state").json()["away"] is not None,
+                re.search(r"^zeroseg_source_up (.*)$", client.get("/metrics").text, re.M)[1],
+            )
 
         pipeline.start()
         wait_until(lambda: board.number > 2)
@@ -241,8 +253,9 @@ def test_a_photo_has_the_colours_of_the_live_picture(live_app, scene):
     """A word that is added takes a colour by itself; alone with others it could have had theirs."""
     client, pipeline = live_app
     alone = {word: hex_color(label_colors([word])[0]) for word in ("blue", "red", "green")}
-    rival = next(word for word in (f"word {i}" for i in range(1000)) if hex_color(label_colors([word])[0]) ==
-                 alone["blue"])
+    rival = next(
+        word for word in (f"word {i}" for i in range(1000)) if hex_color(label_colors([word])[0]) == alone["blue"]
+    )
     client.put("/labels", json={"labels": [rival]})
     live = client.put("/labels", json={"labels": ["blue", rival]}).json()
     wanted = {label: hex_color(color) for label, color in zip(live["labels"], pipeline.settings.colors, strict=True)}
@@ -251,10 +264,19 @@ def test_a_photo_has_the_colours_of_the_live_picture(live_app, scene):
     assert {entry["name"]: entry["color"] for entry in answer["labels"]} == wanted
 
 
-@pytest.mark.parametrize(("path", "body"), [
-    ("/settings", {"alpha": 2}), ("/settings", {"alpha": "NaN"}), ("/settings", {"color": 1}), ("/settings", [1]),
-    ("/labels", {"labels": ""}), ("/labels", {"labels": "bad"}), ("/labels", {"labels": 5}), ("/labels", {}),
-])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/settings", {"alpha": 2}),
+        ("/settings", {"alpha": "NaN"}),
+        ("/settings", {"color": 1}),
+        ("/settings", [1]),
+        ("/labels", {"labels": ""}),
+        ("/labels", {"labels": "bad"}),
+        ("/labels", {"labels": 5}),
+        ("/labels", {}),
+    ],
+)
 def test_bad_changes_change_nothing(live_app, path, body):
     client, pipeline = live_app
     before = pipeline.settings
@@ -289,11 +311,17 @@ def test_words_are_embedded_once(color_segmenter, color_words):
     assert photos.pack("rose, sea") is photos.pack(["rose", "sea"]) is not photos.pack("sea, rose")
 
 
-@pytest.mark.parametrize(("typed", "words"), [
-    ("red, sea", ["red", "sea"]), ("red; sea\nsun", ["red", "sea", "sun"]), ("red，sea、sun，", ["red", "sea", "sun"]),
-    ("Red, sea, red,RED", ["Red", "sea"]), ("mother's day, ice cream", ["mother's day", "ice cream"]),
-    (["red", "Red;"], ["red", "Red;"]),  # of programs, nothing is taken apart
-])
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("red, sea", ["red", "sea"]),
+        ("red; sea\nsun", ["red", "sea", "sun"]),
+        ("red，sea、sun，", ["red", "sea", "sun"]),
+        ("Red, sea, red,RED", ["Red", "sea"]),
+        ("mother's day, ice cream", ["mother's day", "ice cream"]),
+        (["red", "Red;"], ["red", "Red;"]),  # of programs, nothing is taken apart
+    ],
+)
 def test_typed_words_are_told_apart(color_segmenter, color_words, typed, words):
     assert Photos(color_segmenter).pack(typed).names == words
 

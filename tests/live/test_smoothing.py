@@ -26,8 +26,7 @@ class Fixed:
     def inputs(self):
         from zeroseg.runtime.base import TensorSpec
 
-        return {"image": TensorSpec(("B", 3, "H", "W"), "float32"),
-                "label_embeddings": TensorSpec(("N", 2), "float32")}
+        return {"image": TensorSpec(("B", 3, "H", "W"), "float32"), "label_embeddings": TensorSpec(("N", 2), "float32")}
 
     def run(self, feed):
         m, scores = self.outputs.pop(0)
@@ -40,8 +39,9 @@ def test_formula_by_loops():
     scores, old = rng.normal(size=(2, B, K, N)).astype(np.float32)
     expected = np.zeros((B, K, N))
     for k in range(K):
-        overlap = [sum(float(now[0, k, y, x]) * float(then[0, j, y, x]) for y in range(H) for x in range(W))
-                   for j in range(K)]
+        overlap = [
+            sum(float(now[0, k, y, x]) * float(then[0, j, y, x]) for y in range(H) for x in range(W)) for j in range(K)
+        ]
         for n in range(N):
             carried = sum(overlap[j] * float(old[0, j, n]) for j in range(K)) / sum(overlap)
             expected[0, k, n] = 0.3 * float(scores[0, k, n]) + 0.7 * carried

@@ -32,10 +32,20 @@ def scene(count, size=(160, 96)):
     return [pattern.picture(i) for i in range(count)]
 
 
-@pytest.mark.parametrize(("text", "kind"), [
-    ("test://", "test"), ("csi://0", "csi"), ("/dev/video0", "camera"), ("0", "camera"), ("rtsp://cam/1", "stream"),
-    ("http://cam/video.mjpg", "stream"), ("clip.MP4", "video"), ("photo.jpg", "pictures"), ("folder", "pictures"),
-])
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("test://", "test"),
+        ("csi://0", "csi"),
+        ("/dev/video0", "camera"),
+        ("0", "camera"),
+        ("rtsp://cam/1", "stream"),
+        ("http://cam/video.mjpg", "stream"),
+        ("clip.MP4", "video"),
+        ("photo.jpg", "pictures"),
+        ("folder", "pictures"),
+    ],
+)
 def test_kind_by_looks(text, kind):
     assert kind_of(text) == kind
 
@@ -74,8 +84,10 @@ def test_pixel_formats_become_rgb(tmp_path, pix_fmt):
     assert image[32, 10].max() <= 3
 
 
-@pytest.mark.parametrize(("codec", "pix_fmt"), [("libx264", "yuv420p"), ("libx265", "yuv420p"),
-                                                ("libx265", "yuv420p10le"), ("libsvtav1", "yuv420p")])
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt"),
+    [("libx264", "yuv420p"), ("libx265", "yuv420p"), ("libx265", "yuv420p10le"), ("libsvtav1", "yuv420p")],
+)
 def test_codecs_of_phones_and_downloads(tmp_path, codec, pix_fmt):
     """With frames that are coded out of order."""
     import av
@@ -97,15 +109,18 @@ def rotate_in_container(path, matrix):
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4
     at += 4 + (20 if data[at] == 0 else 32) + 16
-    data[at:at + 36] = struct.pack(">9i", *matrix)
+    data[at : at + 36] = struct.pack(">9i", *matrix)
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize(("matrix", "turns_clockwise"), [
-    ((0, 1 << 16, 0, -(1 << 16), 0, 0, 96 << 16, 0, 1 << 30), 1),
-    ((-(1 << 16), 0, 0, 0, -(1 << 16), 0, 160 << 16, 96 << 16, 1 << 30), 2),
-    ((0, -(1 << 16), 0, 1 << 16, 0, 0, 0, 160 << 16, 1 << 30), 3),
-])
+@pytest.mark.parametrize(
+    ("matrix", "turns_clockwise"),
+    [
+        ((0, 1 << 16, 0, -(1 << 16), 0, 0, 96 << 16, 0, 1 << 30), 1),
+        ((-(1 << 16), 0, 0, 0, -(1 << 16), 0, 160 << 16, 96 << 16, 1 << 30), 2),
+        ((0, -(1 << 16), 0, 1 << 16, 0, 0, 0, 160 << 16, 1 << 30), 3),
+    ],
+)
 def test_phone_videos_are_upright(tmp_path, matrix, turns_clockwise):
     picture = np.zeros((96, 160, 3), np.uint8)
     picture[:40, :60] = 255  # a corner tells the turn
@@ -140,12 +155,13 @@ def test_cut_off_video_gives_what_it_has_and_says_so(tmp_path, suffix, codec, ta
         without_length_tag(path)
     source = open_source(str(path))
     assert len(drain(source)) == 40 and source.remarks() == []
-    path.write_bytes(path.read_bytes()[:path.stat().st_size * 6 // 10])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     source = open_source(str(path))
     numbers = [frame_number(frame.image) for frame in drain(source)]
     assert 5 < len(numbers) < 40 and numbers[:-1] == list(range(len(numbers) - 1))  # the cut may go through the last
-    assert source.remarks() == [f"{path}: says it lasts 1.6 s, but ends after {len(numbers) / 25:.1f} s; it may be cut "
-                                "off"]
+    assert source.remarks() == [
+        f"{path}: says it lasts 1.6 s, but ends after {len(numbers) / 25:.1f} s; it may be cut off"
+    ]
 
 
 @pytest.mark.parametrize("tagged", [True, False])
@@ -181,19 +197,22 @@ def test_cut_off_mp4_with_its_index_first(tmp_path):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
-    path.write_bytes(path.read_bytes()[:path.stat().st_size * 6 // 10])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     source = open_source(str(path))
     frames = drain(source)
     assert 5 < len(frames) < 40
     assert f"says it has 40 frames, but ends after {len(frames)}" in source.remarks()[0]
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    ("missing.mp4", None, "missing.mp4: no such file"),
-    ("empty.mp4", b"", "empty.mp4: an empty file"),
-    ("noise.mp4", b"noise" * 1000, "not a video that FFmpeg can read"),
-    ("folder.mp4", "folder", "is a folder"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.mp4", None, "missing.mp4: no such file"),
+        ("empty.mp4", b"", "empty.mp4: an empty file"),
+        ("noise.mp4", b"noise" * 1000, "not a video that FFmpeg can read"),
+        ("folder.mp4", "folder", "is a folder"),
+    ],
+)
 def test_bad_videos_end_in_one_line(tmp_path, name, content, message):
     path = tmp_path / name
     if content == "folder":
@@ -257,21 +276,25 @@ def test_bad_patterns(url):
         open_source(url)
 
 
-@pytest.mark.parametrize(("want", "expected"), [
-    (Adjustment(rotate=90), [[4, 1], [5, 2], [6, 3]]),
-    (Adjustment(rotate=180), [[6, 5, 4], [3, 2, 1]]),
-    (Adjustment(rotate=270), [[3, 6], [2, 5], [1, 4]]),
-    (Adjustment(flip="horizontal"), [[3, 2, 1], [6, 5, 4]]),
-    (Adjustment(flip="vertical"), [[4, 5, 6], [1, 2, 3]]),
-    (Adjustment(rotate=90, flip="both"), [[3, 6], [2, 5], [1, 4]]),
-])
+@pytest.mark.parametrize(
+    ("want", "expected"),
+    [
+        (Adjustment(rotate=90), [[4, 1], [5, 2], [6, 3]]),
+        (Adjustment(rotate=180), [[6, 5, 4], [3, 2, 1]]),
+        (Adjustment(rotate=270), [[3, 6], [2, 5], [1, 4]]),
+        (Adjustment(flip="horizontal"), [[3, 2, 1], [6, 5, 4]]),
+        (Adjustment(flip="vertical"), [[4, 5, 6], [1, 2, 3]]),
+        (Adjustment(rotate=90, flip="both"), [[3, 6], [2, 5], [1, 4]]),
+    ],
+)
 def test_rotation_and_flip(want, expected):
     picture = np.repeat(np.array([[1, 2, 3], [4, 5, 6]], np.uint8)[..., None], 3, axis=2)
     assert adjusted(picture, want)[..., 0].tolist() == expected
 
 
-@pytest.mark.parametrize(("size", "shape"), [((100, 100), (50, 100, 3)), ((1000, 20), (20, 40, 3)),
-                                             ((2000, 2000), (100, 200, 3))])
+@pytest.mark.parametrize(
+    ("size", "shape"), [((100, 100), (50, 100, 3)), ((1000, 20), (20, 40, 3)), ((2000, 2000), (100, 200, 3))]
+)
 def test_size_keeps_the_aspect_and_only_scales_down(size, shape):
     assert adjusted(np.zeros((100, 200, 3), np.uint8), Adjustment(size=size)).shape == shape
 
@@ -291,13 +314,16 @@ class Ticks(Source):
         return Frame(np.zeros((1, 1, 3), np.uint8), self.at - 1, self.at - 1, Fraction(1, 50), 1)
 
 
-@pytest.mark.parametrize(("want", "indices"), [
-    (Adjustment(every=10), list(range(0, 100, 10))),
-    (Adjustment(max_frames=3), [0, 1, 2]),
-    (Adjustment(every=5, max_frames=2), [0, 5]),
-    (Adjustment(fps=10), list(range(0, 100, 5))),
-    (Adjustment(fps=100), list(range(100))),
-])
+@pytest.mark.parametrize(
+    ("want", "indices"),
+    [
+        (Adjustment(every=10), list(range(0, 100, 10))),
+        (Adjustment(max_frames=3), [0, 1, 2]),
+        (Adjustment(every=5, max_frames=2), [0, 5]),
+        (Adjustment(fps=10), list(range(0, 100, 5))),
+        (Adjustment(fps=100), list(range(100))),
+    ],
+)
 def test_frames_left_out(want, indices):
     source = Adjusted(Ticks(), want)
     assert source.frame_count == len(indices)

@@ -17,8 +17,10 @@ from zeroseg.words import LabelPack
 
 pytest.importorskip("av")
 pytest.importorskip("tkinter", reason="this Python has no tkinter")
-pytestmark = pytest.mark.skipif(not shutil.which("Xvfb") or not features.check("xcb"),
-                                reason="needs Xvfb for a screen, and Pillow with XCB to look at it")
+pytestmark = pytest.mark.skipif(
+    not shutil.which("Xvfb") or not features.check("xcb"),
+    reason="needs Xvfb for a screen, and Pillow with XCB to look at it",
+)
 HEIGHT, WIDTH = 192, 320
 
 
@@ -26,8 +28,11 @@ HEIGHT, WIDTH = 192, 320
 def screen():
     """A virtual screen's name, such as ":7"; one for all, as a process that used tkinter ends with its screen."""
     read, write = os.pipe()
-    server = subprocess.Popen(["Xvfb", "-displayfd", str(write), "-screen", "0", "640x480x24", "-nolisten", "tcp"],
-                              pass_fds=[write], stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(write), "-screen", "0", "640x480x24", "-nolisten", "tcp"],
+        pass_fds=[write],
+        stderr=subprocess.DEVNULL,
+    )
     os.close(write)
     with os.fdopen(read) as told:
         yield f":{told.readline().strip()}"
@@ -51,11 +56,30 @@ def wait_for(condition, seconds=60.0):
 def test_the_command_shows_the_live_picture_until_ctrl_c(screen, tmp_path):
     model = write_color_model(tmp_path)
     labels = LabelPack(["rose"], vectors("red"), "openai/clip-vit-base-patch32").save(tmp_path / "labels.npz")
-    command = [sys.executable, "-c", "from zeroseg.cli import main; main()", "infer",
-               f"test://?size={WIDTH}x{HEIGHT}&fps=20", "--labels", labels, "--model", model, "--alpha", "0",
-               "--no-legend", "--threads", "1"]
-    job = subprocess.Popen(list(map(str, command)), env={**os.environ, "DISPLAY": screen}, text=True,
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    command = [
+        sys.executable,
+        "-c",
+        "from zeroseg.cli import main; main()",
+        "infer",
+        f"test://?size={WIDTH}x{HEIGHT}&fps=20",
+        "--labels",
+        labels,
+        "--model",
+        model,
+        "--alpha",
+        "0",
+        "--no-legend",
+        "--threads",
+        "1",
+    ]
+    job = subprocess.Popen(
+        list(map(str, command)),
+        env={**os.environ, "DISPLAY": screen},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
     try:
         pattern = TestPattern(f"test://?size={WIDTH}x{HEIGHT}")
 
@@ -103,7 +127,7 @@ def test_picture_larger_than_the_screen_is_scaled_to_it(screen, monkeypatch):
     picture = np.zeros((720, 1280, 3), np.uint8)
     quarters = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
     for i, color in enumerate(quarters):
-        picture[i // 2 * 360:][:360, i % 2 * 640:][:, :640] = color
+        picture[i // 2 * 360 :][:360, i % 2 * 640 :][:, :640] = color
 
     def seen():
         window.write(SimpleNamespace(picture=picture))
@@ -113,7 +137,7 @@ def test_picture_larger_than_the_screen_is_scaled_to_it(screen, monkeypatch):
     wait_for(lambda: (seen()[300, 560] == quarters[3]).all())
     shown = seen()
     for i, color in enumerate(quarters):
-        inside = shown[2 + i // 2 * 162:][:158, 2 + i % 2 * 288:][:, :284]
+        inside = shown[2 + i // 2 * 162 :][:158, 2 + i % 2 * 288 :][:, :284]
         assert (inside == color).all()
     assert not (shown[:324, 577:] == picture[0, -1]).all(-1).any()
     window.destroy()

@@ -11,8 +11,9 @@ from zeroseg.model.grouping import Assign, GroupingBlock
 
 
 def block(assignment="cosine", aggregation="hard"):
-    config = replace(PRESETS["tiny"], head_width=24, head_heads=3, assignment=assignment, aggregation=aggregation,
-                     gumbel=True)
+    config = replace(
+        PRESETS["tiny"], head_width=24, head_heads=3, assignment=assignment, aggregation=aggregation, gumbel=True
+    )
     return GroupingBlock(config, 6, 5).eval()
 
 
@@ -25,8 +26,12 @@ def test_equals_the_plain_assignment(assignment, aggregation):
     fused.load_state_dict(plain.state_dict())
     grads = []
     for result in (plain(groups, tokens), fused.forward_fused(groups, tokens, impl="reference")):
-        grads.append(torch.autograd.grad((result[0].square().sum() + (result[1].soft * result[1].hard).sum()),
-                                         (plain if not grads else fused).k.weight))
+        grads.append(
+            torch.autograd.grad(
+                (result[0].square().sum() + (result[1].soft * result[1].hard).sum()),
+                (plain if not grads else fused).k.weight,
+            )
+        )
         grads[-1] += (result[0], *result[1])
     for a, b in zip(*grads):
         torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)

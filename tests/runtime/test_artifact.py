@@ -24,17 +24,20 @@ def test_a_renamed_pair_still_works(tmp_path, color_model):
     assert read_artifact(tmp_path / "other.onnx").sidecar.name == "colors"
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"format": 2}, "format 2, this version of zeroseg reads 1"),
-    ({"name": None}, "name: expected a text, got null"),
-    ({"embedding_dim": 0}, "embedding_dim: expected a positive integer, got 0"),
-    ({"segments": "8"}, 'segments: expected an integer, got "8"'),
-    ({"stride": True}, "stride: expected an integer, got true"),
-    ({"input": []}, "input: expected an object"),
-    ({"input": {**sidecar()["input"], "std": [1, 1]}}, "input: std: expected three numbers"),
-    ({"threshold": "high"}, "threshold: expected a number"),
-    ({"files": None}, "files: expected an object"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "format 2, this version of zeroseg reads 1"),
+        ({"name": None}, "name: expected a text, got null"),
+        ({"embedding_dim": 0}, "embedding_dim: expected a positive integer, got 0"),
+        ({"segments": "8"}, 'segments: expected an integer, got "8"'),
+        ({"stride": True}, "stride: expected an integer, got true"),
+        ({"input": []}, "input: expected an object"),
+        ({"input": {**sidecar()["input"], "std": [1, 1]}}, "input: std: expected three numbers"),
+        ({"threshold": "high"}, "threshold: expected a number"),
+        ({"files": None}, "files: expected an object"),
+    ],
+)
 def test_wrong_sidecar_names_the_key(change, message):
     with pytest.raises(ZerosegError, match=f"^tiny.json: {message}"):
         parse_sidecar(sidecar(**change), "tiny.json")
@@ -68,11 +71,14 @@ def test_missing_or_broken_sidecar(tmp_path):
         read_artifact(path)
 
 
-@pytest.mark.parametrize(("name", "message"), [
-    ("nowhere/model.onnx", "no such model file"),
-    ("nowhere.pt", "no such model file"),
-    ("huge", "model 'huge': no such file, and the bundled models are:"),
-])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere/model.onnx", "no such model file"),
+        ("nowhere.pt", "no such model file"),
+        ("huge", "model 'huge': no such file, and the bundled models are:"),
+    ],
+)
 def test_missing_model(name, message):
     with pytest.raises(ZerosegError, match=message):
         find_model(name)

@@ -30,9 +30,21 @@ def files(tmp_path_factory):
     from zeroseg.model import ZeroSeg, save_checkpoint
 
     torch.manual_seed(0)
-    config = ModelConfig(width=32, depth=1, heads=2, head_width=32, head_heads=2, head_depths=(1, 1, 1),
-                         group_tokens=(6, 4), output_groups=(6, 4), embedding_dim=DIM, embedding_space=SPACE,
-                         projector_hidden=32, reconstruction=False, image_size=64)
+    config = ModelConfig(
+        width=32,
+        depth=1,
+        heads=2,
+        head_width=32,
+        head_heads=2,
+        head_depths=(1, 1, 1),
+        group_tokens=(6, 4),
+        output_groups=(6, 4),
+        embedding_dim=DIM,
+        embedding_space=SPACE,
+        projector_hidden=32,
+        reconstruction=False,
+        image_size=64,
+    )
     model = ZeroSeg(config).eval()
     for module in (model.head, model.readout, model.encoder):
         for value in module.parameters():
@@ -72,8 +84,11 @@ def scene(height, width):
 SLOW = {"torch-compile"}  # its C++ takes a compiler half a minute
 
 
-NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
-         for name, kinds in BACKENDS.items() if name != "torch" and set(kinds) <= {".onnx", ".pt"}]
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+    for name, kinds in BACKENDS.items()
+    if name != "torch" and set(kinds) <= {".onnx", ".pt"}
+]
 
 
 @pytest.mark.parametrize("backend", NAMES)
@@ -98,8 +113,10 @@ def test_runner_keeps_earlier_results(files, backend):
     if reason := why_not(backend):
         pytest.skip(reason)
     runner = open_runner(read_artifact(files[BACKENDS[backend][0]], backend), threads=1)
-    feeds = [{"image": np.random.rand(1, 3, 64, 64).astype(np.float32), "label_embeddings": label_pack(3).vectors}
-             for _ in range(2)]
+    feeds = [
+        {"image": np.random.rand(1, 3, 64, 64).astype(np.float32), "label_embeddings": label_pack(3).vectors}
+        for _ in range(2)
+    ]
     first = runner.run(feeds[0])
     copies = {name: first[name].copy() for name in OUTPUTS}
     runner.run(feeds[1])
@@ -107,12 +124,18 @@ def test_runner_keeps_earlier_results(files, backend):
         assert np.array_equal(first[name], copies[name]), name
 
 
-@pytest.mark.parametrize(("backend", "message"), [
-    ("onnxruntime-cuda", "was built without CUDAExecutionProvider .*pip install onnxruntime-gpu.*or use back end onnx"),
-    ("onnxruntime-tensorrt", "was built without TensorrtExecutionProvider"),
-    ("torch-cuda", r"finds no CUDA GPU \(torch.cuda.is_available\(\) is False\); use back end torch"),
-    ("torch-cuda-graphs", "finds no CUDA GPU"),
-])
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [
+        (
+            "onnxruntime-cuda",
+            "was built without CUDAExecutionProvider .*pip install onnxruntime-gpu.*or use back end onnx",
+        ),
+        ("onnxruntime-tensorrt", "was built without TensorrtExecutionProvider"),
+        ("torch-cuda", r"finds no CUDA GPU \(torch.cuda.is_available\(\) is False\); use back end torch"),
+        ("torch-cuda-graphs", "finds no CUDA GPU"),
+    ],
+)
 def test_what_cannot_run_says_why_and_what_would(files, backend, message):
     if why_not(backend) is None:
         pytest.skip("it can run here")

@@ -41,15 +41,18 @@ def test_number_of_labels_is_free(runner, count):
     assert runner.run(feed(names=names))["segment_scores"].shape == (1, 4, count)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"image": np.zeros((3, 32, 32), np.float32)}, r"image: expected \(B, 3, H, W\) float32, got \(3, 32, 32\)"),
-    ({"image": np.zeros((1, 3, 32, 32), np.uint8)}, "image: .* got .* uint8"),
-    ({"label_embeddings": np.zeros((2, 3), np.float32)}, rf"label_embeddings: expected \(N, {DIM}\) float32"),
-    ({"label_embeddings": np.zeros((0, DIM), np.float32)}, "label_embeddings: expected at least one row"),
-    ({"image": np.zeros((1, 3, 32, 70), np.float32)}, r"sides that are multiples of 32, got \(32, 70\)"),
-    ({"image": np.zeros((1, 3, 0, 32), np.float32)}, "image: expected sides that are multiples of 32"),
-    ({"other": np.zeros(1)}, r"feed: expected \['image', 'label_embeddings'\], got"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": np.zeros((3, 32, 32), np.float32)}, r"image: expected \(B, 3, H, W\) float32, got \(3, 32, 32\)"),
+        ({"image": np.zeros((1, 3, 32, 32), np.uint8)}, "image: .* got .* uint8"),
+        ({"label_embeddings": np.zeros((2, 3), np.float32)}, rf"label_embeddings: expected \(N, {DIM}\) float32"),
+        ({"label_embeddings": np.zeros((0, DIM), np.float32)}, "label_embeddings: expected at least one row"),
+        ({"image": np.zeros((1, 3, 32, 70), np.float32)}, r"sides that are multiples of 32, got \(32, 70\)"),
+        ({"image": np.zeros((1, 3, 0, 32), np.float32)}, "image: expected sides that are multiples of 32"),
+        ({"other": np.zeros(1)}, r"feed: expected \['image', 'label_embeddings'\], got"),
+    ],
+)
 def test_wrong_feed_is_named(runner, change, message):
     with pytest.raises(ValueError, match=message):
         runner.run(feed() | change)
@@ -107,9 +110,21 @@ def checkpoint(tmp_path_factory):
     from zeroseg.model import ZeroSeg, save_checkpoint
 
     torch.manual_seed(0)
-    config = ModelConfig(width=32, depth=1, heads=2, head_width=32, head_heads=2, head_depths=(1, 1, 1),
-                         group_tokens=(6, 4), output_groups=(6, 4), embedding_dim=DIM, embedding_space=SPACE,
-                         projector_hidden=32, reconstruction=False, image_size=64)
+    config = ModelConfig(
+        width=32,
+        depth=1,
+        heads=2,
+        head_width=32,
+        head_heads=2,
+        head_depths=(1, 1, 1),
+        group_tokens=(6, 4),
+        output_groups=(6, 4),
+        embedding_dim=DIM,
+        embedding_space=SPACE,
+        projector_hidden=32,
+        reconstruction=False,
+        image_size=64,
+    )
     model = ZeroSeg(config).eval()
     path = tmp_path_factory.mktemp("checkpoint") / "model.pt"
     save_checkpoint(path, model, sidecar=sidecar(name="random"))

@@ -57,8 +57,20 @@ def port(tmp_path_factory):
     """HTTP port of tritonserver, started by the bundle's serve.sh on the repository triton/onnx."""
     folder = tmp_path_factory.mktemp("datacenter")
     bundle = folder / "bundle"
-    done = CliRunner().invoke(export, [str(BUNDLED), "--bundle", "datacenter", "-o", str(bundle), "--max-labels",
-                                       str(MAX_LABELS), "--labels", "cat,dog"])
+    done = CliRunner().invoke(
+        export,
+        [
+            str(BUNDLED),
+            "--bundle",
+            "datacenter",
+            "-o",
+            str(bundle),
+            "--max-labels",
+            str(MAX_LABELS),
+            "--labels",
+            "cat,dog",
+        ],
+    )
     assert done.exit_code == 0, done.output
     model = bundle / "triton/onnx/zeroseg_model"
     config = (model / "config.pbtxt").read_text()
@@ -70,11 +82,29 @@ def port(tmp_path_factory):
     packages = ":".join(path for path in files.environment["PYTHONPATH"].split(":") if "site-packages" in path)
     log = open(folder / "log.txt", "wb")
     process = subprocess.Popen(
-        ["sh", bundle / "serve.sh", "onnx", "--backend-directory", files.backends, "--http-port", str(ports[0]),
-         "--grpc-port", str(ports[1]), "--allow-metrics=false", "--pinned-memory-pool-byte-size=0",
-         f"--backend-config=python,shm-region-prefix-name=bundle_{os.getpid()}_"],
-        stdout=log, stderr=log, env={**os.environ, **files.environment, "PYTHONPATH": packages,
-                                     "PATH": f"{files.environment['PATH']}:{files.program.parent}"})
+        [
+            "sh",
+            bundle / "serve.sh",
+            "onnx",
+            "--backend-directory",
+            files.backends,
+            "--http-port",
+            str(ports[0]),
+            "--grpc-port",
+            str(ports[1]),
+            "--allow-metrics=false",
+            "--pinned-memory-pool-byte-size=0",
+            f"--backend-config=python,shm-region-prefix-name=bundle_{os.getpid()}_",
+        ],
+        stdout=log,
+        stderr=log,
+        env={
+            **os.environ,
+            **files.environment,
+            "PYTHONPATH": packages,
+            "PATH": f"{files.environment['PATH']}:{files.program.parent}",
+        },
+    )
     try:
         with http.InferenceServerClient(f"127.0.0.1:{ports[0]}") as client:
             wait_for(client, process, folder / "log.txt")
@@ -103,10 +133,15 @@ def wait_for(client, process, log):
 
 
 def ask(port, photo, labels, outputs=("label_map", "scores")):
-    arrays = {"photo": np.frombuffer(photo.read_bytes(), np.uint8), "label_embeddings": labels,
-              "threshold": np.float32([ALL])}
-    tensors = [http.InferInput(name, array.shape, {"uint8": "UINT8", "float32": "FP32"}[str(array.dtype)])
-               for name, array in arrays.items()]
+    arrays = {
+        "photo": np.frombuffer(photo.read_bytes(), np.uint8),
+        "label_embeddings": labels,
+        "threshold": np.float32([ALL]),
+    }
+    tensors = [
+        http.InferInput(name, array.shape, {"uint8": "UINT8", "float32": "FP32"}[str(array.dtype)])
+        for name, array in arrays.items()
+    ]
     for tensor, array in zip(tensors, arrays.values()):
         tensor.set_data_from_numpy(array)
     with http.InferenceServerClient(f"127.0.0.1:{port}", network_timeout=60) as client:
@@ -148,19 +183,28 @@ def test_bundle_brings_the_code_that_the_server_runs(tmp_path):
     bundle = tmp_path / "bundle"
     done = CliRunner().invoke(export, [str(BUNDLED), "--bundle", "datacenter", "-o", str(bundle), "--labels", "cat"])
     assert done.exit_code == 0, done.output
-    code = ("import runpy, sys, zeroseg; "
-            "print(zeroseg.__file__, *(runpy.run_path(path)['TritonPythonModel'].__module__ for path in sys.argv[1:]))")
+    code = (
+        "import runpy, sys, zeroseg; "
+        "print(zeroseg.__file__, *(runpy.run_path(path)['TritonPythonModel'].__module__ for path in sys.argv[1:]))"
+    )
     paths = sorted(bundle.glob("triton/onnx/*/1/model.py"))
-    found = subprocess.run([sys.executable, "-c", code, *paths], cwd=tmp_path, capture_output=True, text=True,
-                           env={**os.environ, "PYTHONPATH": str(bundle / "python")})
+    found = subprocess.run(
+        [sys.executable, "-c", code, *paths],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(bundle / "python")},
+    )
     assert found.stdout.split() == [str(bundle / "python/zeroseg/__init__.py"), *["zeroseg.serving.steps"] * len(paths)]
     assert len(paths) == 3
 
 
 def test_network_alone_answers_as_the_file(port):
     rng = np.random.default_rng(0)
-    feed = {"image": rng.normal(size=(2, 3, 64, 96)).astype(np.float32),
-            "label_embeddings": zeroseg.embed_labels(["cat", "dog"])[0]}
+    feed = {
+        "image": rng.normal(size=(2, 3, 64, 96)).astype(np.float32),
+        "label_embeddings": zeroseg.embed_labels(["cat", "dog"])[0],
+    }
     tensors = [http.InferInput(name, array.shape, "FP32") for name, array in feed.items()]
     for tensor, array in zip(tensors, feed.values()):
         tensor.set_data_from_numpy(array)
@@ -181,8 +225,10 @@ def test_server_protobuf_reads_every_config(variant, tmp_path):
 
     message = getattr(model_config_pb2, "ModelConfig", None) or service_pb2.ModelConfig
     write_repositories(tmp_path, BUNDLED, read_artifact(BUNDLED).sidecar, BuildOptions(max_batch=5, max_labels=40))
-    configs = {path.parent.name: text_format.Parse(path.read_text(), message())
-               for path in (tmp_path / "triton" / variant).glob("*/config.pbtxt")}
+    configs = {
+        path.parent.name: text_format.Parse(path.read_text(), message())
+        for path in (tmp_path / "triton" / variant).glob("*/config.pbtxt")
+    }
     assert all(config.name == name for name, config in configs.items()) and len(configs) == 5
     model, network = configs["zeroseg_model"], configs["zeroseg_network"]
     assert model.platform == {"onnx": "onnxruntime_onnx", "tensorrt": "tensorrt_plan"}[variant]

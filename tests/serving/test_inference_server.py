@@ -88,8 +88,7 @@ def test_same_masks_as_the_segmenter(ask, own, vectors):
         own.set_labels(words)
         same(own.segment(path), ask("zeroseg", arrays, OUTPUTS))
         same(own.segment(path, ALL), ask("zeroseg", arrays | {"threshold": np.float32([ALL])}, OUTPUTS))
-        none = ask("zeroseg", {"photo": photo(path), "label_embeddings": labels,
-                               "threshold": np.float32([9])}, OUTPUTS)
+        none = ask("zeroseg", {"photo": photo(path), "label_embeddings": labels, "threshold": np.float32([9])}, OUTPUTS)
         assert (none["label_map"] == -1).all()
 
 
@@ -98,9 +97,16 @@ def test_label_sets_in_one_batch_do_not_mix(ask, service, own, vectors):
     cases = [(path, index) for index in range(len(SETS)) for path in PHOTOS[:4]]
     before = executions(service)
     with ThreadPoolExecutor(len(cases)) as pool:
-        answers = list(pool.map(lambda case: ask(
-            "zeroseg", {"photo": photo(case[0]), "label_embeddings": vectors[case[1]],
-                        "threshold": np.float32([ALL])}, OUTPUTS), cases))
+        answers = list(
+            pool.map(
+                lambda case: ask(
+                    "zeroseg",
+                    {"photo": photo(case[0]), "label_embeddings": vectors[case[1]], "threshold": np.float32([ALL])},
+                    OUTPUTS,
+                ),
+                cases,
+            )
+        )
     runs, photos = (after - earlier for after, earlier in zip(executions(service), before))
     assert photos == len(cases) and runs < photos, "nothing was batched, so nothing was shown"
     for (path, index), answer in zip(cases, answers):
@@ -115,12 +121,18 @@ def executions(service):
     return stats["execution_count"], stats["inference_count"]
 
 
-@pytest.mark.parametrize("change, line", [
-    ({"photo": np.zeros(50, np.uint8)}, "image: not a picture that can be read; expected JPEG, PNG, WEBP, GIF, BMP"),
-    ({"label_embeddings": np.zeros((2, 5), np.float32)}, r"Expected \[-1,512\], got \[2,5\]"),
-    ({"label_embeddings": np.full((2, 512), np.nan, np.float32)}, "label_embeddings: expected finite numbers"),
-    ({"threshold": np.float32([np.nan])}, "threshold: expected a finite number"),
-])
+@pytest.mark.parametrize(
+    "change, line",
+    [
+        (
+            {"photo": np.zeros(50, np.uint8)},
+            "image: not a picture that can be read; expected JPEG, PNG, WEBP, GIF, BMP",
+        ),
+        ({"label_embeddings": np.zeros((2, 5), np.float32)}, r"Expected \[-1,512\], got \[2,5\]"),
+        ({"label_embeddings": np.full((2, 512), np.nan, np.float32)}, "label_embeddings: expected finite numbers"),
+        ({"threshold": np.float32([np.nan])}, "threshold: expected a finite number"),
+    ],
+)
 def test_bad_request_gets_one_clear_line(ask, vectors, change, line):
     good = {"photo": photo(PHOTOS[0]), "label_embeddings": vectors[0]}
     with pytest.raises((http.InferenceServerException, grpc.InferenceServerException), match=line):
@@ -133,14 +145,19 @@ def test_configs_are_what_the_server_was_meant_to_read(service):
     from tritonclient.grpc import model_config_pb2, service_pb2
 
     message = getattr(model_config_pb2, "ModelConfig", None) or service_pb2.ModelConfig
-    configs = {path.parent.name: text_format.Parse(path.read_text(), message())
-               for path in Path(service._folder.name).glob("*/config.pbtxt")}
+    configs = {
+        path.parent.name: text_format.Parse(path.read_text(), message())
+        for path in Path(service._folder.name).glob("*/config.pbtxt")
+    }
     network = configs[NETWORK]
     assert network.max_batch_size == 4 and network.instance_group[0].count == 2
     assert network.dynamic_batching.max_queue_delay_microseconds == 100_000
     assert all(tensor.allow_ragged_batch for tensor in network.input)
     assert [step.model_name for step in configs["zeroseg"].ensemble_scheduling.step] == [
-        "zeroseg_preprocess", NETWORK, "zeroseg_decode"]
+        "zeroseg_preprocess",
+        NETWORK,
+        "zeroseg_decode",
+    ]
     with http.InferenceServerClient(f"127.0.0.1:{service.server.http_port}") as client:
         assert client.get_model_config(NETWORK)["dynamic_batching"]["max_queue_delay_microseconds"] == 100_000
         with pytest.raises(http.InferenceServerException, match="restricted"):
@@ -149,19 +166,29 @@ def test_configs_are_what_the_server_was_meant_to_read(service):
 
 @pytest.fixture
 def rest(service):
-    server = Server(service.segmenter.set_labels(SETS[0]), None, "127.0.0.1", 0, at_once=8, waiting=16,
-                    problem=service.segmenter.runner.problem).start()
+    server = Server(
+        service.segmenter.set_labels(SETS[0]),
+        None,
+        "127.0.0.1",
+        0,
+        at_once=8,
+        waiting=16,
+        problem=service.segmenter.runner.problem,
+    ).start()
     yield server
     server.stop()
 
 
 def post(rest, data, **fields):
     """(status, body) of POST /segment."""
-    parts = [f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
-             for name, value in fields.items()]
+    parts = [
+        f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    ]
     parts.append(b'--x\r\nContent-Disposition: form-data; name="image"; filename="p"\r\n\r\n' + data + b"\r\n--x--\r\n")
-    request = urllib.request.Request(f"http://127.0.0.1:{rest.port}/segment", b"".join(parts),
-                                     {"Content-Type": "multipart/form-data; boundary=x"})
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{rest.port}/segment", b"".join(parts), {"Content-Type": "multipart/form-data; boundary=x"}
+    )
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read()
@@ -205,8 +232,10 @@ def network_process(pid):
 def test_killed_server_comes_back_and_never_gives_a_wrong_mask(service, own, vectors, rest, ask, victim):
     """Requests of three label sets go on while it is killed: each is answered right or with one clear error."""
     expected = [own.set_labels(words).segment(path, ALL) for words, path in zip(SETS, PHOTOS)]
-    arrays = [{"photo": photo(path), "label_embeddings": labels, "threshold": np.float32([ALL])}
-              for path, labels in zip(PHOTOS, vectors)]
+    arrays = [
+        {"photo": photo(path), "label_embeddings": labels, "threshold": np.float32([ALL])}
+        for path, labels in zip(PHOTOS, vectors)
+    ]
     restarts, pid = service.server.restarts, service.server.pid
     started = [pid, *children(pid)]
     done, failures, wrong, right = threading.Event(), [], [], []
@@ -254,8 +283,9 @@ def test_killed_server_comes_back_and_never_gives_a_wrong_mask(service, own, vec
 def test_stopped_server_leaves_nothing(own, vectors):
     with open_service(threads=1, batching=Batching(instances=1, max_batch=1)) as service:
         segmenter = service.segmenter.set_labels(SETS[0])
-        np.testing.assert_array_equal(segmenter.segment(PHOTOS[1], ALL).label_map,
-                                      own.set_labels(SETS[0]).segment(PHOTOS[1], ALL).label_map)
+        np.testing.assert_array_equal(
+            segmenter.segment(PHOTOS[1], ALL).label_map, own.set_labels(SETS[0]).segment(PHOTOS[1], ALL).label_map
+        )
         pids = [service.server.pid, *children(service.server.pid)]
         memory, folders = service.server._memory, [service.server._folder, Path(service._folder.name)]
     assert not left_of(pids)
@@ -301,9 +331,25 @@ def color_model_copy(tmp_path):
 def test_command_prints_where_it_listens(tmp_path):
     import sys
 
-    process = subprocess.Popen([sys.executable, "-m", "zeroseg.commands.serve", "--labels", "cat,rug", "--engine",
-                                "triton", "--port", "0", "--triton-http", "0", "--triton-grpc", "0"],
-                               stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "zeroseg.commands.serve",
+            "--labels",
+            "cat,rug",
+            "--engine",
+            "triton",
+            "--port",
+            "0",
+            "--triton-http",
+            "0",
+            "--triton-grpc",
+            "0",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         lines = [process.stdout.readline() for _ in range(2)]
         assert lines[0].startswith("triton: http://127.0.0.1:") and lines[1].startswith("page: http://127.0.0.1:")

@@ -24,22 +24,28 @@ def network(feed):
 
 
 def request(rng, size=(4, 6), labels=3, photos=1):
-    return Request(rng.normal(size=(photos, 3, *size)).astype(np.float32),
-                   rng.normal(size=(photos, labels, DIM)).astype(np.float32))
+    return Request(
+        rng.normal(size=(photos, 3, *size)).astype(np.float32),
+        rng.normal(size=(photos, labels, DIM)).astype(np.float32),
+    )
 
 
 def alone(asked):
     """One photo and one label set at a time."""
-    runs = [network({"image": asked.image[i:i + 1], "label_embeddings": asked.label_embeddings[i]})
-            for i in range(len(asked.image))]
+    runs = [
+        network({"image": asked.image[i : i + 1], "label_embeddings": asked.label_embeddings[i]})
+        for i in range(len(asked.image))
+    ]
     return {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_each_request_gets_its_own_answer(seed):
     rng = np.random.default_rng(seed)
-    asked = [request(rng, sizes, labels, photos) for sizes, labels, photos in
-             [((4, 6), 3, 1), ((4, 6), 1, 2), ((8, 4), 9, 1), ((4, 6), 3, 1), ((8, 4), 2, 3)]]
+    asked = [
+        request(rng, sizes, labels, photos)
+        for sizes, labels, photos in [((4, 6), 3, 1), ((4, 6), 1, 2), ((8, 4), 9, 1), ((4, 6), 3, 1), ((8, 4), 2, 3)]
+    ]
     asked.append(Request(asked[0].image, asked[3].label_embeddings))  # labels that another one has too
     calls = []
     answers = run_joined(lambda feed: calls.append(feed) or network(feed), asked, DIM)
@@ -77,8 +83,10 @@ def test_bad_request_harms_no_other():
 
 
 def answer_to(number, shape=(2, 2), datatype="FP32", size=16, name="x"):
-    header = {"id": number, "outputs": [{"name": name, "datatype": datatype, "shape": shape,
-                                         "parameters": {"binary_data_size": size}}]}
+    header = {
+        "id": number,
+        "outputs": [{"name": name, "datatype": datatype, "shape": shape, "parameters": {"binary_data_size": size}}],
+    }
     return json.dumps(header).encode()
 
 
@@ -86,15 +94,24 @@ def test_whole_answer_is_read():
     header = answer_to("7")
     values = np.arange(4, dtype=np.float32)
     np.testing.assert_array_equal(
-        read_answer(header + values.tobytes(), str(len(header)), "7", ("x",))["x"], values.reshape(2, 2))
+        read_answer(header + values.tobytes(), str(len(header)), "7", ("x",))["x"], values.reshape(2, 2)
+    )
 
 
-@pytest.mark.parametrize("header, body", [
-    (answer_to("8"), 16),  # to another request
-    (answer_to("7"), 12), (answer_to("7"), 20),  # cut off, too long
-    (answer_to("7", shape=(3, 2)), 16), (answer_to("7", datatype="FP99"), 16), (answer_to("7", name="y"), 16),
-    (b"no json", 16), (b'{"id": "7"}', 16), (b"[]", 0),
-])
+@pytest.mark.parametrize(
+    "header, body",
+    [
+        (answer_to("8"), 16),  # to another request
+        (answer_to("7"), 12),
+        (answer_to("7"), 20),  # cut off, too long
+        (answer_to("7", shape=(3, 2)), 16),
+        (answer_to("7", datatype="FP99"), 16),
+        (answer_to("7", name="y"), 16),
+        (b"no json", 16),
+        (b'{"id": "7"}', 16),
+        (b"[]", 0),
+    ],
+)
 def test_damaged_answer_is_an_error(header, body):
     with pytest.raises(ZerosegError, match="damaged or not ours"):
         read_answer(header + bytes(body), str(len(header)), "7", ("x",))

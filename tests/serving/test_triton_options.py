@@ -12,14 +12,17 @@ from zeroseg.commands.serve import serve  # noqa: E402
 from zeroseg.errors import UnavailableError  # noqa: E402
 
 
-@pytest.mark.parametrize("options, line", [
-    (["test://"], "--engine triton serves photos only; leave the SOURCE out, or use --engine own"),
-    (["--short-side", "96"], "--short-side: --engine triton runs photos at the model's own size; use --engine own"),
-    (["--triton-host", "0.0.0.0"], "--triton-host 0.0.0.0 lets the network in, and triton knows no token: give "),
-    (["--host", "0.0.0.0"], "give --token SECRET, or --insecure"),
-    (["--model", "nowhere.onnx"], "nowhere.onnx: no such model file"),
-    (["--max-batch", "0"], "0 is not in the range"),
-])
+@pytest.mark.parametrize(
+    "options, line",
+    [
+        (["test://"], "--engine triton serves photos only; leave the SOURCE out, or use --engine own"),
+        (["--short-side", "96"], "--short-side: --engine triton runs photos at the model's own size; use --engine own"),
+        (["--triton-host", "0.0.0.0"], "--triton-host 0.0.0.0 lets the network in, and triton knows no token: give "),
+        (["--host", "0.0.0.0"], "give --token SECRET, or --insecure"),
+        (["--model", "nowhere.onnx"], "nowhere.onnx: no such model file"),
+        (["--max-batch", "0"], "0 is not in the range"),
+    ],
+)
 def test_what_cannot_be_served_is_said_in_one_line(options, line):
     done = CliRunner().invoke(serve, ["--labels", "cat", "--engine", "triton", *options])
     assert done.exit_code != 0 and line in done.output and "Traceback" not in done.output
@@ -31,8 +34,10 @@ def test_missing_server_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(server_files, "find_spec", lambda name: None)
     done = CliRunner().invoke(serve, ["--labels", "cat", "--engine", "triton", "--triton-http", "0"])
     assert done.exit_code == 1
-    assert done.output.strip() == ("Error: --engine triton needs the Triton Inference Server, which is not installed: "
-                                   "pip install 'zeroseg[triton]' (Linux x86-64, glibc 2.35 or newer)")
+    assert done.output.strip() == (
+        "Error: --engine triton needs the Triton Inference Server, which is not installed: "
+        "pip install 'zeroseg[triton]' (Linux x86-64, glibc 2.35 or newer)"
+    )
 
 
 def test_numpy_that_the_server_would_read_nothing_from_is_refused(monkeypatch, tmp_path):
@@ -44,8 +49,9 @@ def test_numpy_that_the_server_would_read_nothing_from_is_refused(monkeypatch, t
     for file in ("bin/tritonserver", f"python_backend_stubs/{version}/triton_python_backend_stub"):
         (root / file).parent.mkdir(parents=True)
         (root / file).touch()
-    monkeypatch.setattr(server_files, "find_spec",
-                        lambda name: SimpleNamespace(origin=str(tmp_path / "pytriton" / "__init__.py")))
+    monkeypatch.setattr(
+        server_files, "find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / "pytriton" / "__init__.py"))
+    )
     monkeypatch.setattr(server_files.np, "__version__", "2.4.6")
     with pytest.raises(UnavailableError, match=r"needs NumPy below 2, found 2\.4\.6: pip install"):
         server_files.find_server(tmp_path / "backends")

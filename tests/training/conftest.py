@@ -96,8 +96,12 @@ def voc(tmp_path_factory):
 def voc_pack(tmp_path_factory):
     """A label pack of VOC's names, with random vectors of DIM."""
     path = tmp_path_factory.mktemp("pack") / "voc.npz"
-    np.savez(path, names=np.array(VOC_OFFICIAL), space=np.array("openai/clip-vit-base-patch32"),
-             vectors=np.random.default_rng(2).normal(size=(20, DIM)).astype(np.float32))
+    np.savez(
+        path,
+        names=np.array(VOC_OFFICIAL),
+        space=np.array("openai/clip-vit-base-patch32"),
+        vectors=np.random.default_rng(2).normal(size=(20, DIM)).astype(np.float32),
+    )
     return path
 
 
@@ -105,16 +109,25 @@ def voc_pack(tmp_path_factory):
 def labels(label_folder):
     from zeroseg.training.conse import load_label_space
 
-    return load_label_space(label_folder / "names.txt", label_folder / "clip_vitb32_text.npy",
-                            label_folder / "imagenet_names.jsonl", "test/space")
+    return load_label_space(
+        label_folder / "names.txt",
+        label_folder / "clip_vitb32_text.npy",
+        label_folder / "imagenet_names.jsonl",
+        "test/space",
+    )
 
 
 @pytest.fixture
 def teacher_config(teacher_folder):
     from zeroseg.training.recipes import ConseConfig, TeacherConfig
 
-    return TeacherConfig(f"timm:{NET}", weights=str(teacher_folder), view_size=32, dense_short_side=64,
-                         conse=ConseConfig(worn_classes=(8, 9)))
+    return TeacherConfig(
+        f"timm:{NET}",
+        weights=str(teacher_folder),
+        view_size=32,
+        dense_short_side=64,
+        conse=ConseConfig(worn_classes=(8, 9)),
+    )
 
 
 @pytest.fixture
@@ -124,12 +137,36 @@ def dense_config(teacher_config):
 
     from zeroseg.training.recipes import RECIPES, CropConfig, DiffusionConfig, LossWeights, ViewConfig
 
-    tiny = {"stem": NET, "image_size": 64, "width": 16, "depth": 1, "heads": 2, "head_width": 16, "head_heads": 2,
-            "group_tokens": [6, 4], "output_groups": [6, 4], "projector_hidden": 24, "readout": "projector"}
-    return replace(RECIPES["dense"], model=tiny, teacher=teacher_config, views=ViewConfig((), 4), epochs=3, batch=8,
-                   warmup_epochs=1, crops=CropConfig(sizes=((64, 64), (64, 96))), stem_views=2, val_photos=2,
-                   precision="fp32", lr=1e-2, min_lr=0.0, diffusion=DiffusionConfig(),
-                   losses=LossWeights(group_variance=1.0, segment_name=1.0, place=1.0))
+    tiny = {
+        "stem": NET,
+        "image_size": 64,
+        "width": 16,
+        "depth": 1,
+        "heads": 2,
+        "head_width": 16,
+        "head_heads": 2,
+        "group_tokens": [6, 4],
+        "output_groups": [6, 4],
+        "projector_hidden": 24,
+        "readout": "projector",
+    }
+    return replace(
+        RECIPES["dense"],
+        model=tiny,
+        teacher=teacher_config,
+        views=ViewConfig((), 4),
+        epochs=3,
+        batch=8,
+        warmup_epochs=1,
+        crops=CropConfig(sizes=((64, 64), (64, 96))),
+        stem_views=2,
+        val_photos=2,
+        precision="fp32",
+        lr=1e-2,
+        min_lr=0.0,
+        diffusion=DiffusionConfig(),
+        losses=LossWeights(group_variance=1.0, segment_name=1.0, place=1.0),
+    )
 
 
 @pytest.fixture
@@ -138,7 +175,13 @@ def inputs(photo_folder, label_folder, stem_file, tmp_path_factory, tmp_path):
     from zeroseg.training.distill import Inputs
 
     cache = tmp_path_factory.getbasetemp() / "shared-cache"
-    return Inputs(photos=str(photo_folder), run=str(tmp_path / "run"), cache=str(cache),
-                  label_names=str(label_folder / "names.txt"), label_vectors=str(label_folder / "clip_vitb32_text.npy"),
-                  class_names=str(label_folder / "imagenet_names.jsonl"), label_space="test/space",
-                  stem_weights=str(stem_file))
+    return Inputs(
+        photos=str(photo_folder),
+        run=str(tmp_path / "run"),
+        cache=str(cache),
+        label_names=str(label_folder / "names.txt"),
+        label_vectors=str(label_folder / "clip_vitb32_text.npy"),
+        class_names=str(label_folder / "imagenet_names.jsonl"),
+        label_space="test/space",
+        stem_weights=str(stem_file),
+    )

@@ -22,9 +22,22 @@ from zeroseg.training.recipes import RECIPES, CropConfig, LossWeights, ViewConfi
 from zeroseg.training.teacher import build_teacher
 from zeroseg.training.views import cache_views
 
-MODEL = {"stem": NET, "readout": "projector", "image_size": 64, "width": 16, "depth": 1, "heads": 2,
-         "head_width": 16, "head_heads": 2, "group_tokens": [6, 4], "output_groups": [6, 4], "projector_hidden": 24,
-         "decoder_width": 16, "decoder_heads": 2, "decoder_depth": 1}
+MODEL = {
+    "stem": NET,
+    "readout": "projector",
+    "image_size": 64,
+    "width": 16,
+    "depth": 1,
+    "heads": 2,
+    "head_width": 16,
+    "head_heads": 2,
+    "group_tokens": [6, 4],
+    "output_groups": [6, 4],
+    "projector_hidden": 24,
+    "decoder_width": 16,
+    "decoder_heads": 2,
+    "decoder_depth": 1,
+}
 HALF = 2e-3  # stem features through ONNX Runtime against torch, relative; both are float32
 
 
@@ -33,8 +46,18 @@ def base(teacher_config):
     from dataclasses import replace
 
     model = MODEL | {"reconstruction": True, "mask_ratio": 0.6}
-    return replace(RECIPES["paper"], preset="tiny", model=model, freeze_stem=True, teacher=teacher_config, batch=8,
-                   crops=CropConfig(sizes=((64, 64),)), val_photos=0, losses=LossWeights(reconstruction=1.0), seed=5)
+    return replace(
+        RECIPES["paper"],
+        preset="tiny",
+        model=model,
+        freeze_stem=True,
+        teacher=teacher_config,
+        batch=8,
+        crops=CropConfig(sizes=((64, 64),)),
+        val_photos=0,
+        losses=LossWeights(reconstruction=1.0),
+        seed=5,
+    )
 
 
 def test_variants_that_stand_in_several_tables_are_run_once():
@@ -45,13 +68,23 @@ def test_variants_that_stand_in_several_tables_are_run_once():
     assert len({variant.slug for variant in variants(TABLES)}) == 14
 
 
-@pytest.mark.parametrize(("published", "measured", "agreeing", "clear", "clear_agreeing", "words"), [
-    ([1, 2, 3], [[1, 2], [3, 4], [5, 6]], 3, 3, 3, "order holds, all 3 pairs clear"),
-    ([1, 2, 3], [[1, 4], [3, 4], [5, 6]], 3, 2, 2, "means are in the paper's order: 3 of 3 pairs agree; 2 are clear"),
-    ([3, 2, 1], [[1, 2], [3, 4], [5, 6]], 0, 3, 0, "does not hold: 0 of 3 pairs agree; 3 are clear"),
-    ([1, 3, 2], [[1, 1], [2, 9], [7, 7]], 2, 2, 2, "does not hold: 2 of 3 pairs agree; 2 are clear"),
-    ([1, 2], [[4, 4], [4, 4]], 0, 0, 0, "does not hold: 0 of 1 pairs"),
-])
+@pytest.mark.parametrize(
+    ("published", "measured", "agreeing", "clear", "clear_agreeing", "words"),
+    [
+        ([1, 2, 3], [[1, 2], [3, 4], [5, 6]], 3, 3, 3, "order holds, all 3 pairs clear"),
+        (
+            [1, 2, 3],
+            [[1, 4], [3, 4], [5, 6]],
+            3,
+            2,
+            2,
+            "means are in the paper's order: 3 of 3 pairs agree; 2 are clear",
+        ),
+        ([3, 2, 1], [[1, 2], [3, 4], [5, 6]], 0, 3, 0, "does not hold: 0 of 3 pairs agree; 3 are clear"),
+        ([1, 3, 2], [[1, 1], [2, 9], [7, 7]], 2, 2, 2, "does not hold: 2 of 3 pairs agree; 2 are clear"),
+        ([1, 2], [[4, 4], [4, 4]], 0, 0, 0, "does not hold: 0 of 1 pairs"),
+    ],
+)
 def test_orders_are_judged_by_means_and_ranges(published, measured, agreeing, clear, clear_agreeing, words):
     verdict = judge(published, measured)
     assert (verdict.agreeing, verdict.clear, verdict.clear_agreeing) == (agreeing, clear, clear_agreeing)
@@ -88,11 +121,14 @@ def test_batches_are_those_of_the_ordinary_loop(base, photo_folder, labels, stem
                 assert (ours - theirs).abs().max() <= HALF * theirs.abs().max()
 
 
-@pytest.mark.parametrize(("variant", "wanted"), [
-    (BASE, {"global_view", "reconstruction"}),
-    (FULL, {"multi_scale", "segment_matching", "reconstruction"}),
-    (Variant(("segment_matching",), mask_ratio=0.0), {"segment_matching"}),
-])
+@pytest.mark.parametrize(
+    ("variant", "wanted"),
+    [
+        (BASE, {"global_view", "reconstruction"}),
+        (FULL, {"multi_scale", "segment_matching", "reconstruction"}),
+        (Variant(("segment_matching",), mask_ratio=0.0), {"segment_matching"}),
+    ],
+)
 def test_a_variant_trains_its_losses_and_nothing_is_reconstructed_unmasked(base, labels, variant, wanted):
     config = variant_config(base, variant, 3)
     student = ablation_runs.new_student(config, build_teacher(base.teacher, labels), None)
@@ -105,12 +141,46 @@ def test_a_variant_trains_its_losses_and_nothing_is_reconstructed_unmasked(base,
 def arguments(photo_folder, label_folder, teacher_folder, stem_file, voc, voc_pack, tmp_path_factory):
     """Command line of a grid that takes seconds."""
     root = tmp_path_factory.mktemp("grid")
-    args = ["--photos", photo_folder, "--voc-dev", voc, "--cache", root / "cache", "--labels", label_folder,
-            "--teacher", f"timm:{NET}", "--teacher-weights", teacher_folder, "--stem-weights", stem_file,
-            "--label-pack", voc_pack, "--size", "64", "--eval-side", "64", "--batch", "8", "--epochs", "2",
-            "--only", "T4", "--seeds", "1", "--subset", "background,cat,dog", "--threshold-photos", "3",
-            "--set", "teacher.view_size=32", "--set", "teacher.conse.worn_weight=0",
-            "--set", "teacher.conse.worn_gain=0"]
+    args = [
+        "--photos",
+        photo_folder,
+        "--voc-dev",
+        voc,
+        "--cache",
+        root / "cache",
+        "--labels",
+        label_folder,
+        "--teacher",
+        f"timm:{NET}",
+        "--teacher-weights",
+        teacher_folder,
+        "--stem-weights",
+        stem_file,
+        "--label-pack",
+        voc_pack,
+        "--size",
+        "64",
+        "--eval-side",
+        "64",
+        "--batch",
+        "8",
+        "--epochs",
+        "2",
+        "--only",
+        "T4",
+        "--seeds",
+        "1",
+        "--subset",
+        "background,cat,dog",
+        "--threshold-photos",
+        "3",
+        "--set",
+        "teacher.view_size=32",
+        "--set",
+        "teacher.conse.worn_weight=0",
+        "--set",
+        "teacher.conse.worn_gain=0",
+    ]
     args += [part for name, value in MODEL.items() for part in ("--set", f"model.{name}={json.dumps(value)}")]
     return list(map(str, args))
 
@@ -184,11 +254,20 @@ def test_measured_is_what_the_evaluation_command_says(arguments, voc, tmp_path):
 def test_the_report_is_made_of_every_seed():
     """Base worst, both best, the two between the wrong way round: 5 of 6 pairs, as drawn up by hand."""
     rng = np.random.default_rng(0)
-    levels = {BASE.slug: 10, Variant(("multi_scale",)).slug: 30, Variant(("segment_matching",)).slug: 20, FULL.slug: 40,
-              None: 5}
+    levels = {
+        BASE.slug: 10,
+        Variant(("multi_scale",)).slug: 30,
+        Variant(("segment_matching",)).slug: 20,
+        FULL.slug: 40,
+        None: 5,
+    }
     noise = {slug: rng.uniform(-1, 1, 3) for slug in levels}
-    results = {(slug, seed): {name: level + float(noise[slug][seed]) for name in ("miou", "miou_best", "oracle")} |
-               ({"step_ms": 7.0} if slug else {}) for slug, level in levels.items() for seed in range(3)}
+    results = {
+        (slug, seed): {name: level + float(noise[slug][seed]) for name in ("miou", "miou_best", "oracle")}
+        | ({"step_ms": 7.0} if slug else {})
+        for slug, level in levels.items()
+        for seed in range(3)
+    }
     document = ablation_report.collect(["T4"], 3, results)
     for row in document["tables"]["T4"]["rows"]:
         values = levels[row["variant"]] + noise[row["variant"]]
@@ -203,15 +282,18 @@ def test_the_report_is_made_of_every_seed():
     assert "does not hold: 5 of 6 pairs agree" in said and f"{np.mean(10 + noise[BASE.slug]):.1f} ± " in said
 
 
-@pytest.mark.parametrize(("args", "message"), [
-    (["--only", "T9"], "--only: expected some of T4,T3,T5, got 'T9'"),
-    (["--only", ""], "--only: expected some of"),
-    (["--rule", "guess"], "--rule: expected one of otsu, minimum-error"),
-    (["--set", "lr"], "expected FIELD=VALUE"),
-    (["--photos", "/nowhere"], "photos: /nowhere is not a folder"),
-    (["--voc-dev", "/nowhere"], "/nowhere"),
-    (["--subset", "unicorn", "--limit", "8"], "expected classes of VOC-animals dev, got 'unicorn'"),
-])
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--only", "T9"], "--only: expected some of T4,T3,T5, got 'T9'"),
+        (["--only", ""], "--only: expected some of"),
+        (["--rule", "guess"], "--rule: expected one of otsu, minimum-error"),
+        (["--set", "lr"], "expected FIELD=VALUE"),
+        (["--photos", "/nowhere"], "photos: /nowhere is not a folder"),
+        (["--voc-dev", "/nowhere"], "/nowhere"),
+        (["--subset", "unicorn", "--limit", "8"], "expected classes of VOC-animals dev, got 'unicorn'"),
+    ],
+)
 def test_bad_input_is_one_line(arguments, tmp_path, args, message):
     result = call(*arguments, "--out", tmp_path / "out", *args)
     assert result.exit_code == 1 and message in result.output and result.output.startswith("Error: "), result.output
@@ -231,7 +313,8 @@ def test_help_has_an_example_without_torch():
     from pathlib import Path
 
     script = Path(__file__).resolve().parents[2] / "training" / "ablations.py"
-    done = subprocess.run([sys.executable, "-X", "importtime", script, "--help"], capture_output=True, text=True,
-                          cwd="/")
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", script, "--help"], capture_output=True, text=True, cwd="/"
+    )
     assert done.returncode == 0 and "python training/ablations.py --photos" in done.stdout
     assert " torch\n" not in done.stderr and " numpy\n" not in done.stderr

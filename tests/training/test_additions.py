@@ -46,17 +46,59 @@ def _different(before: dict, after: dict, prefix: str = "") -> set[str]:
 @pytest.fixture(scope="module")
 def arguments(photo_folder, label_folder, teacher_folder, stem_file, voc, voc_pack, tmp_path_factory):
     """Command line of runs that take seconds."""
-    model = {"stem": NET, "image_size": 64, "width": 16, "depth": 1, "heads": 2, "head_width": 16, "head_heads": 2,
-             "group_tokens": [6, 4], "output_groups": [6, 4], "projector_hidden": 24, "readout": "projector"}
+    model = {
+        "stem": NET,
+        "image_size": 64,
+        "width": 16,
+        "depth": 1,
+        "heads": 2,
+        "head_width": 16,
+        "head_heads": 2,
+        "group_tokens": [6, 4],
+        "output_groups": [6, 4],
+        "projector_hidden": 24,
+        "readout": "projector",
+    }
     settings = {f"model.{name}": value for name, value in model.items()} | {
-        "teacher.view_size": 32, "teacher.dense_short_side": 64, "teacher.conse.worn_classes": [8, 9],
-        "views.dense_grid": 4, "batch": 8, "micro_batch": 8, "crops.sizes": [[64, 64], [64, 96]], "val_photos": 2,
-        "precision": "fp32", "lr": 1e-2, "diffusion.share": 0.5, "short_side": 64}
-    args = ["--photos", photo_folder, "--voc-dev", voc, "--labels", label_folder,
-            "--cache", tmp_path_factory.mktemp("additions"),
-            "--teacher", f"timm:{NET}", "--teacher-weights", teacher_folder, "--stem-weights", stem_file,
-            "--label-pack", voc_pack, "--limit", "20", "--epochs", "3", "--subset", "background,cat,dog",
-            "--threshold-photos", "3"]
+        "teacher.view_size": 32,
+        "teacher.dense_short_side": 64,
+        "teacher.conse.worn_classes": [8, 9],
+        "views.dense_grid": 4,
+        "batch": 8,
+        "micro_batch": 8,
+        "crops.sizes": [[64, 64], [64, 96]],
+        "val_photos": 2,
+        "precision": "fp32",
+        "lr": 1e-2,
+        "diffusion.share": 0.5,
+        "short_side": 64,
+    }
+    args = [
+        "--photos",
+        photo_folder,
+        "--voc-dev",
+        voc,
+        "--labels",
+        label_folder,
+        "--cache",
+        tmp_path_factory.mktemp("additions"),
+        "--teacher",
+        f"timm:{NET}",
+        "--teacher-weights",
+        teacher_folder,
+        "--stem-weights",
+        stem_file,
+        "--label-pack",
+        voc_pack,
+        "--limit",
+        "20",
+        "--epochs",
+        "3",
+        "--subset",
+        "background,cat,dog",
+        "--threshold-photos",
+        "3",
+    ]
     args += [part for name, value in settings.items() for part in ("--set", f"{name}={json.dumps(value)}")]
     return list(map(str, args))
 
@@ -130,7 +172,8 @@ def test_a_part_that_is_none_is_refused(arguments, tmp_path):
 
 def test_help_has_an_example_without_torch():
     script = Path(__file__).resolve().parents[2] / "training" / "additions.py"
-    done = subprocess.run([sys.executable, "-X", "importtime", script, "--help"], capture_output=True, text=True,
-                          cwd="/")
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", script, "--help"], capture_output=True, text=True, cwd="/"
+    )
     assert done.returncode == 0 and "python training/additions.py --photos" in done.stdout
     assert " torch\n" not in done.stderr and " numpy\n" not in done.stderr

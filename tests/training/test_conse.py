@@ -54,14 +54,17 @@ def test_label_files_are_read(labels):
     assert len(labels.classes) == 10 and labels.classes[7] == () and labels.classes[0] == (("cat", 0), ("car", 2))
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    ("names.txt", b"cat\n", r"expected \(1, D\)"),
-    ("names.txt", b"\xff\xfe\x00", "cannot be read"),
-    ("clip_vitb32_text.npy", b"x", "cannot be read as .npy"),
-    ("imagenet_names.jsonl", b"{}\n", "should hold lines"),
-    ("imagenet_names.jsonl", json.dumps({"index": 3, "names": []}).encode(), "should number its classes"),
-    ("imagenet_names.jsonl", json.dumps({"index": 0, "names": [["yak", 0]]}).encode(), "first 'yak'"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("names.txt", b"cat\n", r"expected \(1, D\)"),
+        ("names.txt", b"\xff\xfe\x00", "cannot be read"),
+        ("clip_vitb32_text.npy", b"x", "cannot be read as .npy"),
+        ("imagenet_names.jsonl", b"{}\n", "should hold lines"),
+        ("imagenet_names.jsonl", json.dumps({"index": 3, "names": []}).encode(), "should number its classes"),
+        ("imagenet_names.jsonl", json.dumps({"index": 0, "names": [["yak", 0]]}).encode(), "first 'yak'"),
+    ],
+)
 def test_wrong_label_files_are_one_line(label_folder, tmp_path, name, content, message):
     files = {}
     for path in label_folder.iterdir():

@@ -62,8 +62,9 @@ def bilinear(dense, x, y):
     x, y = np.clip([x * g - 0.5, y * g - 0.5], 0, g - 1)
     i, j = int(min(x, g - 2)), int(min(y, g - 2))
     u, v = x - i, y - j
-    return ((1 - v) * ((1 - u) * dense[j, i] + u * dense[j, i + 1])
-            + v * ((1 - u) * dense[j + 1, i] + u * dense[j + 1, i + 1]))
+    return (1 - v) * ((1 - u) * dense[j, i] + u * dense[j, i + 1]) + v * (
+        (1 - u) * dense[j + 1, i] + u * dense[j + 1, i + 1]
+    )
 
 
 def test_sampled_places_equal_bilinear_samples_at_token_centres():

@@ -41,8 +41,14 @@ def assert_equal(a, b):
 def test_dense_run_learns_and_leaves_everything(dense_config, inputs):
     path = run(replace(dense_config, epochs=20.0, ema_decay=0.9), inputs, "whole")
     folder = path.parent
-    assert sorted(p.name for p in folder.iterdir()) == ["checkpoint.pt", "config.json", "curve.csv", "curve.png",
-                                                        "masks.png", "model.pt"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "checkpoint.pt",
+        "config.json",
+        "curve.csv",
+        "curve.png",
+        "masks.png",
+        "model.pt",
+    ]
     rows = read_curve(folder / "curve.csv")
     assert [int(row["step"]) for row in rows] == list(range(1, len(rows) + 1))
     first, last = rows[0], rows[-1]
@@ -89,8 +95,14 @@ def test_prototypes_come_from_the_teacher_and_diffused_targets_train(dense_confi
     inputs = replace(inputs, class_names=str(tmp_path / "classes.jsonl"))
     conse = ConseConfig(worn_gain=2.0, strength_power=1.5, photo_balance=0.3)
     teacher = replace(dense_config.teacher, weights=str(tmp_path), conse=conse)
-    config = replace(dense_config, teacher=teacher, model=dense_config.model | {"readout": "prototypes"}, epochs=1.0,
-                     diffusion=DiffusionConfig(share=0.9), losses=LossWeights(segment_name=1.0, image_name=0.5))
+    config = replace(
+        dense_config,
+        teacher=teacher,
+        model=dense_config.model | {"readout": "prototypes"},
+        epochs=1.0,
+        diffusion=DiffusionConfig(share=0.9),
+        losses=LossWeights(segment_name=1.0, image_name=0.5),
+    )
     saved = weights(run(config, inputs, "prototypes"))
     labels = load_label_space(inputs.label_names, inputs.label_vectors, inputs.class_names, "test/space")
     wanted = [*class_vectors(labels, conse), name_vector(labels, "person")]
@@ -103,11 +115,34 @@ def test_prototypes_come_from_the_teacher_and_diffused_targets_train(dense_confi
 
 def paper_config(teacher_config, **changes):
     """The paper's recipe with a tiny ViT."""
-    tiny = {"image_size": 32, "patch_size": 8, "width": 16, "depth": 1, "heads": 2, "head_width": 16, "head_heads": 2,
-            "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2, "group_tokens": [6, 4],
-            "output_groups": [6, 4], "projector_hidden": 24}
-    return replace(RECIPES["paper"], model=tiny | changes, teacher=teacher_config, crops=CropConfig(sizes=((32, 32),)),
-                   epochs=4.0, warmup_epochs=1.0, batch=8, micro_batch=4, val_photos=2, precision="fp32", lr=1e-2)
+    tiny = {
+        "image_size": 32,
+        "patch_size": 8,
+        "width": 16,
+        "depth": 1,
+        "heads": 2,
+        "head_width": 16,
+        "head_heads": 2,
+        "decoder_width": 16,
+        "decoder_depth": 1,
+        "decoder_heads": 2,
+        "group_tokens": [6, 4],
+        "output_groups": [6, 4],
+        "projector_hidden": 24,
+    }
+    return replace(
+        RECIPES["paper"],
+        model=tiny | changes,
+        teacher=teacher_config,
+        crops=CropConfig(sizes=((32, 32),)),
+        epochs=4.0,
+        warmup_epochs=1.0,
+        batch=8,
+        micro_batch=4,
+        val_photos=2,
+        precision="fp32",
+        lr=1e-2,
+    )
 
 
 def test_paper_run_resumes_bit_for_bit_with_masking_and_gumbel_noise(teacher_config, inputs):
@@ -128,8 +163,10 @@ def test_two_processes_equal_one(teacher_config, inputs, tmp_path, compiled):
     # where a gradient is zero but for rounding, AdamW turns the rounding into whole steps; a large eps does not
     config = replace(config, batch=8, micro_batch=2, epochs=1.0, adam_eps=1e-3)
     alone = run(config, inputs, "alone")
-    settings = {"config": replace(config, compile=compiled).to_dict(),
-                "inputs": vars(replace(inputs, run=str(tmp_path / "pair")))}
+    settings = {
+        "config": replace(config, compile=compiled).to_dict(),
+        "inputs": vars(replace(inputs, run=str(tmp_path / "pair"))),
+    }
     (tmp_path / "settings.json").write_text(json.dumps(settings))
     script = tmp_path / "pair.py"
     script.write_text(
@@ -153,7 +190,8 @@ def test_two_processes_equal_one(teacher_config, inputs, tmp_path, compiled):
         "import zeroseg.training.distill as d\n"
         "d.Trainer = Kept\n"
         "distill(TrainConfig.from_dict(settings['config']), Inputs(**settings['inputs']), processes, progress=False)\n"
-        "leave()\n")
+        "leave()\n"
+    )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run([*torchrun, script], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -208,15 +246,18 @@ def test_initial_weights_of_another_model_are_refused(dense_config, inputs, tmp_
     assert not (tmp_path / "third").exists()
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"losses": LossWeights()}, "every weight is 0"),
-    ({"losses": LossWeights(multi_scale=1.0)}, "need views.grids"),
-    ({"views": ViewConfig((1, 2), 0)}, "need views.dense_grid"),
-    ({"losses": LossWeights(reconstruction=1.0)}, "reconstruction needs a model"),
-    ({"freeze_stem": False}, "only a frozen stem"),
-    ({"augment": "centre"}, "cached for random crops"),
-    ({"preset": "huge"}, "preset: expected one of"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"losses": LossWeights()}, "every weight is 0"),
+        ({"losses": LossWeights(multi_scale=1.0)}, "need views.grids"),
+        ({"views": ViewConfig((1, 2), 0)}, "need views.dense_grid"),
+        ({"losses": LossWeights(reconstruction=1.0)}, "reconstruction needs a model"),
+        ({"freeze_stem": False}, "only a frozen stem"),
+        ({"augment": "centre"}, "cached for random crops"),
+        ({"preset": "huge"}, "preset: expected one of"),
+    ],
+)
 def test_settings_that_contradict_each_other_are_refused(dense_config, inputs, changes, message):
     with pytest.raises(ZerosegError, match=message) as error:
         run(replace(dense_config, **changes), inputs, "wrong")

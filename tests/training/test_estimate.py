@@ -18,8 +18,13 @@ ALONE = Processes(0, 1, torch.device("cpu"))
 
 
 def test_the_estimate_is_what_the_run_takes(dense_config, inputs, tmp_path):
-    config = replace(dense_config, model=dense_config.model | {"embedding_dim": 16}, epochs=1.0, ema_decay=0.9,
-                     crops=replace(dense_config.crops, sizes=((64, 64),)))
+    config = replace(
+        dense_config,
+        model=dense_config.model | {"embedding_dim": 16},
+        epochs=1.0,
+        ema_decay=0.9,
+        crops=replace(dense_config.crops, sizes=((64, 64),)),
+    )
     inputs = replace(inputs, cache=str(tmp_path / "cache"))
     path = run(config, inputs, "whole")
     got = estimate(config, 24, ALONE, seconds=0.2)
@@ -66,12 +71,35 @@ def test_flops_of_a_block_follow_the_formula(teacher_config):
 
 def test_dry_run_prints_settings_and_then_the_estimate(monkeypatch, photo_folder):
     monkeypatch.setattr("zeroseg.training.estimate.MEASURED_S", 0.1)
-    settings = {"model.image_size": 32, "model.patch_size": 8, "model.width": 16, "model.depth": 1, "model.heads": 2,
-                "model.decoder_width": 16, "model.decoder_depth": 1, "model.decoder_heads": 2,
-                "crops.sizes": [[32, 32]]}
+    settings = {
+        "model.image_size": 32,
+        "model.patch_size": 8,
+        "model.width": 16,
+        "model.depth": 1,
+        "model.heads": 2,
+        "model.decoder_width": 16,
+        "model.decoder_depth": 1,
+        "model.decoder_heads": 2,
+        "crops.sizes": [[32, 32]],
+    }
     args = [part for name, value in settings.items() for part in ("--set", f"{name}={json.dumps(value)}")]
-    done = CliRunner().invoke(main, ["-n", "--recipe", "paper", "--photos", str(photo_folder), "--batch", "5",
-                                     "--device", "cpu", "--epochs", "2", *args])
+    done = CliRunner().invoke(
+        main,
+        [
+            "-n",
+            "--recipe",
+            "paper",
+            "--photos",
+            str(photo_folder),
+            "--batch",
+            "5",
+            "--device",
+            "cpu",
+            "--epochs",
+            "2",
+            *args,
+        ],
+    )
     assert done.exit_code == 0, done.output
     document, rest = json.JSONDecoder().raw_decode(done.output)
     assert document["config"]["batch"] == 5

@@ -14,9 +14,25 @@ from zeroseg.training.objective import LOSSES, Objective, reaches_all
 from zeroseg.training.pictures import draw_masks, segment_colours
 from zeroseg.training.recipes import LossWeights, TrainConfig, ViewConfig
 
-TINY = {"image_size": 32, "patch_size": 8, "width": 16, "depth": 1, "heads": 2, "head_width": 16, "head_heads": 2,
-        "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2, "group_tokens": [6, 4], "output_groups": [6, 4],
-        "projector_hidden": 24, "embedding_dim": 5, "embedding_space": "test", "gumbel": False, "mask_ratio": 0.5}
+TINY = {
+    "image_size": 32,
+    "patch_size": 8,
+    "width": 16,
+    "depth": 1,
+    "heads": 2,
+    "head_width": 16,
+    "head_heads": 2,
+    "decoder_width": 16,
+    "decoder_depth": 1,
+    "decoder_heads": 2,
+    "group_tokens": [6, 4],
+    "output_groups": [6, 4],
+    "projector_hidden": 24,
+    "embedding_dim": 5,
+    "embedding_space": "test",
+    "gumbel": False,
+    "mask_ratio": 0.5,
+}
 
 
 @pytest.fixture
@@ -42,8 +58,9 @@ def test_total_is_the_weighted_sum_of_what_is_logged(batch):
     output = module.student(batch.image)
     _, unmasked = module(batch)
     torch.testing.assert_close(unmasked["multi_scale"], losses.multi_scale_loss(output.image_embedding, batch.views))
-    torch.testing.assert_close(unmasked["segment_matching"],
-                               losses.segment_matching_loss(output.segment_embeddings, batch.views))
+    torch.testing.assert_close(
+        unmasked["segment_matching"], losses.segment_matching_loss(output.segment_embeddings, batch.views)
+    )
     assert "reconstruction" not in unmasked
 
 
@@ -56,14 +73,17 @@ def test_masked_places_are_compared_with_their_own_targets(batch):
     torch.testing.assert_close(values["group_variance"], losses.group_variance_loss(output.soft_map, seen))
 
 
-@pytest.mark.parametrize(("weights", "model", "all_reached"), [
-    ({"reconstruction": 1.0, "multi_scale": 1.0, "segment_matching": 1.0}, {}, True),  # the paper's
-    ({"multi_scale": 1.0, "segment_matching": 1.0}, {}, False),  # a decoder without a loss
-    ({"multi_scale": 1.0, "place": 1.0}, {"reconstruction": False, "mask_ratio": 0.0}, True),
-    ({"place": 1.0}, {"reconstruction": False, "projector_shared": False}, False),  # the image's readout
-    ({"group_variance": 1.0}, {"reconstruction": False}, False),  # no readout at all
-    ({"reconstruction": 1.0, "multi_scale": 1.0, "place": 1.0}, {"projector_shared": False}, True),
-])
+@pytest.mark.parametrize(
+    ("weights", "model", "all_reached"),
+    [
+        ({"reconstruction": 1.0, "multi_scale": 1.0, "segment_matching": 1.0}, {}, True),  # the paper's
+        ({"multi_scale": 1.0, "segment_matching": 1.0}, {}, False),  # a decoder without a loss
+        ({"multi_scale": 1.0, "place": 1.0}, {"reconstruction": False, "mask_ratio": 0.0}, True),
+        ({"place": 1.0}, {"reconstruction": False, "projector_shared": False}, False),  # the image's readout
+        ({"group_variance": 1.0}, {"reconstruction": False}, False),  # no readout at all
+        ({"reconstruction": 1.0, "multi_scale": 1.0, "place": 1.0}, {"projector_shared": False}, True),
+    ],
+)
 def test_weights_without_a_loss_are_known_before_the_first_step(batch, weights, model, all_reached):
     config = replace(TrainConfig(), model=TINY | model, views=ViewConfig((1, 2), 4), losses=LossWeights(**weights))
     module = Objective(ZeroSeg(config.model_config()), config)

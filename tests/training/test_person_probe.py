@@ -94,12 +94,15 @@ def test_a_probe_survives_the_disk(probe, tmp_path):
     assert torch.equal(loaded.weight, probe.weight) and torch.equal(loaded.bias, probe.bias)
 
 
-@pytest.mark.parametrize("break_it", [
-    lambda path, probe: None,
-    lambda path, probe: path.write_bytes(b"no archive"),
-    lambda path, probe: Probe(probe.weight[:-1], probe.bias).save(path),
-    lambda path, probe: Probe(probe.weight * torch.nan, probe.bias).save(path),
-])
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda path, probe: None,
+        lambda path, probe: path.write_bytes(b"no archive"),
+        lambda path, probe: Probe(probe.weight[:-1], probe.bias).save(path),
+        lambda path, probe: Probe(probe.weight * torch.nan, probe.bias).save(path),
+    ],
+)
 def test_a_wrong_probe_file_is_one_clear_line(break_it, probe, tmp_path):
     path = tmp_path / "probe.npz"
     break_it(path, probe)
@@ -137,9 +140,21 @@ def test_the_command_fits_what_it_sees(monkeypatch, tmp_path, photo_folder, labe
     recipe = replace(RECIPES["dense"], teacher=replace(teacher_config, conse=ConseConfig()))
     monkeypatch.setitem(person_probe.RECIPES, "tiny", recipe)
     monkeypatch.setattr(person_probe, "load_cascade", Cascade)
-    done = CliRunner().invoke(person_probe.main, [
-        "--photos", str(photo_folder), "--labels", str(label_folder), "--teacher-weights", teacher_config.weights,
-        "--recipe", "tiny", "-o", str(tmp_path / "probe.npz")])
+    done = CliRunner().invoke(
+        person_probe.main,
+        [
+            "--photos",
+            str(photo_folder),
+            "--labels",
+            str(label_folder),
+            "--teacher-weights",
+            teacher_config.weights,
+            "--recipe",
+            "tiny",
+            "-o",
+            str(tmp_path / "probe.npz"),
+        ],
+    )
     assert done.exit_code == 0, done.output
     photos, teacher, examples = find_photos(photo_folder, None), build_teacher(recipe.teacher, labels), []
     for row in range(len(photos)):

@@ -32,8 +32,10 @@ def test_nothing_to_learn_from_is_one_line(tmp_path, folder, message):
 def test_compressed_shards_are_named_where_there_is_nothing_else(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "photos-000000.tar.gz").write_bytes(b"")
-    with pytest.raises(ZerosegError, match="no image in .*/a/photos-000000.tar.gz is compressed: unpack it to a folder "
-                                           "or an uncompressed tar$"):
+    with pytest.raises(
+        ZerosegError,
+        match="no image in .*/a/photos-000000.tar.gz is compressed: unpack it to a folder or an uncompressed tar$",
+    ):
         find_photos(tmp_path)
 
 

@@ -55,9 +55,11 @@ def test_a_killed_job_goes_on_where_it_stopped(tmp_path):
 
 
 def test_rows_survive_a_kill(tmp_path):
-    job = ("import os, signal, sys\nfrom pathlib import Path\nfrom zeroseg.training.row_cache import RowCache\n"
-           f"cache = RowCache(Path({str(tmp_path)!r}), 'test', {{'x': 1}}, {ARRAYS!r}, 4)\n"
-           "cache.write(2, {'a': 0.5, 'b': 20})\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    job = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom zeroseg.training.row_cache import RowCache\n"
+        f"cache = RowCache(Path({str(tmp_path)!r}), 'test', {{'x': 1}}, {ARRAYS!r}, 4)\n"
+        "cache.write(2, {'a': 0.5, 'b': 20})\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    )
     done = subprocess.run([sys.executable, "-c", job], cwd=Path(__file__).parents[2])
     assert done.returncode == -signal.SIGKILL
     again = RowCache(tmp_path, "test", {"x": 1}, ARRAYS, 4)  # its lock died with it
@@ -101,10 +103,15 @@ def damage_status(folder):
     np.memmap(folder / "status.bin", "uint8", "r+")[0] = row_cache.PENDING
 
 
-@pytest.mark.parametrize(("damage", "message"), [
-    (damage_size, r"a.bin should have 60 bytes and has 10"), (damage_value, "row 1 is damaged"),
-    (damage_index, "index.json does not describe"), (damage_status, "rows are missing"),
-])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_size, r"a.bin should have 60 bytes and has 10"),
+        (damage_value, "row 1 is damaged"),
+        (damage_index, "index.json does not describe"),
+        (damage_status, "rows are missing"),
+    ],
+)
 def test_damage_is_noticed_and_the_remedy_named(tmp_path, damage, message):
     cache = filled(tmp_path)
     damage(cache.folder)

@@ -32,19 +32,43 @@ def test_photos_are_weighed(photo_folder):
     assert unit["decode_s"] > 0 and unit["cut_views_s"] > 0
 
 
-UNIT = {"photo_bytes": 1000.0, "shard_bytes": 2000.0, "decode_s": 0.01, "cut_views_s": 0.08, "weights": 5_000_000,
-        "step_flops": 2e10, "step_s": 0.5, "update_s": 8.0, "batch": 16, "views": 30, "views_bytes": 46_085,
-        "view_flops": 1e11, "view_s": 2.0}
+UNIT = {
+    "photo_bytes": 1000.0,
+    "shard_bytes": 2000.0,
+    "decode_s": 0.01,
+    "cut_views_s": 0.08,
+    "weights": 5_000_000,
+    "step_flops": 2e10,
+    "step_s": 0.5,
+    "update_s": 8.0,
+    "batch": 16,
+    "views": 30,
+    "views_bytes": 46_085,
+    "view_flops": 1e11,
+    "view_s": 2.0,
+}
 
 
 def test_hours_bytes_and_traffic_are_products():
     row = project(UNIT, 3600, 10, peak=50, utilisation=0.4)
-    wanted = {"steps": 2250, "student core-hours": 10.0, "teacher core-hours": 60.0, "decoding core-hours": 0.19,
-              "student EFLOP": 7.2e-4, "teacher EFLOP": 0.0108, "photos TB": 3.6e-6, "shards TB": 7.2e-6,
-              "cached views TB": 1.65906e-4, "read in training TB": 1.73106e-3,
-              "gradients per process and step MB": 40.0, "assumed: student hours": 0.01,
-              "assumed: teacher hours": 0.15, "assumed: photos/s": 1000.0, "assumed: read MB/s": 48.085,
-              "assumed: decoding cores": 10.0}
+    wanted = {
+        "steps": 2250,
+        "student core-hours": 10.0,
+        "teacher core-hours": 60.0,
+        "decoding core-hours": 0.19,
+        "student EFLOP": 7.2e-4,
+        "teacher EFLOP": 0.0108,
+        "photos TB": 3.6e-6,
+        "shards TB": 7.2e-6,
+        "cached views TB": 1.65906e-4,
+        "read in training TB": 1.73106e-3,
+        "gradients per process and step MB": 40.0,
+        "assumed: student hours": 0.01,
+        "assumed: teacher hours": 0.15,
+        "assumed: photos/s": 1000.0,
+        "assumed: read MB/s": 48.085,
+        "assumed: decoding cores": 10.0,
+    }
     assert row == pytest.approx({"photos": 3600, "epochs": 10} | wanted)
     assert not [name for name in project(UNIT, 3600, 10) if name.startswith("assumed")]
 
@@ -59,10 +83,13 @@ def test_a_photo_takes_in_the_cache_what_is_said(photo_folder, tmp_path, teacher
     assert stored == 24 * (2 * 30 * 16 + ROW_BYTES)
 
 
-@pytest.mark.parametrize(("args", "message"), [
-    (["--count", "5"], "--count and --epochs: expected as many of both, got 1 and 0"),
-    ([], "photos: /nowhere is not a folder"),
-])
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--count", "5"], "--count and --epochs: expected as many of both, got 1 and 0"),
+        ([], "photos: /nowhere is not a folder"),
+    ],
+)
 def test_bad_input_is_one_line(args, message):
     result = CliRunner().invoke(main, ["/nowhere", *args])
     assert result.exit_code == 1 and result.output == f"Error: {message}\n"

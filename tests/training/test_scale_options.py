@@ -26,8 +26,9 @@ def assert_near(got, wanted):
         torch.testing.assert_close(got[name], value, atol=WEIGHTS, rtol=0, msg=lambda m, name=name: f"{name}: {m}")
 
 
-@pytest.mark.parametrize("change", [{"micro_batch": 2}, {"micro_batch": 4}, {"recompute": True}, {"compile": True}],
-                         ids=str)
+@pytest.mark.parametrize(
+    "change", [{"micro_batch": 2}, {"micro_batch": 4}, {"recompute": True}, {"compile": True}], ids=str
+)
 def test_accumulated_recomputed_and_compiled_steps_equal_plain_ones(config, inputs, monkeypatch, change):
     wanted = weights(run(config, inputs, "plain"))
     compiled = []
@@ -44,12 +45,18 @@ def compiler_missing():
     return InvalidCxxCompiler()
 
 
-@pytest.mark.parametrize(("cause", "kind", "line"), [
-    (compiler_missing, UnavailableError, r"--compile needs a C\+\+ compiler, and none was found: install g\+\+"),
-    (lambda: ImportError("/cache/ab/x.main.so: file too short"), ZerosegError,
-     "--compile: ImportError: /cache/ab/x.main.so: file too short; .* killed while it compiled, delete its cache .*"
-     "TORCHINDUCTOR_CACHE_DIR"),
-])
+@pytest.mark.parametrize(
+    ("cause", "kind", "line"),
+    [
+        (compiler_missing, UnavailableError, r"--compile needs a C\+\+ compiler, and none was found: install g\+\+"),
+        (
+            lambda: ImportError("/cache/ab/x.main.so: file too short"),
+            ZerosegError,
+            "--compile: ImportError: /cache/ab/x.main.so: file too short; .* killed while it compiled, "
+            "delete its cache .*TORCHINDUCTOR_CACHE_DIR",
+        ),
+    ],
+)
 def test_what_stops_the_compiler_is_one_line(config, inputs, monkeypatch, cause, kind, line):
     def broken(graph, examples):
         raise cause()
@@ -62,8 +69,19 @@ def test_what_stops_the_compiler_is_one_line(config, inputs, monkeypatch, cause,
 
 
 def test_recomputed_gradients_are_the_same_and_less_is_kept():
-    model = ModelConfig(image_size=32, patch_size=8, width=16, depth=3, heads=2, head_width=16, head_heads=2,
-                        group_tokens=(6, 4), output_groups=(6, 4), projector_hidden=24, drop_path=0.3)
+    model = ModelConfig(
+        image_size=32,
+        patch_size=8,
+        width=16,
+        depth=3,
+        heads=2,
+        head_width=16,
+        head_heads=2,
+        group_tokens=(6, 4),
+        output_groups=(6, 4),
+        projector_hidden=24,
+        drop_path=0.3,
+    )
     torch.manual_seed(1)
     student, image, kept, gradients = ZeroSeg(model).train(), torch.rand(3, 3, 32, 32), [], []
     for recompute in (False, True):

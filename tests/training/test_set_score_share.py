@@ -21,8 +21,10 @@ def test_only_the_share_changes(tmp_path, half):
     assert new.config.to_dict() == old.config.to_dict() | {"score_share": 0.6}
     assert new.sidecar == old.sidecar | {"card": {"photos": 3, "score_share": 0.6}}
     stored = [torch.load(path, weights_only=True)["state_dict"] for path in (before, after)]
-    assert all(torch.equal(stored[1][name], value) and stored[1][name].dtype == value.dtype
-               for name, value in stored[0].items())
+    assert all(
+        torch.equal(stored[1][name], value) and stored[1][name].dtype == value.dtype
+        for name, value in stored[0].items()
+    )
     image, labels = torch.randn(1, 3, 64, 96), torch.nn.functional.normalize(torch.randn(4, 512), dim=1)
     with torch.no_grad():
         (one, _), (two, _) = (load_model(before), load_model(after))

@@ -102,8 +102,12 @@ def plain_order(counts, held, seed, window, epoch):
     shards = np.random.default_rng([seed, 7, epoch]).permutation(len(counts))
     result = []
     for number, first in enumerate(range(0, len(shards), window)):
-        rows = [row for shard in shards[first:first + window] for row in range(starts[shard], starts[shard + 1])
-                if row not in held]
+        rows = [
+            row
+            for shard in shards[first : first + window]
+            for row in range(starts[shard], starts[shard + 1])
+            if row not in held
+        ]
         result += np.random.default_rng([seed, 8, epoch, number]).permutation(rows).astype(int).tolist()
     return result
 
@@ -116,7 +120,7 @@ def test_the_order_is_that_of_a_plain_shuffle_of_windows_whatever_step_is_asked_
     for step in (7, 0, 3, 4, 1):
         epoch, place = divmod(step, order.per_epoch)
         wanted = plain_order(photos.counts, set(order.held_out.tolist()), config.seed, window, epoch)
-        assert order[step][1].tolist() == wanted[place * 5:place * 5 + 5]
+        assert order[step][1].tolist() == wanted[place * 5 : place * 5 + 5]
 
 
 def test_memory_does_not_grow_with_the_shards(monkeypatch):
@@ -162,7 +166,8 @@ def test_two_processes_of_torchrun_equal_one(teacher_config, inputs, shards, tmp
         "torch.set_num_threads(1)\n"
         f"settings = json.load(open({str(tmp_path / 'settings.json')!r}))\n"
         "distill(TrainConfig.from_dict(settings['config']), Inputs(**settings['inputs']), join('cpu'), workers=1,\n"
-        "        progress=False)\nleave()\n")
+        "        progress=False)\nleave()\n"
+    )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run([*torchrun, tmp_path / "pair.py"], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -199,11 +204,14 @@ def test_a_damaged_row_is_noticed_when_it_is_read(shards):
         cache.views[np.array([20])]
 
 
-@pytest.mark.parametrize(("spoil", "changes", "message"), [
-    (lambda root: (root / "loose.jpg").write_bytes(b""), {}, "both shards and photos such as loose.jpg"),
-    (lambda root: (root / "photos-000000.tar").write_bytes(b"no tar"), {}, "cannot be read as an uncompressed tar"),
-    (lambda root: None, {"batch": 40}, "40 photos a step, but the shards have 22"),
-])
+@pytest.mark.parametrize(
+    ("spoil", "changes", "message"),
+    [
+        (lambda root: (root / "loose.jpg").write_bytes(b""), {}, "both shards and photos such as loose.jpg"),
+        (lambda root: (root / "photos-000000.tar").write_bytes(b"no tar"), {}, "cannot be read as an uncompressed tar"),
+        (lambda root: None, {"batch": 40}, "40 photos a step, but the shards have 22"),
+    ],
+)
 def test_what_cannot_be_trained_on_is_one_line(teacher_config, inputs, shards, spoil, changes, message):
     spoil(shards)
     with pytest.raises(ZerosegError, match=message) as error:

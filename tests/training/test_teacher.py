@@ -56,11 +56,12 @@ def test_logits_of_several_networks_are_averaged(labels, teacher_config, teacher
     state = load_file(teacher_folder / f"{NET}.safetensors")
     save_file(state, tmp_path / f"{NET}.safetensors")
     torch.manual_seed(9)
-    save_file(timm.create_model("test_resnet", num_classes=10).state_dict(),
-              tmp_path / "test_resnet.safetensors")
+    save_file(timm.create_model("test_resnet", num_classes=10).state_dict(), tmp_path / "test_resnet.safetensors")
     config = replace(teacher_config, spec=f"timm:{NET}+test_resnet", weights=str(tmp_path))
-    teachers = [ClassifierEnsemble(replace(config, spec=spec), labels, impl="torch")
-                for spec in (config.spec, f"timm:{NET}", "timm:test_resnet")]
+    teachers = [
+        ClassifierEnsemble(replace(config, spec=spec), labels, impl="torch")
+        for spec in (config.spec, f"timm:{NET}", "timm:test_resnet")
+    ]
     images = torch.rand(1, 3, 64, 64)
     both, one, other = (teacher._logits(images, 16) for teacher in teachers)
     torch.testing.assert_close(both, (one + other) / 2)
@@ -79,23 +80,30 @@ def test_fingerprint_follows_what_changes_the_output(labels, teacher_config):
     base = ClassifierEnsemble(teacher_config, labels).fingerprint
     assert base == ClassifierEnsemble(replace(teacher_config), labels).fingerprint
     conse = teacher_config.conse
-    for change in ({"view_size": 64}, {"dense_short_side": 96}, {"conse": replace(conse, depth_decay=0.5)},
-                   {"conse": replace(conse, name_context=2.0)}):
+    for change in (
+        {"view_size": 64},
+        {"dense_short_side": 96},
+        {"conse": replace(conse, depth_decay=0.5)},
+        {"conse": replace(conse, name_context=2.0)},
+    ):
         assert ClassifierEnsemble(replace(teacher_config, **change), labels).fingerprint != base
     json.dumps(base)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"spec": "clip"}, "expected open_clip:ARCH"),
-    ({"spec": "timm:"}, "expected open_clip:ARCH"),
-    ({"spec": "timm:no_such_net"}, "timm has no network 'no_such_net'"),
-    ({"spec": "timm:test_vit"}, "test_vit.safetensors is missing"),
-    ({"weights": "/nowhere"}, "is missing; drop --teacher-weights"),
-    ({"spec": "open_clip:NoSuchArch/openai"}, "open_clip has no architecture"),
-    ({"spec": "open_clip:ViT-B-32/no_such_tag"}, "open_clip has no weights 'no_such_tag'"),
-    ({"spec": "open_clip:ViT-B-32/absent.pt"}, "there is no file absent.pt"),
-    ({"spec": "open_clip:ViT-B-32"}, "open_clip needs ARCH/TAG"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"spec": "clip"}, "expected open_clip:ARCH"),
+        ({"spec": "timm:"}, "expected open_clip:ARCH"),
+        ({"spec": "timm:no_such_net"}, "timm has no network 'no_such_net'"),
+        ({"spec": "timm:test_vit"}, "test_vit.safetensors is missing"),
+        ({"weights": "/nowhere"}, "is missing; drop --teacher-weights"),
+        ({"spec": "open_clip:NoSuchArch/openai"}, "open_clip has no architecture"),
+        ({"spec": "open_clip:ViT-B-32/no_such_tag"}, "open_clip has no weights 'no_such_tag'"),
+        ({"spec": "open_clip:ViT-B-32/absent.pt"}, "there is no file absent.pt"),
+        ({"spec": "open_clip:ViT-B-32"}, "open_clip needs ARCH/TAG"),
+    ],
+)
 def test_teachers_that_cannot_be_had_are_one_line(labels, teacher_config, change, message):
     with pytest.raises(ZerosegError, match=message) as error:
         build_teacher(replace(teacher_config, **change), labels)
@@ -123,8 +131,9 @@ def test_hub_that_does_not_answer_is_one_line(labels, teacher_config, monkeypatc
         build_teacher(TeacherConfig("open_clip:ViT-B-32/openai"))
     assert "\n" not in str(error.value)
     create = timm.create_model
-    monkeypatch.setattr(timm, "create_model",
-                        lambda *a, pretrained=False, **o: refuse() if pretrained else create(*a, **o))
+    monkeypatch.setattr(
+        timm, "create_model", lambda *a, pretrained=False, **o: refuse() if pretrained else create(*a, **o)
+    )
     ten = build_teacher(replace(teacher_config, weights=None), labels)
     with pytest.raises(ZerosegError, match="has 1000 classes, the class names 10"):
         ten.embed(torch.rand(1, 3, 32, 32))
@@ -139,9 +148,11 @@ def clip_file(tmp_path):
     """A tiny CLIP with random weights, registered with open_clip under ARCH, and its checkpoint file."""
     import open_clip
 
-    config = {"embed_dim": 12,
-              "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
-              "text_cfg": {"context_length": 8, "vocab_size": 50, "width": 32, "heads": 2, "layers": 1}}
+    config = {
+        "embed_dim": 12,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
+        "text_cfg": {"context_length": 8, "vocab_size": 50, "width": 32, "heads": 2, "layers": 1},
+    }
     (tmp_path / f"{ARCH}.json").write_text(json.dumps(config))
     open_clip.add_model_config(tmp_path / f"{ARCH}.json")
     torch.manual_seed(5)
@@ -201,8 +212,12 @@ def test_open_clip_dense_map_follows_the_reading_s_formula(clip_file, reading):
         packed = block.ln_1(tokens) @ block.attn.in_proj_weight.T + block.attn.in_proj_bias
         q, k, v = (part.view(2, 17, 2, 32).transpose(1, 2) for part in packed.chunk(3, -1))
         alike = {"qq": q @ q.mT / 32**0.5, "kk": k @ k.mT / 32**0.5}
-        weights = {"maskclip": torch.eye(17), "sclip": alike["qq"].softmax(-1) + alike["kk"].softmax(-1),
-                   "clearclip": alike["qq"].softmax(-1), "naclip": (alike["kk"] + near).softmax(-1)}[reading]
+        weights = {
+            "maskclip": torch.eye(17),
+            "sclip": alike["qq"].softmax(-1) + alike["kk"].softmax(-1),
+            "clearclip": alike["qq"].softmax(-1),
+            "naclip": (alike["kk"] + near).softmax(-1),
+        }[reading]
         out = block.attn.out_proj((weights @ v).transpose(1, 2).flatten(2))
         if reading in ("maskclip", "sclip"):  # the rest of the block is kept
             out = tokens + out
@@ -214,19 +229,28 @@ def test_open_clip_dense_map_follows_the_reading_s_formula(clip_file, reading):
 
 
 def test_readings_that_a_teacher_does_not_have_are_one_line(labels, teacher_config):
-    for config, message in ((replace(teacher_config, reading="naclip"), "a classifier has no reading 'naclip'"),
-                            (TeacherConfig("open_clip:ViT-B-32/openai", reading="such"), "reading: expected one of")):
+    for config, message in (
+        (replace(teacher_config, reading="naclip"), "a classifier has no reading 'naclip'"),
+        (TeacherConfig("open_clip:ViT-B-32/openai", reading="such"), "reading: expected one of"),
+    ):
         with pytest.raises(ZerosegError, match=message) as error:
             build_teacher(config, labels)
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    ({"visual.proj": torch.zeros(2, 2)}, f"teacher: .*other.pt does not hold open_clip's {ARCH}"),
-    (b"\x80\x02}q\x01.", f"teacher: .*other.pt does not hold open_clip's {ARCH}"),
-    (b"\xff\xd8\xff\xe0\x00\x10JFIF", "teacher: .*other.pt holds no weights; expected a file of torch.save or safete"),
-    (b"", "teacher: .*other.pt holds no weights"),
-], ids=["weights", "pickle", "photo", "empty"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"visual.proj": torch.zeros(2, 2)}, f"teacher: .*other.pt does not hold open_clip's {ARCH}"),
+        (b"\x80\x02}q\x01.", f"teacher: .*other.pt does not hold open_clip's {ARCH}"),
+        (
+            b"\xff\xd8\xff\xe0\x00\x10JFIF",
+            "teacher: .*other.pt holds no weights; expected a file of torch.save or safete",
+        ),
+        (b"", "teacher: .*other.pt holds no weights"),
+    ],
+    ids=["weights", "pickle", "photo", "empty"],
+)
 def test_wrong_open_clip_file_is_one_line(clip_file, tmp_path, content, message):
     path = tmp_path / "other.pt"
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)

@@ -21,16 +21,32 @@ def call(*args):
 
 
 def test_help_has_examples_and_is_instant_without_torch():
-    done = subprocess.run([sys.executable, "-X", "importtime", ROOT / "training" / "train.py", "--help"],
-                          capture_output=True, text=True, cwd="/")
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", ROOT / "training" / "train.py", "--help"],
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
     assert done.returncode == 0 and "python training/train.py --photos" in done.stdout
     assert "torchrun" in done.stdout and " torch\n" not in done.stderr and " numpy\n" not in done.stderr
 
 
 def test_dry_run_prints_everything_that_is_resolved(tmp_path):
-    result = call("--print-config", "--photos", tmp_path, "--recipe", "paper", "--lr", "1e-3",
-                  "--set", "losses.reconstruction=0.5", "--set", "model.head_width=384",
-                  "--set", "teacher.spec=open_clip:ViT-B-16/openai")
+    result = call(
+        "--print-config",
+        "--photos",
+        tmp_path,
+        "--recipe",
+        "paper",
+        "--lr",
+        "1e-3",
+        "--set",
+        "losses.reconstruction=0.5",
+        "--set",
+        "model.head_width=384",
+        "--set",
+        "teacher.spec=open_clip:ViT-B-16/openai",
+    )
     assert result.exit_code == 0, result.output
     plan = json.loads(result.output)
     config = TrainConfig.from_dict(plan["config"])
@@ -54,16 +70,19 @@ def test_the_paper_s_recipe_is_the_paper_s():
     assert (model.mask_ratio, model.depth, model.group_tokens, model.decoder_depth) == (0.6, 12, (32, 8), 8)
 
 
-@pytest.mark.parametrize(("args", "message"), [
-    ([], "no photos to learn from: give --photos DIR, as in python training/train.py"),
-    (["--photos", "/nowhere"], "photos: /nowhere is not a folder"),
-    (["--set", "lr"], "expected FIELD=VALUE"),
-    (["--set", "no.such=1"], "no is no group of settings"),
-    (["--set", "losses.such=1"], "losses.such: no such setting"),
-    (["--set", "epochs=\"many\""], "epochs: expected float"),
-    (["--set", "model.width=\"wide\"", "-n"], "width: expected a positive int"),
-    (["--resume", "--out", "/nowhere"], "holds no run to resume"),
-])
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "no photos to learn from: give --photos DIR, as in python training/train.py"),
+        (["--photos", "/nowhere"], "photos: /nowhere is not a folder"),
+        (["--set", "lr"], "expected FIELD=VALUE"),
+        (["--set", "no.such=1"], "no is no group of settings"),
+        (["--set", "losses.such=1"], "losses.such: no such setting"),
+        (["--set", 'epochs="many"'], "epochs: expected float"),
+        (["--set", 'model.width="wide"', "-n"], "width: expected a positive int"),
+        (["--resume", "--out", "/nowhere"], "holds no run to resume"),
+    ],
+)
 def test_bad_input_is_one_line(args, message):
     result = call(*args)
     assert result.exit_code == 1 and result.output.startswith("Error: ") and message in result.output
@@ -77,13 +96,46 @@ def test_empty_folder_is_one_line(tmp_path):
 
 def test_command_trains_stops_and_resumes(photo_folder, label_folder, teacher_folder, stem_file, tmp_path):
     common = ["--out", tmp_path / "run", "--workers", "0"]
-    model = ["stem=\"test_efficientnet\"", "width=16", "depth=1", "heads=2", "head_width=16", "head_heads=2",
-             "projector_hidden=16", "image_size=64", "readout=\"projector\""]
-    settings = [f"model.{item}" for item in model] + ["crops.sizes=[[64,64]]", "views.dense_grid=4", "val_photos=2",
-                                                      "teacher.dense_short_side=64", "teacher.conse.worn_weight=0"]
-    args = ["--photos", photo_folder, "--labels", label_folder, "--teacher", "timm:test_efficientnet",
-            "--teacher-weights", teacher_folder, "--stem-weights", stem_file, "--cache", tmp_path / "cache",
-            "--batch", "8", "--epochs", "1", "--stem-views", "1", "--precision", "fp32"]
+    model = [
+        'stem="test_efficientnet"',
+        "width=16",
+        "depth=1",
+        "heads=2",
+        "head_width=16",
+        "head_heads=2",
+        "projector_hidden=16",
+        "image_size=64",
+        'readout="projector"',
+    ]
+    settings = [f"model.{item}" for item in model] + [
+        "crops.sizes=[[64,64]]",
+        "views.dense_grid=4",
+        "val_photos=2",
+        "teacher.dense_short_side=64",
+        "teacher.conse.worn_weight=0",
+    ]
+    args = [
+        "--photos",
+        photo_folder,
+        "--labels",
+        label_folder,
+        "--teacher",
+        "timm:test_efficientnet",
+        "--teacher-weights",
+        teacher_folder,
+        "--stem-weights",
+        stem_file,
+        "--cache",
+        tmp_path / "cache",
+        "--batch",
+        "8",
+        "--epochs",
+        "1",
+        "--stem-views",
+        "1",
+        "--precision",
+        "fp32",
+    ]
     args += [part for item in settings for part in ("--set", item)]
     result = call(*args, *common, "--max-steps", "1")
     assert result.exit_code == 0, result.output

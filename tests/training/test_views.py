@@ -39,10 +39,10 @@ class MeanColour(Teacher):
 def test_grid_boxes_are_the_paper_s_thirty_views():
     boxes = grid_boxes(PAPER_GRIDS)
     assert boxes.shape == (30, 4) and boxes[0].tolist() == [0, 0, 1, 1]
-    np.testing.assert_allclose(boxes[1:5], [[0, 0, .5, .5], [.5, 0, 1, .5], [0, .5, .5, 1], [.5, .5, 1, 1]])
+    np.testing.assert_allclose(boxes[1:5], [[0, 0, 0.5, 0.5], [0.5, 0, 1, 0.5], [0, 0.5, 0.5, 1], [0.5, 0.5, 1, 1]])
     start = 0
     for g in PAPER_GRIDS:  # every grid tiles the square
-        cells = boxes[start:start + g * g]
+        cells = boxes[start : start + g * g]
         assert np.isclose(((cells[:, 2] - cells[:, 0]) * (cells[:, 3] - cells[:, 1])).sum(), 1)
         start += g * g
 
@@ -53,7 +53,7 @@ def test_views_are_cut_from_the_centre_square():
     pixels[:, :4] = pixels[:, 12:] = 99  # outside the square
     views = cut_views(Image.fromarray(pixels), (1, 2), 4)
     means = views.mean((2, 3))
-    np.testing.assert_allclose(means[0], [.25, 0, .25], atol=0.02)
+    np.testing.assert_allclose(means[0], [0.25, 0, 0.25], atol=0.02)
     np.testing.assert_allclose(means[1:], [[1, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 1]], atol=0.02)
 
 
@@ -163,8 +163,9 @@ def test_cached_batches_carry_the_targets_of_their_boxes(stem_buckets, photo_fol
         assert set(bucket.photo[rows]) <= set(range(20)) and len(batch) == 8
         np.testing.assert_array_equal(batch.stem[0], bucket.fine[rows].astype(np.float32))
         dense = torch.from_numpy(cache.dense[bucket.photo[rows]])
-        wanted = sample_places(dense, torch.from_numpy(bucket.box[rows]), torch.from_numpy(bucket.flip[rows] > 0),
-                               batch.grid)
+        wanted = sample_places(
+            dense, torch.from_numpy(bucket.box[rows]), torch.from_numpy(bucket.flip[rows] > 0), batch.grid
+        )
         torch.testing.assert_close(batch.dense, wanted)
         seen |= {(number, row) for row in rows}
     assert len(seen) == sum((bucket.photo < 20).sum() for bucket in buckets)  # every crop was used
@@ -193,7 +194,7 @@ def test_schedule_goes_through_every_row_before_it_repeats_one():
     for bucket, rows in enumerate(schedule.rows):
         order = np.concatenate([schedule[step][1] for step in range(40) if schedule.bucket[step] == bucket])
         for lap in range(len(order) // len(rows)):
-            assert sorted(order[lap * len(rows):(lap + 1) * len(rows)]) == list(rows)
+            assert sorted(order[lap * len(rows) : (lap + 1) * len(rows)]) == list(rows)
     longer = Schedule([np.arange(10, 17), np.arange(3)], 4, 80, seed=0)
     for step in range(40):  # more epochs do not change the first ones
         assert schedule[step][0] == longer[step][0] and (schedule[step][1] == longer[step][1]).all()

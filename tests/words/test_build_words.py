@@ -47,11 +47,21 @@ def inputs(tmp_path, monkeypatch):
     np.save(tmp_path / "vectors.npy", (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16))
     (tmp_path / "names.txt").write_text("\n".join(NAMES) + "\n")
     words = ["the", "cat", "car", "person", "tabby", "sedan", "oak", "tree"]
-    (tmp_path / "glove.json").write_text(json.dumps({
-        "dimensions": 8, "words": words, "vectors": {word: rng.standard_normal(8).tolist() for word in words}}))
+    (tmp_path / "glove.json").write_text(
+        json.dumps(
+            {"dimensions": 8, "words": words, "vectors": {word: rng.standard_normal(8).tolist() for word in words}}
+        )
+    )
     (tmp_path / "encoder").mkdir()
-    options = {"--names": "names.txt", "--vectors": "vectors.npy", "--wordnet": "wordnet", "--encoder": "encoder",
-               "--glove": "glove.json", "--cache": "cache", "--out": "words.npz"}
+    options = {
+        "--names": "names.txt",
+        "--vectors": "vectors.npy",
+        "--wordnet": "wordnet",
+        "--encoder": "encoder",
+        "--glove": "glove.json",
+        "--cache": "cache",
+        "--out": "words.npz",
+    }
     return {option: tmp_path / name for option, name in options.items()}
 
 
@@ -116,14 +126,20 @@ def spoil_wordnet(inputs):
     (inputs["--wordnet"] / "data.noun").unlink()
 
 
-@pytest.mark.parametrize("spoil, message", [
-    (spoil_vectors, r"--vectors: expected \(10, D\), a row for every name, got \(3, 32\)"),
-    (spoil_wordnet, "no data.noun in it"),
-    (lambda inputs: inputs["--glove"].write_text("{}"), "--glove .* expected the JSON of wink-embeddings"),
-    (lambda inputs: inputs["--glove"].write_text("words"), "--glove .* expected the JSON of wink-embeddings"),
-    (lambda inputs: inputs["--names"].write_text("\n".join(f"n{i}" for i in range(10))), "--names: 'animal' of words_"),
-    (lambda inputs: inputs["--glove"].unlink(), "glove.json' does not exist"),
-])
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (spoil_vectors, r"--vectors: expected \(10, D\), a row for every name, got \(3, 32\)"),
+        (spoil_wordnet, "no data.noun in it"),
+        (lambda inputs: inputs["--glove"].write_text("{}"), "--glove .* expected the JSON of wink-embeddings"),
+        (lambda inputs: inputs["--glove"].write_text("words"), "--glove .* expected the JSON of wink-embeddings"),
+        (
+            lambda inputs: inputs["--names"].write_text("\n".join(f"n{i}" for i in range(10))),
+            "--names: 'animal' of words_",
+        ),
+        (lambda inputs: inputs["--glove"].unlink(), "glove.json' does not exist"),
+    ],
+)
 def test_bad_inputs_end_in_one_line_and_write_nothing(inputs, tmp_path, spoil, message):
     import re
 

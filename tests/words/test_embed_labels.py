@@ -29,30 +29,60 @@ def test_known_names_have_the_vectors_of_the_label_file():
     got = embed_labels(NAMES)
     assert len(NAMES) == len(sketch) == 1613 and got.known.all()
     np.testing.assert_allclose(np.linalg.norm(got.vectors, axis=1), 1, atol=1e-5)
-    apart = ((got.vectors @ signs / 32 ** 0.5 - sketch) ** 2).sum(1)
+    apart = ((got.vectors @ signs / 32**0.5 - sketch) ** 2).sum(1)
     assert apart.max() < 0.01, NAMES[int(apart.argmax())]
-    assert (((got.vectors[::-1] @ signs / 32 ** 0.5 - sketch) ** 2).sum(1) > 0.04).mean() > 0.99  # it can tell
+    assert (((got.vectors[::-1] @ signs / 32**0.5 - sketch) ** 2).sum(1) > 0.04).mean() > 0.99  # it can tell
 
 
 def test_centre_is_the_mean_of_the_names():
     np.testing.assert_allclose(centre(), embed_labels(NAMES).vectors.mean(0), atol=1e-6)
 
 
-@pytest.mark.parametrize("written, name", [
-    ("Cat", "cat"), ("cats", "cat"), ("the cat", "cat"), ("fire_truck", "fire truck"), ("fire-trucks", "fire truck"),
-    ("firetruck", "fire truck"), ("FIRE TRUCK", "fire truck"), ("aeroplane", "airplane"), ("people", "person"),
-    ("men", "man"), ("mice", "mouse"), ("knives", "knife"), ("tooth brush", "toothbrush"), ("bow tie", "bow tie"),
-    ("bow-tie", "bow-tie"), ("bat (animal)", "bat"), ("motorcar", "car"), ("couch", "couch"), ("🐕", "dog"),
-    ("pair of scissors", "scissors"), ("hot air balloon", "hot air balloon"), ("automobile", "car"),
-])
+@pytest.mark.parametrize(
+    "written, name",
+    [
+        ("Cat", "cat"),
+        ("cats", "cat"),
+        ("the cat", "cat"),
+        ("fire_truck", "fire truck"),
+        ("fire-trucks", "fire truck"),
+        ("firetruck", "fire truck"),
+        ("FIRE TRUCK", "fire truck"),
+        ("aeroplane", "airplane"),
+        ("people", "person"),
+        ("men", "man"),
+        ("mice", "mouse"),
+        ("knives", "knife"),
+        ("tooth brush", "toothbrush"),
+        ("bow tie", "bow tie"),
+        ("bow-tie", "bow-tie"),
+        ("bat (animal)", "bat"),
+        ("motorcar", "car"),
+        ("couch", "couch"),
+        ("🐕", "dog"),
+        ("pair of scissors", "scissors"),
+        ("hot air balloon", "hot air balloon"),
+        ("automobile", "car"),
+    ],
+)
 def test_spelling_and_synonyms_are_forgiven(written, name):
     got = embed_labels([written])
     assert got.known[0]
     assert got.nearest[0][0].split(" (")[0] == name
 
 
-@pytest.mark.parametrize("word, name", [("tabby", "cat"), ("sedan", "car"), ("ewe", "sheep"), ("sailor", "person"),
-                                        ("Tabbies", "cat"), ("sedans", "car"), ("café", "building")])
+@pytest.mark.parametrize(
+    "word, name",
+    [
+        ("tabby", "cat"),
+        ("sedan", "car"),
+        ("ewe", "sheep"),
+        ("sailor", "person"),
+        ("Tabbies", "cat"),
+        ("sedans", "car"),
+        ("café", "building"),
+    ],
+)
 def test_other_nouns_land_on_the_right_name(word, name):
     got = embed_labels([word])
     assert not got.known[0]
@@ -84,12 +114,26 @@ def test_nearest_is_sorted_by_centred_cosine():
         assert [name.split(" (")[0].lower() for name in names] == list(dict.fromkeys(ranked))[:3]
 
 
-@pytest.mark.parametrize("labels, message", [
-    ([], "at least one"), ("cat", "list of words"), (None, "list of words"), (7, "list of words"), ([1], "label 1"),
-    (["cat", None], "label 2"), ([""], "label 1"), (["cat", " \t"], "label 2"), (["\u200b"], "no letter"),
-    (["..."], "no letter"), (["a" * 10**4], "at most 200 characters"), (["a" * 10**6], "at most 200 characters"),
-    (["🎉" * 100], "at most 200 characters"), (["cat"] * 10_001, "at most 10000"), (["\ud800"], "no letter"),
-])
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        ([], "at least one"),
+        ("cat", "list of words"),
+        (None, "list of words"),
+        (7, "list of words"),
+        ([1], "label 1"),
+        (["cat", None], "label 2"),
+        ([""], "label 1"),
+        (["cat", " \t"], "label 2"),
+        (["\u200b"], "no letter"),
+        (["..."], "no letter"),
+        (["a" * 10**4], "at most 200 characters"),
+        (["a" * 10**6], "at most 200 characters"),
+        (["🎉" * 100], "at most 200 characters"),
+        (["cat"] * 10_001, "at most 10000"),
+        (["\ud800"], "no letter"),
+    ],
+)
 def test_hostile_labels_are_one_line(labels, message):
     with pytest.raises(ValueError, match=message) as caught:
         embed_labels(labels)
@@ -151,10 +195,17 @@ def test_command_reads_files_and_long_lists(tmp_path):
     assert done.exit_code == 0 and len(done.output.splitlines()) == 300
 
 
-@pytest.mark.parametrize("asked, code, message", [
-    ("", 1, "at least one word"), (",,", 1, "at least one word"), ("x" * 10_000, 1, "at most 200 characters"),
-    ("missing.txt", 2, "missing.txt: No such file"), ("@missing", 2, "missing: No such file"), ("@.", 2, ""),
-])
+@pytest.mark.parametrize(
+    "asked, code, message",
+    [
+        ("", 1, "at least one word"),
+        (",,", 1, "at least one word"),
+        ("x" * 10_000, 1, "at most 200 characters"),
+        ("missing.txt", 2, "missing.txt: No such file"),
+        ("@missing", 2, "missing: No such file"),
+        ("@.", 2, ""),
+    ],
+)
 def test_command_refuses_bad_words_in_one_line(asked, code, message):
     done = CliRunner().invoke(words, [asked])
     assert done.exit_code == code and message in done.output
@@ -177,18 +228,26 @@ def test_table_is_small_and_needs_no_torch():
 
 def test_a_long_list_takes_a_fraction_of_a_second():
     """In processor time, so that a busy machine does not fail it; measured 0.2 s with the table's reading."""
-    code = ("import time; from zeroseg import embed_labels\n"
-            "labels = open(0).read().split('\\n')\nstart = time.process_time(); embed_labels(labels)\n"
-            "print(time.process_time() - start)")
+    code = (
+        "import time; from zeroseg import embed_labels\n"
+        "labels = open(0).read().split('\\n')\nstart = time.process_time(); embed_labels(labels)\n"
+        "print(time.process_time() - start)"
+    )
     labels = (NAMES + load_table().lemmas[::500])[:1200]
-    done = subprocess.run([sys.executable, "-c", code], input="\n".join(labels), text=True, capture_output=True,
-                          check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], input="\n".join(labels), text=True, capture_output=True, check=True
+    )
     assert float(done.stdout) < 1.0
 
 
 def test_pick_takes_names_in_any_case_and_says_what_is_not_there():
-    pack = LabelPack(["Cat", "fire truck", "dog"], np.eye(3, 5, dtype=np.float32), "test/space",
-                     known=np.array([True, False, True]), nearest=[["a"], ["b"], []])
+    pack = LabelPack(
+        ["Cat", "fire truck", "dog"],
+        np.eye(3, 5, dtype=np.float32),
+        "test/space",
+        known=np.array([True, False, True]),
+        nearest=[["a"], ["b"], []],
+    )
     chosen = pack.pick(["dog", "FIRE truck"])
     assert (chosen.names, chosen.space, chosen.nearest) == (["dog", "FIRE truck"], "test/space", [[], ["b"]])
     np.testing.assert_array_equal(chosen.vectors, np.eye(3, 5)[[2, 1]])
@@ -197,12 +256,18 @@ def test_pick_takes_names_in_any_case_and_says_what_is_not_there():
         pack.pick(["cat", "dgo"])
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("cat,dog", ["cat", "dog"]), (" cat , , polar bear ,", ["cat", "polar bear"]), (",; ", []),
-    ("cat; dog\nsofa", ["cat", "dog", "sofa"]), ("猫、犬，鳥；魚", ["猫", "犬", "鳥", "魚"]),
-    ("\u0642\u0637\u060c \u0643\u0644\u0628\u061b \u0637", ["\u0642\u0637", "\u0643\u0644\u0628", "\u0637"]),
-    ("CAT, cat,Dog,Cat,dog", ["CAT", "Dog"]),
-])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cat,dog", ["cat", "dog"]),
+        (" cat , , polar bear ,", ["cat", "polar bear"]),
+        (",; ", []),
+        ("cat; dog\nsofa", ["cat", "dog", "sofa"]),
+        ("猫、犬，鳥；魚", ["猫", "犬", "鳥", "魚"]),
+        ("\u0642\u0637\u060c \u0643\u0644\u0628\u061b \u0637", ["\u0642\u0637", "\u0643\u0644\u0628", "\u0637"]),
+        ("CAT, cat,Dog,Cat,dog", ["CAT", "Dog"]),
+    ],
+)
 def test_words_that_are_typed(text, expected):
     assert split_words(text) == expected
 

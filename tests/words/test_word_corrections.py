@@ -54,8 +54,12 @@ def test_a_name_that_only_shares_letters_is_taken_out(tmp_path):
 
 
 def test_persons_beside_person_are_put_below_it(tmp_path):
-    more = {"00000018": (3, ["agent"], "00000001", "acts"), "00000019": (18, ["operator"], "00000018", "who runs"),
-            "00000020": (18, ["driver"], "00000019", "who drives"), "00000021": (18, ["ghost"], "00000009", "is none")}
+    more = {
+        "00000018": (3, ["agent"], "00000001", "acts"),
+        "00000019": (18, ["operator"], "00000018", "who runs"),
+        "00000020": (18, ["driver"], "00000019", "who drives"),
+        "00000021": (18, ["ghost"], "00000009", "is none"),
+    }
     got = corrected(tmp_path, "driver", {"car": 0.8, "person": 0.6}, more)
     assert max(got, key=got.get) == "person"
     wordnet = WordNet(tmp_path / "wordnet of driver")
@@ -63,11 +67,22 @@ def test_persons_beside_person_are_put_below_it(tmp_path):
     assert "00000006" not in wordnet.ancestors("00000021")
 
 
-@pytest.mark.parametrize("key, name, shared", [
-    ("river", "river boat", True), ("iceberg", "ice maker", True), ("desert", "dessert", True), ("wigwam", "wig", True),
-    ("taxi driver", "taxi", True), ("old car driver", "car", True), ("grocery bag", "bag", False),
-    ("road map", "map", False), ("red paper cup", "paper cup", True), ("hedge", "door", False), ("axle", "ax", False),
-])
+@pytest.mark.parametrize(
+    "key, name, shared",
+    [
+        ("river", "river boat", True),
+        ("iceberg", "ice maker", True),
+        ("desert", "dessert", True),
+        ("wigwam", "wig", True),
+        ("taxi driver", "taxi", True),
+        ("old car driver", "car", True),
+        ("grocery bag", "bag", False),
+        ("road map", "map", False),
+        ("red paper cup", "paper cup", True),
+        ("hedge", "door", False),
+        ("axle", "ax", False),
+    ],
+)
 def test_sharing_letters(key, name, shared):
     assert share_letters(key, name) is shared
 
@@ -77,7 +92,15 @@ def test_people_land_on_people(word):
     assert embed_labels([word]).nearest[0][0] in {"person", "man", "woman"}
 
 
-@pytest.mark.parametrize("word, not_near", [("river", "river boat"), ("road", "road map"), ("lawn", "lawn mower"),
-                                            ("desert", "dessert"), ("firewood", "fire truck")])
+@pytest.mark.parametrize(
+    "word, not_near",
+    [
+        ("river", "river boat"),
+        ("road", "road map"),
+        ("lawn", "lawn mower"),
+        ("desert", "dessert"),
+        ("firewood", "fire truck"),
+    ],
+)
 def test_a_word_is_not_the_compound_that_it_begins(word, not_near):
     assert not_near not in embed_labels([word]).nearest[0]

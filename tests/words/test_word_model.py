@@ -52,7 +52,7 @@ def test_closed_form_of_the_held_out_names_equals_fitting_without_them(wordnet):
 def test_taxonomy_compares_by_shared_ancestors(wordnet):
     taxonomy = Taxonomy(wordnet)
     rows = taxonomy.rows.toarray()
-    np.testing.assert_allclose((rows ** 2).sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose((rows**2).sum(1), 1, atol=1e-6)
     cosine = lambda a, b: rows[taxonomy.row[a]] @ rows[taxonomy.row[b]]  # noqa: E731
     assert cosine("00000005", "00000003") > cosine("00000005", "00000004") > cosine("00000005", "00000009")
     # by hand: all 17 synsets are below entity, 5 below animal, 2 below cat, 1 is dog
@@ -65,7 +65,7 @@ def test_taxonomy_compares_by_shared_ancestors(wordnet):
 def test_anchor_weighs_the_names_above(wordnet):
     named = {"00000003": np.array([1.0, 0, 0]), "00000002": np.array([0, 1.0, 0]), "00000006": np.array([0, 0, 1.0])}
     np.testing.assert_allclose(anchor(wordnet, named, "00000005"), [0.95, 0.475, 0])  # tabby: cat 1 up, animal 2 up
-    np.testing.assert_allclose(anchor(wordnet, named, "00000015"), [0, 0, 1.2])       # sailor: person
+    np.testing.assert_allclose(anchor(wordnet, named, "00000015"), [0, 0, 1.2])  # sailor: person
     assert anchor(wordnet, named, "00000009") is None
 
 

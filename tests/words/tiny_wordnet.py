@@ -36,14 +36,24 @@ def write_wordnet(folder: Path) -> Path:
         pointers = [f"@ {above} n 0000"] if above else []
         pointers += [f"~ {other} n 0000" for other in below.get(id, [])]
         spelt = " ".join(f"{word} 0" for word in words)
-        data.append(f'{id} {lexfile:02d} n {len(words):02x} {spelt} {len(pointers):03d} {" ".join(pointers)} '
-                    f'| {definition}; "an example"')
+        data.append(
+            f"{id} {lexfile:02d} n {len(words):02x} {spelt} {len(pointers):03d} {' '.join(pointers)} "
+            f'| {definition}; "an example"'
+        )
         counts += [f"{word}%1:{lexfile:02d}:00:: 1 {5 if id < '00000010' else 1}" for word in words]
     for word, ids in sorted(senses.items()):
         index.append(f"{word} n {len(ids)} 1 @ {len(ids)} {len(ids)} {' '.join(ids)}")
-    files = {"data.noun": data, "index.noun": index, "cntlist.rev": counts, "noun.exc": ["busses bus"],
-             "index.verb": ["run v 1 1 @ 1 1 00000001"], "index.adj": ["big a 1 1 @ 1 1 00000001"],
-             "index.adv": ["well r 1 1 @ 1 1 00000001"], "verb.exc": ["ran run"], "adj.exc": ["bigger big"]}
+    files = {
+        "data.noun": data,
+        "index.noun": index,
+        "cntlist.rev": counts,
+        "noun.exc": ["busses bus"],
+        "index.verb": ["run v 1 1 @ 1 1 00000001"],
+        "index.adj": ["big a 1 1 @ 1 1 00000001"],
+        "index.adv": ["well r 1 1 @ 1 1 00000001"],
+        "verb.exc": ["ran run"],
+        "adj.exc": ["bigger big"],
+    }
     folder.mkdir()
     for name, lines in files.items():
         (folder / name).write_text("\n".join(lines), encoding="latin-1")
@@ -55,5 +65,7 @@ def write_senses(path: Path) -> None:
     for id, (_, words, _, definition) in SYNSETS.items():
         for word in words:
             first.setdefault(word, (id, definition))
-    path.write_text("# name, how, synset\n" + "".join(f"{name}\t=\t{first[name][0]}\t{name}\t{first[name][1]}\n"
-                                                     for name in NAMES), encoding="utf-8")
+    path.write_text(
+        "# name, how, synset\n" + "".join(f"{name}\t=\t{first[name][0]}\t{name}\t{first[name][1]}\n" for name in NAMES),
+        encoding="utf-8",
+    )

@@ -55,8 +55,10 @@ class Job:
                 raise ValueError("another version's")
             return cls(**document)
         except FileNotFoundError:
-            raise ZerosegError(f"{folder}: holds no labelling job (job.json); on several machines the folder must be "
-                               "one that all of them see") from None
+            raise ZerosegError(
+                f"{folder}: holds no labelling job (job.json); on several machines the folder must be "
+                "one that all of them see"
+            ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ZerosegError(f"{folder / 'job.json'}: cannot be read ({error})") from error
 
@@ -70,8 +72,12 @@ class Job:
         replace_text(folder / "job.json", json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
 
 
-_SAID = {"labels_digest": "other labels", "model_digest": "another model", "threshold": "another threshold",
-         "masks": "another choice of --masks"}
+_SAID = {
+    "labels_digest": "other labels",
+    "model_digest": "another model",
+    "threshold": "another threshold",
+    "masks": "another choice of --masks",
+}
 
 
 def part_file(folder: Path, number: int) -> Path:
@@ -103,8 +109,9 @@ class Labeller:
         self.segmenter = Segmenter.load(self.job.model, self.job.backend, self.job.threads)
         self.segmenter.set_labels(self.folder / "labels.npz")
 
-    def part(self, number: int, skip: Mapping[int, str] | None = None,
-             on_photo: Callable[[], None] = lambda: None) -> int:
+    def part(
+        self, number: int, skip: Mapping[int, str] | None = None, on_photo: Callable[[], None] = lambda: None
+    ) -> int:
         """Label a part and write its table; return how many of its photos are bad.
 
         skip      place in the part -> why that photo is not tried.
@@ -133,8 +140,10 @@ class Labeller:
             return [], printable(str(error).removeprefix("image: ") or "out of memory")
         height, width = result.label_map.shape
         masks = encode_label_map(result.label_map) if result.found else {}
-        rows = [(height, width, region.label, region.score, region.area_px, masks[region.index]["counts"])
-                for region in result.found]
+        rows = [
+            (height, width, region.label, region.score, region.area_px, masks[region.index]["counts"])
+            for region in result.found
+        ]
         return rows or [(height, width, None, None, None, None)], None
 
     def _write_mask(self, photo: Photo, result) -> None:
@@ -165,8 +174,16 @@ def columns() -> list[tuple]:
     """(name, Arrow type) of a part's table."""
     import pyarrow as pa
 
-    return [("path", pa.string()), ("height", pa.int32()), ("width", pa.int32()), ("label", pa.string()),
-            ("score", pa.float32()), ("area", pa.int64()), ("rle", pa.string()), ("error", pa.string())]
+    return [
+        ("path", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("label", pa.string()),
+        ("score", pa.float32()),
+        ("area", pa.int64()),
+        ("rle", pa.string()),
+        ("error", pa.string()),
+    ]
 
 
 def mask_file(folder: Path, photo: Photo) -> Path:

@@ -36,8 +36,13 @@ class _Worker:
             pass
 
 
-def label_in_processes(folder: Path, parts: Iterator[int], processes: int, on_photos: Callable[[int], None],
-                       say: Callable[[str], None] = lambda line: None) -> None:
+def label_in_processes(
+    folder: Path,
+    parts: Iterator[int],
+    processes: int,
+    on_photos: Callable[[int], None],
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
     """Label parts of the job in folder; returns when all are done.
 
     on_photos  called with the number of photos that were labelled; negative where a part is tried again.

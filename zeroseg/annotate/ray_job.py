@@ -64,8 +64,9 @@ def _knock(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
     except (OSError, OverflowError) as error:
-        raise ZerosegError(f"--ray {address}: no cluster answers there ({error}); start one with ray start --head"
-                           ) from error
+        raise ZerosegError(
+            f"--ray {address}: no cluster answers there ({error}); start one with ray start --head"
+        ) from error
 
 
 @functools.cache

@@ -42,8 +42,10 @@ class Summary:
         width = max([5, *map(len, self.labels)])
         yield f"{'label':<{width}}  {'photos':>9}  {'of all':>7}  {'area':>7}  {'pixels':>14}  {'score':>6}"
         for name, count in sorted(self.labels.items(), key=lambda item: (-item[1].photos, item[0])):
-            yield (f"{name:<{width}}  {count.photos:>9,}  {count.photos / good:>7.1%}  "
-                   f"{count.shares / count.photos:>7.1%}  {count.pixels:>14,}  {count.scores / count.photos:>6.3f}")
+            yield (
+                f"{name:<{width}}  {count.photos:>9,}  {count.photos / good:>7.1%}  "
+                f"{count.shares / count.photos:>7.1%}  {count.pixels:>14,}  {count.scores / count.photos:>6.3f}"
+            )
         yield f"{self.photos:,} photos, {self.empty:,} without any label, {self.bad:,} bad"
 
 
@@ -58,8 +60,9 @@ def summarise(folder: Path, bad_list: bool = True) -> Summary:
             path = part_file(folder, number)
             if not path.is_file():
                 continue
-            table = pyarrow.parquet.read_table(path, columns=["path", "height", "width", "label", "score", "area",
-                                                              "error"]).to_pydict()
+            table = pyarrow.parquet.read_table(
+                path, columns=["path", "height", "width", "label", "score", "area", "error"]
+            ).to_pydict()
             summary.photos += plan.size(number)
             for name, height, width, label, score, area, error in zip(*table.values(), strict=True):
                 if error is not None:

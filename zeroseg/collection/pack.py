@@ -41,8 +41,9 @@ class Packed:
     bad: int
 
 
-def pack(plan: Plan, check: bool = True, threads: int = 1, on_photos: Callable[[int], None] = lambda count: None
-         ) -> Packed:
+def pack(
+    plan: Plan, check: bool = True, threads: int = 1, on_photos: Callable[[int], None] = lambda count: None
+) -> Packed:
     """Write every shard of the plan that is not there yet into the plan's folder; a part of the plan is a shard.
 
     check      decode every photo, and leave out what cannot be decoded; else only what cannot be read.
@@ -62,17 +63,25 @@ def pack(plan: Plan, check: bool = True, threads: int = 1, on_photos: Callable[[
             else:
                 on_photos(plan.size(number))
             documents.append(document)
-    packed = Packed(sum(document["photos"] > 0 for document in documents),
-                    *(sum(document[name] for document in documents) for name in ("photos", "bytes")),
-                    sum(len(document["bad"]) for document in documents))
+    packed = Packed(
+        sum(document["photos"] > 0 for document in documents),
+        *(sum(document[name] for document in documents) for name in ("photos", "bytes")),
+        sum(len(document["bad"]) for document in documents),
+    )
     if not packed.photos:
-        raise ZerosegError(f"{folder}: none of {packed.bad} photos can be read; the first: "
-                           f"{': '.join(documents[0]['bad'][0])}")
+        raise ZerosegError(
+            f"{folder}: none of {packed.bad} photos can be read; the first: {': '.join(documents[0]['bad'][0])}"
+        )
     _write_bad(folder, documents)
-    entries = [{"name": shard_file(folder, number).name} | {key: document[key] for key in ("photos", "bytes", "sha256")}
-               for number, document in enumerate(documents) if document["photos"]]
-    replace_text(folder / "index.json", json.dumps(
-        {"format": FORMAT, "photos": packed.photos, "shards": entries}, indent=1) + "\n")
+    entries = [
+        {"name": shard_file(folder, number).name} | {key: document[key] for key in ("photos", "bytes", "sha256")}
+        for number, document in enumerate(documents)
+        if document["photos"]
+    ]
+    replace_text(
+        folder / "index.json",
+        json.dumps({"format": FORMAT, "photos": packed.photos, "shards": entries}, indent=1) + "\n",
+    )
     return packed
 
 
@@ -93,13 +102,22 @@ def read_shard(folder: Path, number: int) -> dict | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if found != document["bytes"]:
-        raise ZerosegError(f"{path}: has {found} bytes, {document['bytes']} were written; delete it and its .json, and "
-                           "run the command again")
+        raise ZerosegError(
+            f"{path}: has {found} bytes, {document['bytes']} were written; delete it and its .json, and "
+            "run the command again"
+        )
     return document
 
 
-def _write_shard(folder: Path, number: int, photos: list[Photo], check: bool, pool: ThreadPoolExecutor, threads: int,
-                 on_photos: Callable[[int], None]) -> dict:
+def _write_shard(
+    folder: Path,
+    number: int,
+    photos: list[Photo],
+    check: bool,
+    pool: ThreadPoolExecutor,
+    threads: int,
+    on_photos: Callable[[int], None],
+) -> dict:
     path = shard_file(folder, number)
     partial = path.with_name(f".{path.name}.partial")
     keys, bad, count = set(), [], 0
@@ -115,8 +133,12 @@ def _write_shard(folder: Path, number: int, photos: list[Photo], check: bool, po
                     tar.members.clear()  # tarfile keeps all it has seen
                     count += 1
                 on_photos(1)
-        document = {"photos": count, "bytes": partial.stat().st_size if count else 0, "sha256": _digest(partial),
-                    "bad": bad}
+        document = {
+            "photos": count,
+            "bytes": partial.stat().st_size if count else 0,
+            "sha256": _digest(partial),
+            "bad": bad,
+        }
         if count:
             partial.replace(path)
     finally:
@@ -129,7 +151,7 @@ def _read_ahead(photos: list[Photo], check: bool, pool: ThreadPoolExecutor, thre
     """The bytes of each photo, or why it is bad, in order; a few photos at a time are in memory."""
     step = _AHEAD * threads
     for start in range(0, len(photos), step):
-        yield from pool.map(lambda photo: _read(photo, check), photos[start:start + step])
+        yield from pool.map(lambda photo: _read(photo, check), photos[start : start + step])
 
 
 def _read(photo: Photo, check: bool) -> bytes | str:
@@ -188,5 +210,7 @@ def begin(folder: Path, settings: dict) -> None:
         raise ZerosegError(f"{path}: cannot be read ({error}); choose another -o, or delete the folder") from error
     for name, value in settings.items():
         if earlier.get(name) != value:
-            raise ZerosegError(f"{folder}: was begun with {name.replace('_', ' ')} {earlier.get(name)}, not {value}; "
-                               "choose another -o, or delete it")
+            raise ZerosegError(
+                f"{folder}: was begun with {name.replace('_', ' ')} {earlier.get(name)}, not {value}; "
+                "choose another -o, or delete it"
+            )

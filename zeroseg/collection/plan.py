@@ -52,8 +52,13 @@ class Plan:
             return [Photo(*json.loads(line)) for line in islice(file, self.size(number))]
 
 
-def open_plan(folder: str | Path, sources: Iterable[str | Path], part_size: int | None = None, processes: int = 1,
-              on_photo: Callable[[], None] = lambda: None) -> Plan:
+def open_plan(
+    folder: str | Path,
+    sources: Iterable[str | Path],
+    part_size: int | None = None,
+    processes: int = 1,
+    on_photo: Callable[[], None] = lambda: None,
+) -> Plan:
     """The plan in a folder; made now where there is none.
 
     part_size  photos in a part; None: as large as leaves each process several, at most LARGEST_PART.

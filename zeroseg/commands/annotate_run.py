@@ -91,7 +91,7 @@ def read_labels(options: AnnotateOptions) -> LabelPack:
         return LabelPack.load(options.labels)
     words = read_words(options.labels)
     if not words:
-        raise ZerosegError(f"--labels {options.labels!r}: no words in it; expected something like \"cat,sofa\"")
+        raise ZerosegError(f'--labels {options.labels!r}: no words in it; expected something like "cat,sofa"')
     vectors, known, nearest = embed_labels(words, text=options.text)
     return LabelPack(words, vectors, known=known, nearest=nearest)
 
@@ -105,8 +105,9 @@ def begin(folder: Path, options: AnnotateOptions, artifact, pack: LabelPack, thr
     partial = folder / ".labels.partial.npz"
     pack.save(partial)
     try:
-        Job(model, digest(artifact.path), options.backend, threads, digest_of(pack), options.threshold,
-            options.masks).begin(folder)
+        Job(
+            model, digest(artifact.path), options.backend, threads, digest_of(pack), options.threshold, options.masks
+        ).begin(folder)
         partial.replace(folder / "labels.npz")
     finally:
         partial.unlink(missing_ok=True)
@@ -142,24 +143,41 @@ def _label(folder: Path, sources: list[str], options: AnnotateOptions, threads: 
                 for part in todo:
                     labeller.part(part, on_photo=bar.update)
             elif todo:
-                label_in_processes(folder, iter(todo), processes, bar.update,
-                                   lambda line: bar.write(line, file=sys.stderr))
+                label_in_processes(
+                    folder, iter(todo), processes, bar.update, lambda line: bar.write(line, file=sys.stderr)
+                )
     except KeyboardInterrupt:
         click.echo("stopped; what is done is kept, and the same command goes on", err=True)
         return True
     seconds = time.perf_counter() - began
     labelled = plan.photos - before
     how = f"Ray at {options.ray}" if options.ray else f"{processes} process{'es' if processes != 1 else ''}"
-    click.echo(f"{plan.photos} photos in {folder / 'parts'}" + (f", {before} of them before" if before else "") +
-               (f"; {labelled} in {seconds:.1f} s, {labelled / seconds:.1f} photos/s, {how} of {threads} thread"
-                f"{'s' if threads != 1 else ''}" if labelled else ""))
+    click.echo(
+        f"{plan.photos} photos in {folder / 'parts'}"
+        + (f", {before} of them before" if before else "")
+        + (
+            f"; {labelled} in {seconds:.1f} s, {labelled / seconds:.1f} photos/s, {how} of {threads} thread"
+            f"{'s' if threads != 1 else ''}"
+            if labelled
+            else ""
+        )
+    )
     return False
 
 
 def _bar(label: str, total: int | None, done: int) -> tqdm:
     pause_s = 0.2 if sys.stderr.isatty() else LOG_EVERY_S
-    return tqdm(desc=label, unit="photo", total=total, initial=done, smoothing=0.05, dynamic_ncols=True,
-                mininterval=pause_s, maxinterval=pause_s, leave=total is not None)
+    return tqdm(
+        desc=label,
+        unit="photo",
+        total=total,
+        initial=done,
+        smoothing=0.05,
+        dynamic_ncols=True,
+        mininterval=pause_s,
+        maxinterval=pause_s,
+        leave=total is not None,
+    )
 
 
 def _check_names(sources: list[str], masks: bool) -> None:

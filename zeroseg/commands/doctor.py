@@ -15,11 +15,24 @@ from zeroseg import __version__
 from zeroseg.cli import Command
 
 PACKAGES = {  # distribution -> what it is for
-    "numpy": "base", "pillow": "base", "onnxruntime": "base", "tqdm": "base", "click": "base",
-    "torch": "train, export, back end torch", "timm": "train, export", "open_clip_torch": "train, --text open_clip",
-    "onnx": "export", "onnxscript": "export", "triton": "GPU kernels", "tensorrt": "TensorRT engines",
-    "openvino": "back end openvino", "supervision": "to_supervision()", "av": "videos, cameras, streams",
-    "fastapi": "zeroseg-serve", "pyarrow": "zeroseg annotate", "ray": "zeroseg annotate --ray",
+    "numpy": "base",
+    "pillow": "base",
+    "onnxruntime": "base",
+    "tqdm": "base",
+    "click": "base",
+    "torch": "train, export, back end torch",
+    "timm": "train, export",
+    "open_clip_torch": "train, --text open_clip",
+    "onnx": "export",
+    "onnxscript": "export",
+    "triton": "GPU kernels",
+    "tensorrt": "TensorRT engines",
+    "openvino": "back end openvino",
+    "supervision": "to_supervision()",
+    "av": "videos, cameras, streams",
+    "fastapi": "zeroseg-serve",
+    "pyarrow": "zeroseg annotate",
+    "ray": "zeroseg annotate --ray",
 }
 COMPILERS = {"c++": "native CPU kernels", "cmake": "native builds", "nvcc": "CUDA kernels"}
 
@@ -50,8 +63,12 @@ def examine() -> dict[str, dict[str, str]]:
         "packages": {name: _version(name, purpose) for name, purpose in PACKAGES.items()},
         "compilers": {name: _compiler(name, purpose) for name, purpose in COMPILERS.items()},
         "gpu": {"nvidia": _gpu()},
-        "back ends": {"onnxruntime": _attempt(_onnxruntime), "torch": _attempt(_torch),
-                      "openvino": _attempt(_openvino), "tensorrt": _attempt(_tensorrt)},
+        "back ends": {
+            "onnxruntime": _attempt(_onnxruntime),
+            "torch": _attempt(_torch),
+            "openvino": _attempt(_openvino),
+            "tensorrt": _attempt(_tensorrt),
+        },
         "kernels": dict(_kernels()),
         "model": {"bundled": _attempt(_bundled), "words": _attempt(_words)},
     }
@@ -118,8 +135,11 @@ def _torch() -> str:
         import torch
     except ImportError:
         return "no: torch is not installed; pip install 'zeroseg[train]'"
-    return f"yes, cuda {torch.version.cuda} on {torch.cuda.get_device_name()}" if torch.cuda.is_available() else \
-        "yes, on the CPU (torch.cuda.is_available() is False)"
+    return (
+        f"yes, cuda {torch.version.cuda} on {torch.cuda.get_device_name()}"
+        if torch.cuda.is_available()
+        else "yes, on the CPU (torch.cuda.is_available() is False)"
+    )
 
 
 def _openvino() -> str:

@@ -8,52 +8,120 @@ from zeroseg.artifact import BACKENDS
 from zeroseg.cli import Command
 from zeroseg.commands.threshold import Score
 
-DATASETS = ("folder", "voc", "voc20", "context", "context59", "coco-object", "coco-stuff", "ade20k", "cityscapes",
-            "voc-dev")
+DATASETS = (
+    "folder",
+    "voc",
+    "voc20",
+    "context",
+    "context59",
+    "coco-object",
+    "coco-stuff",
+    "ade20k",
+    "cityscapes",
+    "voc-dev",
+)
 PATH = click.Path(path_type=Path)
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("folder", type=PATH, metavar="FOLDER")
 # The photos and masks
-@click.option("--dataset", type=click.Choice(DATASETS), default="folder", show_default=True,
-              help="Layout of FOLDER; folder: images, masks, classes.txt and, if there, list.txt.")
+@click.option(
+    "--dataset",
+    type=click.Choice(DATASETS),
+    default="folder",
+    show_default=True,
+    help="Layout of FOLDER; folder: images, masks, classes.txt and, if there, list.txt.",
+)
 @click.option("--classes", "class_file", type=PATH, metavar="FILE", help="Class names, for --dataset folder.")
 @click.option("--list", "list_file", type=PATH, metavar="FILE", help="Names of the photos, for --dataset folder.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N photos.")
-@click.option("--subset", metavar="NAMES", help="Classes whose mean is shown beside that of all: a comma list, "
-              "animals or none.  [default: animals for voc-dev, else none]")
+@click.option(
+    "--subset",
+    metavar="NAMES",
+    help="Classes whose mean is shown beside that of all: a comma list, "
+    "animals or none.  [default: animals for voc-dev, else none]",
+)
 # The model and the words
-@click.option("--model", metavar="FILE|NAME", help="Model file (.onnx, .pt), a bundled name, or an open_clip model "
-              "such as open_clip:ViT-B-16/openai.  [default: bundled]")
-@click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True, metavar="NAME",
-              help=f"What runs the network: auto, {', '.join(BACKENDS)}.")
-@click.option("--threads", type=click.IntRange(1), metavar="N",
-              help="CPU threads.  [default: all this process may use]")
-@click.option("--labels", type=click.Choice(["official", "plain", "distractors", "all"]), default="official",
-              show_default=True, help="The protocol's names, the dataset's own, those and 50 others, or one by one.")
-@click.option("--names", type=PATH, metavar="FILE", help="Words instead of --labels: a line a class, separated by "
-              "commas; those of the background's line mean background.")
-@click.option("--text", default="auto", show_default=True, metavar="NAME",
-              help="What turns names into vectors: auto, or open_clip where it is installed.")
+@click.option(
+    "--model",
+    metavar="FILE|NAME",
+    help="Model file (.onnx, .pt), a bundled name, or an open_clip model "
+    "such as open_clip:ViT-B-16/openai.  [default: bundled]",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", *BACKENDS]),
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help=f"What runs the network: auto, {', '.join(BACKENDS)}.",
+)
+@click.option(
+    "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all this process may use]"
+)
+@click.option(
+    "--labels",
+    type=click.Choice(["official", "plain", "distractors", "all"]),
+    default="official",
+    show_default=True,
+    help="The protocol's names, the dataset's own, those and 50 others, or one by one.",
+)
+@click.option(
+    "--names",
+    type=PATH,
+    metavar="FILE",
+    help="Words instead of --labels: a line a class, separated by "
+    "commas; those of the background's line mean background.",
+)
+@click.option(
+    "--text",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="What turns names into vectors: auto, or open_clip where it is installed.",
+)
 @click.option("--pack", type=PATH, metavar="FILE", help="labels.npz to take the names' vectors from instead.")
 # The protocol
-@click.option("--protocol", type=click.Choice(["deployment", "groupvit"]), default="deployment", show_default=True,
-              help="What users run, or GroupViT's sliding windows.")
-@click.option("--threshold", type=Score(), metavar="SCORE", help="Below it is background.  "
-              "[default: the model's own; for groupvit the ZeroSeg paper's]")
+@click.option(
+    "--protocol",
+    type=click.Choice(["deployment", "groupvit"]),
+    default="deployment",
+    show_default=True,
+    help="What users run, or GroupViT's sliding windows.",
+)
+@click.option(
+    "--threshold",
+    type=Score(),
+    metavar="SCORE",
+    help="Below it is background.  [default: the model's own; for groupvit the ZeroSeg paper's]",
+)
 @click.option("--sweep", is_flag=True, help="Also measure other thresholds (optimistic: chosen on the test masks).")
 @click.option("--short-side", type=click.IntRange(1), metavar="PX", help="groupvit: photo's short side.")
 @click.option("--window", type=click.IntRange(1), metavar="PX", help="groupvit: side of the windows.")
 @click.option("--stride", type=click.IntRange(1), metavar="PX", help="groupvit: from window to window.")
-@click.option("--logit-scale", type=click.FloatRange(0, min_open=True), metavar="S",
-              help="groupvit: scores are multiplied by this before a softmax.")
-@click.option("--top-names", type=click.IntRange(0), metavar="N",
-              help="groupvit: names kept by the image-level filter, 0 for no filter.")
+@click.option(
+    "--logit-scale",
+    type=click.FloatRange(0, min_open=True),
+    metavar="S",
+    help="groupvit: scores are multiplied by this before a softmax.",
+)
+@click.option(
+    "--top-names",
+    type=click.IntRange(0),
+    metavar="N",
+    help="groupvit: names kept by the image-level filter, 0 for no filter.",
+)
 # Output
 @click.option("--out", type=PATH, metavar="DIR", help="Folder for the report (text, JSON) and the pictures.")
-@click.option("--pictures", type=click.IntRange(0), default=0, show_default=True, metavar="N",
-              help="Draw N photos, spread evenly: photo, mask, answer.  Needs --out.")
+@click.option(
+    "--pictures",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Draw N photos, spread evenly: photo, mask, answer.  Needs --out.",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would be measured and stop.")
 def evaluate(short_side, window, stride, logit_scale, top_names, protocol, **options):
     """Measure mIoU, naming and grouping on photos with masks.

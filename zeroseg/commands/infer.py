@@ -33,42 +33,78 @@ class SaveList(click.ParamType):
         videos = [part for part in parts if Path(part).suffix.lower() in VIDEO_FILES]
         kinds = tuple(part for part in parts if part not in videos)
         if not parts or len(videos) > 1 or any(kind not in KINDS for kind in kinds):
-            self.fail(f"expected one or more of {', '.join(KINDS)}, or a video file ({', '.join(VIDEO_FILES)}), "
-                      f"got {value!r}", param, ctx)
+            self.fail(
+                f"expected one or more of {', '.join(KINDS)}, or a video file ({', '.join(VIDEO_FILES)}), "
+                f"got {value!r}",
+                param,
+                ctx,
+            )
         return Save(kinds, Path(videos[0]) if videos else None)
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
 # What to look for
-@click.option("--labels", required=True, metavar="WORDS",
-              help="Comma list, @FILE with one label a line, or labels.npz.")
-@click.option("--text", default="auto", show_default=True, metavar="NAME",
-              help="What turns words into vectors: auto, words (the bundled table), open_clip, open_clip:FILE, or a "
-              "labels.npz that holds them.")
+@click.option(
+    "--labels", required=True, metavar="WORDS", help="Comma list, @FILE with one label a line, or labels.npz."
+)
+@click.option(
+    "--text",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="What turns words into vectors: auto, words (the bundled table), open_clip, open_clip:FILE, or a "
+    "labels.npz that holds them.",
+)
 @threshold_option
 # What to write
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="zeroseg-out", show_default=True,
-              metavar="DIR", help="Folder for the results, made if needed; of files there it replaces only its own.")
-@click.option("--save", type=SaveList(), metavar="KINDS|VIDEO",
-              help="overlay, labels (label-map PNG), json, contact (one sheet of all overlays); or a video file, such "
-              f"as out.mp4.  [default: {PHOTO_KINDS}; of a video, a video]")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="zeroseg-out",
+    show_default=True,
+    metavar="DIR",
+    help="Folder for the results, made if needed; of files there it replaces only its own.",
+)
+@click.option(
+    "--save",
+    type=SaveList(),
+    metavar="KINDS|VIDEO",
+    help="overlay, labels (label-map PNG), json, contact (one sheet of all overlays); or a video file, such "
+    f"as out.mp4.  [default: {PHOTO_KINDS}; of a video, a video]",
+)
 @click.option("--jsonl", metavar="FILE", help="One JSON line per frame; - for standard output.")
 @click.option("--rle", is_flag=True, help="With COCO run lengths of the masks in --jsonl.")
-@click.option("--alpha", type=click.FloatRange(0, 1), default=0.5, show_default=True, metavar="0..1",
-              help="Strength of the colours over the photo.")
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    metavar="0..1",
+    help="Strength of the colours over the photo.",
+)
 # Cameras, videos, streams
 @options(SOURCE, LOOK)
 @click.option("--headless", is_flag=True, help="Open no window for a camera or stream.")
 @click.option("--serve", is_flag=True, help="Show it on a web page where the words can be changed.")
 @options(SERVER)
 # How to run
-@click.option("--model", metavar="FILE|NAME", help="Model file (.onnx, .pt), open_clip:ARCH/TAG or a bundled name."
-              "  [default: bundled]")
-@click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True, metavar="NAME",
-              help=f"What runs the network: auto, {', '.join(BACKENDS)}.")
-@click.option("--threads", type=click.IntRange(1), metavar="N",
-              help="CPU threads.  [default: all this process may use]")
+@click.option(
+    "--model",
+    metavar="FILE|NAME",
+    help="Model file (.onnx, .pt), open_clip:ARCH/TAG or a bundled name.  [default: bundled]",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", *BACKENDS]),
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help=f"What runs the network: auto, {', '.join(BACKENDS)}.",
+)
+@click.option(
+    "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all this process may use]"
+)
 @options(NETWORK)
 @click.pass_context
 def infer(ctx, sources, save, **given):
@@ -97,13 +133,28 @@ def infer(ctx, sources, save, **given):
     if not sources:
         raise click.UsageError("Missing argument 'SOURCE...': a picture, folder, video or address, or --camera 0")
     moving = any(kind_of(source) != "pictures" for source in sources)
-    photo_options = {name: given[name] for name in ("labels", "text", "threshold", "out", "alpha", "legend", "model",
-                                                    "backend", "threads", "short_side")}
+    photo_options = {
+        name: given[name]
+        for name in (
+            "labels",
+            "text",
+            "threshold",
+            "out",
+            "alpha",
+            "legend",
+            "model",
+            "backend",
+            "threads",
+            "short_side",
+        )
+    }
     if not (moving or (save and save.video) or given["jsonl"] or given["serve"]):
         for name in (*NAMES["source"], *NAMES["look"], *NAMES["server"], "rle", "headless"):
             if name not in photo_options and ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-                raise click.UsageError(f"--{name.replace('_', '-')}: only for cameras, videos and streams, or with "
-                                       "--save VIDEO, --jsonl or --serve")
+                raise click.UsageError(
+                    f"--{name.replace('_', '-')}: only for cameras, videos and streams, or with "
+                    "--save VIDEO, --jsonl or --serve"
+                )
         kinds = save.kinds if save else tuple(PHOTO_KINDS.split(","))
         failed = run_infer(sources, InferOptions(save=kinds, **photo_options), started)
         raise SystemExit(1 if failed else 0)
@@ -111,10 +162,12 @@ def infer(ctx, sources, save, **given):
 
     for kind in save.kinds if save else ():
         if kind in ("json", "contact"):
-            raise click.BadParameter(f"{kind} is for photos; use overlay, labels or a video file, and --jsonl FILE",
-                                     param_hint="--save")
-    run_live(sources, LiveOptions(save=save.kinds if save else (), video=save.video if save else None, **given),
-             started)
+            raise click.BadParameter(
+                f"{kind} is for photos; use overlay, labels or a video file, and --jsonl FILE", param_hint="--save"
+            )
+    run_live(
+        sources, LiveOptions(save=save.kinds if save else (), video=save.video if save else None, **given), started
+    )
 
 
 def _camera(text: str) -> str:

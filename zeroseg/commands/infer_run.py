@@ -71,8 +71,10 @@ def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
     if asked > 1:
         click.echo(f"{asked} inputs, {failed} failed" if failed else f"{asked} photos")
     if failed < asked:
-        click.echo(f"model {segmenter.sidecar.name} on {segmenter.runner.backend}, kernels {kernels_used()}, "
-                   f"start {ready_ms:.0f} ms, in all {time.perf_counter() - started:.2f} s")
+        click.echo(
+            f"model {segmenter.sidecar.name} on {segmenter.runner.backend}, kernels {kernels_used()}, "
+            f"start {ready_ms:.0f} ms, in all {time.perf_counter() - started:.2f} s"
+        )
     return failed
 
 
@@ -97,7 +99,7 @@ def parse_labels(text: str):
     else:
         words = split_words(text)
     if not words:
-        raise ZerosegError(f"--labels {text!r}: no words in it; expected something like \"cat,sofa\"")
+        raise ZerosegError(f'--labels {text!r}: no words in it; expected something like "cat,sofa"')
     return words
 
 
@@ -130,8 +132,9 @@ def _things_in(name: str) -> list[str]:
     return words if whole == "phrase" and len(parts) > 1 and set(parts) == {"name"} else []
 
 
-def write_results(result: Segmentation, photo: Path, files: dict[str, Path], options: InferOptions,
-                  sheet: list) -> float:
+def write_results(
+    result: Segmentation, photo: Path, files: dict[str, Path], options: InferOptions, sheet: list
+) -> float:
     """Write the files that were asked for, add to the contact sheet; return the milliseconds it took."""
     start = time.perf_counter()
     if "overlay" in files or "contact" in options.save:
@@ -157,8 +160,10 @@ def report(photo: Path, result: Segmentation, write_ms: float, files: dict[str, 
         lines.append(f" {mark} {region.label:<20} score {region.score:.3f}  {region.area:6.1%} of the photo")
     if not result.found:
         best = int(result.scores.argmax())
-        lines.append(f"   nothing scored {result.threshold:.3f} or more; the best was {result.labels[best]} with "
-                     f"{result.scores[best]:.3f} (lower --threshold to see it)")
+        lines.append(
+            f"   nothing scored {result.threshold:.3f} or more; the best was {result.labels[best]} with "
+            f"{result.scores[best]:.3f} (lower --threshold to see it)"
+        )
     stages = {**result.timings_ms, "write": write_ms}
     lines.append("   ms: " + ", ".join(f"{stage} {ms:.1f}" for stage, ms in stages.items()))
     lines.append(f"   wrote: {', '.join(map(str, files.values()))}" if files else "   wrote nothing for itself")

@@ -22,51 +22,120 @@ class Size(click.ParamType):
 
 
 NETWORK = [
-    click.option("--short-side", type=click.IntRange(1), metavar="PX",
-                 help="Short side of the picture at the network: less is faster, more is finer.  [default: the "
-                      "model's own; of live pictures some less]"),
+    click.option(
+        "--short-side",
+        type=click.IntRange(1),
+        metavar="PX",
+        help="Short side of the picture at the network: less is faster, more is finer.  [default: the "
+        "model's own; of live pictures some less]",
+    ),
 ]
 SOURCE = [
     click.option("--camera", metavar="N|DEVICE", help="Camera by number or device file, such as 0 or /dev/video0."),
-    click.option("--size", type=Size(), metavar="WxH",
-                 help="Picture size asked of a camera; others are scaled down to fit."),
-    click.option("--fps", type=click.FloatRange(0, min_open=True), metavar="N",
-                 help="At most so many frames a second; for pictures, how many make a second."),
-    click.option("--rotate", type=click.Choice(["0", "90", "180", "270"]), default="0", show_default=True,
-                 help="Degrees clockwise.  (Phone videos are turned upright anyway.)"),
+    click.option(
+        "--size", type=Size(), metavar="WxH", help="Picture size asked of a camera; others are scaled down to fit."
+    ),
+    click.option(
+        "--fps",
+        type=click.FloatRange(0, min_open=True),
+        metavar="N",
+        help="At most so many frames a second; for pictures, how many make a second.",
+    ),
+    click.option(
+        "--rotate",
+        type=click.Choice(["0", "90", "180", "270"]),
+        default="0",
+        show_default=True,
+        help="Degrees clockwise.  (Phone videos are turned upright anyway.)",
+    ),
     click.option("--flip", type=click.Choice(["horizontal", "vertical", "both"]), help="Mirror the picture."),
-    click.option("--every", type=click.IntRange(1), default=1, show_default=True, metavar="N",
-                 help="Take only each N-th frame."),
+    click.option(
+        "--every", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Take only each N-th frame."
+    ),
     click.option("--max-frames", type=click.IntRange(1), metavar="N", help="Stop after N frames."),
 ]
 LOOK = [
-    click.option("--smooth", type=click.FloatRange(0), metavar="SECONDS",
-                 help=f"Smooth labels over time; 0 for none.  [default: {SMOOTHING_S}; pictures 0]"),
+    click.option(
+        "--smooth",
+        type=click.FloatRange(0),
+        metavar="SECONDS",
+        help=f"Smooth labels over time; 0 for none.  [default: {SMOOTHING_S}; pictures 0]",
+    ),
     click.option("--legend/--no-legend", default=True, show_default=True, help="Names and scores in the picture."),
     click.option("--figures", is_flag=True, help="Frame rate and latency in the picture."),
 ]
 SERVER = [
-    click.option("--host", default=HOST, show_default=True, metavar="ADDRESS",
-                 help="Where the page listens; 0.0.0.0 for the whole network."),
-    click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, metavar="N",
-                 help="0 takes a free one."),
-    click.option("--token", metavar="SECRET", envvar="ZEROSEG_TOKEN",
-                 help="Viewers need it: http://host:port/?token=SECRET.  [also: ZEROSEG_TOKEN]"),
+    click.option(
+        "--host",
+        default=HOST,
+        show_default=True,
+        metavar="ADDRESS",
+        help="Where the page listens; 0.0.0.0 for the whole network.",
+    ),
+    click.option(
+        "--port",
+        type=click.IntRange(0, 65535),
+        default=PORT,
+        show_default=True,
+        metavar="N",
+        help="0 takes a free one.",
+    ),
+    click.option(
+        "--token",
+        metavar="SECRET",
+        envvar="ZEROSEG_TOKEN",
+        help="Viewers need it: http://host:port/?token=SECRET.  [also: ZEROSEG_TOKEN]",
+    ),
     click.option("--insecure", is_flag=True, help="Let the network in without a token."),
 ]
 TRITON = [
-    click.option("--instances", type=click.IntRange(1, 64), default=2, show_default=True, metavar="N",
-                 help="With triton: networks side by side; they share --threads."),
-    click.option("--max-batch", type=click.IntRange(1, 64), default=8, show_default=True, metavar="N",
-                 help="With triton: most photos in one run; 1 for no batching."),
-    click.option("--window-ms", type=click.FloatRange(0, 1000), default=2.0, show_default=True, metavar="MS",
-                 help="With triton: how long a photo waits for others."),
-    click.option("--triton-host", default=HOST, show_default=True, metavar="ADDRESS",
-                 help="Where triton listens; it knows no token, so any other than this machine's needs --insecure."),
-    click.option("--triton-http", type=click.IntRange(0, 65535), default=8001, show_default=True, metavar="PORT",
-                 help="0 takes a free one."),
-    click.option("--triton-grpc", type=click.IntRange(0, 65535), default=8002, show_default=True, metavar="PORT",
-                 help="0 takes a free one."),
+    click.option(
+        "--instances",
+        type=click.IntRange(1, 64),
+        default=2,
+        show_default=True,
+        metavar="N",
+        help="With triton: networks side by side; they share --threads.",
+    ),
+    click.option(
+        "--max-batch",
+        type=click.IntRange(1, 64),
+        default=8,
+        show_default=True,
+        metavar="N",
+        help="With triton: most photos in one run; 1 for no batching.",
+    ),
+    click.option(
+        "--window-ms",
+        type=click.FloatRange(0, 1000),
+        default=2.0,
+        show_default=True,
+        metavar="MS",
+        help="With triton: how long a photo waits for others.",
+    ),
+    click.option(
+        "--triton-host",
+        default=HOST,
+        show_default=True,
+        metavar="ADDRESS",
+        help="Where triton listens; it knows no token, so any other than this machine's needs --insecure.",
+    ),
+    click.option(
+        "--triton-http",
+        type=click.IntRange(0, 65535),
+        default=8001,
+        show_default=True,
+        metavar="PORT",
+        help="0 takes a free one.",
+    ),
+    click.option(
+        "--triton-grpc",
+        type=click.IntRange(0, 65535),
+        default=8002,
+        show_default=True,
+        metavar="PORT",
+        help="0 takes a free one.",
+    ),
 ]
 NAMES = {
     "triton": ("instances", "max_batch", "window_ms", "triton_host", "triton_http", "triton_grpc"),
@@ -78,8 +147,10 @@ NAMES = {
 
 def options(*groups):
     """A decorator that adds groups of options, in order."""
+
     def decorate(command):
         for option in reversed([option for group in groups for option in group]):
             command = option(command)
         return command
+
     return decorate

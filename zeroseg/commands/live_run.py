@@ -84,9 +84,17 @@ def run_live(sources: list[str], options: LiveOptions, started: float) -> None:
             echo(line)
         sinks = make_sinks(source, options, video)
         smoothing_s = options.smooth if options.smooth is not None else (0.0 if pictures else SMOOTHING_S)
-        pipeline = Pipeline(source, segmenter, sinks, smoothing_s, options.short_side is not None,
-                            threshold=options.threshold, alpha=options.alpha,
-                            legend=options.legend and not options.serve, figures=options.figures)
+        pipeline = Pipeline(
+            source,
+            segmenter,
+            sinks,
+            smoothing_s,
+            options.short_side is not None,
+            threshold=options.threshold,
+            alpha=options.alpha,
+            legend=options.legend and not options.serve,
+            figures=options.figures,
+        )
     except BaseException:
         source.close()
         raise
@@ -98,8 +106,10 @@ def run_live(sources: list[str], options: LiveOptions, started: float) -> None:
             server = Server(segmenter, pipeline, options.host, options.port, options.token, text=options.text).start()
             echo(f"page: {server.address}  (Ctrl-C ends)")
         window = next((sink for sink in sinks if isinstance(sink, Window)), None)
-        echo(f"{source.name}: model {segmenter.sidecar.name} on {segmenter.runner.backend}, "
-             f"start {1000 * (time.perf_counter() - started):.0f} ms")
+        echo(
+            f"{source.name}: model {segmenter.sidecar.name} on {segmenter.runner.backend}, "
+            f"start {1000 * (time.perf_counter() - started):.0f} ms"
+        )
         try:
             lines = _run(pipeline, window, asked, video, keep_open=server is not None)
         finally:
@@ -121,8 +131,16 @@ def serve_photos(options: LiveOptions) -> None:
     for line in approximate_words(segmenter.pack):
         click.echo(line)
     with asked_to_end() as asked:
-        server = Server(segmenter, None, options.host, options.port, options.token, text=options.text,
-                        threshold=options.threshold, alpha=options.alpha).start()
+        server = Server(
+            segmenter,
+            None,
+            options.host,
+            options.port,
+            options.token,
+            text=options.text,
+            threshold=options.threshold,
+            alpha=options.alpha,
+        ).start()
         try:
             click.echo(f"page: {server.address}  (Ctrl-C ends)")
             wait_for_end(asked)
@@ -136,8 +154,14 @@ def _to_stderr(line: str) -> None:
 
 def open_any(sources: list[str], options: LiveOptions, pictures: bool, say) -> Source:
     """The source with the options' adjustments."""
-    adjustment = Adjustment(rotate=int(options.rotate), flip=options.flip, size=options.size,
-                            fps=None if pictures else options.fps, every=options.every, max_frames=options.max_frames)
+    adjustment = Adjustment(
+        rotate=int(options.rotate),
+        flip=options.flip,
+        size=options.size,
+        fps=None if pictures else options.fps,
+        every=options.every,
+        max_frames=options.max_frames,
+    )
     paced = options.serve and options.video is None and options.jsonl is None and not options.save
     return open_source(sources, adjustment, picture_rate=options.fps or PICTURES_PER_S, pace=paced, loop=paced, say=say)
 
@@ -165,8 +189,15 @@ def _overwrite_nothing(sources: list[str], video: Path | None, options: LiveOpti
     if video is not None and jsonl is not None and os.path.realpath(video) == os.path.realpath(jsonl):
         raise ZerosegError(f"{jsonl}: is to be the video and the JSON lines; choose another --jsonl")
     for kind in options.save:
-        if taken := next((path for path in inputs if re.fullmatch(rf"\d{{6,}}_{kind}\.png", path.name)
-                          and os.path.realpath(path.parent) == os.path.realpath(options.out)), None):
+        if taken := next(
+            (
+                path
+                for path in inputs
+                if re.fullmatch(rf"\d{{6,}}_{kind}\.png", path.name)
+                and os.path.realpath(path.parent) == os.path.realpath(options.out)
+            ),
+            None,
+        ):
             raise ZerosegError(f"{taken}: is read and might be overwritten; choose another --out")
 
 
@@ -183,16 +214,20 @@ def make_sinks(source: Source, options: LiveOptions, video: Path | None) -> list
         if has_display():
             sinks.append(Window(f"zeroseg: {source.name}"))
         elif not sinks:
-            raise ZerosegError("there is no display for a window: use --serve, --save out.mp4 or --jsonl FILE "
-                               "(or --headless, to see figures only)")
+            raise ZerosegError(
+                "there is no display for a window: use --serve, --save out.mp4 or --jsonl FILE "
+                "(or --headless, to see figures only)"
+            )
     return sinks
 
 
-def _run(pipeline: Pipeline, window: Window | None, asked: Callable[[], bool], video: Path | None,
-         keep_open: bool) -> list[str]:
+def _run(
+    pipeline: Pipeline, window: Window | None, asked: Callable[[], bool], video: Path | None, keep_open: bool
+) -> list[str]:
     """Run with a progress bar; a page stays open after its source has ended."""
     ended_s, told = math.inf, False
     with tqdm(total=pipeline.source.frame_count, unit="frame", disable=None, leave=False) as bar:
+
         def poll():
             nonlocal ended_s, told
             bar.n = pipeline.figures.frames
@@ -206,8 +241,11 @@ def _run(pipeline: Pipeline, window: Window | None, asked: Callable[[], bool], v
                 pipeline.stop()
             if not told and time.monotonic() - ended_s > STUCK_S:
                 told = True
-                tqdm.write(f"still writing what came before the end; if nothing takes it any more, {AT_ONCE} ends at "
-                           "once and loses it", file=sys.stderr)
+                tqdm.write(
+                    f"still writing what came before the end; if nothing takes it any more, {AT_ONCE} ends at "
+                    "once and loses it",
+                    file=sys.stderr,
+                )
 
         lines = pipeline.run(poll, 0.02 if window else 0.1)
     if keep_open and not asked():

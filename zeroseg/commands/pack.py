@@ -10,14 +10,29 @@ from zeroseg.collection.pack import PHOTOS_PER_SHARD
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.argument("photos", nargs=-1, required=True, metavar="PHOTOS...")
-@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-              help="Folder for the shards; one that was begun is gone on with.")
-@click.option("--per-shard", type=click.IntRange(1), default=PHOTOS_PER_SHARD, metavar="PHOTOS",
-              help="Photos in a shard.")
-@click.option("--check/--no-check", default=True,
-              help="Decode every photo and leave out what cannot be decoded, or pack files as they are.")
-@click.option("--threads", type=click.IntRange(1), metavar="N",
-              help="Photos read and decoded at a time.  [default: CPU threads]", show_default=False)
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder for the shards; one that was begun is gone on with.",
+)
+@click.option(
+    "--per-shard", type=click.IntRange(1), default=PHOTOS_PER_SHARD, metavar="PHOTOS", help="Photos in a shard."
+)
+@click.option(
+    "--check/--no-check",
+    default=True,
+    help="Decode every photo and leave out what cannot be decoded, or pack files as they are.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Photos read and decoded at a time.  [default: CPU threads]",
+    show_default=False,
+)
 def pack(photos, out, per_shard, check, threads):
     """Pack PHOTOS, which are folders, pictures and tar files, into shards: photos-000000.tar and on, uncompressed.
 
@@ -48,8 +63,12 @@ def pack(photos, out, per_shard, check, threads):
     make_folder(out)
     began = time.perf_counter()
     begin(out, {"photos_per_shard": per_shard, "check": check})
-    bars = {"unit": "photo", "dynamic_ncols": True, "disable": None if sys.stderr.isatty() else False,
-            "mininterval": 0.2 if sys.stderr.isatty() else 30}
+    bars = {
+        "unit": "photo",
+        "dynamic_ncols": True,
+        "disable": None if sys.stderr.isatty() else False,
+        "mininterval": 0.2 if sys.stderr.isatty() else 30,
+    }
     try:
         with tqdm(desc="listing photos", leave=False, **bars) as bar:
             plan = open_plan(out, photos, per_shard, on_photo=bar.update)
@@ -59,7 +78,9 @@ def pack(photos, out, per_shard, check, threads):
         click.echo("stopped; shards that are whole are kept, and the same command goes on", err=True)
         raise SystemExit(130) from None
     seconds = time.perf_counter() - began
-    click.echo(f"{packed.photos} photos in {packed.shards} shards, {packed.bytes / 1e6:.1f} MB, in {out}; "
-               f"{plan.photos / seconds:.0f} photos/s")
+    click.echo(
+        f"{packed.photos} photos in {packed.shards} shards, {packed.bytes / 1e6:.1f} MB, in {out}; "
+        f"{plan.photos / seconds:.0f} photos/s"
+    )
     if packed.bad:
         click.echo(f"{packed.bad} bad photos were left out: {out / 'bad.txt'}", err=True)

@@ -54,15 +54,16 @@ def rest_of_folder(folder: Path) -> str:
     kinds = Counter(path.suffix.lower() for path in inside if path.suffix.lower() in UNREAD)
     parts = [", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) + " (convert to JPEG first)"]
     below = sum(path.is_dir() and not path.name.startswith(".") and _has_pictures(path) for path in inside)
-    folders = f"{below} folder{'s' * (below > 1)} with pictures (for all below: \"{folder}/**/*.jpg\")"
+    folders = f'{below} folder{"s" * (below > 1)} with pictures (for all below: "{folder}/**/*.jpg")'
     return " and ".join(parts * bool(kinds) + [folders] * bool(below))
 
 
 def _has_pictures(folder: Path) -> bool:
     """Whether there are any, at some depth, that zeroseg did not write."""
     files = (Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
-    return any(path.suffix.lower() in SUFFIXES | UNREAD and not _is_result(path)
-               for path in islice(files, _FILES_LOOKED_AT))
+    return any(
+        path.suffix.lower() in SUFFIXES | UNREAD and not _is_result(path) for path in islice(files, _FILES_LOOKED_AT)
+    )
 
 
 def photos_of_folder(folder: Path) -> list[Path]:

@@ -9,22 +9,43 @@ from zeroseg.commands.threshold import threshold_option
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("source", required=False, metavar="[SOURCE]")
-@click.option("--labels", required=True, metavar="WORDS",
-              help="Words to begin with: comma list, @FILE with one label a line, or labels.npz.")
-@click.option("--text", default="auto", show_default=True, metavar="NAME",
-              help="What turns words into vectors: auto, words (the bundled table), open_clip or open_clip:FILE.")
+@click.option(
+    "--labels",
+    required=True,
+    metavar="WORDS",
+    help="Words to begin with: comma list, @FILE with one label a line, or labels.npz.",
+)
+@click.option(
+    "--text",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="What turns words into vectors: auto, words (the bundled table), open_clip or open_clip:FILE.",
+)
 @threshold_option
-@click.option("--alpha", type=click.FloatRange(0, 1), default=0.5, show_default=True, metavar="0..1",
-              help="Strength of the colours over the picture.")
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    metavar="0..1",
+    help="Strength of the colours over the picture.",
+)
 @options(SERVER, SOURCE, LOOK)
 @click.option("--model", metavar="FILE|NAME", help="Model file (.onnx, .pt) or a bundled name.  [default: bundled]")
 @click.option("--backend", default="auto", show_default=True, metavar="NAME", help="What runs the network.")
-@click.option("--threads", type=click.IntRange(1), metavar="N",
-              help="CPU threads.  [default: all this process may use]")
+@click.option(
+    "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all this process may use]"
+)
 @options(NETWORK)
-@click.option("--engine", type=click.Choice(["own", "triton"]), default="own", show_default=True,
-              help="own: one photo at a time, in this process. triton: the Triton Inference Server beside it, which "
-                   "runs the photos of many clients in batches and answers over its HTTP and gRPC too.")
+@click.option(
+    "--engine",
+    type=click.Choice(["own", "triton"]),
+    default="own",
+    show_default=True,
+    help="own: one photo at a time, in this process. triton: the Triton Inference Server beside it, which "
+    "runs the photos of many clients in batches and answers over its HTTP and gRPC too.",
+)
 @options(TRITON)
 def serve(source, camera, labels, engine, **given):
     """Serve a web page where the words can be changed while the picture moves, and POST /segment for programs.

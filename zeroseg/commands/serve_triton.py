@@ -43,13 +43,22 @@ class Service:
         self._folder.cleanup()
 
 
-def open_service(model=None, backend: str = "auto", threads: int | None = None, batching: Batching = DEFAULT,
-                 host: str = "127.0.0.1", http_port: int = 0, grpc_port: int = 0, say=lambda line: None) -> Service:
+def open_service(
+    model=None,
+    backend: str = "auto",
+    threads: int | None = None,
+    batching: Batching = DEFAULT,
+    host: str = "127.0.0.1",
+    http_port: int = 0,
+    grpc_port: int = 0,
+    say=lambda line: None,
+) -> Service:
     """Everything laid out and checked, nothing started yet. threads are shared by batching.instances networks."""
     artifact = read_artifact(model, backend)
     if artifact.sidecar.dense is not None:
-        raise ZerosegError(f"--engine triton serves models with segments, {artifact.sidecar.name} has none; use "
-                           "--engine own")
+        raise ZerosegError(
+            f"--engine triton serves models with segments, {artifact.sidecar.name} has none; use --engine own"
+        )
     each = max(1, (threads or available_threads()) // batching.instances)
     folder = tempfile.TemporaryDirectory(prefix="zeroseg-models-")
     try:
@@ -68,30 +77,58 @@ def photos_at_once(batching: Batching) -> int:
     return min(64, 2 * batching.instances * batching.max_batch)
 
 
-def serve_triton(options: LiveOptions, instances: int, max_batch: int, window_ms: float, triton_host: str,
-                 triton_http: int, triton_grpc: int) -> None:
+def serve_triton(
+    options: LiveOptions,
+    instances: int,
+    max_batch: int,
+    window_ms: float,
+    triton_host: str,
+    triton_http: int,
+    triton_grpc: int,
+) -> None:
     """Serve until Ctrl-C."""
     from zeroseg.live.server import Server, check_exposure
 
     check_exposure(options.host, options.token, options.insecure)
     if triton_host not in LOCAL and not options.insecure:
-        raise ZerosegError(f"--triton-host {triton_host} lets the network in, and triton knows no token: give "
-                           "--insecure if anybody there may use it")
+        raise ZerosegError(
+            f"--triton-host {triton_host} lets the network in, and triton knows no token: give "
+            "--insecure if anybody there may use it"
+        )
     batching = Batching(instances, max_batch, window_ms)
     labels = parse_labels(options.labels)
-    with open_service(options.model, options.backend, options.threads, batching, triton_host, triton_http,
-                      triton_grpc, say=lambda line: click.echo(line, err=True)) as service:
+    with open_service(
+        options.model,
+        options.backend,
+        options.threads,
+        batching,
+        triton_host,
+        triton_http,
+        triton_grpc,
+        say=lambda line: click.echo(line, err=True),
+    ) as service:
         segmenter = service.segmenter.set_labels(labels, text=options.text)
         for line in approximate_words(segmenter.pack):
             click.echo(line)
         with asked_to_end() as asked:
-            server = Server(segmenter, None, options.host, options.port, options.token, text=options.text,
-                            at_once=photos_at_once(batching), waiting=2 * photos_at_once(batching),
-                            problem=segmenter.runner.problem, threshold=options.threshold,
-                            alpha=options.alpha).start()
+            server = Server(
+                segmenter,
+                None,
+                options.host,
+                options.port,
+                options.token,
+                text=options.text,
+                at_once=photos_at_once(batching),
+                waiting=2 * photos_at_once(batching),
+                problem=segmenter.runner.problem,
+                threshold=options.threshold,
+                alpha=options.alpha,
+            ).start()
             try:
-                click.echo(f"triton: http://{triton_host}:{service.server.http_port}, gRPC {triton_host}:"
-                           f"{service.server.grpc_port}, model zeroseg")
+                click.echo(
+                    f"triton: http://{triton_host}:{service.server.http_port}, gRPC {triton_host}:"
+                    f"{service.server.grpc_port}, model zeroseg"
+                )
                 click.echo(f"page: {server.address}  (Ctrl-C ends)")
                 wait_for_end(asked)
             finally:

@@ -33,5 +33,9 @@ class _Threshold(click.Option):
 
 
 threshold_option = click.option(
-    "--threshold", cls=_Threshold, type=Score(), metavar="SCORE",
-    help="Segments whose best label scores below this are background; scores lie between -1 and 1.")
+    "--threshold",
+    cls=_Threshold,
+    type=Score(),
+    metavar="SCORE",
+    help="Segments whose best label scores below this are background; scores lie between -1 and 1.",
+)

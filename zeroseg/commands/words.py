@@ -7,17 +7,29 @@ import click
 from zeroseg.cli import Command
 
 # how a label was read (zeroseg.words.explain) -> its mark and what is said of it
-_READ_AS = {"name": (" ", "known"), "noun": ("~", "approximate"), "phrase": ("~", "approximate"),
-            "guess": ("?", "no noun")}
+_READ_AS = {
+    "name": (" ", "known"),
+    "noun": ("~", "approximate"),
+    "phrase": ("~", "approximate"),
+    "guess": ("?", "no noun"),
+}
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("words", metavar="WORDS")
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="NPZ", help="Write a label pack.")
-@click.option("--text", default="auto", show_default=True, metavar="SOURCE",
-              help="auto: the bundled table; open_clip or open_clip:FILE: the real text tower.")
-@click.option("--model", metavar="NAME", help="open_clip:ARCH/TAG or ARCH/FILE: vectors by that model's text "
-              "tower, for use with it.")
+@click.option(
+    "--text",
+    default="auto",
+    show_default=True,
+    metavar="SOURCE",
+    help="auto: the bundled table; open_clip or open_clip:FILE: the real text tower.",
+)
+@click.option(
+    "--model",
+    metavar="NAME",
+    help="open_clip:ARCH/TAG or ARCH/FILE: vectors by that model's text tower, for use with it.",
+)
 def words(words, out, text, model):
     """Show how WORDS are understood: a comma list, or a text file with one word a line.
 
@@ -87,8 +99,9 @@ def table_lines(labels, embedded, text):
     of_names = dict(zip(names, _directions(embed_labels(names).vectors, centre())))
     readings = [None] * len(labels) if text.startswith("open_clip") else explain(labels)
     width = max(len(label) for label in labels)
-    for label, reading, direction, near in zip(labels, readings, _directions(embedded.vectors, centre()),
-                                               embedded.nearest, strict=True):
+    for label, reading, direction, near in zip(
+        labels, readings, _directions(embedded.vectors, centre()), embedded.nearest, strict=True
+    ):
         mark, said = (" ", "text tower") if reading is None else _READ_AS[reading.kind]
         shown = ", ".join(f"{name} {float(direction @ of_names[name]):.2f}" for name in near)
         if reading is not None and reading.kind == "guess" and not reading.used:

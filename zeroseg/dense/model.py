@@ -31,12 +31,15 @@ class DenseRunner(Runner):
         if self._device == "cuda" and not torch.cuda.is_available():
             raise UnavailableError(
                 f"back end {backend} cannot run here: torch {torch.__version__} finds no CUDA GPU "
-                "(torch.cuda.is_available() is False); use back end torch")
+                "(torch.cuda.is_available() is False); use back end torch"
+            )
         self.tower = tower.to(self._device)
 
     def inputs(self) -> dict[str, TensorSpec]:
-        return {"image": TensorSpec(("B", 3, "H", "W"), "float32"),
-                "label_embeddings": TensorSpec(("N", self._dim), "float32")}
+        return {
+            "image": TensorSpec(("B", 3, "H", "W"), "float32"),
+            "label_embeddings": TensorSpec(("N", self._dim), "float32"),
+        }
 
     def _run(self, feed) -> dict[str, np.ndarray]:
         sides = feed["image"].shape[2:]
@@ -55,15 +58,18 @@ def scores_of(tower: DenseTower, image: torch.Tensor, labels: torch.Tensor) -> t
     return (places @ labels.T).permute(0, 3, 1, 2).contiguous(), embedding @ labels.T
 
 
-def open_dense(name: str, backend: str = "auto", threads: int | None = None,
-               cache: "Path | None" = None) -> tuple[DenseRunner, Sidecar]:
+def open_dense(
+    name: str, backend: str = "auto", threads: int | None = None, cache: "Path | None" = None
+) -> tuple[DenseRunner, Sidecar]:
     """The runner and sidecar of a model named as in `spec`; ZerosegError in one line where it cannot be had.
 
     cache: folder of the text vectors, None for the usual one.
     """
     if backend not in BACKENDS:
-        raise ZerosegError(f"backend {backend}: an open_clip model runs on torch or torch-cuda; export it for others: "
-                           "zeroseg-export open_clip:ARCH/WEIGHTS --onnx")
+        raise ZerosegError(
+            f"backend {backend}: an open_clip model runs on torch or torch-cuda; export it for others: "
+            "zeroseg-export open_clip:ARCH/WEIGHTS --onnx"
+        )
     if threads is not None and threads < 1:
         raise ZerosegError(f"threads: expected at least 1, got {threads}")
     tower, document = load_dense(name, cache)

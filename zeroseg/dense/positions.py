@@ -22,8 +22,7 @@ class Positions(nn.Module):
         self._made = {}
 
     def forward(self, grid: tuple[int, int], free: bool = False) -> torch.Tensor:
-        """(prefix + h w, C) for this grid. free: by matrices; the grid may be a symbol, nothing depends on its value.
-        """
+        """(prefix + h w, C) for this grid. free: by matrices; the grid may be symbolic."""
         if tuple(grid) == self.grid and not free:
             return self.trained
         places = self.trained[self.prefix :].unflatten(0, self.grid)

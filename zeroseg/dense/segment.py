@@ -59,8 +59,9 @@ def with_background(sidecar: Sidecar, pack: LabelPack) -> np.ndarray:
     return np.concatenate([pack.vectors, sidecar.dense.background_vectors[rows]])
 
 
-def segment_dense(runner: Runner, sidecar: Sidecar, pack: LabelPack, photo: np.ndarray, threshold: float,
-                  load_ms: float = 0.0) -> DenseSegmentation:
+def segment_dense(
+    runner: Runner, sidecar: Sidecar, pack: LabelPack, photo: np.ndarray, threshold: float, load_ms: float = 0.0
+) -> DenseSegmentation:
     """Label every pixel of photo (H, W, 3) uint8 RGB; see Segmenter.segment."""
     clock = [time.perf_counter()]
     image, vectors = network_image(sidecar, photo), with_background(sidecar, pack)
@@ -69,14 +70,24 @@ def segment_dense(runner: Runner, sidecar: Sidecar, pack: LabelPack, photo: np.n
     clock.append(time.perf_counter())
     label_map, confidence = decode(scores, len(pack), photo.shape[:2], threshold)
     clock.append(time.perf_counter())
-    timings = {stage: 1000 * (end - start)
-               for stage, start, end in zip(("preprocess", "network", "decode"), clock, clock[1:])}
+    timings = {
+        stage: 1000 * (end - start) for stage, start, end in zip(("preprocess", "network", "decode"), clock, clock[1:])
+    }
     asked = scores[: len(pack)]
     return DenseSegmentation(
-        image=photo, label_map=label_map, confidence=confidence, labels=list(pack.names),
-        segment_labels=np.arange(len(pack), dtype=np.int16), segment_scores=asked.max((1, 2))[None],
-        threshold=float(threshold), model=sidecar.name, marks=pack.marks,
-        nearest=pack.nearest, timings_ms={"load": load_ms, **timings}, place_scores=asked)
+        image=photo,
+        label_map=label_map,
+        confidence=confidence,
+        labels=list(pack.names),
+        segment_labels=np.arange(len(pack), dtype=np.int16),
+        segment_scores=asked.max((1, 2))[None],
+        threshold=float(threshold),
+        model=sidecar.name,
+        marks=pack.marks,
+        nearest=pack.nearest,
+        timings_ms={"load": load_ms, **timings},
+        place_scores=asked,
+    )
 
 
 def decode(scores: np.ndarray, labels: int, size: tuple[int, int], threshold: float) -> tuple[np.ndarray, np.ndarray]:

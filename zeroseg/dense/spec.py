@@ -1,8 +1,8 @@
 """How an open_clip model is named: one string for every command and for Segmenter.load.
 
-    open_clip:ARCH/TAG              weights that open_clip knows, as open_clip:ViT-B-16/openai
-    open_clip:ARCH/FILE             a checkpoint file, as open_clip:ViT-B-16/clip/weights.pt
-    ...@NAME=VALUE,NAME=VALUE       settings: the fields of DenseSpec from `reading` on, words joined by "+"
+open_clip:ARCH/TAG              weights that open_clip knows, as open_clip:ViT-B-16/openai
+open_clip:ARCH/FILE             a checkpoint file, as open_clip:ViT-B-16/clip/weights.pt
+...@NAME=VALUE,NAME=VALUE       settings: the fields of DenseSpec from `reading` on, words joined by "+"
 """
 
 import re

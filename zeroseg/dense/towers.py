@@ -43,11 +43,13 @@ class DenseTower(nn.Module):
             reading = DEFAULT if DEFAULT in self.readings else self.readings[-1]
         reading_named(reading)
         if reading not in self.readings:
-            raise ZerosegError(f"reading {reading!r}: makes no sense for this tower ({self.why}); use "
-                               f"{' or '.join(self.readings)}")
+            raise ZerosegError(
+                f"reading {reading!r}: makes no sense for this tower ({self.why}); use {' or '.join(self.readings)}"
+            )
         if window % self.patch or window < self.patch:
-            raise ZerosegError(f"window: expected a multiple of this tower's patch of {self.patch} pixels, got "
-                               f"{window}")
+            raise ZerosegError(
+                f"window: expected a multiple of this tower's patch of {self.patch} pixels, got {window}"
+            )
         self.reading, self.window = reading, window
         self.layout = Layout(self.prefix, (window // self.patch, window // self.patch))
         return self.eval().requires_grad_(False)
@@ -204,8 +206,10 @@ class AttentionPoolResNet(DenseTower):
         x = x.flatten(2).transpose(1, 2)
         places = pool.c_proj(pool.v_proj(x))
         tokens = torch.cat([x.mean(1, keepdim=True), x], 1) + self.positions(layout.grid, self.export_friendly)
-        q, k, v = (layer(t).unflatten(2, (pool.num_heads, -1)).transpose(1, 2) for layer, t in
-                   ((pool.q_proj, tokens[:, :1]), (pool.k_proj, tokens), (pool.v_proj, tokens)))
+        q, k, v = (
+            layer(t).unflatten(2, (pool.num_heads, -1)).transpose(1, 2)
+            for layer, t in ((pool.q_proj, tokens[:, :1]), (pool.k_proj, tokens), (pool.v_proj, tokens))
+        )
         mixed = ORDINARY.mix(q, k, v, q.shape[-1] ** -0.5, layout)
         embedding = pool.c_proj(mixed.transpose(1, 2).flatten(2))[:, 0]
         return F.normalize(places, dim=-1).unflatten(1, layout.grid), F.normalize(embedding, dim=-1)
@@ -228,8 +232,9 @@ def read_tower(visual: nn.Module, reading: str | None = None, window: int | None
 
 def _tower(visual: nn.Module) -> DenseTower:
     kind = type(visual).__name__
-    if kind == "VisionTransformer" and isinstance(getattr(_last(visual.transformer, "resblocks"), "attn", None),
-                                                  nn.MultiheadAttention):
+    if kind == "VisionTransformer" and isinstance(
+        getattr(_last(visual.transformer, "resblocks"), "attn", None), nn.MultiheadAttention
+    ):
         if getattr(visual, "attn_pool_contrastive", None) is not None:
             raise _refusal(kind, "it pools attention twice")
         return OpenClipVit(visual)
@@ -254,8 +259,10 @@ def _last(module: nn.Module, name: str):
 
 
 def _refusal(kind: str, why: str) -> ZerosegError:
-    return ZerosegError(f"image tower {kind}: cannot be read densely, {why}; towers that can: open_clip's and timm's "
-                        "plain ViTs (OpenAI, MetaCLIP, SigLIP), CLIP's ResNets and MobileCLIP")
+    return ZerosegError(
+        f"image tower {kind}: cannot be read densely, {why}; towers that can: open_clip's and timm's "
+        "plain ViTs (OpenAI, MetaCLIP, SigLIP), CLIP's ResNets and MobileCLIP"
+    )
 
 
 def _patch_of(trunk: nn.Module) -> int:

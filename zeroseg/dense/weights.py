@@ -30,8 +30,7 @@ _BATCH = 256  # prompts
 
 
 def weights_file(weights: str) -> Path | None:
-    """The file that `weights` names, None where it is a tag; ZerosegError where it looks like a file that is not there.
-    """
+    """The file that `weights` names, or None for a tag; ZerosegError for a file name that does not exist."""
     path = Path(weights)
     if path.is_file():
         return path
@@ -46,8 +45,9 @@ def space_of(arch: str, weights: str) -> str:
     return SPACES.get(f"{arch}/{weights}", f"open_clip/{arch}/{path.name if path else weights}")
 
 
-def load_open_clip(arch: str, weights: str, device: str = "cpu", role: str = "model",
-                   option: str = "--model") -> nn.Module:
+def load_open_clip(
+    arch: str, weights: str, device: str = "cpu", role: str = "model", option: str = "--model"
+) -> nn.Module:
     """The open_clip model in evaluation mode, float32, without gradients.
 
     role and option name in messages what it is for and how a file would be given.
@@ -70,8 +70,9 @@ def load_open_clip(arch: str, weights: str, device: str = "cpu", role: str = "mo
         raise ZerosegError(f"{role}: {error}") from None
     tags = open_clip.list_pretrained_tags_by_model(arch)
     if path is None and weights not in tags:
-        raise ZerosegError(f"{role}: open_clip has no weights {weights!r} for {arch}; it has "
-                           f"{', '.join(tags) or 'none'}")
+        raise ZerosegError(
+            f"{role}: open_clip has no weights {weights!r} for {arch}; it has {', '.join(tags) or 'none'}"
+        )
     if path is None:
         with fetching(f"weights of the {role} {arch}/{weights}", f"a file, as in {option} open_clip:{arch}/FILE"):
             model = open_clip.create_model(arch, pretrained=weights, device=device)
@@ -116,8 +117,10 @@ class TextSide:
                     self._tokenizer = open_clip.get_tokenizer(self.arch)
             except Exception as error:  # noqa: BLE001 the hub library's and transformers' own kinds
                 reason = textwrap.shorten(str(error) or type(error).__name__, 120, placeholder=" ...")
-                raise UnavailableError(f"{self.arch}: its tokenizer is not on this machine and cannot be fetched; make "
-                                       f"a label pack where it is (zeroseg words) ({reason})") from error
+                raise UnavailableError(
+                    f"{self.arch}: its tokenizer is not on this machine and cannot be fetched; make "
+                    f"a label pack where it is (zeroseg words) ({reason})"
+                ) from error
         rows = []
         with torch.inference_mode():
             device = next(self.model.parameters()).device

@@ -26,8 +26,9 @@ def window_boxes(size: tuple[int, int], window: int, stride: int) -> list[tuple[
     return [(y, x, h, w) for y in starts[0] for x in starts[1]]
 
 
-def windowed_size(size: tuple[int, int], short_side: int, max_long_side: int, multiple: int,
-                  window: int) -> tuple[int, int]:
+def windowed_size(
+    size: tuple[int, int], short_side: int, max_long_side: int, multiple: int, window: int
+) -> tuple[int, int]:
     """The (h, w) that a photo of size (H, W) is resized to.
 
     Short side to short_side with the aspect kept, unless the long side would pass max_long_side; then each side to the
@@ -37,8 +38,9 @@ def windowed_size(size: tuple[int, int], short_side: int, max_long_side: int, mu
     return tuple(max(window, int(side * scale / multiple + 0.5) * multiple) for side in size)
 
 
-def scores_of_windows(runner: Runner, image: np.ndarray, label_embeddings: np.ndarray, window: int, stride: int,
-                      patch: int) -> tuple[np.ndarray, np.ndarray]:
+def scores_of_windows(
+    runner: Runner, image: np.ndarray, label_embeddings: np.ndarray, window: int, stride: int, patch: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Run a dense network over every window of a photo.
 
     image             (3, H, W) float32, normalised; sides multiples of patch, at least window.

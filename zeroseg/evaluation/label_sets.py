@@ -64,8 +64,9 @@ def label_set_from_file(dataset: MaskFolder, path: str | Path) -> LabelSet:
     """
     lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if len(lines) != len(dataset.classes):
-        raise ZerosegError(f"{path}: expected {len(dataset.classes)} lines, one for each class of {dataset.name}, got "
-                           f"{len(lines)}")
+        raise ZerosegError(
+            f"{path}: expected {len(dataset.classes)} lines, one for each class of {dataset.name}, got {len(lines)}"
+        )
     words = [(word.strip(), i) for i, line in enumerate(lines) for word in line.split(",") if word.strip()]
     names = [word for word, _ in words]
     if twice := next((word for word in names if names.count(word) > 1), None):

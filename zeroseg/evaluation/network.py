@@ -39,10 +39,14 @@ class SegmenterPredict:
 
         segmenter = self.segmenter
         if size is not None:
-            raise ZerosegError(f"protocol groupvit: model {segmenter.sidecar.name} has no segments and windows of its "
-                               "own; use --protocol deployment")
+            raise ZerosegError(
+                f"protocol groupvit: model {segmenter.sidecar.name} has no segments and windows of its "
+                "own; use --protocol deployment"
+            )
         sidecar = segmenter.sidecar
         if not self.background:
-            sidecar = replace(sidecar, dense=replace(
-                sidecar.dense, background=(), background_vectors=sidecar.dense.background_vectors[:0]))
+            sidecar = replace(
+                sidecar,
+                dense=replace(sidecar.dense, background=(), background_vectors=sidecar.dense.background_vectors[:0]),
+            )
         return {"place_scores": place_scores(segmenter.runner, sidecar, photo, segmenter.pack)[0]}

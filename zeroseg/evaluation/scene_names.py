@@ -32,10 +32,21 @@ ADE20K_OFFICIAL = (
 ).split(",")
 # the same things as one says them today
 _ADE20K_SPOKEN = {
-    "windowpane": "window", "signboard": "sign", "grandstand": "bleachers", "television receiver": "television",
-    "apparel": "clothes", "bannister": "banister", "conveyer belt": "conveyor belt", "washer": "washing machine",
-    "plaything": "toy", "minibike": "motorbike", "trade name": "brand name", "ashcan": "trash can",
-    "crt screen": "computer screen", "hovel": "hut", "palm": "palm tree",
+    "windowpane": "window",
+    "signboard": "sign",
+    "grandstand": "bleachers",
+    "television receiver": "television",
+    "apparel": "clothes",
+    "bannister": "banister",
+    "conveyer belt": "conveyor belt",
+    "washer": "washing machine",
+    "plaything": "toy",
+    "minibike": "motorbike",
+    "trade name": "brand name",
+    "ashcan": "trash can",
+    "crt screen": "computer screen",
+    "hovel": "hut",
+    "palm": "palm tree",
 }
 ADE20K_PLAIN = [_ADE20K_SPOKEN.get(name, name) for name in ADE20K_OFFICIAL]
 

@@ -36,8 +36,16 @@ def coco_stuff(folder: str | Path) -> MaskFolder:
     """COCO val2017 with all 171 classes of COCO-Stuff-164k."""
     photos, masks, suffix = coco_stuff_files(folder, ("_labelTrainIds.png",))
     table = _ids_from_zero(171) if suffix == "_labelTrainIds.png" else coco_stuff_ids()
-    return MaskFolder("COCO-Stuff val2017", photos, masks, tuple(scene_names.COCO_STUFF_PLAIN),
-                      tuple(scene_names.COCO_STUFF_OFFICIAL), None, table, absent_count=True)
+    return MaskFolder(
+        "COCO-Stuff val2017",
+        photos,
+        masks,
+        tuple(scene_names.COCO_STUFF_PLAIN),
+        tuple(scene_names.COCO_STUFF_OFFICIAL),
+        None,
+        table,
+        absent_count=True,
+    )
 
 
 def ade20k(folder: str | Path) -> MaskFolder:
@@ -46,8 +54,16 @@ def ade20k(folder: str | Path) -> MaskFolder:
     masks = first_existing(root, ["annotations/validation", "ADEChallengeData2016/annotations/validation"], "the masks")
     root = masks.parent.parent
     photos, files = paired_files(root, "images/validation", "annotations/validation")
-    return MaskFolder("ADE20K val", photos, files, tuple(scene_names.ADE20K_PLAIN), tuple(scene_names.ADE20K_OFFICIAL),
-                      None, zero_left_out(_ids_from_zero(151)), absent_count=True)
+    return MaskFolder(
+        "ADE20K val",
+        photos,
+        files,
+        tuple(scene_names.ADE20K_PLAIN),
+        tuple(scene_names.ADE20K_OFFICIAL),
+        None,
+        zero_left_out(_ids_from_zero(151)),
+        absent_count=True,
+    )
 
 
 def cityscapes(folder: str | Path) -> MaskFolder:
@@ -64,12 +80,19 @@ def cityscapes(folder: str | Path) -> MaskFolder:
     photos = [photo_root / mask.parent.name / mask.name.replace(suffix, "_leftImg8bit.png") for mask in masks]
     if missing := [photo for photo in photos if not photo.is_file()]:
         raise ZerosegError(f"{photo_root}: no photo for {len(missing)} of {len(masks)} masks, as {missing[0].name}")
-    return MaskFolder("Cityscapes val", tuple(photos), tuple(masks), tuple(scene_names.CITYSCAPES_PLAIN),
-                      tuple(scene_names.CITYSCAPES_OFFICIAL), None, table, absent_count=True)
+    return MaskFolder(
+        "Cityscapes val",
+        tuple(photos),
+        tuple(masks),
+        tuple(scene_names.CITYSCAPES_PLAIN),
+        tuple(scene_names.CITYSCAPES_OFFICIAL),
+        None,
+        table,
+        absent_count=True,
+    )
 
 
-READERS = {"voc20": voc20, "context59": context59, "coco-stuff": coco_stuff, "ade20k": ade20k,
-           "cityscapes": cityscapes}
+READERS = {"voc20": voc20, "context59": context59, "coco-stuff": coco_stuff, "ade20k": ade20k, "cityscapes": cityscapes}
 
 
 def zero_left_out(table: np.ndarray) -> np.ndarray:
@@ -101,5 +124,12 @@ def _ids_from_zero(classes: int) -> np.ndarray:
 
 
 def _without_background(dataset: MaskFolder, name: str) -> MaskFolder:
-    return replace(dataset, name=name, classes=dataset.classes[1:], official=dataset.official[1:], background=None,
-                   id_table=zero_left_out(dataset.id_table), absent_count=True)
+    return replace(
+        dataset,
+        name=name,
+        classes=dataset.classes[1:],
+        official=dataset.official[1:],
+        background=None,
+        id_table=zero_left_out(dataset.id_table),
+        absent_count=True,
+    )

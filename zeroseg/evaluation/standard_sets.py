@@ -43,8 +43,11 @@ def coco_object(folder: str | Path) -> MaskFolder:
     Also takes *_instanceTrainIds.png, whose values are 0..80 already.
     """
     photos, masks, suffix = coco_stuff_files(folder, ("_instanceTrainIds.png", "_labelTrainIds.png"))
-    table = {"_instanceTrainIds.png": identity_table(81), "_labelTrainIds.png": train_id_table(),
-             ".png": coco_stuff_table()}[suffix]
+    table = {
+        "_instanceTrainIds.png": identity_table(81),
+        "_labelTrainIds.png": train_id_table(),
+        ".png": coco_stuff_table(),
+    }[suffix]
     classes = ("background", *names.COCO_THINGS)
     return MaskFolder("COCO-Object val2017", photos, masks, classes, classes, 0, table)
 

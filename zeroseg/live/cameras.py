@@ -82,12 +82,24 @@ def csi_pipeline(sensor: int, size: tuple[int, int] = CSI_SIZE, rate: float = CS
     """The gst-launch-1.0 arguments that put a CSI sensor's RGB pictures on stdout; size (width, height) px."""
     width, height = size
     rate = Fraction(rate).limit_denominator(1001)
-    return ["nvarguscamerasrc", f"sensor-id={sensor}",
-            "!", f"video/x-raw(memory:NVMM),width={width},height={height},"
-                 f"framerate={rate.numerator}/{rate.denominator}",
-            "!", "nvvidconv", "!", f"video/x-raw,format=BGRx,width={width},height={height}",
-            "!", "videoconvert", "!", f"video/x-raw,format=RGB,width={width},height={height}",
-            "!", "fdsink", "fd=1", "sync=false"]
+    return [
+        "nvarguscamerasrc",
+        f"sensor-id={sensor}",
+        "!",
+        f"video/x-raw(memory:NVMM),width={width},height={height},framerate={rate.numerator}/{rate.denominator}",
+        "!",
+        "nvvidconv",
+        "!",
+        f"video/x-raw,format=BGRx,width={width},height={height}",
+        "!",
+        "videoconvert",
+        "!",
+        f"video/x-raw,format=RGB,width={width},height={height}",
+        "!",
+        "fdsink",
+        "fd=1",
+        "sync=false",
+    ]
 
 
 class CsiCamera(Source):
@@ -102,15 +114,22 @@ class CsiCamera(Source):
     def __init__(self, sensor: int, size: tuple[int, int] | None = None, rate: float | None = None):
         launcher = shutil.which("gst-launch-1.0")
         if launcher is None:
-            raise UnavailableError(f"csi://{sensor} needs GStreamer, and gst-launch-1.0 is not on the PATH; "
-                                   "on a Jetson it comes with JetPack")
+            raise UnavailableError(
+                f"csi://{sensor} needs GStreamer, and gst-launch-1.0 is not on the PATH; "
+                "on a Jetson it comes with JetPack"
+            )
         self.name = f"csi://{sensor}"
         self._width, self._height = size or CSI_SIZE
         self.rate = Fraction(rate or CSI_RATE).limit_denominator(1001)
         arguments = csi_pipeline(sensor, (self._width, self._height), self.rate)
         # a session of its own: Ctrl-C is for this process, which then ends GStreamer
-        self._process = subprocess.Popen([launcher, "-q", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                         bufsize=0, start_new_session=True)
+        self._process = subprocess.Popen(
+            [launcher, "-q", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+        )
         self._said: list[str] = []
         self._listener = threading.Thread(target=self._listen, daemon=True, name="zeroseg-gstreamer")
         self._listener.start()
@@ -121,7 +140,7 @@ class CsiCamera(Source):
         data = self._read_picture()
         now = time.perf_counter()
         rows = np.frombuffer(data, np.uint8).reshape(self._height, self._stride)
-        image = np.ascontiguousarray(rows[:, :3 * self._width]).reshape(self._height, self._width, 3)
+        image = np.ascontiguousarray(rows[:, : 3 * self._width]).reshape(self._height, self._width, 3)
         self._start_s = self._start_s or now
         frame = Frame(image, self._index, round((now - self._start_s) * 1e6), MICROSECOND, 0, now)
         self._index += 1

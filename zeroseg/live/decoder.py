@@ -36,8 +36,14 @@ class Decoder(Source):
     live           True: time stamps are the arrival times, since a camera's own may jump or be missing.
     """
 
-    def __init__(self, url: str, name: str | None = None, container_format: str | None = None,
-                 options: dict[str, str] | None = None, live: bool = False):
+    def __init__(
+        self,
+        url: str,
+        name: str | None = None,
+        container_format: str | None = None,
+        options: dict[str, str] | None = None,
+        live: bool = False,
+    ):
         av = load_av()
         self.name, self.live, self._av = name or url, live, av
         timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S) if live or "://" in url else None
@@ -117,8 +123,9 @@ class Decoder(Source):
             except (av.EOFError, av.ExitError):
                 return
             except av.DecoderNotFoundError as error:
-                raise ZerosegError(f"{self.name}: this PyAV cannot decode its video codec "
-                                   f"({error.strerror}); convert it to H.264") from error
+                raise ZerosegError(
+                    f"{self.name}: this PyAV cannot decode its video codec ({error.strerror}); convert it to H.264"
+                ) from error
             except av.InvalidDataError as error:
                 self._damaged += 1
                 in_a_row += 1
@@ -138,12 +145,16 @@ class Decoder(Source):
         if self._damaged:
             lines.append(f"{self.name}: {self._damaged} damaged pieces were stepped over")
         if self._stream.frames and self._index < self._stream.frames - self._damaged:
-            lines.append(f"{self.name}: says it has {self._stream.frames} frames, but ends after {self._index}"
-                         f"{self._end}; it may be cut off")
+            lines.append(
+                f"{self.name}: says it has {self._stream.frames} frames, but ends after {self._index}"
+                f"{self._end}; it may be cut off"
+            )
         length_s, slack_s = self._length_s
         if not self._stream.frames and self._end_s < length_s - slack_s:
-            lines.append(f"{self.name}: says it lasts {length_s:.1f} s, but ends after {self._end_s:.1f} s{self._end}; "
-                         "it may be cut off")
+            lines.append(
+                f"{self.name}: says it lasts {length_s:.1f} s, but ends after {self._end_s:.1f} s{self._end}; "
+                "it may be cut off"
+            )
         return lines
 
     def _said_length_s(self) -> tuple[float, float]:

@@ -20,7 +20,7 @@ COOKIE = "zeroseg_token"
 UPLOAD_LIMIT_BYTES = 20_000_000
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-                               "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -52,8 +52,10 @@ def check_exposure(host: str, token: str | None, insecure: bool) -> None:
     if token is not None and len(token) < 8:
         raise ZerosegError("--token: expected at least 8 characters")
     if host not in LOCAL and not token and not insecure:
-        raise ZerosegError(f"--host {host} shows the camera to the network: give --token SECRET, or --insecure if "
-                           "anybody there may see it")
+        raise ZerosegError(
+            f"--host {host} shows the camera to the network: give --token SECRET, or --insecure if "
+            "anybody there may see it"
+        )
 
 
 class Guard:
@@ -70,9 +72,14 @@ class Guard:
         async def send_safely(message):
             if message["type"] == "http.response.start":
                 present = {key.lower() for key, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(
-                    (key.lower().encode(), value.encode()) for key, value in HEADERS.items()
-                    if key.lower().encode() not in present)]
+                message["headers"] = [
+                    *message["headers"],
+                    *(
+                        (key.lower().encode(), value.encode())
+                        for key, value in HEADERS.items()
+                        if key.lower().encode() not in present
+                    ),
+                ]
             await send(message)
 
         refusal = self._refusal(scope, headers)
@@ -104,10 +111,12 @@ class Guard:
                 answer.set_cookie(COOKIE, self.token, httponly=True, samesite="strict", max_age=30 * 86400)
             return answer
         if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
-            answer = HTMLResponse(_TOKEN_FORM.format(wrong=asked and '<p id="wrong" role="alert">It does not fit.</p>'),
-                                  401)
+            answer = HTMLResponse(
+                _TOKEN_FORM.format(wrong=asked and '<p id="wrong" role="alert">It does not fit.</p>'), 401
+            )
             answer.headers["Content-Security-Policy"] = HEADERS["Content-Security-Policy"].replace(
-                "form-action 'none'", "form-action 'self'")
+                "form-action 'none'", "form-action 'self'"
+            )
         else:
             answer = _answer(401, "a token is needed: open /?token=SECRET, or send Authorization: Bearer SECRET")
         answer.headers["WWW-Authenticate"] = "Bearer"

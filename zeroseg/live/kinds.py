@@ -3,12 +3,35 @@
 from pathlib import Path
 
 STREAMS = ("rtsp://", "rtsps://", "http://", "https://", "rtmp://", "udp://", "srt://")
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
-                            ".3gp", ".wmv", ".flv", ".ogv", ".mjpeg", ".mjpg", ".h264", ".hevc", ".y4m", ".mxf"})
+VIDEO_SUFFIXES = frozenset(
+    {
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".3gp",
+        ".wmv",
+        ".flv",
+        ".ogv",
+        ".mjpeg",
+        ".mjpg",
+        ".h264",
+        ".hevc",
+        ".y4m",
+        ".mxf",
+    }
+)
 
 
 def kind_of(text: str) -> str:
-    """"test", "csi", "camera", "stream", "video" or "pictures", by what the source looks like."""
+    """ "test", "csi", "camera", "stream", "video" or "pictures", by what the source looks like."""
     if text.startswith("test:"):
         return "test"
     if text.startswith("csi://"):

@@ -11,8 +11,10 @@ def metrics_text(pipeline, board, photos) -> str:
 
     def metric(name: str, kind: str, help_text: str, *samples: tuple[str, float]) -> None:
         lines.extend([f"# HELP zeroseg_{name} {help_text}", f"# TYPE zeroseg_{name} {kind}"])
-        lines.extend(f"zeroseg_{name}{labels} {value:g}" if isinstance(value, float) else
-                     f"zeroseg_{name}{labels} {value}" for labels, value in samples)
+        lines.extend(
+            f"zeroseg_{name}{labels} {value:g}" if isinstance(value, float) else f"zeroseg_{name}{labels} {value}"
+            for labels, value in samples
+        )
 
     metric("photos_total", "counter", "Photos asked for by POST /segment.", ("", photos.requests))
     metric("viewers", "gauge", "Open live pictures.", ("", board.viewers))
@@ -22,11 +24,19 @@ def metrics_text(pipeline, board, photos) -> str:
         metric("frames_total", "counter", "Frames segmented and shown.", ("", figures.frames))
         metric("dropped_frames_total", "counter", "Frames of the source that were too late.", ("", pipeline.dropped))
         metric("reconnects_total", "counter", "Times the source was opened again.", ("", pipeline.source.reconnects))
-        metric("source_up", "gauge", "0 while a source that was lost has not come back.",
-               ("", int(pipeline.source.away is None)))
+        metric(
+            "source_up",
+            "gauge",
+            "0 while a source that was lost has not come back.",
+            ("", int(pipeline.source.away is None)),
+        )
         metric("fps", "gauge", "Frames per second, over the last seconds.", ("", float(figures.fps())))
-        metric("stage_seconds_total", "counter", "Time spent per stage.",
-               *((f'{{stage="{stage}"}}', ms / 1000) for stage, ms in figures.stage_sums_ms.items()))
+        metric(
+            "stage_seconds_total",
+            "counter",
+            "Time spent per stage.",
+            *((f'{{stage="{stage}"}}', ms / 1000) for stage, ms in figures.stage_sums_ms.items()),
+        )
         samples, total = [], 0
         for bound, count in zip((*BUCKETS_MS, None), figures.latency_counts):
             total += count

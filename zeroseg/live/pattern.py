@@ -69,14 +69,14 @@ class TestPattern(Source):
             _stamp(image, int(x), int(y), _spans(shape, size), color)
         cell = max(1, min(self.height // 24, self.width // (2 * BITS)))
         bits = [(index >> bit) & 1 for bit in range(BITS)]
-        image[:cell, :cell * BITS] = np.repeat(np.array(bits, np.uint8) * 255, cell)[None, :, None]
+        image[:cell, : cell * BITS] = np.repeat(np.array(bits, np.uint8) * 255, cell)[None, :, None]
         return image
 
 
 def frame_number(image: np.ndarray) -> int:
     """The number that the bar of a (H, W, 3) uint8 frame shows."""
     cell = max(1, min(image.shape[0] // 24, image.shape[1] // (2 * BITS)))
-    centres = image[cell // 2, cell // 2:cell * BITS:cell].mean(1)
+    centres = image[cell // 2, cell // 2 : cell * BITS : cell].mean(1)
     return sum(1 << bit for bit in range(BITS) if centres[bit] > 127)
 
 
@@ -106,7 +106,7 @@ def _stamp(image: np.ndarray, x: int, y: int, spans, color) -> None:
     line = np.tile(np.array(color, np.uint8), len(spans))
     rows = image.reshape(len(image), -1)[y:]
     for row, (begin, end) in zip(rows, spans):  # rows below the picture's edge are left out
-        row[3 * (x + begin):3 * (x + end)] = line[:3 * (end - begin)]
+        row[3 * (x + begin) : 3 * (x + end)] = line[: 3 * (end - begin)]
 
 
 def _number(url: str, name: str, text: str) -> int:

@@ -17,8 +17,9 @@ _PAPER, _INK = (16, 16, 16, 176), (240, 240, 240, 255)
 _LINES_MAX = 16  # of a legend; the rest is summed up in one line
 
 
-def draw_frame(result: Segmentation, colors: np.ndarray, alpha: float, legend: bool = False,
-               lines: Sequence[str] = ()) -> np.ndarray:
+def draw_frame(
+    result: Segmentation, colors: np.ndarray, alpha: float, legend: bool = False, lines: Sequence[str] = ()
+) -> np.ndarray:
     """Draw one result.
 
     colors (N, 3) uint8 of the labels, alpha in [0, 1]; lines of text go to the top right. Returns (H, W, 3) uint8.
@@ -33,11 +34,12 @@ def draw_frame(result: Segmentation, colors: np.ndarray, alpha: float, legend: b
 
 def legend_rows(result: Segmentation, colors: np.ndarray) -> list[tuple[tuple[int, ...] | None, str]]:
     """A row per label that was found, largest first: its colour, and the marked name, score and area."""
-    rows = [(tuple(int(c) for c in colors[r.index]),
-             f"{result.marks[r.index]}{r.label}  {r.score_text}  {r.area:.0%}")
-            for r in result.found]
+    rows = [
+        (tuple(int(c) for c in colors[r.index]), f"{result.marks[r.index]}{r.label}  {r.score_text}  {r.area:.0%}")
+        for r in result.found
+    ]
     if len(rows) > _LINES_MAX:
-        rows[_LINES_MAX - 1:] = [(None, f"and {len(rows) - _LINES_MAX + 1} more")]
+        rows[_LINES_MAX - 1 :] = [(None, f"and {len(rows) - _LINES_MAX + 1} more")]
     return rows
 
 
@@ -47,7 +49,7 @@ def _lay(picture: np.ndarray, rows, left: bool) -> None:
     box = _box(tuple(rows), max(11, round(min(height, width) / 36)))
     box = box[:height, :width]
     rows_px, columns_px = box.shape[:2]
-    place = picture[:rows_px, :columns_px] if left else picture[:rows_px, width - columns_px:]
+    place = picture[:rows_px, :columns_px] if left else picture[:rows_px, width - columns_px :]
     cover = box[..., 3:].astype(np.uint16)
     place[:] = (place * (255 - cover) + box[..., :3] * cover) // 255
 

@@ -62,8 +62,15 @@ class Pipeline:
     photo_size  live pictures go in at the size the segmenter has for photos, not at live_short_side's.
     """
 
-    def __init__(self, source: Source, segmenter: Segmenter, sinks: Sequence[Sink] = (), smoothing_s: float = 0.0,
-                 photo_size: bool = False, **settings):
+    def __init__(
+        self,
+        source: Source,
+        segmenter: Segmenter,
+        sinks: Sequence[Sink] = (),
+        smoothing_s: float = 0.0,
+        photo_size: bool = False,
+        **settings,
+    ):
         self.source, self.sinks = source, list(sinks)
         self.settings = Settings(segmenter.pack, **settings)
         self._smoother = SmoothingRunner(segmenter.runner, smoothing_s)
@@ -77,8 +84,10 @@ class Pipeline:
         self._change = threading.Condition()
         self._stopping = threading.Event()
         self.finished = threading.Event()
-        self._threads = [threading.Thread(target=self._guard, args=(work,), name=f"zeroseg-{work.__name__.strip('_')}",
-                                          daemon=True) for work in (self._capture, self._segment, self._output)]
+        self._threads = [
+            threading.Thread(target=self._guard, args=(work,), name=f"zeroseg-{work.__name__.strip('_')}", daemon=True)
+            for work in (self._capture, self._segment, self._output)
+        ]
 
     @property
     def dropped(self) -> int:
@@ -155,8 +164,7 @@ class Pipeline:
             self.error = self.error or error
             self.stop()
         finally:
-            {"_capture": self._captured.close, "_segment": self._segmented.close,
-             "_output": self._end}[work.__name__]()
+            {"_capture": self._captured.close, "_segment": self._segmented.close, "_output": self._end}[work.__name__]()
 
     def _end(self) -> None:
         self._stopping.set()
@@ -211,9 +219,14 @@ class Pipeline:
             picture = self._draw(item) if wants_picture else None
             drawn_s = time.perf_counter()
             timings = item.result.timings_ms
-            stages = {"capture": item.frame.capture_ms, "wait": item.wait_ms, "preprocess": timings["preprocess"],
-                      "network": timings["network"], "decode": timings["decode"],
-                      "draw": 1000 * (drawn_s - start_s)}
+            stages = {
+                "capture": item.frame.capture_ms,
+                "wait": item.wait_ms,
+                "preprocess": timings["preprocess"],
+                "network": timings["network"],
+                "decode": timings["decode"],
+                "draw": 1000 * (drawn_s - start_s),
+            }
             output = Output(item.frame, item.result, picture, stages)
             for sink in self.sinks:
                 if sink.takes_repeats or not item.again:

@@ -29,8 +29,14 @@ class Photos:
     waiting    photos in work and in line; more are refused.
     """
 
-    def __init__(self, segmenter: Segmenter, text: str = "auto", pixel_limit: int = PIXEL_LIMIT, at_once: int = 1,
-                 waiting: int = WAITING_MAX):
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        text: str = "auto",
+        pixel_limit: int = PIXEL_LIMIT,
+        at_once: int = 1,
+        waiting: int = WAITING_MAX,
+    ):
         self._segmenter, self._text, self._pixel_limit = segmenter, text, pixel_limit
         self._pool = ThreadPoolExecutor(at_once, "zeroseg-photos")
         self._waiting, self._waiting_max = 0, waiting
@@ -62,8 +68,10 @@ class Photos:
         """Words, typed in one line or one by one, to a pack; HTTPException 422 with one line where that cannot be."""
         names = split_words(labels) if isinstance(labels, str) else [name.strip() for name in labels if name.strip()]
         if not 1 <= len(names) <= LABELS_MAX or any(len(name) > LABEL_LENGTH_MAX for name in names):
-            raise HTTPException(422, f"labels: expected 1 to {LABELS_MAX} words of at most {LABEL_LENGTH_MAX} letters, "
-                                     "separated by commas")
+            raise HTTPException(
+                422,
+                f"labels: expected 1 to {LABELS_MAX} words of at most {LABEL_LENGTH_MAX} letters, separated by commas",
+            )
         try:
             return self._embedded(tuple(names))
         except (ZerosegError, ValueError) as error:

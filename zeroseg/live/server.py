@@ -68,9 +68,19 @@ def _problems(*statuses: int) -> dict:
     return {status: {"model": Problem} for status in statuses}
 
 
-def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, token: str | None = None,
-             any_host: bool = False, text: str = "auto", at_once: int = 1, waiting: int = WAITING_MAX,
-             problem: Callable[[], str | None] = lambda: None, threshold: float | None = None, alpha: float = 0.5):
+def make_app(
+    segmenter: Segmenter,
+    pipeline: Pipeline | None,
+    board: Board,
+    token: str | None = None,
+    any_host: bool = False,
+    text: str = "auto",
+    at_once: int = 1,
+    waiting: int = WAITING_MAX,
+    problem: Callable[[], str | None] = lambda: None,
+    threshold: float | None = None,
+    alpha: float = 0.5,
+):
     """The application. pipeline None: no live picture, photos only. segmenter has the labels to begin with.
 
     problem: why photos cannot be segmented at this moment, for /healthz; None where nothing is wrong.
@@ -88,8 +98,14 @@ def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, toke
         board.attach()
         yield
 
-    app = FastAPI(title="zeroseg", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan,
-                  description="Open-vocabulary segmentation: name what you look for, get masks.")
+    app = FastAPI(
+        title="zeroseg",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        description="Open-vocabulary segmentation: name what you look for, get masks.",
+    )
 
     def state() -> dict:
         return {"revision": page["revision"], **page_state(segmenter, pipeline, board, settings())}
@@ -117,8 +133,12 @@ def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, toke
             return {"status": "lost", "detail": detail, "version": __version__}
         return {"status": "ok", "version": __version__}
 
-    @app.get("/metrics", summary="Figures for Prometheus", response_class=Response,
-             responses={200: {"content": {"text/plain": {}}}, **_problems(401)})
+    @app.get(
+        "/metrics",
+        summary="Figures for Prometheus",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}, **_problems(401)},
+    )
     def metrics():
         return Response(metrics_text(pipeline, board, photos), media_type=CONTENT_TYPE)
 
@@ -135,18 +155,24 @@ def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, toke
         live()
         return StreamingResponse(_pictures(board), media_type="multipart/x-mixed-replace; boundary=frame")
 
-    @app.get("/snapshot.png", summary="The newest live picture", response_class=Response,
-             responses={200: {"content": {"image/png": {}}}, **_problems(401, 409)})
+    @app.get(
+        "/snapshot.png",
+        summary="The newest live picture",
+        response_class=Response,
+        responses={200: {"content": {"image/png": {}}}, **_problems(401, 409)},
+    )
     def snapshot():
         live()
         png = board.png()
         if png is None:
             raise HTTPException(409, "there is no picture yet")
-        return Response(png, media_type="image/png",
-                        headers={"Content-Disposition": 'attachment; filename="zeroseg.png"'})
+        return Response(
+            png, media_type="image/png", headers={"Content-Disposition": 'attachment; filename="zeroseg.png"'}
+        )
 
-    @app.put("/labels", summary="Look for other words from the next frame on",
-             responses=_problems(400, 401, 403, 413, 422))
+    @app.put(
+        "/labels", summary="Look for other words from the next frame on", responses=_problems(400, 401, 403, 413, 422)
+    )
     async def put_labels(asked: Labels) -> dict:
         pack = await asyncio.to_thread(photos.pack, asked.labels)
         page["revision"] += 1
@@ -156,23 +182,34 @@ def make_app(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, toke
             page["settings"] = Settings(pack, threshold, alpha)
         return state()
 
-    @app.patch("/settings", summary="Change threshold, opacity or pause",
-               responses=_problems(400, 401, 403, 409, 413, 422))
+    @app.patch(
+        "/settings", summary="Change threshold, opacity or pause", responses=_problems(400, 401, 403, 409, 413, 422)
+    )
     async def patch_settings(changes: Annotated[Changes, Body()]) -> dict:
         live().change(**changes.model_dump(exclude_unset=True))
         page["revision"] += 1
         return state()
 
-    @app.post("/segment", summary="Segment one photo", response_class=Response,
-              responses={200: {"content": {"application/json": {}, "image/png": {}}},
-                         **_problems(400, 401, 403, 413, 415, 422, 503)})
+    @app.post(
+        "/segment",
+        summary="Segment one photo",
+        response_class=Response,
+        responses={
+            200: {"content": {"application/json": {}, "image/png": {}}},
+            **_problems(400, 401, 403, 413, 415, 422, 503),
+        },
+    )
     async def segment(
         image: Annotated[UploadFile, File(description="JPEG, PNG, WebP, GIF or BMP")],
         labels: Annotated[str | None, Form(description=f"Comma list, at most {LABELS_MAX}; else the page's.")] = None,
         threshold: Annotated[float | None, Form(ge=-1, le=2, allow_inf_nan=False)] = None,
-        format: Annotated[Literal["json", "labels", "overlay"], Form(
-            description="json: names, scores, COCO run lengths; labels: palette PNG, value i + 1 is label i; "
-                        "overlay: PNG.")] = "json",
+        format: Annotated[
+            Literal["json", "labels", "overlay"],
+            Form(
+                description="json: names, scores, COCO run lengths; labels: palette PNG, value i + 1 is label i; "
+                "overlay: PNG."
+            ),
+        ] = "json",
         overlay: Annotated[bool, Form(description="With json: the overlay too, a JPEG as a data URL.")] = False,
         alpha: Annotated[float, Form(ge=0, le=1, allow_inf_nan=False)] = 0.5,
     ):
@@ -205,31 +242,53 @@ def _file(name: str, kind: str):
 def page_state(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, settings: Settings) -> dict:
     """What the page shows beside the picture, ready for JSON."""
     pack = settings.pack
-    document = {"model": segmenter.sidecar.name, "backend": segmenter.runner.backend, "live": pipeline is not None,
-                "labels": list(pack.names), "marks": pack.marks, "viewers": board.viewers,
-                "nearest": [list(near[:3]) for near in pack.nearest],
-                "threshold": settings.threshold, "threshold_default": segmenter.sidecar.threshold,
-                "alpha": settings.alpha}
+    document = {
+        "model": segmenter.sidecar.name,
+        "backend": segmenter.runner.backend,
+        "live": pipeline is not None,
+        "labels": list(pack.names),
+        "marks": pack.marks,
+        "viewers": board.viewers,
+        "nearest": [list(near[:3]) for near in pack.nearest],
+        "threshold": settings.threshold,
+        "threshold_default": segmenter.sidecar.threshold,
+        "alpha": settings.alpha,
+    }
     if pipeline is None:
         return document
     figures, output = pipeline.figures, board.output
     p50, p95, _ = figures.latency_quantiles_ms()
     document |= {
-        "source": pipeline.source.name, "paused": settings.paused, "fps": round(figures.fps(), 2),
+        "source": pipeline.source.name,
+        "paused": settings.paused,
+        "fps": round(figures.fps(), 2),
         "latency_ms": [round(p50, 1), round(p95, 1)],
-        "stages_ms": {stage: round(ms, 1) for stage, ms in figures.stages_ms().items()}, "frames": figures.frames,
-        "dropped": pipeline.dropped, "reconnects": pipeline.source.reconnects, "away": pipeline.source.away,
+        "stages_ms": {stage: round(ms, 1) for stage, ms in figures.stages_ms().items()},
+        "frames": figures.frames,
+        "dropped": pipeline.dropped,
+        "reconnects": pipeline.source.reconnects,
+        "away": pipeline.source.away,
         "ended": pipeline.finished.is_set(),
-        "error": str(pipeline.error) if pipeline.error else None, "legend": [], "picture": board.number}
+        "error": str(pipeline.error) if pipeline.error else None,
+        "legend": [],
+        "picture": board.number,
+    }
     if output is not None:
         result = output.result
         areas = {region.index: region.area for region in result.found}
         document["size"] = [int(side) for side in result.label_map.shape]
         document["legend"] = [
-            {"label": name, "mark": mark, "color": hex_color(color),
-             "score": round(float(score), 4) if math.isfinite(score) else None, "area": round(areas.get(i, 0.0), 5)}
-            for i, (name, mark, color, score)
-            in enumerate(zip(result.labels, result.marks, result.colors, result.scores))]
+            {
+                "label": name,
+                "mark": mark,
+                "color": hex_color(color),
+                "score": round(float(score), 4) if math.isfinite(score) else None,
+                "area": round(areas.get(i, 0.0), 5),
+            }
+            for i, (name, mark, color, score) in enumerate(
+                zip(result.labels, result.marks, result.colors, result.scores)
+            )
+        ]
     return document
 
 
@@ -288,16 +347,37 @@ class Server:
     problem, threshold and alpha are make_app's.
     """
 
-    def __init__(self, segmenter: Segmenter, pipeline: Pipeline | None, host: str, port: int,
-                 token: str | None = None, text: str = "auto", at_once: int = 1, waiting: int = WAITING_MAX,
-                 problem: Callable[[], str | None] = lambda: None, threshold: float | None = None,
-                 alpha: float = 0.5):
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        pipeline: Pipeline | None,
+        host: str,
+        port: int,
+        token: str | None = None,
+        text: str = "auto",
+        at_once: int = 1,
+        waiting: int = WAITING_MAX,
+        problem: Callable[[], str | None] = lambda: None,
+        threshold: float | None = None,
+        alpha: float = 0.5,
+    ):
         board = Board()
         if pipeline is not None:
             pipeline.sinks.append(board)
         self.board = board
-        app = make_app(segmenter, pipeline, board, token, any_host=host not in LOCAL, text=text,
-                       at_once=at_once, waiting=waiting, problem=problem, threshold=threshold, alpha=alpha)
+        app = make_app(
+            segmenter,
+            pipeline,
+            board,
+            token,
+            any_host=host not in LOCAL,
+            text=text,
+            at_once=at_once,
+            waiting=waiting,
+            problem=problem,
+            threshold=threshold,
+            alpha=alpha,
+        )
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             self._socket = socket.create_server((host, port), family=family)
@@ -306,16 +386,26 @@ class Server:
             if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; elsewhere the system's own, a quarter of an hour or so
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * _STUCK_S))
         except (OSError, OverflowError) as error:
-            raise ZerosegError(f"cannot listen at {host}:{port} ({getattr(error, 'strerror', None) or error}); "
-                               "choose another --host or --port") from error
+            raise ZerosegError(
+                f"cannot listen at {host}:{port} ({getattr(error, 'strerror', None) or error}); "
+                "choose another --host or --port"
+            ) from error
         self.port = self._socket.getsockname()[1]
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         self.address = f"http://{shown}:{self.port}/" + ("?token=..." if token else "")
-        self._uvicorn = uvicorn.Server(uvicorn.Config(
-            app, log_level="critical", access_log=False, server_header=False, timeout_graceful_shutdown=1,
-            limit_concurrency=500))
-        self._thread = threading.Thread(target=self._uvicorn.run, kwargs={"sockets": [self._socket]}, daemon=True,
-                                        name="zeroseg-server")
+        self._uvicorn = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_level="critical",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=1,
+                limit_concurrency=500,
+            )
+        )
+        self._thread = threading.Thread(
+            target=self._uvicorn.run, kwargs={"sockets": [self._socket]}, daemon=True, name="zeroseg-server"
+        )
 
     def start(self) -> "Server":
         """Returns when it answers."""

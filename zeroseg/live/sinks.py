@@ -19,11 +19,19 @@ from zeroseg.live.frame import Frame
 from zeroseg.segmentation import Segmentation
 
 SCREEN_SHARE = 0.9  # of a screen's sides, for a window: titles and the system's bars need some
-ENCODERS = {".webm": ("libvpx-vp9",), ".avi": ("mpeg4",), ".mkv": ("libx264", "mpeg4"), ".mp4": ("libx264", "mpeg4"),
-            ".mov": ("libx264", "mpeg4"), ".m4v": ("libx264", "mpeg4")}
-_OPTIONS = {"libx264": {"preset": "veryfast", "crf": "21", "bf": "0"},
-            "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "34", "b": "0"},
-            "mpeg4": {"qscale": "4", "flags": "+qscale"}}
+ENCODERS = {
+    ".webm": ("libvpx-vp9",),
+    ".avi": ("mpeg4",),
+    ".mkv": ("libx264", "mpeg4"),
+    ".mp4": ("libx264", "mpeg4"),
+    ".mov": ("libx264", "mpeg4"),
+    ".m4v": ("libx264", "mpeg4"),
+}
+_OPTIONS = {
+    "libx264": {"preset": "veryfast", "crf": "21", "bf": "0"},
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "34", "b": "0"},
+    "mpeg4": {"qscale": "4", "flags": "+qscale"},
+}
 
 
 @dataclass
@@ -139,8 +147,10 @@ def _encoder(av, path: Path) -> str:
     for name in ENCODERS[suffix]:
         if name in av.codecs_available:
             return name
-    raise UnavailableError(f"{path}: this PyAV has no encoder for {suffix} ({', '.join(ENCODERS[suffix])}); "
-                           "install PyAV's own wheel: pip install --force-reinstall av")
+    raise UnavailableError(
+        f"{path}: this PyAV has no encoder for {suffix} ({', '.join(ENCODERS[suffix])}); "
+        "install PyAV's own wheel: pip install --force-reinstall av"
+    )
 
 
 def even(picture: np.ndarray) -> np.ndarray:
@@ -213,16 +223,25 @@ def frame_record(output: Output, rle: bool = False) -> dict:
     found = []
     masks = {entry["category_id"] - 1: entry["segmentation"] for entry in result.to_coco()} if rle else {}
     for region in result.found:
-        entry = {"label": region.label, "score": round(region.score, 6), "area_px": region.area_px,
-                 "area": round(region.area, 6), "approximate": bool(result.approximate[region.index]),
-                 "mark": result.marks[region.index]}
+        entry = {
+            "label": region.label,
+            "score": round(region.score, 6),
+            "area_px": region.area_px,
+            "area": round(region.area, 6),
+            "approximate": bool(result.approximate[region.index]),
+            "mark": result.marks[region.index],
+        }
         if rle:
             entry["segmentation"] = masks[region.index]
         found.append(entry)
-    return {"frame": output.frame.index, "time_s": round(output.frame.time_s, 6),
-            "size": list(result.label_map.shape), "found": found,
-            "scores": {name: round(float(score), 6) for name, score in zip(result.labels, result.scores)},
-            "timings_ms": {stage: round(ms, 3) for stage, ms in output.stages_ms.items()}}
+    return {
+        "frame": output.frame.index,
+        "time_s": round(output.frame.time_s, 6),
+        "size": list(result.label_map.shape),
+        "found": found,
+        "scores": {name: round(float(score), 6) for name, score in zip(result.labels, result.scores)},
+        "timings_ms": {stage: round(ms, 3) for stage, ms in output.stages_ms.items()},
+    }
 
 
 def has_display() -> bool:
@@ -246,14 +265,16 @@ class Window(Sink):
 
             self._root = tkinter.Tk()
         except ImportError as error:
-            raise UnavailableError("a window needs tkinter, which this Python lacks (Debian: apt install python3-tk); "
-                                   "or use --headless") from error
+            raise UnavailableError(
+                "a window needs tkinter, which this Python lacks (Debian: apt install python3-tk); or use --headless"
+            ) from error
         except Exception as error:  # TclError: no display
             raise ZerosegError(f"no window can be opened ({error}); use --headless") from error
         self._image_tk = ImageTk
         self._root.title(title)
-        self._room = tuple(int(SCREEN_SHARE * side) for side in (self._root.winfo_screenwidth(),
-                                                                 self._root.winfo_screenheight()))
+        self._room = tuple(
+            int(SCREEN_SHARE * side) for side in (self._root.winfo_screenwidth(), self._root.winfo_screenheight())
+        )
         self._label = tkinter.Label(self._root, borderwidth=0)
         self._label.pack()
         self._newest: np.ndarray | None = None

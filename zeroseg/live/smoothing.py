@@ -56,8 +56,9 @@ class SmoothingRunner(Runner):
         return {**output, "segment_scores": scores}
 
 
-def carry_scores(scores_BKN: np.ndarray, maps_BKhw: np.ndarray, old_scores_BKN: np.ndarray, old_maps_BKhw: np.ndarray,
-                 keep: float) -> np.ndarray:
+def carry_scores(
+    scores_BKN: np.ndarray, maps_BKhw: np.ndarray, old_scores_BKN: np.ndarray, old_maps_BKhw: np.ndarray, keep: float
+) -> np.ndarray:
     """The formula above: (B, K, N) float32; keep is a, in [0, 1]."""
     flat = maps_BKhw.reshape(*maps_BKhw.shape[:2], -1)
     old = old_maps_BKhw.reshape(flat.shape)

@@ -19,9 +19,14 @@ from zeroseg.live.reconnect import Reconnecting
 _STREAM_OPTIONS = {"fflags": "nobuffer", "flags": "low_delay", "analyzeduration": "500000"}
 
 
-def open_source(sources: str | Sequence[str], adjustment: Adjustment | None = None,
-                picture_rate: float = PICTURES_PER_S, pace: bool = False, loop: bool = False,
-                say: Callable[[str], None] = lambda line: None) -> Source:
+def open_source(
+    sources: str | Sequence[str],
+    adjustment: Adjustment | None = None,
+    picture_rate: float = PICTURES_PER_S,
+    pace: bool = False,
+    loop: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Source:
     """Open one source, or several pictures as one sequence. Raises ZerosegError in one line where it cannot.
 
     pace  plays files at their own speed and, with loop, over and over; live sources do anyway.

@@ -24,10 +24,17 @@ class FusedAssign(Assign):
         cosine = self.config.assignment == "cosine"
         noise = self.training and self.config.gumbel
         result = segment_attention(
-            self.q(group_BSC).float(), self.k(x_BLC).float(), self.v(x_BLC),
-            scale=self.log_scale.exp().clamp(max=100.0) if cosine else None, cosine=cosine,
-            aggregation=self.config.aggregation, eps=self.config.assign_eps, tau=self.config.assign_tau,
-            seed=int(torch.randint(2**62, ())) if noise else None, impl=impl)
+            self.q(group_BSC).float(),
+            self.k(x_BLC).float(),
+            self.v(x_BLC),
+            scale=self.log_scale.exp().clamp(max=100.0) if cosine else None,
+            cosine=cosine,
+            aggregation=self.config.aggregation,
+            eps=self.config.assign_eps,
+            tau=self.config.assign_tau,
+            seed=int(torch.randint(2**62, ())) if noise else None,
+            impl=impl,
+        )
         return self.proj(result.pooled), StageMaps(result.hard, result.soft)
 
 

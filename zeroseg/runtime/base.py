@@ -29,10 +29,14 @@ INPUTS = ("image", "label_embeddings")
 OUTPUTS = ("segment_maps", "segment_scores", "image_scores")
 DENSE_OUTPUTS = ("place_scores", "image_scores")
 RUNNERS = {  # backend -> module and class; a class may serve several, its artifact says which
-    "onnxruntime": "ort_runner:OrtRunner", "onnxruntime-cuda": "ort_runner:OrtRunner",
-    "onnxruntime-tensorrt": "ort_runner:OrtRunner", "openvino": "openvino_runner:OpenVinoRunner",
-    "torch": "torch_runner:TorchRunner", "torch-cuda": "torch_runner:TorchRunner",
-    "torch-compile": "torch_fast_runners:CompiledRunner", "torch-cuda-graphs": "torch_fast_runners:CudaGraphRunner",
+    "onnxruntime": "ort_runner:OrtRunner",
+    "onnxruntime-cuda": "ort_runner:OrtRunner",
+    "onnxruntime-tensorrt": "ort_runner:OrtRunner",
+    "openvino": "openvino_runner:OpenVinoRunner",
+    "torch": "torch_runner:TorchRunner",
+    "torch-cuda": "torch_runner:TorchRunner",
+    "torch-compile": "torch_fast_runners:CompiledRunner",
+    "torch-cuda-graphs": "torch_fast_runners:CudaGraphRunner",
     "tensorrt": "trt_runner:TrtRunner",
 }
 
@@ -91,8 +95,10 @@ class Runner(ABC):
         self._check_feed(feed)
         height, width = (int(side) for side in size)
         if height < 1 or width < 1 or len(feed["label_embeddings"]) > 32767:
-            raise ValueError(f"size: expected (H, W) of at least 1 x 1 and at most 32767 labels, got {tuple(size)} and "
-                             f"{len(feed['label_embeddings'])}")
+            raise ValueError(
+                f"size: expected (H, W) of at least 1 x 1 and at most 32767 labels, got {tuple(size)} and "
+                f"{len(feed['label_embeddings'])}"
+            )
         return self._decode(feed, (height, width), float(threshold))
 
     def _check_feed(self, feed: Mapping[str, np.ndarray]) -> None:
@@ -104,8 +110,9 @@ class Runner(ABC):
         if not len(feed["label_embeddings"]):
             raise ValueError(f"label_embeddings: expected at least one row, got {feed['label_embeddings'].shape}")
         if any(side % self.multiple or not side for side in feed["image"].shape[2:]):
-            raise ValueError(f"image: expected sides that are multiples of {self.multiple}, got "
-                             f"{feed['image'].shape[2:]}")
+            raise ValueError(
+                f"image: expected sides that are multiples of {self.multiple}, got {feed['image'].shape[2:]}"
+            )
 
 
 def _check_outputs(outputs: Mapping[str, np.ndarray], batch: int, labels: int) -> None:
@@ -132,8 +139,10 @@ def check_face(artifact: Artifact, inputs: Mapping[str, TensorSpec], outputs: li
         raise ZerosegError(f"{artifact.path}: not a zeroseg network, it has no {', '.join(missing)}")
     size = inputs["label_embeddings"].shape[-1]
     if size not in (artifact.sidecar.embedding_dim,) and isinstance(size, int):
-        raise ZerosegError(f"{artifact.path}: takes label embeddings of {size} numbers, its description says "
-                           f"{artifact.sidecar.embedding_dim}")
+        raise ZerosegError(
+            f"{artifact.path}: takes label embeddings of {size} numbers, its description says "
+            f"{artifact.sidecar.embedding_dim}"
+        )
 
 
 def open_runner(artifact: Artifact, threads: int | None = None) -> Runner:

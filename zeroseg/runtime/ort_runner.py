@@ -15,8 +15,11 @@ PROVIDERS = {
     "onnxruntime": [CPU],
     # TF32 keeps 10 bits of every factor: enough to move masks
     "onnxruntime-cuda": [("CUDAExecutionProvider", {"use_tf32": "0"}), CPU],
-    "onnxruntime-tensorrt": [("TensorrtExecutionProvider", {"trt_engine_cache_enable": "0"}),
-                             ("CUDAExecutionProvider", {"use_tf32": "0"}), CPU],
+    "onnxruntime-tensorrt": [
+        ("TensorrtExecutionProvider", {"trt_engine_cache_enable": "0"}),
+        ("CUDAExecutionProvider", {"use_tf32": "0"}),
+        CPU,
+    ],
 }
 
 
@@ -70,8 +73,10 @@ def open_session(path: Path, threads: int, backend: str = "onnxruntime"):
         reason = f"onnxruntime {onnxruntime.__version__} cannot load it: {_first_line(error)}"
         raise ZerosegError(f"{path}: {reason}") from error
     if wanted not in session.get_providers():  # a provider whose libraries are missing is dropped without an error
-        raise UnavailableError(f"back end {backend} cannot run here: {wanted} did not start, onnxruntime fell back to "
-                               f"{', '.join(session.get_providers())}; check the driver, or use back end onnxruntime")
+        raise UnavailableError(
+            f"back end {backend} cannot run here: {wanted} did not start, onnxruntime fell back to "
+            f"{', '.join(session.get_providers())}; check the driver, or use back end onnxruntime"
+        )
     return session
 
 

@@ -43,8 +43,10 @@ class TorchRunner(Runner):
         self._dim = artifact.sidecar.embedding_dim
 
     def inputs(self) -> dict[str, TensorSpec]:
-        return {"image": TensorSpec(("B", 3, "H", "W"), "float32"),
-                "label_embeddings": TensorSpec(("N", self._dim), "float32")}
+        return {
+            "image": TensorSpec(("B", 3, "H", "W"), "float32"),
+            "label_embeddings": TensorSpec(("N", self._dim), "float32"),
+        }
 
     def _forward(self, image):
         return self._model(image)
@@ -55,7 +57,8 @@ class TorchRunner(Runner):
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             output = self._forward(torch.from_numpy(feed["image"]).to(self._device))
             segment_scores, image_scores = self._model.score(
-                output, torch.from_numpy(feed["label_embeddings"]).to(self._device))
+                output, torch.from_numpy(feed["label_embeddings"]).to(self._device)
+            )
             maps_BKL = output.soft_map.transpose(1, 2)
             maps = maps_BKL.reshape(*maps_BKL.shape[:2], *output.grid).contiguous()
         values = {"segment_maps": maps, "segment_scores": segment_scores, "image_scores": image_scores}

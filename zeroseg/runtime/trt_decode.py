@@ -47,8 +47,17 @@ class Decoder:
         for name, content in contents.items():
             self._kernels[name] = (memory.load_kernel(content, entries[name]["symbol"]), entries[name])
 
-    def enqueue(self, scores: int, maps: int, table: int, labels: int, confidence: int, shape: tuple[int, ...],
-                label_count: int, frame: Frame) -> None:
+    def enqueue(
+        self,
+        scores: int,
+        maps: int,
+        table: int,
+        labels: int,
+        confidence: int,
+        shape: tuple[int, ...],
+        label_count: int,
+        frame: Frame,
+    ) -> None:
         """Put both kernels on the stream; all addresses are of contiguous device memory.
 
         scores (B, K, N), maps (B, K, h, w), confidence (B, H, W) float32, table (B, K) int32, labels (B, H, W) int16;
@@ -60,15 +69,34 @@ class Decoder:
         self._launch("segment_labels", B * K, scores=scores, chosen=table, threshold=frame.threshold, N=label_count)
         block = self._kernels["mask_decode_int16"][1]["options"]
         self._launch(
-            "mask_decode_int16", decode_blocks(shape, frame.size, block["BLOCK_H"], block["BLOCK_W"]), maps=maps,
-            table=table, labels=labels, confidence=confidence, image=0, colors=0, picture=0, threshold=-np.inf, alpha=0,
-            color_count=0, K=K, h=h, w=w, H=H, W=W, map_stride_b=K * h * w, map_stride_k=h * w, map_stride_h=w,
-            map_stride_w=1)
+            "mask_decode_int16",
+            decode_blocks(shape, frame.size, block["BLOCK_H"], block["BLOCK_W"]),
+            maps=maps,
+            table=table,
+            labels=labels,
+            confidence=confidence,
+            image=0,
+            colors=0,
+            picture=0,
+            threshold=-np.inf,
+            alpha=0,
+            color_count=0,
+            K=K,
+            h=h,
+            w=w,
+            H=H,
+            W=W,
+            map_stride_b=K * h * w,
+            map_stride_k=h * w,
+            map_stride_h=w,
+            map_stride_w=1,
+        )
 
     def _launch(self, name: str, blocks: int, **values) -> None:
         kernel, entry = self._kernels[name]
-        arguments = [TYPES.get(argument["type"], np.uint64)(values[argument["name"]])
-                     for argument in entry["arguments"]]
+        arguments = [
+            TYPES.get(argument["type"], np.uint64)(values[argument["name"]]) for argument in entry["arguments"]
+        ]
         arguments += [np.uint64(0)] * entry["null_pointers_after"]
         self._memory.launch(kernel, blocks, entry["block_threads"], entry["shared_bytes"], arguments)
 
@@ -87,8 +115,15 @@ def read_kernels(folder: Path) -> dict[str, dict]:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["format"] != FORMAT or document["target"] != folder.name:
             raise ValueError(f"format {document['format']}, for {document['target']}")
-        wanted = {"symbol": str, "files": dict, "arguments": list, "options": dict, "block_threads": int,
-                  "shared_bytes": int, "null_pointers_after": int}
+        wanted = {
+            "symbol": str,
+            "files": dict,
+            "arguments": list,
+            "options": dict,
+            "block_threads": int,
+            "shared_bytes": int,
+            "null_pointers_after": int,
+        }
         entries = {entry["name"]: entry for entry in document["kernels"]}
         if bad := [key for entry in entries.values() for key, kind in wanted.items() if type(entry[key]) is not kind]:
             raise ValueError(f"{bad[0]} is malformed")

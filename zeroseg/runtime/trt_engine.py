@@ -84,8 +84,10 @@ def read_engine(path: Path) -> EngineFile:
     try:
         document = json.loads(source.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ZerosegError(f"{path}: {source.name}, its manifest, is missing, and an engine is not run without one; "
-                           "build it with zeroseg-export --trt") from None
+        raise ZerosegError(
+            f"{path}: {source.name}, its manifest, is missing, and an engine is not run without one; "
+            "build it with zeroseg-export --trt"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise ZerosegError(f"{source}: cannot be read as JSON ({error})") from error
     sidecar = parse_sidecar(document, str(source))
@@ -109,8 +111,12 @@ def parse_manifest(document, source: str) -> Manifest:
         if type(value) is not kind:
             raise ZerosegError(f"{source}: {field.name}: expected {kind.__name__}, got {json.dumps(value)}")
     for name, shapes in document["profile"].items():
-        if not (isinstance(shapes, list) and len(shapes) == 3 and len({len(s) for s in map(_as_list, shapes)}) == 1
-                and all(type(side) is int and side > 0 for shape in shapes for side in shape)):
+        if not (
+            isinstance(shapes, list)
+            and len(shapes) == 3
+            and len({len(s) for s in map(_as_list, shapes)}) == 1
+            and all(type(side) is int and side > 0 for shape in shapes for side in shape)
+        ):
             raise ZerosegError(f"{source}: profile: {name}: expected three shapes, got {json.dumps(shapes)}")
     if document["plugins"] not in KINDS:
         raise ZerosegError(f"{source}: plugins: expected one of {', '.join(KINDS)}, got {document['plugins']!r}")
@@ -129,8 +135,9 @@ def check_machine(engine: EngineFile, gpu: Gpu, tensorrt: str) -> None:
     if (manifest.gpu, manifest.sm) != (gpu.name, gpu.sm):
         capability = tuple(int(part) for part in gpu.sm.split("."))
         if not (manifest.hardware_compatible and capability >= (8, 0)):
-            differences.append(f"built for {manifest.gpu} (compute capability {manifest.sm}), here is {gpu.name} "
-                               f"({gpu.sm})")
+            differences.append(
+                f"built for {manifest.gpu} (compute capability {manifest.sm}), here is {gpu.name} ({gpu.sm})"
+            )
     if differences:
         raise ZerosegError(f"{engine.path}: {'; '.join(differences)}; {rebuild_hint(manifest)}")
 

@@ -13,14 +13,18 @@ def load_tensorrt(purpose: str):
     except ModuleNotFoundError as error:
         if error.name != "tensorrt":
             raise UnavailableError(f"{purpose}: TensorRT is installed, but cannot be loaded ({error})") from error
-        raise UnavailableError(f"{purpose} needs TensorRT: its Python package is not installed (JetPack brings "
-                               "it; elsewhere: pip install tensorrt)") from error
+        raise UnavailableError(
+            f"{purpose} needs TensorRT: its Python package is not installed (JetPack brings "
+            "it; elsewhere: pip install tensorrt)"
+        ) from error
     except (ImportError, OSError) as error:  # its shared libraries
         raise UnavailableError(f"{purpose}: TensorRT is installed, but cannot be loaded ({error})") from error
     version = parse_version(tensorrt.__version__)
     if version < OLDEST or version[0] > NEWEST_MAJOR:
-        raise UnavailableError(f"{purpose}: TensorRT {tensorrt.__version__} is installed; zeroseg speaks "
-                               f"{OLDEST[0]}.{OLDEST[1]} to {NEWEST_MAJOR}.x")
+        raise UnavailableError(
+            f"{purpose}: TensorRT {tensorrt.__version__} is installed; zeroseg speaks "
+            f"{OLDEST[0]}.{OLDEST[1]} to {NEWEST_MAJOR}.x"
+        )
     return tensorrt
 
 

@@ -105,8 +105,10 @@ def open_memory(library: str = "auto") -> DeviceMemory:
             return kind()
         except ModuleNotFoundError:
             missing.append(name)
-    raise UnavailableError(f"no library for GPU memory is installed (looked for {' and '.join(missing)}): "
-                           "pip install cuda-bindings, of your CUDA's major version")
+    raise UnavailableError(
+        f"no library for GPU memory is installed (looked for {' and '.join(missing)}): "
+        "pip install cuda-bindings, of your CUDA's major version"
+    )
 
 
 class CudaBindings(DeviceMemory):
@@ -176,8 +178,20 @@ class CudaBindings(DeviceMemory):
     def launch(self, kernel, blocks: int, threads: int, shared: int, arguments: Sequence[np.generic]) -> None:
         cells = [np.array(value) for value in arguments]  # CUDA reads them before the call returns
         addresses = np.array([cell.ctypes.data for cell in cells], np.uint64)
-        self._drive(self._driver.cuLaunchKernel, kernel, blocks, 1, 1, threads, 1, 1, shared, self.stream,
-                    addresses.ctypes.data, 0)
+        self._drive(
+            self._driver.cuLaunchKernel,
+            kernel,
+            blocks,
+            1,
+            1,
+            threads,
+            1,
+            1,
+            shared,
+            self.stream,
+            addresses.ctypes.data,
+            0,
+        )
 
     def wait(self) -> None:
         self._call(self._rt.cudaStreamSynchronize, self._stream)
@@ -274,8 +288,9 @@ class PyCuda(DeviceMemory):
 
     def launch(self, kernel, blocks: int, threads: int, shared: int, arguments: Sequence[np.generic]) -> None:
         kernel.prepare([value.dtype for value in arguments])
-        self._call(kernel.prepared_async_call, (blocks, 1, 1), (threads, 1, 1), self._stream, *arguments,
-                   shared_size=shared)
+        self._call(
+            kernel.prepared_async_call, (blocks, 1, 1), (threads, 1, 1), self._stream, *arguments, shared_size=shared
+        )
 
     def pinned(self, nbytes: int) -> np.ndarray:
         return self._call(self._driver.pagelocked_empty, nbytes, np.uint8)

@@ -1,8 +1,8 @@
 """The plugins that an engine may hold, and the library that some of them need to be loaded.
 
-    none  the plain graph
-    aot   kernels inside the engine (zeroseg/export/trt/aot_plugins.py): nothing has to be loaded
-    v3    calls of a library (kernels/csrc/tensorrt): it must be loaded before the engine is built or deserialised
+none  the plain graph
+aot   kernels inside the engine (zeroseg/export/trt/aot_plugins.py): nothing has to be loaded
+v3    calls of a library (kernels/csrc/tensorrt): it must be loaded before the engine is built or deserialised
 """
 
 import os
@@ -31,9 +31,11 @@ def find_library(engine: Path | None = None) -> Path:
     for place in places:
         if place.is_file():
             return place.resolve()
-    raise UnavailableError(f"{LIBRARY} was not found ({', '.join(map(str, places))}); cmake -S . -B build/cuda "
-                           f"-DZEROSEG_CUDA=ON && cmake --build build/cuda makes it where NvInfer.h is, and {VARIABLE} "
-                           "says where it lies")
+    raise UnavailableError(
+        f"{LIBRARY} was not found ({', '.join(map(str, places))}); cmake -S . -B build/cuda "
+        f"-DZEROSEG_CUDA=ON && cmake --build build/cuda makes it where NvInfer.h is, and {VARIABLE} "
+        "says where it lies"
+    )
 
 
 def load_library(trt, path: Path) -> None:
@@ -43,5 +45,7 @@ def load_library(trt, path: Path) -> None:
     except Exception as error:  # pybind11 passes on whatever C++ throws
         raise UnavailableError(f"{path}: TensorRT {trt.__version__} cannot load it ({error})") from error
     if handle is None:
-        raise UnavailableError(f"{path}: TensorRT {trt.__version__} cannot load it; was it built with the headers of "
-                               "this TensorRT, and is libzeroseg_cuda.so beside it?")
+        raise UnavailableError(
+            f"{path}: TensorRT {trt.__version__} cannot load it; was it built with the headers of "
+            "this TensorRT, and is libzeroseg_cuda.so beside it?"
+        )

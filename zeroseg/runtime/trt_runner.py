@@ -91,8 +91,8 @@ class TrtRunner(Runner):
             shape = tuple(self._engine.get_tensor_shape(name))
             self._range[name] = (least, greatest)
             self._inputs[name] = TensorSpec(
-                tuple(f"axis {i}" if size < 0 else int(size) for i, size in enumerate(shape)),
-                self._dtypes[name].name)
+                tuple(f"axis {i}" if size < 0 else int(size) for i, size in enumerate(shape)), self._dtypes[name].name
+            )
 
     def _greatest_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor's shape at the far end of the profile."""
@@ -129,8 +129,10 @@ class TrtRunner(Runner):
 
     def _decode(self, feed, size, threshold) -> dict[str, np.ndarray]:
         if not self.can_decode:
-            raise UnavailableError(f"{self._file.path}: no kernels for this GPU beside the engine, so masks are "
-                                   "decoded on the CPU: use run() and mask_decode")
+            raise UnavailableError(
+                f"{self._file.path}: no kernels for this GPU beside the engine, so masks are "
+                "decoded on the CPU: use run() and mask_decode"
+            )
         self._execute(feed, Frame(size, threshold))
         return {name: self._host(name).copy() for name in DECODED}
 
@@ -160,8 +162,10 @@ class TrtRunner(Runner):
         for name, shape in shapes.items():
             least, greatest = self._range[name]
             if not all(low <= side <= high for low, side, high in zip(least, shape, greatest, strict=True)):
-                raise ZerosegError(f"{self._file.path}: {name}: the engine takes {least} to {greatest}, got {shape}; "
-                                   f"{rebuild_hint(self._file.manifest)}, with wider limits")
+                raise ZerosegError(
+                    f"{self._file.path}: {name}: the engine takes {least} to {greatest}, got {shape}; "
+                    f"{rebuild_hint(self._file.manifest)}, with wider limits"
+                )
         if self._graph is not None:
             self._graph.destroy()
         self._graph = self._shapes = None  # should the next lines fail, nothing stale is replayed
@@ -185,8 +189,15 @@ class TrtRunner(Runner):
         self._require(self._context.execute_async_v3(self._memory.stream), "run")
         if isinstance(self._frame, Frame):
             self._decoder.enqueue(
-                device["segment_scores"], device["segment_maps"], device["segment_labels"], device["label_map"],
-                device["confidence"], self._current["segment_maps"], self._current["segment_scores"][2], self._frame)
+                device["segment_scores"],
+                device["segment_maps"],
+                device["segment_labels"],
+                device["label_map"],
+                device["confidence"],
+                self._current["segment_maps"],
+                self._current["segment_scores"][2],
+                self._frame,
+            )
         for name in DECODED if isinstance(self._frame, Frame) else (*self._wanted, *(self._frame or ())):
             self._memory.download(self._host(name), device[name])
 

@@ -34,11 +34,21 @@ class Client:
         """Arrays by name in and out. UnavailableError when the server is away or full, ZerosegError when it refuses."""
         number = f"{next(self._numbers)}"
         arrays = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
-        header = json.dumps({
-            "id": number,
-            "inputs": [{"name": name, "shape": array.shape, "datatype": _NAMES[array.dtype],
-                        "parameters": {"binary_data_size": array.nbytes}} for name, array in arrays.items()],
-            "outputs": [{"name": name, "parameters": {"binary_data": True}} for name in outputs]}).encode()
+        header = json.dumps(
+            {
+                "id": number,
+                "inputs": [
+                    {
+                        "name": name,
+                        "shape": array.shape,
+                        "datatype": _NAMES[array.dtype],
+                        "parameters": {"binary_data_size": array.nbytes},
+                    }
+                    for name, array in arrays.items()
+                ],
+                "outputs": [{"name": name, "parameters": {"binary_data": True}} for name in outputs],
+            }
+        ).encode()
         body = b"".join([header, *(array.tobytes() for array in arrays.values())])
         status, length, answer = self._send(f"/v2/models/{model}/infer", body, len(header))
         if status != 200:
@@ -87,7 +97,7 @@ def read_answer(answer: bytes, header_length: str | None, number: str, outputs: 
         arrays = {}
         for tensor in header["outputs"]:
             size = tensor["parameters"]["binary_data_size"]
-            values = np.frombuffer(answer[end:end + size], DTYPES[tensor["datatype"]])
+            values = np.frombuffer(answer[end : end + size], DTYPES[tensor["datatype"]])
             arrays[tensor["name"]] = values.reshape(tensor["shape"])
             end += size
         if end != len(answer):
@@ -123,13 +133,20 @@ class ServedRunner(Runner):
         return None if self._client.ready() else AWAY
 
     def inputs(self) -> dict[str, TensorSpec]:
-        return {"image": TensorSpec(("B", 3, "H", "W"), "float32"),
-                "label_embeddings": TensorSpec(("N", self._sidecar.embedding_dim), "float32")}
+        return {
+            "image": TensorSpec(("B", 3, "H", "W"), "float32"),
+            "label_embeddings": TensorSpec(("N", self._sidecar.embedding_dim), "float32"),
+        }
 
     def _run(self, feed) -> dict[str, np.ndarray]:
         parts = []
         for start in range(0, len(feed["image"]), self._max_batch):
-            image, labels = feed["image"][start:start + self._max_batch], feed["label_embeddings"]
-            parts.append(self._client.infer(self._model, {
-                "image": image, "label_embeddings": np.broadcast_to(labels, (len(image), *labels.shape))}, OUTPUTS))
+            image, labels = feed["image"][start : start + self._max_batch], feed["label_embeddings"]
+            parts.append(
+                self._client.infer(
+                    self._model,
+                    {"image": image, "label_embeddings": np.broadcast_to(labels, (len(image), *labels.shape))},
+                    OUTPUTS,
+                )
+            )
         return {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS}

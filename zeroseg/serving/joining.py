@@ -19,8 +19,9 @@ class Request(NamedTuple):
     label_embeddings: np.ndarray
 
 
-def run_joined(run: Callable[[dict], dict], requests: Sequence[Request], dim: int,
-               max_labels: int | None = None) -> list[dict | str]:
+def run_joined(
+    run: Callable[[dict], dict], requests: Sequence[Request], dim: int, max_labels: int | None = None
+) -> list[dict | str]:
     """Per request, in order: its outputs as from a run of its own, or the line that says why there are none.
 
     run         a Runner's run: image (B, 3, H, W), label_embeddings (N, D) -> segment_maps, segment_scores,
@@ -79,8 +80,9 @@ def _run_group(run, requests: list[Request]) -> list[dict | str]:
                 sets.append(labels)
                 width += len(labels)
     try:
-        output = run({"image": np.concatenate([request.image for request in requests]),
-                      "label_embeddings": np.concatenate(sets)})
+        output = run(
+            {"image": np.concatenate([request.image for request in requests]), "label_embeddings": np.concatenate(sets)}
+        )
     except (ZerosegError, ValueError) as error:
         if len(requests) == 1:
             return [str(error)]
@@ -90,8 +92,11 @@ def _run_group(run, requests: list[Request]) -> list[dict | str]:
         rows = range(row, row + len(request.image))
         row += len(rows)
         mine = [columns[labels.tobytes()] for labels in request.label_embeddings]
-        answers.append({
-            "segment_maps": output["segment_maps"][rows.start:rows.stop],
-            "segment_scores": np.stack([output["segment_scores"][i][:, own] for i, own in zip(rows, mine)]),
-            "image_scores": np.stack([output["image_scores"][i, own] for i, own in zip(rows, mine)])})
+        answers.append(
+            {
+                "segment_maps": output["segment_maps"][rows.start : rows.stop],
+                "segment_scores": np.stack([output["segment_scores"][i][:, own] for i, own in zip(rows, mine)]),
+                "image_scores": np.stack([output["image_scores"][i, own] for i, own in zip(rows, mine)]),
+            }
+        )
     return answers

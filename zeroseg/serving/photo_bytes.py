@@ -27,8 +27,9 @@ def decode_photo(data: bytes, pixel_limit: int = PIXEL_LIMIT) -> np.ndarray:
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 if picture.width * picture.height > pixel_limit:
-                    raise TooLarge(f"{picture.width} x {picture.height} pixels, at most {pixel_limit / 1e6:g} "
-                                   "megapixels are taken")
+                    raise TooLarge(
+                        f"{picture.width} x {picture.height} pixels, at most {pixel_limit / 1e6:g} megapixels are taken"
+                    )
                 return load_image(picture)
         except Image.DecompressionBombError as error:
             raise TooLarge(f"at most {pixel_limit / 1e6:g} megapixels are taken") from error

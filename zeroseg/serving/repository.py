@@ -68,16 +68,33 @@ def _steps(document: dict, batching: Batching, network: dict[str, str]) -> dict[
     size, threshold = ("size", "INT32", "2"), ("threshold", "FP32", "1", "optional: true")
     image, image_labels = ("image", "FP32", "1, 3, -1, -1"), ("labels", "FP32", f"1, -1, {dim}")
     maps, scores = ("segment_maps", "FP32", f"1, {segments}, -1, -1"), ("segment_scores", "FP32", f"1, {segments}, -1")
-    answers = [("label_map", "INT16", "-1, -1"), ("confidence", "FP32", "-1, -1"),
-               ("segment_labels", "INT16", f"{segments}"), ("scores", "FP32", "-1")]
+    answers = [
+        ("label_map", "INT16", "-1, -1"),
+        ("confidence", "FP32", "-1, -1"),
+        ("segment_labels", "INT16", f"{segments}"),
+        ("scores", "FP32", "-1"),
+    ]
     ragged = [("image", "FP32", "3, -1, -1", RAGGED), (*labels, RAGGED)]
-    batched = [("segment_maps", "FP32", f"{segments}, -1, -1"), ("segment_scores", "FP32", f"{segments}, -1"),
-               ("image_scores", "FP32", "-1")]
+    batched = [
+        ("segment_maps", "FP32", f"{segments}, -1, -1"),
+        ("segment_scores", "FP32", f"{segments}, -1"),
+        ("image_scores", "FP32", "-1"),
+    ]
     python = ('backend: "python"', f"instance_group [ {{ kind: KIND_CPU, count: {batching.instances} }} ]")
     return {
         PREPROCESS: ("Preprocess", _model(PREPROCESS, [photo, labels], [image, image_labels, size], *python)),
-        NETWORK: ("Network", _model(NETWORK, ragged, batched, *python, dynamic_batching(batching),
-                                    *_parameters(network), max_batch=batching.max_batch)),
+        NETWORK: (
+            "Network",
+            _model(
+                NETWORK,
+                ragged,
+                batched,
+                *python,
+                dynamic_batching(batching),
+                *_parameters(network),
+                max_batch=batching.max_batch,
+            ),
+        ),
         DECODE: ("Decode", _model(DECODE, [maps, scores, size, threshold], answers, *python)),
         ENSEMBLE: (None, _model(ENSEMBLE, [photo, labels, threshold], answers, 'platform: "ensemble"', ensemble())),
     }
@@ -87,8 +104,10 @@ def dynamic_batching(batching: Batching) -> str:
     """The scheduler: waits window_ms for more photos, refuses what would wait behind more than queue others."""
     if batching.max_batch == 1:
         return f"dynamic_batching {{ default_queue_policy {{ max_queue_size: {batching.queue} }} }}"
-    return (f"dynamic_batching {{ max_queue_delay_microseconds: {round(1000 * batching.window_ms)}, "
-            f"default_queue_policy {{ max_queue_size: {batching.queue} }} }}")
+    return (
+        f"dynamic_batching {{ max_queue_delay_microseconds: {round(1000 * batching.window_ms)}, "
+        f"default_queue_policy {{ max_queue_size: {batching.queue} }} }}"
+    )
 
 
 def ensemble() -> str:
@@ -96,14 +115,19 @@ def ensemble() -> str:
     steps = [
         (PREPROCESS, ["photo", "label_embeddings"], {"image": "image", "labels": "labels", "size": "size"}),
         (NETWORK, {"image": "image", "label_embeddings": "labels"}, ["segment_maps", "segment_scores"]),
-        (DECODE, ["segment_maps", "segment_scores", "size", "threshold"],
-         ["label_map", "confidence", "segment_labels", "scores"]),
+        (
+            DECODE,
+            ["segment_maps", "segment_scores", "size", "threshold"],
+            ["label_map", "confidence", "segment_labels", "scores"],
+        ),
     ]
     texts = []
     for name, inputs, outputs in steps:
-        lines = [f'    {kind} {{ key: "{theirs}" value: "{ours}" }}' for kind, names in
-                 (("input_map", inputs), ("output_map", outputs))
-                 for theirs, ours in (names.items() if isinstance(names, dict) else zip(names, names))]
+        lines = [
+            f'    {kind} {{ key: "{theirs}" value: "{ours}" }}'
+            for kind, names in (("input_map", inputs), ("output_map", outputs))
+            for theirs, ours in (names.items() if isinstance(names, dict) else zip(names, names))
+        ]
         texts.append(f'  {{\n    model_name: "{name}"\n    model_version: -1\n' + "\n".join(lines) + "\n  }")
     return "ensemble_scheduling {\n  step [\n" + ",\n".join(texts) + "\n  ]\n}"
 
@@ -124,26 +148,42 @@ def native_config(document: dict, platform: str, instance_group: str, *more: str
     outputs = [("image_scores", "FP32", "-1, -1")]
     if document.get("dense") is None:
         segments = document["segments"]
-        outputs = [("segment_maps", "FP32", f"-1, {segments}, -1, -1"),
-                   ("segment_scores", "FP32", f"-1, {segments}, -1"), *outputs]
+        outputs = [
+            ("segment_maps", "FP32", f"-1, {segments}, -1, -1"),
+            ("segment_scores", "FP32", f"-1, {segments}, -1"),
+            *outputs,
+        ]
     else:
         outputs = [("place_scores", "FP32", "-1, -1, -1, -1"), *outputs]
-    return _model(MODEL, [("image", "FP32", "-1, 3, -1, -1"), ("label_embeddings", "FP32", f"-1, {dim}")], outputs,
-                  f'platform: "{platform}"', f"instance_group [ {{ {instance_group} }} ]", *more, *_parameters(about))
+    return _model(
+        MODEL,
+        [("image", "FP32", "-1, 3, -1, -1"), ("label_embeddings", "FP32", f"-1, {dim}")],
+        outputs,
+        f'platform: "{platform}"',
+        f"instance_group [ {{ {instance_group} }} ]",
+        *more,
+        *_parameters(about),
+    )
 
 
 def _model(name: str, inputs, outputs, kind: str, *more: str, max_batch: int = 0) -> str:
     lines = [f'name: "{name}"', kind, f"max_batch_size: {max_batch}"]
     for side, entries in (("input", inputs), ("output", outputs)):
-        body = ",\n".join(f'  {{ name: "{entry[0]}", data_type: TYPE_{entry[1]}, dims: [ {entry[2]} ]'
-                          + "".join(f", {extra}" for extra in entry[3:]) + " }" for entry in entries)
+        body = ",\n".join(
+            f'  {{ name: "{entry[0]}", data_type: TYPE_{entry[1]}, dims: [ {entry[2]} ]'
+            + "".join(f", {extra}" for extra in entry[3:])
+            + " }"
+            for entry in entries
+        )
         lines.append(f"{side} [\n{body}\n]")
     return "\n".join([*lines, *more]) + "\n"
 
 
 def _parameters(values: dict[str, str]) -> list[str]:
-    return [f"parameters {{ key: {_quoted(key)} value {{ string_value: {_quoted(value)} }} }}"
-            for key, value in values.items()]
+    return [
+        f"parameters {{ key: {_quoted(key)} value {{ string_value: {_quoted(value)} }} }}"
+        for key, value in values.items()
+    ]
 
 
 def _quoted(text: str) -> str:

@@ -34,16 +34,22 @@ def find_server(folder: Path) -> ServerFiles:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = root / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.is_file():
-        raise UnavailableError(f"--engine triton: the installed server has no back end for Python {version}, only for "
-                               + ", ".join(sorted(path.name for path in stub.parents[1].iterdir())))
+        raise UnavailableError(
+            f"--engine triton: the installed server has no back end for Python {version}, only for "
+            + ", ".join(sorted(path.name for path in stub.parents[1].iterdir()))
+        )
     libraries = [root.parents[1] / "nvidia_pytriton.libs", sysconfig.get_config_var("LIBDIR")]
-    environment = {"LD_LIBRARY_PATH": ":".join(str(path) for path in libraries if path),
-                   "PYTHONPATH": ":".join(python_path()),
-                   # an isolated stub takes the packages of the first python3 it finds
-                   "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"}
+    environment = {
+        "LD_LIBRARY_PATH": ":".join(str(path) for path in libraries if path),
+        "PYTHONPATH": ":".join(python_path()),
+        # an isolated stub takes the packages of the first python3 it finds
+        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
+    }
     if int(np.__version__.split(".")[0]) > 1:  # its compiled module then hands over empty arrays, without a word
-        raise UnavailableError("--engine triton: the server's Python back end needs NumPy below 2, found "
-                               f"{np.__version__}: {INSTALL} in a virtual environment of its own")
+        raise UnavailableError(
+            "--engine triton: the server's Python back end needs NumPy below 2, found "
+            f"{np.__version__}: {INSTALL} in a virtual environment of its own"
+        )
     _check_stub(stub, environment, version)
     python = folder / "python"
     python.mkdir(parents=True)
@@ -63,5 +69,7 @@ def _check_stub(stub: Path, environment: dict[str, str], version: str) -> None:
     """The stub is linked with libpython, which not every Python brings."""
     done = subprocess.run([stub], env=environment, capture_output=True, text=True)
     if "libpython" in done.stderr:
-        raise UnavailableError(f"--engine triton needs the shared library of Python {version}: apt-get install "
-                               f"libpython{version}, or a Python that was built with --enable-shared")
+        raise UnavailableError(
+            f"--engine triton needs the shared library of Python {version}: apt-get install "
+            f"libpython{version}, or a Python that was built with --enable-shared"
+        )

@@ -65,8 +65,11 @@ class Preprocess(_Step):
         photo = decode_photo(self._input(request, "photo").tobytes())
         spec = self.sidecar.input
         size = network_size(photo.shape[:2], spec.short_side, spec.max_long_side, spec.multiple)
-        return {"image": preprocess(photo, size, spec.mean, spec.std)[None], "labels": labels[None],
-                "size": np.array(photo.shape[:2], np.int32)}
+        return {
+            "image": preprocess(photo, size, spec.mean, spec.std)[None],
+            "labels": labels[None],
+            "size": np.array(photo.shape[:2], np.int32),
+        }
 
 
 class Decode(_Step):
@@ -120,16 +123,21 @@ class ModelRunner(Runner):
         self._server, self._model, self._dim = server, model, dim
 
     def inputs(self):
-        return {"image": TensorSpec(("B", 3, "H", "W"), "float32"),
-                "label_embeddings": TensorSpec(("N", self._dim), "float32")}
+        return {
+            "image": TensorSpec(("B", 3, "H", "W"), "float32"),
+            "label_embeddings": TensorSpec(("N", self._dim), "float32"),
+        }
 
     def _run(self, feed):
         server = self._server
         tensors = [server.Tensor(name, np.ascontiguousarray(array)) for name, array in feed.items()]
         try:
             answer = server.InferenceRequest(
-                model_name=self._model, requested_output_names=list(OUTPUTS), inputs=tensors,
-                preferred_memory=server.PreferredMemory(server.TRITONSERVER_MEMORY_CPU, 0)).exec()
+                model_name=self._model,
+                requested_output_names=list(OUTPUTS),
+                inputs=tensors,
+                preferred_memory=server.PreferredMemory(server.TRITONSERVER_MEMORY_CPU, 0),
+            ).exec()
         except server.TritonModelException as error:
             raise ZerosegError(f"{self._model}: {error}") from error
         if answer.has_error():

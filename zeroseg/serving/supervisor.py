@@ -31,8 +31,14 @@ class InferenceServer:
     Ports: 0 takes a free one; http_port and grpc_port are then the ones taken. restarts counts how often it ended.
     """
 
-    def __init__(self, repository: Path, host: str = "127.0.0.1", http_port: int = 0, grpc_port: int = 0,
-                 say: Callable[[str], None] = lambda line: None):
+    def __init__(
+        self,
+        repository: Path,
+        host: str = "127.0.0.1",
+        http_port: int = 0,
+        grpc_port: int = 0,
+        say: Callable[[str], None] = lambda line: None,
+    ):
         self._folder = Path(tempfile.mkdtemp(prefix="zeroseg-triton-"))
         try:
             self._files = find_server(self._folder / "backends")
@@ -88,8 +94,13 @@ class InferenceServer:
             started_s = time.monotonic()
             with open(self._log, "wb") as log:
                 self._process = process = subprocess.Popen(
-                    self._command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
-                    env={**os.environ, **self._files.environment})
+                    self._command(),
+                    stdout=log,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                    env={**os.environ, **self._files.environment},
+                )
             lost = 0  # times in a row that one of its processes was seen dead: it does not start them again itself
             while process.poll() is None:
                 lost = lost + 1 if _has_dead_child(process.pid) else 0
@@ -118,16 +129,29 @@ class InferenceServer:
 
     def _command(self) -> list[str]:
         options = {
-            "model-repository": self._repository, "backend-directory": self._files.backends,
-            "http-address": self.host, "http-port": self.http_port,
-            "grpc-address": self.host, "grpc-port": self.grpc_port,
-            "allow-metrics": "false", "log-info": "false", "exit-timeout-secs": 5, "pinned-memory-pool-byte-size": 0,
+            "model-repository": self._repository,
+            "backend-directory": self._files.backends,
+            "http-address": self.host,
+            "http-port": self.http_port,
+            "grpc-address": self.host,
+            "grpc-port": self.grpc_port,
+            "allow-metrics": "false",
+            "log-info": "false",
+            "exit-timeout-secs": 5,
+            "pinned-memory-pool-byte-size": 0,
             "backend-config": f"python,shm-region-prefix-name={self._memory}",
         }
         locked = f"shared-memory,model-repository,trace,logging:key={secrets.token_hex(16)}"  # nobody knows the key
-        return [sys.executable, "-c", _WITH_PARENT, str(self._files.program), "--disable-auto-complete-config",
-                f"--http-restricted-api={locked}", f"--grpc-restricted-protocol={locked}",
-                *(f"--{name}={value}" for name, value in options.items())]
+        return [
+            sys.executable,
+            "-c",
+            _WITH_PARENT,
+            str(self._files.program),
+            "--disable-auto-complete-config",
+            f"--http-restricted-api={locked}",
+            f"--grpc-restricted-protocol={locked}",
+            *(f"--{name}={value}" for name, value in options.items()),
+        ]
 
     def _forget_memory(self) -> None:
         """Shared memory that a killed server left."""
@@ -141,8 +165,10 @@ def _listening(host: str, port: int) -> int:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
             return listener.getsockname()[1]
     except (OSError, OverflowError) as error:
-        raise ZerosegError(f"the inference server cannot listen at {host}:{port} "
-                           f"({getattr(error, 'strerror', None) or error}); choose another port") from error
+        raise ZerosegError(
+            f"the inference server cannot listen at {host}:{port} "
+            f"({getattr(error, 'strerror', None) or error}); choose another port"
+        ) from error
 
 
 def _has_dead_child(pid: int) -> bool:

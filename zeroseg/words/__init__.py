@@ -5,5 +5,14 @@ from zeroseg.words.pack import LABELS_MAX, SPACE, LabelPack
 from zeroseg.words.spelling import each_once, split_words
 from zeroseg.words.table import centre
 
-__all__ = ["LABELS_MAX", "SPACE", "LabelEmbeddings", "LabelPack", "centre", "each_once", "embed_labels", "explain",
-           "split_words"]
+__all__ = [
+    "LABELS_MAX",
+    "SPACE",
+    "LabelEmbeddings",
+    "LabelPack",
+    "centre",
+    "each_once",
+    "embed_labels",
+    "explain",
+    "split_words",
+]

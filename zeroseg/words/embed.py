@@ -39,8 +39,10 @@ def embed_labels(labels: Iterable[str], text: str = "auto") -> LabelEmbeddings:
 
         vectors = tower_vectors([clean_prompt(label, i) for i, label in enumerate(labels)], weights or None)
         if vectors.shape[1] != table.vectors.shape[1]:
-            raise ValueError(f"text: expected a tower with {table.vectors.shape[1]} numbers per label, got "
-                             f"{vectors.shape[1]}; the bundled model knows CLIP ViT-B/32 only")
+            raise ValueError(
+                f"text: expected a tower with {table.vectors.shape[1]} numbers per label, got "
+                f"{vectors.shape[1]}; the bundled model knows CLIP ViT-B/32 only"
+            )
         directions, known = vectors - table.centre, np.ones(len(labels), bool)
     elif text in ("auto", "words"):
         readings = explain(labels)

@@ -11,8 +11,8 @@ from zeroseg.words.table import WordsTable
 
 _LONGEST = 24
 _KNOWN_BONUS = 0.5
-_COMMON_WEIGHT = 0.06   # per doubling of the frequency rank
-_LETTER_WEIGHT = 0.2    # per letter that only one of both has: doubled and swapped letters come before wrong ones
+_COMMON_WEIGHT = 0.06  # per doubling of the frequency rank
+_LETTER_WEIGHT = 0.2  # per letter that only one of both has: doubled and swapped letters come before wrong ones
 _BITS = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
 
 

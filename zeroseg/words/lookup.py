@@ -17,18 +17,95 @@ from zeroseg.words.table import WordsTable
 # cosine to the true direction of 410 known names of two words: 0.62 at 0, 0.71 at 0.5, 0.72 at 0.75; the head leads
 MODIFIER = 0.5
 HEAD_LEAD = 0.05  # by how much the head's name stays ahead of names of another kind: a horse rider is no horse
-ALIKE = 0.5       # names with this cosine are of one kind: a blouse sleeve may be near either shirt or blouse
+ALIKE = 0.5  # names with this cosine are of one kind: a blouse sleeve may be near either shirt or blouse
 _COMPOUND_MIN = 4  # letters of a noun that may stand for a longer unknown word: megabus -> bus is too short a match
 
 # what follows says where or with what, not what it is
-_AFTER = {"with", "without", "on", "in", "at", "from", "by", "near", "behind", "under", "over", "for", "to", "and",
-          "or", "that", "which", "who", "holding", "wearing", "riding", "sitting", "standing", "lying", "walking",
-          "running", "eating", "next", "beside", "inside", "between", "against", "above", "below"}
+_AFTER = {
+    "with",
+    "without",
+    "on",
+    "in",
+    "at",
+    "from",
+    "by",
+    "near",
+    "behind",
+    "under",
+    "over",
+    "for",
+    "to",
+    "and",
+    "or",
+    "that",
+    "which",
+    "who",
+    "holding",
+    "wearing",
+    "riding",
+    "sitting",
+    "standing",
+    "lying",
+    "walking",
+    "running",
+    "eating",
+    "next",
+    "beside",
+    "inside",
+    "between",
+    "against",
+    "above",
+    "below",
+}
 # of these, what counts is what they are of: a slice of pizza is pizza, but a cup of tea is a cup
-_MEASURES = {"piece", "slice", "bit", "bunch", "pair", "group", "set", "pile", "heap", "stack", "lot", "kind", "sort",
-             "type", "herd", "flock", "pack", "crowd", "row", "collection", "couple", "dozen", "number", "handful",
-             "loaf", "sheet", "part", "patch", "picture", "photo", "image", "drawing", "pride", "swarm", "school",
-             "litter", "head", "breed", "species", "half", "quarter", "stick", "cluster", "bouquet", "team", "line"}
+_MEASURES = {
+    "piece",
+    "slice",
+    "bit",
+    "bunch",
+    "pair",
+    "group",
+    "set",
+    "pile",
+    "heap",
+    "stack",
+    "lot",
+    "kind",
+    "sort",
+    "type",
+    "herd",
+    "flock",
+    "pack",
+    "crowd",
+    "row",
+    "collection",
+    "couple",
+    "dozen",
+    "number",
+    "handful",
+    "loaf",
+    "sheet",
+    "part",
+    "patch",
+    "picture",
+    "photo",
+    "image",
+    "drawing",
+    "pride",
+    "swarm",
+    "school",
+    "litter",
+    "head",
+    "breed",
+    "species",
+    "half",
+    "quarter",
+    "stick",
+    "cluster",
+    "bouquet",
+    "team",
+    "line",
+}
 
 
 @dataclass(frozen=True)
@@ -92,8 +169,8 @@ def _phrase(table: WordsTable, key: str) -> Reading | None:
     main, rest = words[:cut], words[cut:]
     if "of" in main[1:-1]:
         at = main.index("of", 1)
-        measured = ({main[at - 1], *singulars(main[at - 1])} & _MEASURES)
-        main, rest = (main[at + 1:], main[:at - 1] + rest) if measured else (main[:at], main[at + 1:] + rest)
+        measured = {main[at - 1], *singulars(main[at - 1])} & _MEASURES
+        main, rest = (main[at + 1 :], main[: at - 1] + rest) if measured else (main[:at], main[at + 1 :] + rest)
     head, before = _longest_end(table, main)
     if head is None:
         return None

@@ -85,8 +85,9 @@ class LabelPack:
             hint = f"; near it: {', '.join(near)}" if near else ""
             raise ValueError(f"label pack: {missing[0]!r} is not among its {len(self)} names{hint}")
         chosen = [rows[str(name).strip().lower()] for name in names]
-        return LabelPack(list(names), self.vectors[chosen], self.space, self.known[chosen],
-                         [self.nearest[i] for i in chosen])
+        return LabelPack(
+            list(names), self.vectors[chosen], self.space, self.known[chosen], [self.nearest[i] for i in chosen]
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write the pack; returns the path, with .npz added where it was missing. Overwrites.

@@ -15,19 +15,75 @@ ARTICLES = {"a", "an", "the", "some", "my", "your", "his", "her", "our", "their"
 _EMOJI_NOISE = {" face", " sign", " symbol", " head", " with tears of joy", "emoji modifier"}
 
 # endings of plurals, longest first: (ending, what it stood for). Each candidate is only tried, never trusted.
-_PLURALS = [("wives", "wife"), ("knives", "knife"), ("ieves", "ief"), ("sses", "ss"), ("shes", "sh"), ("ches", "ch"),
-            ("zzes", "zz"), ("xes", "x"), ("oes", "o"), ("ies", "y"), ("ies", "ie"), ("ves", "f"), ("ves", "fe"),
-            ("men", "man"), ("ses", "s"), ("ses", "sis"), ("zes", "z"), ("ices", "ix"), ("ices", "ex"), ("eaux", "eau"),
-            ("ae", "a"), ("i", "us"), ("s", "")]
-_IRREGULAR = {"men": "man", "feet": "foot", "teeth": "tooth", "geese": "goose", "mice": "mouse", "lice": "louse",
-              "oxen": "ox", "children": "child", "people": "person", "dice": "die", "kine": "cow",
-              "brethren": "brother", "pence": "penny", "calves": "calf", "wolves": "wolf", "leaves": "leaf",
-              "loaves": "loaf"}
+_PLURALS = [
+    ("wives", "wife"),
+    ("knives", "knife"),
+    ("ieves", "ief"),
+    ("sses", "ss"),
+    ("shes", "sh"),
+    ("ches", "ch"),
+    ("zzes", "zz"),
+    ("xes", "x"),
+    ("oes", "o"),
+    ("ies", "y"),
+    ("ies", "ie"),
+    ("ves", "f"),
+    ("ves", "fe"),
+    ("men", "man"),
+    ("ses", "s"),
+    ("ses", "sis"),
+    ("zes", "z"),
+    ("ices", "ix"),
+    ("ices", "ex"),
+    ("eaux", "eau"),
+    ("ae", "a"),
+    ("i", "us"),
+    ("s", ""),
+]
+_IRREGULAR = {
+    "men": "man",
+    "feet": "foot",
+    "teeth": "tooth",
+    "geese": "goose",
+    "mice": "mouse",
+    "lice": "louse",
+    "oxen": "ox",
+    "children": "child",
+    "people": "person",
+    "dice": "die",
+    "kine": "cow",
+    "brethren": "brother",
+    "pence": "penny",
+    "calves": "calf",
+    "wolves": "wolf",
+    "leaves": "leaf",
+    "loaves": "loaf",
+}
 # (one side of the Atlantic, the other); tried both ways on any part of a word
-_SPELLINGS = [("our", "or"), ("tre", "ter"), ("ise", "ize"), ("yse", "yze"), ("ogue", "og"), ("lling", "ling"),
-              ("ller", "ler"), ("aero", "air"), ("grey", "gray"), ("tyre", "tire"), ("mould", "mold"), ("ph", "f"),
-              ("moustache", "mustache"), ("pyjama", "pajama"), ("plough", "plow"), ("yoghurt", "yogurt"), ("ae", "e"),
-              ("oe", "e"), ("cheque", "check"), ("sceptic", "skeptic"), ("draught", "draft"), ("kerb", "curb")]
+_SPELLINGS = [
+    ("our", "or"),
+    ("tre", "ter"),
+    ("ise", "ize"),
+    ("yse", "yze"),
+    ("ogue", "og"),
+    ("lling", "ling"),
+    ("ller", "ler"),
+    ("aero", "air"),
+    ("grey", "gray"),
+    ("tyre", "tire"),
+    ("mould", "mold"),
+    ("ph", "f"),
+    ("moustache", "mustache"),
+    ("pyjama", "pajama"),
+    ("plough", "plow"),
+    ("yoghurt", "yogurt"),
+    ("ae", "e"),
+    ("oe", "e"),
+    ("cheque", "check"),
+    ("sceptic", "skeptic"),
+    ("draught", "draft"),
+    ("kerb", "curb"),
+]
 
 
 def split_words(text: str) -> list[str]:
@@ -57,16 +113,19 @@ def clean(label: str, position: int = 0) -> str:
     if len(label) <= LABEL_MAX_CHARS:
         text = "".join(_visible(character) for character in unicodedata.normalize("NFKD", label)).casefold()
     if len(text) > LABEL_MAX_CHARS:
-        raise ValueError(f"label {position + 1}: expected at most {LABEL_MAX_CHARS} characters, got {len(text)}; "
-                         "give one word or phrase per label")
+        raise ValueError(
+            f"label {position + 1}: expected at most {LABEL_MAX_CHARS} characters, got {len(text)}; "
+            "give one word or phrase per label"
+        )
     text = re.sub(r"[\s_\-]+", " ", text)
     text = re.sub(r"['’`]s\b", "s", text).strip(" \t\"'’`“”.,;:!?*#")
     words = text.split()
     while len(words) > 1 and words[0] in ARTICLES:
         words.pop(0)
     if not words:
-        raise ValueError(f"label {position + 1}: expected a word or phrase, got {label[:20]!r}, which has no letter in "
-                         "it")
+        raise ValueError(
+            f"label {position + 1}: expected a word or phrase, got {label[:20]!r}, which has no letter in it"
+        )
     return " ".join(words)
 
 
@@ -95,8 +154,11 @@ def singulars(key: str) -> list[str]:
         return [one + of + rest for one in singulars(head)]
     before, space, word = key.rpartition(" ")
     found = [_IRREGULAR[word]] if word in _IRREGULAR else []
-    found += [word[:-len(ending)] + instead for ending, instead in _PLURALS
-              if word.endswith(ending) and len(word) > len(ending) + 1 and not (ending == "s" and word.endswith("ss"))]
+    found += [
+        word[: -len(ending)] + instead
+        for ending, instead in _PLURALS
+        if word.endswith(ending) and len(word) > len(ending) + 1 and not (ending == "s" and word.endswith("ss"))
+    ]
     return [before + space + one for one in dict.fromkeys(found)]
 
 

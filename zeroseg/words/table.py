@@ -29,12 +29,12 @@ class WordsTable:
     """names: the n known names. keys: every spelling that means one -> its row. lemmas: the m other nouns, sorted."""
 
     names: list[str]
-    vectors: np.ndarray   # (n, 512) float32 unit rows
+    vectors: np.ndarray  # (n, 512) float32 unit rows
     keys: dict[str, int]
     lemmas: list[str]
     codes: tuple[np.ndarray, np.ndarray]  # low and high byte, each (anchors, m) uint8
-    levels: np.ndarray    # (anchors, m) uint8
-    common: np.ndarray    # (keys + m,) uint8, 0 the most frequent word
+    levels: np.ndarray  # (anchors, m) uint8
+    common: np.ndarray  # (keys + m,) uint8, 0 the most frequent word
     plurals: dict[str, str]
 
     @cached_property
@@ -75,7 +75,7 @@ class WordsTable:
         found = []
         looked_at = min(8 * count, len(self.names))
         for start in range(0, len(directions), 1024):
-            scores = directions[start:start + 1024] @ self.directions.T
+            scores = directions[start : start + 1024] @ self.directions.T
             best = np.argpartition(-scores, looked_at - 1, axis=1)[:, :looked_at]
             best = np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, 1), axis=1), 1)
             found += [self._apart(rows, count) for rows in best.tolist()]
@@ -94,7 +94,7 @@ class WordsTable:
     def to_vectors(self, directions: np.ndarray) -> np.ndarray:
         """t = m + s d with |t| = 1: (k, 512) float32 from unit directions."""
         along = directions @ self.centre
-        s = -along + np.sqrt(along ** 2 + 1 - self.centre @ self.centre)
+        s = -along + np.sqrt(along**2 + 1 - self.centre @ self.centre)
         vectors = self.centre + s[:, None] * directions
         return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
@@ -117,10 +117,15 @@ def read_table(file) -> WordsTable:
         vectors = stored["vectors"] * stored["scale"][:, None]
         keys = dict(line.split("\t") for line in lines["keys"].split("\n"))
         return WordsTable(
-            names=lines["names"].split("\n"), vectors=vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
-            keys={key: int(row) for key, row in keys.items()}, lemmas=lines["lemmas"].split("\n"),
-            codes=(stored["codes_low"], stored["codes_high"]), levels=stored["levels"], common=stored["common"],
-            plurals=dict(line.split("\t") for line in lines["plurals"].split("\n")))
+            names=lines["names"].split("\n"),
+            vectors=vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
+            keys={key: int(row) for key, row in keys.items()},
+            lemmas=lines["lemmas"].split("\n"),
+            codes=(stored["codes_low"], stored["codes_high"]),
+            levels=stored["levels"],
+            common=stored["common"],
+            plurals=dict(line.split("\t") for line in lines["plurals"].split("\n")),
+        )
 
 
 def centre() -> np.ndarray:

@@ -46,9 +46,13 @@ def write_network(folder):
     onnx = pytest.importorskip("onnx")
     model = onnx.parser.parse_model(NETWORK)
     rng = np.random.default_rng(0)
-    arrays = {"map_weight": rng.normal(0, 0.1, (8, 3, 16, 16)).astype(np.float32),
-              "feature_weight": rng.normal(0, 0.1, (16, 3, 16, 16)).astype(np.float32),
-              "flat_8": np.array([0, 8, -1]), "flat_16": np.array([0, 16, -1]), "one": np.array([1])}
+    arrays = {
+        "map_weight": rng.normal(0, 0.1, (8, 3, 16, 16)).astype(np.float32),
+        "feature_weight": rng.normal(0, 0.1, (16, 3, 16, 16)).astype(np.float32),
+        "flat_8": np.array([0, 8, -1]),
+        "flat_16": np.array([0, 16, -1]),
+        "one": np.array([1]),
+    }
     model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in arrays.items())
     onnx.checker.check_model(model, full_check=True)
     path = folder / "net.onnx"

@@ -22,9 +22,20 @@ def make(module, machine) -> dict[str, type]:
     from tests.export.trt.fake_tensorrt import create
 
     record = types.SimpleNamespace(
-        parse_error=None, build_error=None, network_flags=None, flags=set(), level=None, profiles=[], pools={},
-        timing_cache=None, phases=[("Building", None, 2), ("Tactics", "Building", 3)],
-        deserialized=0, executed=0, stopped=False, monitored=False)
+        parse_error=None,
+        build_error=None,
+        network_flags=None,
+        flags=set(),
+        level=None,
+        profiles=[],
+        pools={},
+        timing_cache=None,
+        phases=[("Building", None, 2), ("Tactics", "Building", 3)],
+        deserialized=0,
+        executed=0,
+        stopped=False,
+        monitored=False,
+    )
     module.record = record
 
     class ILogger:
@@ -61,10 +72,15 @@ def make(module, machine) -> dict[str, type]:
                 if -1 in dims:  # TensorRT refuses to build without a range for every free axis
                     least, best, greatest = profile[name]
                     assert all(a <= b <= c for a, b, c in zip(least, best, greatest, strict=True))
-                    assert all(d in (-1, low) and d in (-1, high)
-                               for d, low, high in zip(dims, least, greatest, strict=True))
-            header = {"version": module.__version__, "gpu": machine.name, "profile": profile,
-                      "sha256": hashlib.sha256(network._content).hexdigest()}
+                    assert all(
+                        d in (-1, low) and d in (-1, high) for d, low, high in zip(dims, least, greatest, strict=True)
+                    )
+            header = {
+                "version": module.__version__,
+                "gpu": machine.name,
+                "profile": profile,
+                "sha256": hashlib.sha256(network._content).hexdigest(),
+            }
             return _host_memory(MAGIC + json.dumps(header).encode() + b"\n" + network._content)
 
     class IBuilderConfig:
@@ -132,11 +148,23 @@ def make(module, machine) -> dict[str, type]:
             proto = onnx.load_from_string(content)
             for index, node in enumerate(proto.graph.node):
                 if fake_nodes.is_plugin(node) and (problem := fake_nodes.refuse(node, known)):
-                    self._errors.append(create(module, "ParserError", _facts={
-                        "desc": problem, "node": index, "node_name": node.name, "node_operator": node.op_type}))
+                    self._errors.append(
+                        create(
+                            module,
+                            "ParserError",
+                            _facts={
+                                "desc": problem,
+                                "node": index,
+                                "node_name": node.name,
+                                "node_operator": node.op_type,
+                            },
+                        )
+                    )
                     return False
-            face = [(value.name, [dim.dim_value or -1 for dim in value.type.tensor_type.shape.dim])
-                    for value in proto.graph.input]
+            face = [
+                (value.name, [dim.dim_value or -1 for dim in value.type.tensor_type.shape.dim])
+                for value in proto.graph.input
+            ]
             self._network.__dict__.update(_content=content, _face=face)
             return True
 
@@ -175,7 +203,7 @@ def make(module, machine) -> dict[str, type]:
         def deserialize_cuda_engine(self, serialized_engine):
             content = bytes(serialized_engine)
             assert content.startswith(MAGIC), "a foreign file reached TensorRT"
-            header, _, network = content[len(MAGIC):].partition(b"\n")
+            header, _, network = content[len(MAGIC) :].partition(b"\n")
             header = json.loads(header)
             assert hashlib.sha256(network).hexdigest() == header["sha256"], "a truncated engine reached TensorRT"
             if "VERSION_COMPATIBLE" in record.flags:

@@ -23,9 +23,15 @@ def checked(name, parameters, work):
     open_ended = {parameter for parameter in parameters if parameter[0] == "*"}
 
     def call(*arguments, **keywords):
-        given = set(names[:len(arguments)])
-        if (len(arguments) > len(names) and "*args" not in open_ended or set(keywords) & given
-                or set(keywords) - set(names) and "**kwargs" not in open_ended or set(needed) - given - set(keywords)):
+        given = set(names[: len(arguments)])
+        if (
+            len(arguments) > len(names)
+            and "*args" not in open_ended
+            or set(keywords) & given
+            or set(keywords) - set(names)
+            and "**kwargs" not in open_ended
+            or set(needed) - given - set(keywords)
+        ):
             raise TypeError(f"{name}() takes {parameters}, got {arguments} {keywords}")
         return work(*arguments, **keywords)
 
@@ -53,8 +59,12 @@ def cuda_bindings(machine, version: str) -> dict[str, types.ModuleType]:
         setattr(driver, name, checked(name, parameters, getattr(_Driver(machine, driver), name)))
     package, bindings = types.ModuleType("cuda"), types.ModuleType("cuda.bindings")
     package.bindings, bindings.runtime, bindings.driver, bindings.__version__ = bindings, runtime, driver, version
-    return {"cuda": package, "cuda.bindings": bindings, "cuda.bindings.runtime": runtime,
-            "cuda.bindings.driver": driver}
+    return {
+        "cuda": package,
+        "cuda.bindings": bindings,
+        "cuda.bindings.runtime": runtime,
+        "cuda.bindings.driver": driver,
+    }
 
 
 class _Driver:
@@ -80,8 +90,20 @@ class _Driver:
         except LookupError:
             return self.driver.CUresult.CUDA_ERROR_NOT_FOUND, None
 
-    def cuLaunchKernel(self, f, gridDimX, gridDimY, gridDimZ, blockDimX, blockDimY, blockDimZ, sharedMemBytes, hStream,
-                       kernelParams, extra):
+    def cuLaunchKernel(
+        self,
+        f,
+        gridDimX,
+        gridDimY,
+        gridDimZ,
+        blockDimX,
+        blockDimY,
+        blockDimZ,
+        sharedMemBytes,
+        hStream,
+        kernelParams,
+        extra,
+    ):
         assert (gridDimY, gridDimZ, blockDimY, blockDimZ, extra) == (1, 1, 1, 1, 0)
         sizes = [np.dtype(letter).itemsize for letter in f.content.letters]
         pointers = (ctypes.c_uint64 * len(sizes)).from_address(kernelParams)
@@ -205,9 +227,11 @@ def _restricted(name, facts, behaviour):
     space = {}
     for method, parameters in facts["methods"].items():
         if method in vars(behaviour):
+
             def bound(self, *arguments, _name=method, _parameters=parameters, **keywords):
                 work = getattr(behaviour, _name).__get__(self)
                 return checked(f"{name}.{_name}", _parameters, work)(*arguments, **keywords)
+
             space[method] = bound
     for method, parameters in facts["static"].items():
         if method in vars(behaviour):
@@ -319,7 +343,16 @@ def _driver_classes(machine, driver):
     def memcpy_dtoh_async(dest, src, stream=None):
         machine.copy(stream.handle, dest.ctypes.data, int(src), dest.nbytes, False)
 
-    functions = {f.__name__: f for f in (init, mem_alloc, pagelocked_empty, memcpy_htod_async, memcpy_dtoh_async,
-                                         module_from_buffer)}
-    return {"Device": Device, "Context": Context, "Stream": Stream, "DeviceAllocation": DeviceAllocation,
-            "Module": Module, "Function": Function, "functions": functions}
+    functions = {
+        f.__name__: f
+        for f in (init, mem_alloc, pagelocked_empty, memcpy_htod_async, memcpy_dtoh_async, module_from_buffer)
+    }
+    return {
+        "Device": Device,
+        "Context": Context,
+        "Stream": Stream,
+        "DeviceAllocation": DeviceAllocation,
+        "Module": Module,
+        "Function": Function,
+        "functions": functions,
+    }

@@ -28,7 +28,7 @@ class FakeMachine:
         block = np.full(nbytes + 256, 0xCD, np.uint8)
         start = -block.ctypes.data % 256  # aligned, as CUDA's
         address = block.ctypes.data + start
-        self._blocks[address] = block[start:start + nbytes]
+        self._blocks[address] = block[start : start + nbytes]
         if device:
             self.device_blocks.add(address)
         return address
@@ -43,7 +43,7 @@ class FakeMachine:
         for start, block in self._blocks.items():
             if start <= address and address + nbytes <= start + len(block):
                 assert device is None or (start in self.device_blocks) == device, "memory of the other side"
-                return block[address - start:address - start + nbytes]
+                return block[address - start : address - start + nbytes]
         raise AssertionError(f"{nbytes} bytes at {address:#x} are not inside one allocation")
 
     def new_stream(self) -> int:

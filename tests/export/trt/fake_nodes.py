@@ -12,6 +12,7 @@ from onnx import helper
 V3 = {"segment_attention": (3, 2, {"eps", "soft_pooling"}), "mask_decode": (3, 2, set())}  # csrc/tensorrt
 OURS = {"plugin_namespace", "plugin_version", "aot"}
 
+
 def is_plugin(node) -> bool:
     return any(item.name == "plugin_namespace" for item in node.attribute)
 
@@ -42,8 +43,9 @@ def refuse(node, libraries) -> str | None:
 
 
 def needs_library(content: bytes) -> bool:
-    return any(is_plugin(node) and not attributes_of(node).get("aot")
-               for node in onnx.load_from_string(content).graph.node)
+    return any(
+        is_plugin(node) and not attributes_of(node).get("aot") for node in onnx.load_from_string(content).graph.node
+    )
 
 
 def with_functions(content: bytes) -> bytes:

@@ -60,6 +60,7 @@ def _expressions(facts) -> dict:
                 raise TypeError(f"expected an int or an expression, got {other!r}")
             kind = ShapeExpr if isinstance(self, ShapeExpr) else SymIntExpr  # the sum of two SymInt32 is none
             return kind(Symbolic(lambda s: rule(self._fake_value(s), _value(other, s))))
+
         return operation
 
     def _value(thing, shapes) -> int:
@@ -71,8 +72,13 @@ def _expressions(facts) -> dict:
                 raise ValueError("Float symbolic expressions are not supported")
             if not isinstance(value, (int, Symbolic, SymIntExpr)):
                 raise TypeError(f"expected an int or an expression, got {value!r}")
-            self._fake_rule = (value.rule if isinstance(value, Symbolic) else value._fake_rule
-                               if isinstance(value, SymIntExpr) else lambda shapes, value=value: value)
+            self._fake_rule = (
+                value.rule
+                if isinstance(value, Symbolic)
+                else value._fake_rule
+                if isinstance(value, SymIntExpr)
+                else lambda shapes, value=value: value
+            )
 
         def _fake_value(self, shapes):
             return self._fake_rule(shapes)
@@ -113,8 +119,10 @@ def _expressions(facts) -> dict:
             self.shared_mem = 0
 
         def __setattr__(self, name, value):
-            if name not in facts["classes"]["KernelLaunchParams"]["methods"]["__init__"] and f"{name}=" not in (
-                    facts["classes"]["KernelLaunchParams"]["methods"]["__init__"]):
+            if (
+                name not in facts["classes"]["KernelLaunchParams"]["methods"]["__init__"]
+                and f"{name}=" not in (facts["classes"]["KernelLaunchParams"]["methods"]["__init__"])
+            ):
                 raise AttributeError(f"KernelLaunchParams object has no attribute '{name}'")
             self.__dict__[name] = SymInt32(value)
 
@@ -143,8 +151,10 @@ def _expressions(facts) -> dict:
         largest = __builtins__["max"] if isinstance(__builtins__, dict) else __builtins__.max
         return ShapeExpr(Symbolic(lambda s: largest(_value(first, s), _value(second, s))))
 
-    return {kind.__name__: kind for kind in (SymInt32, ShapeExpr, SymIntExprs, KernelLaunchParams, TensorDesc,
-                                             from_shape_expr, cdiv, max)}
+    return {
+        kind.__name__: kind
+        for kind in (SymInt32, ShapeExpr, SymIntExprs, KernelLaunchParams, TensorDesc, from_shape_expr, cdiv, max)
+    }
 
 
 def _decorators(module) -> dict:
@@ -176,9 +186,14 @@ def _decorators(module) -> dict:
                 raise ValueError(f"there already is a definition for '{name}'")
             setattr(inside, name, plugin_id)
             module.registered[plugin_id] = types.SimpleNamespace(
-                describe=function, tensors=tensors, attributes=attributes, outputs=len(typing.get_args(returned)),
-                kernel=None)
+                describe=function,
+                tensors=tensors,
+                attributes=attributes,
+                outputs=len(typing.get_args(returned)),
+                kernel=None,
+            )
             return function
+
         return decorator
 
     def aot_impl(plugin_id):
@@ -196,6 +211,7 @@ def _decorators(module) -> dict:
             assert issubclass(parts[3], module.SymIntExprs) and len(parts) == 4
             plugin.kernel = function
             return function
+
         return decorator
 
     return {"register": register, "aot_impl": aot_impl}
@@ -219,9 +235,14 @@ def run(module, plugin_id: str, shapes: dict[str, tuple[int, ...]], attributes: 
     """Ask the plugin for its outputs and its kernel without knowing any shape, then fill the shapes in."""
     plugin = module.registered[plugin_id]
     assert set(shapes) == set(plugin.tensors) and {key: type(value) for key, value in attributes.items()} == (
-        plugin.attributes)
-    tensors = [module.TensorDesc([module.ShapeExpr(Symbolic(lambda s, key=key, axis=axis: s[key][axis]))
-                                  for axis in range(len(shape))]) for key, shape in shapes.items()]
+        plugin.attributes
+    )
+    tensors = [
+        module.TensorDesc(
+            [module.ShapeExpr(Symbolic(lambda s, key=key, axis=axis: s[key][axis])) for axis in range(len(shape))]
+        )
+        for key, shape in shapes.items()
+    ]
     outputs = plugin.describe(*tensors, **attributes)
     assert isinstance(outputs, tuple) and len(outputs) == plugin.outputs
     symbol, ptx, params, arguments = plugin.kernel(*tensors, *attributes.values(), outputs, 0)
@@ -232,7 +253,12 @@ def run(module, plugin_id: str, shapes: dict[str, tuple[int, ...]], attributes: 
         sizes.append(arguments[index]._fake_value(shapes))
     value = {name: item._fake_value(shapes) for name, item in vars(params).items()}
     assert all(0 <= size < 2**31 for size in (*sizes, *value.values()))
-    return Launched(symbol, ptx, (value["grid_x"], value["grid_y"], value["grid_z"]), value["block_x"],
-                    value["shared_mem"], sizes,
-                    [(tuple(side._fake_value(shapes) for side in output.shape_expr), output.dtype.name)
-                     for output in outputs])
+    return Launched(
+        symbol,
+        ptx,
+        (value["grid_x"], value["grid_y"], value["grid_z"]),
+        value["block_x"],
+        value["shared_mem"],
+        sizes,
+        [(tuple(side._fake_value(shapes) for side in output.shape_expr), output.dtype.name) for output in outputs],
+    )

@@ -43,8 +43,16 @@ def make_enum(name: str, members: dict[str, int]) -> type:
     def __init__(self, member, value):
         self.name, self.value = member, value
 
-    kind = type(name, (), {"__init__": __init__, "__int__": lambda self: self.value,
-                           "__index__": lambda self: self.value, "__repr__": lambda self: f"{name}.{self.name}"})
+    kind = type(
+        name,
+        (),
+        {
+            "__init__": __init__,
+            "__int__": lambda self: self.value,
+            "__index__": lambda self: self.value,
+            "__repr__": lambda self: f"{name}.{self.name}",
+        },
+    )
     kind.__members__ = {member: kind(member, value) for member, value in members.items()}
     for member, item in kind.__members__.items():
         setattr(kind, member, item)
@@ -78,7 +86,7 @@ def create(module, kind: str, /, **state):
 
 def parse_signature(line: str) -> list[tuple[str, str, bool]]:
     """[(parameter, type, has a default)] without self, of "set_x(self: T, name: str, n: int = 1) -> bool"."""
-    inside = line[line.index("(") + 1:line.rindex(") ->")]
+    inside = line[line.index("(") + 1 : line.rindex(") ->")]
     parts, depth, current = [], 0, ""
     for letter in inside:
         depth += letter in "[(<"
@@ -130,7 +138,8 @@ def bind(label: str, overloads, arguments, keywords, module) -> dict:
             continue
         given.update(keywords)
         if all(name in given or default for name, _, default in parameters) and all(
-                fits(given[name], kind, module) for name, kind, _ in parameters if name in given):
+            fits(given[name], kind, module) for name, kind, _ in parameters if name in given
+        ):
             return given
     raise TypeError(f"{label}(): incompatible arguments {arguments} {keywords}; supported: {overloads}")
 

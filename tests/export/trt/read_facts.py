@@ -32,20 +32,63 @@ import tempfile
 from pathlib import Path
 
 FACTS = Path(__file__).resolve().parent / "facts"
-SYMBOLS = ("createInferBuilder_INTERNAL", "createInferRefitter_INTERNAL", "createInferRuntime_INTERNAL",
-           "createNvOnnxParserRefitter_INTERNAL", "createNvOnnxParser_INTERNAL", "getBuilderPluginRegistry",
-           "getPluginRegistry", "getNvOnnxParserVersion", "initLibNvInferPlugins")
+SYMBOLS = (
+    "createInferBuilder_INTERNAL",
+    "createInferRefitter_INTERNAL",
+    "createInferRuntime_INTERNAL",
+    "createNvOnnxParserRefitter_INTERNAL",
+    "createNvOnnxParser_INTERNAL",
+    "getBuilderPluginRegistry",
+    "getPluginRegistry",
+    "getNvOnnxParserVersion",
+    "initLibNvInferPlugins",
+)
 LIBRARIES = ("nvinfer", "nvonnxparser", "nvinfer_plugin")
 # what zeroseg touches, and what it could be tempted to
-CLASSES = ("Builder", "IBuilderConfig", "INetworkDefinition", "ITensor", "OnnxParser", "ParserError", "Dims",
-           "IOptimizationProfile", "ITimingCache", "IHostMemory", "Runtime", "ICudaEngine", "IExecutionContext",
-           "ILogger", "Logger", "IProgressMonitor", "IPluginRegistry")
+CLASSES = (
+    "Builder",
+    "IBuilderConfig",
+    "INetworkDefinition",
+    "ITensor",
+    "OnnxParser",
+    "ParserError",
+    "Dims",
+    "IOptimizationProfile",
+    "ITimingCache",
+    "IHostMemory",
+    "Runtime",
+    "ICudaEngine",
+    "IExecutionContext",
+    "ILogger",
+    "Logger",
+    "IProgressMonitor",
+    "IPluginRegistry",
+)
 FUNCTIONS = ("get_plugin_registry",)
-CUDA = ("cudaGetDeviceCount", "cudaGetDevice", "cudaGetDeviceProperties", "cudaGetErrorName", "cudaGetErrorString",
-        "cudaMalloc", "cudaFree", "cudaHostAlloc", "cudaMallocHost", "cudaFreeHost", "cudaMemcpyAsync",
-        "cudaStreamCreateWithFlags", "cudaStreamSynchronize", "cudaStreamDestroy", "cudaStreamBeginCapture",
-        "cudaStreamEndCapture", "cudaGraphInstantiate", "cudaGraphLaunch", "cudaGraphExecDestroy", "cudaGraphDestroy",
-        "cudaSetDevice", "cudaMemGetInfo")
+CUDA = (
+    "cudaGetDeviceCount",
+    "cudaGetDevice",
+    "cudaGetDeviceProperties",
+    "cudaGetErrorName",
+    "cudaGetErrorString",
+    "cudaMalloc",
+    "cudaFree",
+    "cudaHostAlloc",
+    "cudaMallocHost",
+    "cudaFreeHost",
+    "cudaMemcpyAsync",
+    "cudaStreamCreateWithFlags",
+    "cudaStreamSynchronize",
+    "cudaStreamDestroy",
+    "cudaStreamBeginCapture",
+    "cudaStreamEndCapture",
+    "cudaGraphInstantiate",
+    "cudaGraphLaunch",
+    "cudaGraphExecDestroy",
+    "cudaGraphDestroy",
+    "cudaSetDevice",
+    "cudaMemGetInfo",
+)
 DRIVER = ("cuModuleLoadData", "cuModuleUnload", "cuModuleGetFunction", "cuLaunchKernel", "cuGetErrorString")
 PYCUDA = ("init", "mem_alloc", "pagelocked_empty", "memcpy_htod_async", "memcpy_dtoh_async", "module_from_buffer")
 PYCUDA_CLASSES = ("Device", "Context", "Stream", "DeviceAllocation", "Module", "Function")
@@ -64,8 +107,13 @@ def is_enum(kind) -> bool:
 
 def read_class(kind: type) -> dict:
     """{"bases", "methods": {name: [signature]}, "properties": {name: writable}, "enums", "constants"}"""
-    facts = {"bases": [base.__name__ for base in kind.__bases__ if not base.__name__.startswith("pybind11")],
-             "methods": {}, "properties": {}, "enums": {}, "constants": []}
+    facts = {
+        "bases": [base.__name__ for base in kind.__bases__ if not base.__name__.startswith("pybind11")],
+        "methods": {},
+        "properties": {},
+        "enums": {},
+        "constants": [],
+    }
     for name, value in kind.__dict__.items():
         if isinstance(value, property):
             facts["properties"][name] = value.fset is not None
@@ -82,19 +130,28 @@ def read_class(kind: type) -> dict:
 def read_tensorrt() -> dict:
     import tensorrt_bindings as trt
 
-    enums = {name: {member: int(item) for member, item in kind.__members__.items()}
-             for name, kind in vars(trt).items() if isinstance(kind, type) and is_enum(kind)}
-    return {"module": "tensorrt", "version": trt.__version__, "names": sorted(n for n in dir(trt) if n[0] != "_"),
-            "enums": enums, "functions": {name: signatures(getattr(trt, name).__doc__) for name in FUNCTIONS},
-            "classes": {name: read_class(getattr(trt, name)) for name in CLASSES}}
+    enums = {
+        name: {member: int(item) for member, item in kind.__members__.items()}
+        for name, kind in vars(trt).items()
+        if isinstance(kind, type) and is_enum(kind)
+    }
+    return {
+        "module": "tensorrt",
+        "version": trt.__version__,
+        "names": sorted(n for n in dir(trt) if n[0] != "_"),
+        "enums": enums,
+        "functions": {name: signatures(getattr(trt, name).__doc__) for name in FUNCTIONS},
+        "classes": {name: read_class(getattr(trt, name)) for name in CLASSES},
+    }
 
 
 def read_plugin(folder: Path) -> dict:
     """tensorrt.plugin's public functions and classes, from their text; a parameter with a default ends in "="."""
+
     def parameters(function) -> list[str]:
         given = [item.arg for item in function.args.args]
         optional = len(function.args.defaults)
-        return given[:len(given) - optional] + [f"{name}=" for name in given[len(given) - optional:]]
+        return given[: len(given) - optional] + [f"{name}=" for name in given[len(given) - optional :]]
 
     def is_public(item) -> bool:
         return any("public_api" in ast.unparse(mark) for mark in item.decorator_list)
@@ -105,19 +162,30 @@ def read_plugin(folder: Path) -> dict:
             if isinstance(item, ast.FunctionDef) and is_public(item):
                 functions[item.name] = parameters(item)
             elif isinstance(item, ast.ClassDef):
-                members = [(member, [ast.unparse(mark) for mark in member.decorator_list])
-                           for member in item.body if isinstance(member, ast.FunctionDef)]
+                members = [
+                    (member, [ast.unparse(mark) for mark in member.decorator_list])
+                    for member in item.body
+                    if isinstance(member, ast.FunctionDef)
+                ]
                 properties = {member.name for member, marks in members if "property" in marks}
                 writable = {member.name for member, marks in members if f"{member.name}.setter" in marks}
                 classes[item.name] = {
-                    "public": is_public(item), "bases": [ast.unparse(base) for base in item.bases],
-                    "methods": {member.name: parameters(member) for member, _ in members
-                                if member.name not in properties},
-                    "properties": {name: name in writable for name in sorted(properties)}}
-    [version] = {found[1] for found in map(re.compile(r"-(\d[\d.]*)\.dist-info$").search, map(str, folder.iterdir()))
-                 if found}
-    return {"module": "tensorrt.plugin", "version": version, "functions": functions,
-            "classes": {name: kind for name, kind in classes.items() if name[0] != "_"}}
+                    "public": is_public(item),
+                    "bases": [ast.unparse(base) for base in item.bases],
+                    "methods": {
+                        member.name: parameters(member) for member, _ in members if member.name not in properties
+                    },
+                    "properties": {name: name in writable for name in sorted(properties)},
+                }
+    [version] = {
+        found[1] for found in map(re.compile(r"-(\d[\d.]*)\.dist-info$").search, map(str, folder.iterdir())) if found
+    }
+    return {
+        "module": "tensorrt.plugin",
+        "version": version,
+        "functions": functions,
+        "classes": {name: kind for name, kind in classes.items() if name[0] != "_"},
+    }
 
 
 def read_cuda() -> dict:
@@ -130,18 +198,39 @@ def read_cuda() -> dict:
     enums = {}
     for name in CUDA_ENUMS:
         members = {key: int(item) for key, item in getattr(runtime, name).__members__.items()}
-        enums[name] = members if name != "cudaError_t" else {
-            key: members[key] for key in ("cudaSuccess", "cudaErrorInvalidValue", "cudaErrorMemoryAllocation",
-                                          "cudaErrorNoDevice", "cudaErrorInsufficientDriver")}
-    return {"module": "cuda.bindings.runtime", "version": cuda.bindings.__version__, "enums": enums,
-            "functions": {name: parameters(getattr(runtime, name)) for name in CUDA},
-            "driver": {"functions": {name: parameters(getattr(driver, name)) for name in DRIVER},
-                       "enums": {"CUresult": {name: int(getattr(driver.CUresult, name)) for name in (
-                           "CUDA_SUCCESS", "CUDA_ERROR_INVALID_IMAGE", "CUDA_ERROR_NOT_FOUND")}}},
-            "constants": {name: int(getattr(runtime, name)) for name in ("cudaStreamNonBlocking",
-                                                                         "cudaHostAllocDefault")},
-            "properties": [name for name in ("name", "major", "minor", "totalGlobalMem")
-                           if hasattr(runtime.cudaDeviceProp, name)]}
+        enums[name] = (
+            members
+            if name != "cudaError_t"
+            else {
+                key: members[key]
+                for key in (
+                    "cudaSuccess",
+                    "cudaErrorInvalidValue",
+                    "cudaErrorMemoryAllocation",
+                    "cudaErrorNoDevice",
+                    "cudaErrorInsufficientDriver",
+                )
+            }
+        )
+    return {
+        "module": "cuda.bindings.runtime",
+        "version": cuda.bindings.__version__,
+        "enums": enums,
+        "functions": {name: parameters(getattr(runtime, name)) for name in CUDA},
+        "driver": {
+            "functions": {name: parameters(getattr(driver, name)) for name in DRIVER},
+            "enums": {
+                "CUresult": {
+                    name: int(getattr(driver.CUresult, name))
+                    for name in ("CUDA_SUCCESS", "CUDA_ERROR_INVALID_IMAGE", "CUDA_ERROR_NOT_FOUND")
+                }
+            },
+        },
+        "constants": {name: int(getattr(runtime, name)) for name in ("cudaStreamNonBlocking", "cudaHostAllocDefault")},
+        "properties": [
+            name for name in ("name", "major", "minor", "totalGlobalMem") if hasattr(runtime.cudaDeviceProp, name)
+        ],
+    }
 
 
 def boost_parameters(function, is_method: bool) -> list[str]:
@@ -150,11 +239,17 @@ def boost_parameters(function, is_method: bool) -> list[str]:
     """
     line = next((line for line in (function.__doc__ or "").splitlines() if re.match(r"\w+\(.*\) -> ", line)), None)
     if line is None:
-        found = [str(p) if p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) else p.name
-                 for p in inspect.signature(function).parameters.values()]
+        found = [
+            str(p) if p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) else p.name
+            for p in inspect.signature(function).parameters.values()
+        ]
     else:
-        found = [f"{name}{default}" for name, default in re.findall(r"\(\w+\)(\w+)((?:=[^\s,\[\]]*(?:\[\])?)?)",
-                                                                    line[line.index("("):line.rindex(") ->")])]
+        found = [
+            f"{name}{default}"
+            for name, default in re.findall(
+                r"\(\w+\)(\w+)((?:=[^\s,\[\]]*(?:\[\])?)?)", line[line.index("(") : line.rindex(") ->")]
+            )
+        ]
     return found[is_method:]
 
 
@@ -173,12 +268,19 @@ def read_pycuda() -> dict:
             elif callable(value) and (key in ("__init__", "__int__", "__index__") or key[0] != "_"):
                 if "cannot be instantiated" not in (value.__doc__ or ""):
                     facts["methods"][key] = boost_parameters(value, True)
-    errors = [name for name, value in vars(driver).items()
-              if isinstance(value, type) and issubclass(value, driver.Error) and value.__module__ == "pycuda._driver"]
-    return {"module": "pycuda.driver", "version": pycuda.VERSION_TEXT,
-            "functions": {name: boost_parameters(getattr(driver, name), False) for name in PYCUDA},
-            "classes": classes, "errors": sorted(errors, key=lambda name: (name != "Error", name)),
-            "names": sorted(name for name in dir(driver) if name[0] != "_")}
+    errors = [
+        name
+        for name, value in vars(driver).items()
+        if isinstance(value, type) and issubclass(value, driver.Error) and value.__module__ == "pycuda._driver"
+    ]
+    return {
+        "module": "pycuda.driver",
+        "version": pycuda.VERSION_TEXT,
+        "functions": {name: boost_parameters(getattr(driver, name), False) for name in PYCUDA},
+        "classes": classes,
+        "errors": sorted(errors, key=lambda name: (name != "Error", name)),
+        "names": sorted(name for name in dir(driver) if name[0] != "_"),
+    }
 
 
 def with_idle_libcuda(folder: Path) -> dict:
@@ -187,13 +289,19 @@ def with_idle_libcuda(folder: Path) -> dict:
     command = ["nm", "-D", "--undefined-only", library]
     listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     idle = Path(tempfile.mkdtemp())
-    functions = "".join(f"int {name}(void) {{ return 0; }}\n" for name in re.findall(r"\bcu[A-Z]\w*", listed)
-                        if name != "cuDriverGetVersion")
+    functions = "".join(
+        f"int {name}(void) {{ return 0; }}\n"
+        for name in re.findall(r"\bcu[A-Z]\w*", listed)
+        if name != "cuDriverGetVersion"
+    )
     version = "int cuDriverGetVersion(int *v) { *v = 13000; return 0; }\n"
     (idle / "idle.c").write_text(functions + version)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", idle / "libcuda.so.1", idle / "idle.c"], check=True)
-    return {**os.environ, "LD_PRELOAD": str(idle / "libcuda.so.1"), "PYTHONPATH": os.pathsep.join(
-        [str(folder), os.environ.get("PYTHONPATH", "")])}
+    return {
+        **os.environ,
+        "LD_PRELOAD": str(idle / "libcuda.so.1"),
+        "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]),
+    }
 
 
 def with_empty_libraries(folder: Path) -> dict:
@@ -204,8 +312,9 @@ def with_empty_libraries(folder: Path) -> dict:
     (empty / "empty.c").write_text("".join(f"void *{symbol}(void) {{ return 0; }}\n" for symbol in SYMBOLS))
     for library in LIBRARIES:
         target = f"lib{library}.so.{major}"
-        subprocess.run(["cc", "-shared", "-fPIC", f"-Wl,-soname,{target}", "-o", empty / target, empty / "empty.c"],
-                       check=True)
+        subprocess.run(
+            ["cc", "-shared", "-fPIC", f"-Wl,-soname,{target}", "-o", empty / target, empty / "empty.c"], check=True
+        )
     return {**os.environ, "LD_LIBRARY_PATH": str(empty), "PYTHONPATH": str(folder)}
 
 
@@ -215,8 +324,11 @@ def main(what: str, folder: str, inside: str = "") -> None:
         return
     if not inside:  # again, with the bindings in reach
         folder = Path(folder).resolve()
-        prepare = {"tensorrt": with_empty_libraries, "pycuda": with_idle_libcuda,
-                   "cuda": lambda folder: {**os.environ, "PYTHONPATH": str(folder)}}[what]
+        prepare = {
+            "tensorrt": with_empty_libraries,
+            "pycuda": with_idle_libcuda,
+            "cuda": lambda folder: {**os.environ, "PYTHONPATH": str(folder)},
+        }[what]
         subprocess.run([sys.executable, __file__, what, str(folder), "inside"], check=True, env=prepare(folder))
         return
     facts = {"tensorrt": read_tensorrt, "pycuda": read_pycuda, "cuda": read_cuda}[what]()

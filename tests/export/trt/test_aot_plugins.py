@@ -38,7 +38,8 @@ class Interpreted:
         if not _triton.interpreted():
             pytest.skip("needs TRITON_INTERPRET=1 from the start")
         assert [kind for kind, _ in map(self.kind, [*inputs, *launched.sizes, *outputs])] == list(
-            self.entry.types.values())
+            self.entry.types.values()
+        )
         grid = launched.grid if launched.grid[1:] != (1, 1) else launched.grid[:1]
         self.entry.kernel[grid](*inputs, *launched.sizes, *outputs, **self.entry.fixed)
 
@@ -73,12 +74,21 @@ def plugins(register):
 def test_every_version_is_told_the_same(register, version):
     """Kernels, grids, arguments and outputs, so that values need comparing for one version only."""
     calls = [("segment_attention_assign", {"q": (3, 33, 31), "k": (3, 101, 31)}, {"groups": 33})]
-    calls += [("segment_attention_pool", {"v": (3, 101, 13), "used": used},
-               {"groups": 33, "soft_pooling": len(used) - 2, "eps": 0.5}) for used in ((3, 101), (3, 101, 33))]
-    calls += [("mask_decode", {"maps": (2, 7, h, 3), "table": (2, 7), "image": (2, 3, 37, 131)}, {})
-              for h in (1, 2, 3, 18)]
-    told = {name: [run(register(name)[0], f"zeroseg::{call[0]}", *call[1:]) for call in calls]
-            for name in (version, VERSIONS[-1])}
+    calls += [
+        (
+            "segment_attention_pool",
+            {"v": (3, 101, 13), "used": used},
+            {"groups": 33, "soft_pooling": len(used) - 2, "eps": 0.5},
+        )
+        for used in ((3, 101), (3, 101, 33))
+    ]
+    calls += [
+        ("mask_decode", {"maps": (2, 7, h, 3), "table": (2, 7), "image": (2, 3, 37, 131)}, {}) for h in (1, 2, 3, 18)
+    ]
+    told = {
+        name: [run(register(name)[0], f"zeroseg::{call[0]}", *call[1:]) for call in calls]
+        for name in (version, VERSIONS[-1])
+    }
     assert told[version] == told[VERSIONS[-1]]
 
 
@@ -98,28 +108,33 @@ def test_segment_attention(plugins, poisoned, sizes, soft_pooling):
     soft, choice = poisoned((B, L, S)), poisoned((B, L), torch.int32)
     compiler.launch(made, [q, k], [soft, choice])
     used = soft if soft_pooling else choice
-    made = run(module, "zeroseg::segment_attention_pool", {"v": (B, L, D), "used": tuple(used.shape)},
-               {"groups": S, "soft_pooling": soft_pooling, "eps": 0.25})
+    made = run(
+        module,
+        "zeroseg::segment_attention_pool",
+        {"v": (B, L, D), "used": tuple(used.shape)},
+        {"groups": S, "soft_pooling": soft_pooling, "eps": 0.25},
+    )
     assert made.outputs == [((B, S, D), "FLOAT"), ((B, S), "FLOAT")]
     pooled, total = poisoned((B, S, D)), poisoned((B, S))
     compiler.launch(made, [v, used], [pooled, total])
-    truth = reference.segment_attention(q, k, v, normalize_keys=False, soft_pooling=bool(soft_pooling), eps=0.25,
-                                        tau=1.0, seed=None)
+    truth = reference.segment_attention(
+        q, k, v, normalize_keys=False, soft_pooling=bool(soft_pooling), eps=0.25, tau=1.0, seed=None
+    )
     torch.testing.assert_close(pooled, truth[0], atol=ATOL, rtol=0)
     assert (choice == truth[1]).all()
     torch.testing.assert_close(soft, truth[3], atol=ATOL, rtol=0)
     torch.testing.assert_close(total, (truth[3] if soft_pooling else truth[2]).sum(1) + 0.25, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("sizes", [(1, 1, 1, 1, 5, 3), (2, 8, 18, 24, 96, 128), (2, 7, 2, 3, 37, 131),
-                                   (1, 3, 3, 5, 16, 129)], ids=str)
+@pytest.mark.parametrize(
+    "sizes", [(1, 1, 1, 1, 5, 3), (2, 8, 18, 24, 96, 128), (2, 7, 2, 3, 37, 131), (1, 3, 3, 5, 16, 129)], ids=str
+)
 def test_mask_decode(plugins, poisoned, sizes):
     """The grid is as long as the kernel divides it: another block too many would write beyond the outputs."""
     B, K, h, w, H, W = sizes
     module, compiler = plugins
     maps, table = (4 * torch.randn(B, K, h, w)).softmax(1), torch.randint(-1, 30000, (B, K), dtype=torch.int32)
-    made = run(module, "zeroseg::mask_decode",
-               {"maps": (B, K, h, w), "table": (B, K), "image": (B, 3, H, W)}, {})
+    made = run(module, "zeroseg::mask_decode", {"maps": (B, K, h, w), "table": (B, K), "image": (B, 3, H, W)}, {})
     assert made.outputs == [((B, H, W), "INT32"), ((B, H, W), "FLOAT")]
     from zeroseg.kernels.mask_decode.triton_impl import LAUNCH, row_blocks
 
@@ -153,14 +168,24 @@ def test_ptx_has_the_parameters_that_tensorrt_passes(target, version, skipped, t
     """In a process of its own, because this one may interpret kernels; Triton's assembler takes what was cut back."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     arguments = [target, str(tmp_path), str(skipped)]
-    done = subprocess.run([sys.executable, "-c", COMPILE, *arguments], capture_output=True, text=True,
-                          env=environment | {"TRITON_DEFAULT_FP_FUSION": "1"})
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment | {"TRITON_DEFAULT_FP_FUSION": "1"},
+    )
     assert done.returncode == 0, done.stderr
     assert [line.split()[2] for line in done.stdout.splitlines()] == [version] * (4 - skipped)
     import triton
 
-    [assembler, *_] = [path for path in (os.path.join(os.path.dirname(triton.__file__), "backends/nvidia/bin", name)
-                                         for name in ("ptxas-blackwell", "ptxas")) if os.path.exists(path)]
+    [assembler, *_] = [
+        path
+        for path in (
+            os.path.join(os.path.dirname(triton.__file__), "backends/nvidia/bin", name)
+            for name in ("ptxas-blackwell", "ptxas")
+        )
+        if os.path.exists(path)
+    ]
     for path in tmp_path.glob("*.ptx"):
         sm = re.search(r"^\.target (sm_\w+)", path.read_text(), re.MULTILINE)[1]
         done = subprocess.run([assembler, f"-arch={sm}", str(path), "-o", os.devnull], capture_output=True, text=True)

@@ -32,8 +32,9 @@ def build(install, network):
 def test_profile_and_limits_reach_tensorrt(build, version):
     record, plan, _ = build(version, BuildOptions(max_batch=2, max_labels=40, workspace_mib=300))
     assert plan.nbytes > 1000
-    assert record.profiles == [{"image": [[1, 3, 32, 32], [1, 3, 64, 96], [2, 3, 128, 128]],
-                                "label_embeddings": [[1, 16], [20, 16], [40, 16]]}]
+    assert record.profiles == [
+        {"image": [[1, 3, 32, 32], [1, 3, 64, 96], [2, 3, 128, 128]], "label_embeddings": [[1, 16], [20, 16], [40, 16]]}
+    ]
     assert record.pools == {"WORKSPACE": 300 * 2**20}
     assert record.flags == set() and record.level is None
 
@@ -86,8 +87,9 @@ def test_parser_error_names_the_node(build, version):
     fault = {"desc": "Unsupported\n  operation", "node": 17, "node_name": "head.scores", "node_operator": "Einsum"}
     with pytest.raises(ZerosegError) as caught:
         build(version, parse_error=fault)
-    assert str(caught.value) == (f"net.onnx: TensorRT {version} cannot read it: node 17 (Einsum 'head.scores'): "
-                                 "Unsupported operation")
+    assert str(caught.value) == (
+        f"net.onnx: TensorRT {version} cannot read it: node 17 (Einsum 'head.scores'): Unsupported operation"
+    )
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -33,8 +33,9 @@ def invoke(*arguments):
 @pytest.fixture
 def pack(tmp_path, unit_rows):
     path = tmp_path / "words.npz"
-    LabelPack(names=list("abc"), vectors=unit_rows(3), space="test/space", known=[True] * 3,
-              nearest=[[]] * 3).save(path)
+    LabelPack(names=list("abc"), vectors=unit_rows(3), space="test/space", known=[True] * 3, nearest=[[]] * 3).save(
+        path
+    )
     return path
 
 
@@ -69,8 +70,11 @@ def test_bundle_is_whole_and_small(make, network, target):
     readme = (out / "README.md").read_text()
     assert [f"\n{number}. `" in readme for number in range(1, 7)] == [True] * 5 + [False]
     assert os.access(out / "build.sh", os.X_OK) and ("triton" in present) == (target == "datacenter")
-    assert not [path for path in out.rglob("*") if path.suffix in (".so", ".pyc", ".onnx") and path.parent != out
-                and not path.is_symlink()]
+    assert not [
+        path
+        for path in out.rglob("*")
+        if path.suffix in (".so", ".pyc", ".onnx") and path.parent != out and not path.is_symlink()
+    ]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -170,7 +174,7 @@ def test_script_runs_on_the_bundles_own_code(make, tmp_path, chosen):
     out, users = make(), tmp_path / "users"
     for folder in (users, tmp_path / "zeroseg", out / "venv/bin"):
         folder.mkdir(parents=True)
-    (tmp_path / "zeroseg/__init__.py").write_text("raise SystemExit('not the bundle\'s')")
+    (tmp_path / "zeroseg/__init__.py").write_text("raise SystemExit('not the bundle's')")
     blocked = "".join(f"sys.modules[{name!r}] = None\n" for name in ("torch", "onnx", "onnxruntime", "tensorrt"))
     (users / "sitecustomize.py").write_text("import sys\n" + blocked)
     environment = {**os.environ, "PYTHONPATH": str(users)}
@@ -180,12 +184,19 @@ def test_script_runs_on_the_bundles_own_code(make, tmp_path, chosen):
         (out / "venv/bin/python").write_text(f'#!/bin/sh\necho "the venv\'s"\nexec {sys.executable} "$@"\n')
         (out / "venv/bin/python").chmod(0o755)
         environment.pop("PYTHON", None)
-    done = subprocess.run(["sh", str(out / "build.sh")], capture_output=True, text=True, cwd=tmp_path, timeout=120,
-                          env=environment)
+    done = subprocess.run(
+        ["sh", str(out / "build.sh")], capture_output=True, text=True, cwd=tmp_path, timeout=120, env=environment
+    )
     assert done.returncode == 1 and done.stdout == ("" if chosen == "by PYTHON" else "the venv's\n")
     assert done.stderr.startswith("Error: building an engine needs TensorRT") and done.stderr.count("\n") == 1
-    done = subprocess.run(["sh", str(out / "infer.sh"), "photo.jpg"], capture_output=True, text=True, cwd=tmp_path,
-                          timeout=120, env=environment)
+    done = subprocess.run(
+        ["sh", str(out / "infer.sh"), "photo.jpg"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
+        env=environment,
+    )
     assert done.returncode == 2 and "Usage: zeroseg-infer" in done.stderr
 
 
@@ -195,20 +206,26 @@ def test_triton_reads_the_model_repository(make, variant):
     from google.protobuf import text_format
 
     out = make("datacenter", "--max-labels", 30, "--max-batch", 3)
-    configs = {path.parent.name: text_format.Parse(path.read_text(), service.ModelConfig())
-               for path in (out / "triton" / variant).glob("*/config.pbtxt")}
+    configs = {
+        path.parent.name: text_format.Parse(path.read_text(), service.ModelConfig())
+        for path in (out / "triton" / variant).glob("*/config.pbtxt")
+    }
     assert {name: config.name for name, config in configs.items()} == {
-        name: name for name in ("zeroseg", "zeroseg_preprocess", "zeroseg_network", "zeroseg_decode", "zeroseg_model")}
+        name: name for name in ("zeroseg", "zeroseg_preprocess", "zeroseg_network", "zeroseg_decode", "zeroseg_model")
+    }
     model, network = configs["zeroseg_model"], configs["zeroseg_network"]
     platform = {"onnx": "onnxruntime_onnx", "tensorrt": "tensorrt_plan"}[variant]
     assert (model.platform, model.max_batch_size, network.max_batch_size) == (platform, 0, 3)
     assert {name: value.string_value for name, value in network.parameters.items()} == {
-        "served_model": "zeroseg_model", "max_labels": "30"}
+        "served_model": "zeroseg_model",
+        "max_labels": "30",
+    }
     # as the file itself says
     graph = onnx.load(out / "net.onnx").graph
     for told, real in ((model.input, graph.input), (model.output, graph.output)):
         assert {entry.name: list(entry.dims) for entry in told} == {
-            value.name: [dim.dim_value or -1 for dim in value.type.tensor_type.shape.dim] for value in real}
+            value.name: [dim.dim_value or -1 for dim in value.type.tensor_type.shape.dim] for value in real
+        }
         assert {entry.data_type for entry in told} == {service.TYPE_FP32}
         assert {value.type.tensor_type.elem_type for value in real} == {onnx.TensorProto.FLOAT}
 
@@ -227,15 +244,21 @@ def test_repositories_share_the_bundles_network(make):
 
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
-@pytest.mark.parametrize("words, line", [
-    ([], "expected onnx or tensorrt, got none"), (["plan"], "expected onnx or tensorrt, got plan"),
-    (["tensorrt"], "model.plan is not there yet; ./build.sh makes it"),
-    (["onnx"], "tritonserver is not on this machine")])
+@pytest.mark.parametrize(
+    "words, line",
+    [
+        ([], "expected onnx or tensorrt, got none"),
+        (["plan"], "expected onnx or tensorrt, got plan"),
+        (["tensorrt"], "model.plan is not there yet; ./build.sh makes it"),
+        (["onnx"], "tritonserver is not on this machine"),
+    ],
+)
 def test_serving_says_what_is_missing(make, tmp_path, words, line):
     for tool in ("sh", "dirname"):
         (tmp_path / tool).symlink_to(shutil.which(tool))
-    done = subprocess.run(["sh", make("datacenter") / "serve.sh", *words], capture_output=True, text=True,
-                          env={"PATH": str(tmp_path)})
+    done = subprocess.run(
+        ["sh", make("datacenter") / "serve.sh", *words], capture_output=True, text=True, env={"PATH": str(tmp_path)}
+    )
     assert done.returncode != 0 and line in done.stderr and done.stderr.count("\n") == 1
 
 

@@ -41,17 +41,23 @@ def pack_of(segmenter, rows):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_engine_of_a_dense_tower_gives_pytorch_s_masks(traced, dense_name, dense_photo, install, unit_rows, tmp_path,
-                                                       version):
+def test_engine_of_a_dense_tower_gives_pytorch_s_masks(
+    traced, dense_name, dense_photo, install, unit_rows, tmp_path, version
+):
     trt = install(version=version)
     out = tmp_path / "clip.engine"
     done = invoke(dense_name, "--trt", "--photo", dense_photo, "-o", out, "--max-batch", 4, "--max-labels", 40)
     assert done.exit_code == 0, done.output
     assert done.output.count("same label on 100.000 % of pixels") == 2 and "decoded on the CPU" in done.output
-    assert trt.record.profiles == [{"image": [[1, 3, 64, 64], [1, 3, 64, 64], [4, 3, 64, 64]],
-                                    "label_embeddings": [[1, 20], [20, 20], [40, 20]]}]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.engine", "clip.engine.json", "clip.json",
-                                                                "clip.onnx"]
+    assert trt.record.profiles == [
+        {"image": [[1, 3, 64, 64], [1, 3, 64, 64], [4, 3, 64, 64]], "label_embeddings": [[1, 20], [20, 20], [40, 20]]}
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "clip.engine",
+        "clip.engine.json",
+        "clip.json",
+        "clip.onnx",
+    ]
     torch_, engine = Segmenter.load(dense_name), Segmenter.load(out)
     assert engine.runner.backend == "tensorrt" and not engine.runner.can_decode
     engine.runner = SmoothingRunner(engine.runner, 1.0)  # as videos have it; it knows the engine's limits too

@@ -30,8 +30,15 @@ def build(install, network, cases):
         trt = install(machine, version, library)
         artifact = read_artifact(network)
         lines = []
-        file = build_engine(network, network.with_suffix(".engine"), BuildOptions(**options), open_runner(artifact, 1),
-                            cases, rebuild=REBUILD, report=lines.append)
+        file = build_engine(
+            network,
+            network.with_suffix(".engine"),
+            BuildOptions(**options),
+            open_runner(artifact, 1),
+            cases,
+            rebuild=REBUILD,
+            report=lines.append,
+        )
         assert "same label on 100.000 % of pixels" in lines[-1]
         trt.record.deserialized = 0
         return trt, file.path
@@ -54,7 +61,11 @@ def test_manifest_says_what_the_engine_is(build, network, version):
     assert manifest.size_bytes == engine.stat().st_size and manifest.precision == "fp32"
     assert manifest.profile["label_embeddings"] == [[1, 16], [20, 16], [50, 16]]
     assert sorted(path.name for path in engine.parent.iterdir()) == [
-        "net.engine", "net.engine.json", "net.json", "net.onnx"]
+        "net.engine",
+        "net.engine.json",
+        "net.json",
+        "net.onnx",
+    ]
 
 
 def cut(engine, network):
@@ -226,13 +237,27 @@ def test_whatever_check_fails_nothing_is_replaced(install, network, monkeypatch,
         path.write_bytes(b"older")
     before = files_of(network.parent)
     with pytest.raises(ZerosegError, match=f"{failing} says no"):
-        build_engine(network, engine, BuildOptions(plugins="v3"), open_runner(read_artifact(network), 1), cases,
-                     rebuild=REBUILD, own_kernels=True)
+        build_engine(
+            network,
+            engine,
+            BuildOptions(plugins="v3"),
+            open_runner(read_artifact(network), 1),
+            cases,
+            rebuild=REBUILD,
+            own_kernels=True,
+        )
     assert files_of(network.parent) == before
     install()
     monkeypatch.setattr(module, failing, lambda *arguments, **options: None)
-    build_engine(network, engine, BuildOptions(plugins="v3"), open_runner(read_artifact(network), 1), cases,
-                 rebuild=REBUILD, own_kernels=True)
+    build_engine(
+        network,
+        engine,
+        BuildOptions(plugins="v3"),
+        open_runner(read_artifact(network), 1),
+        cases,
+        rebuild=REBUILD,
+        own_kernels=True,
+    )
     after = files_of(network.parent)
     assert sorted(after) == ["kernels/sm_87/new.cubin", "net.engine", "net.engine.json", "net.json", "net.onnx"]
     assert b"older" not in after.values()
@@ -244,8 +269,15 @@ def test_a_folder_of_that_name_is_left_alone_where_no_kernels_can_be_compiled(in
     theirs = network.parent / "kernels" / "theirs.ptx"
     theirs.parent.mkdir()
     theirs.write_bytes(b"somebody's")
-    build_engine(network, network.with_suffix(".engine"), BuildOptions(), open_runner(read_artifact(network), 1), cases,
-                 rebuild=REBUILD, own_kernels=True)
+    build_engine(
+        network,
+        network.with_suffix(".engine"),
+        BuildOptions(),
+        open_runner(read_artifact(network), 1),
+        cases,
+        rebuild=REBUILD,
+        own_kernels=True,
+    )
     assert theirs.read_bytes() == b"somebody's"
 
 

@@ -65,25 +65,33 @@ net (float[batch,3,height,width] image, float[labels,16] label_embeddings)
     segment_maps = Reshape(soft_by_group, maps_shape)
 }
 """
-POOLED = {"soft": "pooled_by = Identity(soft)",
-          "hard": """winner = ArgMax<axis=-1, keepdims=1>(soft)
+POOLED = {
+    "soft": "pooled_by = Identity(soft)",
+    "hard": """winner = ArgMax<axis=-1, keepdims=1>(soft)
     one_hot = Equal(winner, ids)
-    pooled_by = Cast<to=1>(one_hot)"""}
+    pooled_by = Cast<to=1>(one_hot)""",
+}
 
 
 def stage(pooling: str) -> bytes:
     text = STAGE.replace("POOLED", POOLED[pooling]).replace("pooled_by = Identity(soft)", "")
     model = onnx.parser.parse_model(text.replace("(pooled_by)", "(soft)") if pooling == "soft" else text)
     rng = np.random.default_rng(0)
-    arrays = {"patch_weight": rng.normal(0, 0.05, (16, 3, 16, 16)).astype(np.float32),
-              "group_tokens": rng.normal(0, 1, (1, 8, 16)).astype(np.float32),
-              "key_weight": rng.normal(0, 0.5, (16, 16)).astype(np.float32),
-              "value_weight": rng.normal(0, 0.5, (16, 16)).astype(np.float32),
-              "flat_16": np.array([0, 16, -1]), "one": np.array([1]), "two": np.array([2]),
-              "eps": np.array(0.5, np.float32), "ids": np.arange(8)}
+    arrays = {
+        "patch_weight": rng.normal(0, 0.05, (16, 3, 16, 16)).astype(np.float32),
+        "group_tokens": rng.normal(0, 1, (1, 8, 16)).astype(np.float32),
+        "key_weight": rng.normal(0, 0.5, (16, 16)).astype(np.float32),
+        "value_weight": rng.normal(0, 0.5, (16, 16)).astype(np.float32),
+        "flat_16": np.array([0, 16, -1]),
+        "one": np.array([1]),
+        "two": np.array([2]),
+        "eps": np.array(0.5, np.float32),
+        "ids": np.arange(8),
+    }
     used = {name for node in model.graph.node for name in node.input}
-    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in arrays.items()
-                                   if name in used)
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(value, name) for name, value in arrays.items() if name in used
+    )
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString()
 
@@ -104,19 +112,27 @@ def answers(content: bytes, feed) -> dict:
 
 NODES = {"v3": ["segment_attention"], "aot": ["segment_attention_assign", "segment_attention_pool"]}
 # half precision rounds what goes into the plugins, whose sums then have another order
-NETWORKS = {"soft": (lambda: stage("soft"), 16, 1, 1e-5), "hard": (lambda: stage("hard"), 16, 1, 1e-5),
-            "tiny": (TINY.read_bytes, 512, 2, 1e-4), "tiny-fp16": (half_tiny, 512, 2, 5e-2)}
+NETWORKS = {
+    "soft": (lambda: stage("soft"), 16, 1, 1e-5),
+    "hard": (lambda: stage("hard"), 16, 1, 1e-5),
+    "tiny": (TINY.read_bytes, 512, 2, 1e-4),
+    "tiny-fp16": (half_tiny, 512, 2, 5e-2),
+}
 
 
-@pytest.mark.parametrize(("name", "kind"), [("soft", "v3"), ("soft", "aot"), ("hard", "v3"), ("hard", "aot"),
-                                            ("tiny", "aot"), ("tiny-fp16", "v3")])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("soft", "v3"), ("soft", "aot"), ("hard", "v3"), ("hard", "aot"), ("tiny", "aot"), ("tiny-fp16", "v3")],
+)
 def test_network_with_plugins_computes_the_same(name, kind, unit_rows):
     make, dim, stages, atol = NETWORKS[name]
     content, threshold = make(), 0.1
     changed = insert_plugins(content, kind, threshold, name)
     model = onnx.load_from_string(changed)
     assert [node.op_type for node in model.graph.node if fake_nodes.is_plugin(node)] == [
-        *NODES[kind] * stages, "mask_decode"]
+        *NODES[kind] * stages,
+        "mask_decode",
+    ]
     assert len(model.graph.node) < len(onnx.load_from_string(content).graph.node) + 8  # the plain nodes are gone
     image = np.random.default_rng(1).standard_normal((2, 3, 64, 96)).astype(np.float32)
     feed = {"image": image, "label_embeddings": unit_rows(5, dim=dim)}
@@ -173,8 +189,9 @@ def no_kernels(monkeypatch):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_v3_engine_is_built_checked_and_loaded_with_its_library(install, grouping, library, version, unit_rows,
-                                                                no_kernels):
+def test_v3_engine_is_built_checked_and_loaded_with_its_library(
+    install, grouping, library, version, unit_rows, no_kernels
+):
     trt = install(version=version)
     done = build(grouping, "v3")
     assert done.exit_code == 0, done.output
@@ -205,9 +222,16 @@ def test_library_beside_the_engine_is_found_while_it_is_checked(install, groupin
 
 def test_plugin_that_gives_other_labels_is_not_passed_over(install, grouping, library, no_kernels, monkeypatch):
     install()
-    monkeypatch.setattr(fake_nodes, "DECODE", fake_nodes.DECODE.replace("x = Reshape(looked_up, shape)", """
+    monkeypatch.setattr(
+        fake_nodes,
+        "DECODE",
+        fake_nodes.DECODE.replace(
+            "x = Reshape(looked_up, shape)",
+            """
     wrong = Neg(looked_up)
-    x = Reshape(wrong, shape)"""))
+    x = Reshape(wrong, shape)""",
+        ),
+    )
     done = build(grouping, "v3")
     assert done.exit_code == 1 and not list(grouping.parent.glob("*.engine*"))
     assert "net.engine: its mask_decode plugin gives the CPU's label to only" in done.output.splitlines()[-1]

@@ -34,8 +34,22 @@ def compiled(tmp_path_factory):
     """The folder kernels/, for sm_87; compiled in a process of its own, as this one may interpret kernels."""
     folder = tmp_path_factory.mktemp("compiled") / "kernels"
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    done = subprocess.run([sys.executable, "-m", "zeroseg.kernels.aot", "--target", "sm_87", "--only", ",".join(NAMES),
-                           "-o", str(folder)], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "zeroseg.kernels.aot",
+            "--target",
+            "sm_87",
+            "--only",
+            ",".join(NAMES),
+            "-o",
+            str(folder),
+        ],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -43,14 +57,19 @@ def compiled(tmp_path_factory):
 def segment_labels(machine, blocks, *, scores, chosen, threshold, N):
     scores = machine.bytes_at(int(scores), blocks * int(N) * 4, device=True).view(np.float32).reshape(blocks, N)
     machine.bytes_at(int(chosen), blocks * 4, device=True).view(np.int32)[:] = np.where(
-        scores.max(1) >= threshold, scores.argmax(1), -1)
+        scores.max(1) >= threshold, scores.argmax(1), -1
+    )
 
 
 def decode_masks(machine, blocks, *, maps, table, labels, confidence, threshold, K, h, w, H, W, **rest):
     from zeroseg.kernels.mask_decode.triton_impl import LAUNCH, row_blocks
 
     assert (rest["map_stride_b"], rest["map_stride_k"], rest["map_stride_h"], rest["map_stride_w"]) == (
-        K * h * w, h * w, w, 1)
+        K * h * w,
+        h * w,
+        w,
+        1,
+    )
     each = max(h - 1, 1) * row_blocks(int(h), int(H), LAUNCH.BLOCK_H) * -(-int(W) // LAUNCH.BLOCK_W)
     B, left = divmod(blocks, int(each))
     assert left == 0 and threshold == -np.inf
@@ -87,12 +106,15 @@ def teach(machine, compiled):
         letters = "".join(LETTERS.get(argument["type"], "L") for argument in entry["arguments"])
 
         def work(machine, blocks, *values, names=names, do=WORK[entry["name"]]):
-            assert not any(values[len(names):])  # Triton's own pointers are null
+            assert not any(values[len(names) :])  # Triton's own pointers are null
             do(machine, blocks, **dict(zip(names, values, strict=False)))
 
         machine.kernels[entry["symbol"]] = types.SimpleNamespace(
-            work=work, letters=letters + "L" * entry["null_pointers_after"], threads=entry["block_threads"],
-            shared=entry["shared_bytes"])
+            work=work,
+            letters=letters + "L" * entry["null_pointers_after"],
+            threads=entry["block_threads"],
+            shared=entry["shared_bytes"],
+        )
 
 
 def feed_of(shape, labels, seed=0):
@@ -103,8 +125,13 @@ def feed_of(shape, labels, seed=0):
 def expected_of(output, size, threshold):
     scores = output["segment_scores"]
     tables = np.where(scores.max(2) >= threshold, scores.argmax(2), -1)
-    maps, confidences = zip(*(mask_decode(maps, table, size, "reference")
-                              for maps, table in zip(output["segment_maps"], tables, strict=True)), strict=True)
+    maps, confidences = zip(
+        *(
+            mask_decode(maps, table, size, "reference")
+            for maps, table in zip(output["segment_maps"], tables, strict=True)
+        ),
+        strict=True,
+    )
     return tables, np.stack(maps), np.stack(confidences)
 
 
@@ -141,8 +168,14 @@ def test_maps_do_not_cross_to_the_host(decoding, unit_rows, monkeypatch):
     runner = open_runner(read_artifact(engine), 1)
     copied = []
     copy = trt.machine.copy
-    monkeypatch.setattr(trt.machine, "copy", lambda stream, target, source, nbytes, to_device: (
-        copied.append(nbytes) if not to_device else None, copy(stream, target, source, nbytes, to_device)))
+    monkeypatch.setattr(
+        trt.machine,
+        "copy",
+        lambda stream, target, source, nbytes, to_device: (
+            copied.append(nbytes) if not to_device else None,
+            copy(stream, target, source, nbytes, to_device),
+        ),
+    )
     runner.decode(feed_of((1, 3, 64, 96), unit_rows(3)), SIZE, 0.0)
     pixels = SIZE[0] * SIZE[1]
     assert sorted(copied) == sorted([2 * pixels, 4 * pixels, 4 * 8, 4 * 8 * 3, 4 * 3])  # no (1, 8, 4, 6) maps

@@ -56,7 +56,10 @@ def test_engine_of_a_model_comes_from_its_checked_export(model_pt, photo, instal
     assert any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in weights)
     changed = onnx.load_from_string(insert_plugins((tmp_path / "x.onnx").read_bytes(), "aot", 0.0, "x.onnx"))
     assert [node.op_type for node in changed.graph.node if is_plugin(node)] == [
-        "segment_attention_assign", "segment_attention_pool", "mask_decode"]
+        "segment_attention_assign",
+        "segment_attention_pool",
+        "mask_decode",
+    ]
 
 
 def test_export_that_fails_its_gate_never_reaches_tensorrt(model_pt, photo, install, tmp_path, monkeypatch):
@@ -79,8 +82,10 @@ def test_datacenter_kernels_fit_into_the_bundle(tmp_path):
     from zeroseg.export.trt.bundle import LIMIT_MB, TARGETS
 
     assert {90, 100, 120} <= set(TARGETS["datacenter"].sms)
-    code = ("import sys; from pathlib import Path; from zeroseg.export.trt.kernels import compile_kernels; "
-            "sys.exit(not compile_kernels(Path(sys.argv[1]), (100, 120), print))")
+    code = (
+        "import sys; from pathlib import Path; from zeroseg.export.trt.kernels import compile_kernels; "
+        "sys.exit(not compile_kernels(Path(sys.argv[1]), (100, 120), print))"
+    )
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

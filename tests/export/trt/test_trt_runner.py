@@ -80,8 +80,10 @@ def test_segmenter_gives_the_networks_masks(build, network, unit_rows):  # noqa:
     _, engine = build()
     photo = draw_scene(np.random.default_rng(3), (90, 120))
     pack = LabelPack(names=list("abc"), vectors=unit_rows(3), space="test/space", known=[True] * 3, nearest=[[]] * 3)
-    got, expected = (Segmenter.load(path, backend).set_labels(pack).segment(photo)
-                     for path, backend in ((engine, "tensorrt"), (network, "onnxruntime")))
+    got, expected = (
+        Segmenter.load(path, backend).set_labels(pack).segment(photo)
+        for path, backend in ((engine, "tensorrt"), (network, "onnxruntime"))
+    )
     np.testing.assert_array_equal(got.label_map, expected.label_map)
     assert len(np.unique(got.label_map)) > 1
 
@@ -113,8 +115,12 @@ def test_facts_hold_the_fake(install):
     """The fake refuses what the versions do not have; a fake that took everything would prove nothing."""
     old, new = install(version="10.3.0"), install(version="11.4.0.106")
     assert old.BuilderFlag.FP16 and old.NetworkDefinitionCreationFlag.EXPLICIT_BATCH
-    for missing in (lambda: new.BuilderFlag.FP16, lambda: new.NetworkDefinitionCreationFlag.EXPLICIT_BATCH,
-                    lambda: new.IInt8Calibrator, lambda: old.NetworkDefinitionCreationFlag.PREFER_AOT_PYTHON_PLUGINS):
+    for missing in (
+        lambda: new.BuilderFlag.FP16,
+        lambda: new.NetworkDefinitionCreationFlag.EXPLICIT_BATCH,
+        lambda: new.IInt8Calibrator,
+        lambda: old.NetworkDefinitionCreationFlag.PREFER_AOT_PYTHON_PLUGINS,
+    ):
         with pytest.raises(AttributeError):
             missing()
 
