@@ -265,7 +265,7 @@ def model_maps() -> np.ndarray:
     """The bundled model's (K, h, w) maps of a photo, at the size it has on a 16:9 frame."""
     from PIL import Image
 
-    from zeroseg.segmenter import Segmenter
+    from zeroseg.segment.segmenter import Segmenter
 
     segmenter = Segmenter.load()
     photo = np.asarray(Image.open(PHOTO).convert("RGB").resize((640, 360)))

@@ -177,7 +177,7 @@ def as_live(segmenter, size: tuple[int, int]):
     from dataclasses import replace
 
     from zeroseg.image import live_short_side
-    from zeroseg.segmenter import Segmenter
+    from zeroseg.segment.segmenter import Segmenter
 
     spec = segmenter.sidecar.input
     spec = replace(spec, short_side=live_short_side(size, spec.short_side))
@@ -191,9 +191,9 @@ def open_all(files: dict, wanted, threads: int):
 
     files: suffix -> the model in that form, or None; ".onnx" has a default.
     """
-    from zeroseg.artifact import BACKENDS
     from zeroseg.errors import ZerosegError
-    from zeroseg.segmenter import Segmenter
+    from zeroseg.runtime.backends import BACKENDS
+    from zeroseg.segment.segmenter import Segmenter
 
     slow = () if wanted else ("torch-compile",)  # compiles for minutes: only when asked for
     segmenters, missing = {}, {}
@@ -212,7 +212,7 @@ def open_all(files: dict, wanted, threads: int):
 
 def source_of(files: dict, backend: str):
     """Which of the files (suffix -> path or None) the back end reads; None for none, which is the bundled one."""
-    from zeroseg.artifact import BACKENDS
+    from zeroseg.runtime.backends import BACKENDS
 
     return next((file for suffix, file in files.items() if suffix in BACKENDS[backend] and file), None)
 
@@ -242,7 +242,7 @@ def measure_memory(segmenters, files: dict, threads: int, labels: int, pictures:
 def time_labels(segmenters, file: Path, counts: list[int], rounds: int, say) -> list[dict]:
     """One row per back end and number of labels: total_ms and the median over rounds of its time over the first's."""
     from zeroseg.bench.stages import time_frames
-    from zeroseg.segmenter import Segmenter
+    from zeroseg.segment.segmenter import Segmenter
 
     rows = []
     say(f"\n{'labels':>7}{'all ms':>9}{'network':>9}{'x first':>9}   {file.stem}")

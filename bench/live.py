@@ -58,7 +58,7 @@ def main(model, labels, threads, seconds, full, sizes, viewers, plot):
     from zeroseg.bench.live_plot import check_plot, draw
     from zeroseg.cli import user_errors
     from zeroseg.live.memory import limit_arenas
-    from zeroseg.segmenter import Segmenter
+    from zeroseg.segment.segmenter import Segmenter
 
     limit_arenas()  # as the commands do
     seconds = FULL_S if full else seconds

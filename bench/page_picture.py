@@ -42,7 +42,7 @@ def main(out, threads, seconds, quality):
     from zeroseg.live.pipeline import Pipeline
     from zeroseg.live.server import Server
     from zeroseg.live.sources import open_source
-    from zeroseg.segmenter import Segmenter
+    from zeroseg.segment.segmenter import Segmenter
 
     limit_arenas()  # as the commands do
     segmenter = Segmenter.load(threads=threads).set_labels([*FOUND, *ABSENT])

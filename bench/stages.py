@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from zeroseg.segmenter import Segmenter
+from zeroseg.segment.segmenter import Segmenter
 
 STAGES = ("decode", "preprocess", "network", "masks", "overlay")  # of a frame, in this order
 _TIMED = {"load": "decode", "preprocess": "preprocess", "network": "network", "decode": "masks"}

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from zeroseg.artifact import Sidecar
 from zeroseg.errors import ZerosegError
 from zeroseg.export.parity import Case, Parity, compare, segment_table
 from zeroseg.image import SUFFIXES, load_image
 from zeroseg.kernels.mask_decode import mask_decode
 from zeroseg.runtime.base import Runner
+from zeroseg.sidecar import Sidecar
 
 PHOTOS = Path(__file__).resolve().parent / "photos"  # redistributable; see the README there
 MOST_PHOTOS = 16  # of a folder, spread evenly: each takes two passes of both networks
@@ -87,7 +87,7 @@ def mask_scorer(folder: Path, kind: str, sidecar: Sidecar) -> Callable[[Runner],
     from zeroseg.evaluation.protocol import ProtocolConfig
     from zeroseg.evaluation.run import DEFAULT_SUBSET, SUBSETS
     from zeroseg.evaluation.standard_sets import READERS
-    from zeroseg.segmenter import Segmenter
+    from zeroseg.segment.segmenter import Segmenter
 
     dataset = plain_folder(folder) if kind == "folder" else READERS[kind](folder)
     labels = label_set(dataset)

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zeroseg.artifact import Sidecar
 from zeroseg.export.parity import Case, LabelSet, is_telling, make_cases, network_images
 from zeroseg.runtime.base import Runner
+from zeroseg.sidecar import Sidecar
 from zeroseg.words import SPACE
 
 LABEL_COUNTS = (3, 20)  # two label sets, of different size, on the same file

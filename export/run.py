@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zeroseg.artifact import Sidecar, read_artifact
+from zeroseg.artifact import read_artifact
 from zeroseg.dense.segment import photo_windows
 from zeroseg.errors import ZerosegError, missing_extra
 from zeroseg.export.gate import Gate, check_label_map, mask_scorer, photos_of
@@ -18,7 +18,8 @@ from zeroseg.export.parity import Parity
 from zeroseg.export.race import race
 from zeroseg.image import load_image, network_size
 from zeroseg.kernels.preprocess import preprocess
-from zeroseg.runtime.base import open_runner
+from zeroseg.runtime.opening import open_runner
+from zeroseg.sidecar import Sidecar
 
 WORTH_IT = 1.05  # times as fast as float32, or `auto` keeps float32: below it is noise
 

@@ -1,24 +1,25 @@
 """The source of an export: a model.pt or a dense open_clip tower, the module to trace and its reference."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
 
-from zeroseg.artifact import Sidecar, parse_sidecar, read_artifact
+from zeroseg.artifact import read_artifact
 from zeroseg.dense.spec import PREFIX, is_dense_name, parse_spec
 from zeroseg.errors import ZerosegError, missing_extra
-from zeroseg.runtime.base import Runner, open_runner
+from zeroseg.runtime.base import Runner
+from zeroseg.runtime.opening import open_runner
+from zeroseg.sidecar import Sidecar
 
 
 @dataclass(frozen=True)
 class Source:
-    """network() gives a module for to_onnx; reference is the model in PyTorch, document its sidecar as a dict."""
+    """network() gives a module for to_onnx; reference is the model in PyTorch."""
 
     reference: Runner
     sidecar: Sidecar
-    document: dict
     network: Callable[[], nn.Module]
 
 
@@ -35,7 +36,7 @@ def _open_checkpoint(path: Path) -> Source:
             f"{path}: expected a model.pt, or an open_clip model's name; what was exported is not exported again"
         )
     artifact = read_artifact(path, "torch")
-    return Source(open_runner(artifact), artifact.sidecar, load_model(path)[1], lambda: load_model(path)[0])
+    return Source(open_runner(artifact), artifact.sidecar, lambda: load_model(path)[0])
 
 
 def _open_dense(name: str) -> Source:
@@ -47,15 +48,9 @@ def _open_dense(name: str) -> Source:
         from zeroseg.export.wrapper import DenseExportModel
     except ModuleNotFoundError as error:
         raise missing_extra(error.name, "train", "exporting an open_clip model") from error
-    tower, document = load_dense(name, how="zeroseg-export")
-    document["dense"]["text"] = text_name(name)
-    sidecar = parse_sidecar(document, name)
-    return Source(
-        DenseRunner(tower, sidecar.embedding_dim),
-        sidecar,
-        document,
-        lambda: DenseExportModel(tower, sidecar.embedding_dim),
-    )
+    tower, sidecar = load_dense(name, how="zeroseg-export")
+    sidecar = replace(sidecar, dense=replace(sidecar.dense, text=text_name(name)))
+    return Source(DenseRunner(tower), sidecar, lambda: DenseExportModel(tower))
 
 
 def text_name(name: str) -> str:

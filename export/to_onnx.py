@@ -1,4 +1,4 @@
-"""From the PyTorch model to an ONNX file with free batch, sides and label count, and its sidecar.
+"""From the PyTorch model to an ONNX file with free batch and sides, and its sidecar.
 
 The graph is the reference path: canonical attention, LayerNormalization nodes, no data-dependent control flow.
 """
@@ -13,14 +13,14 @@ import torch
 from onnx import ModelProto
 
 from zeroseg import __version__
-from zeroseg.artifact import parse_sidecar
 from zeroseg.commit import current_commit
 from zeroseg.errors import ZerosegError
 from zeroseg.export.half_weights import store_weights_as_half
 from zeroseg.export.wrapper import DenseExportModel, ExportModel
 from zeroseg.hub import quiet
 from zeroseg.model.zeroseg import ZeroSeg
-from zeroseg.runtime.base import INPUTS
+from zeroseg.runtime.base import IMAGE
+from zeroseg.sidecar import parse_sidecar
 
 OPSET = 18  # LayerNormalization came with 17; 18 is the dynamo exporter's own
 IR_VERSION = 8  # opset 18's; newer ones only add what the graph does not use, and shut out older runtimes
@@ -29,11 +29,10 @@ LARGEST_BYTES = 2**31 - 2**24  # of weights: an ONNX file is one protobuf messag
 # Names of the axes; what is a number is fixed by the model.
 AXES = {
     "image": ("batch", None, "height", "width"),
-    "label_embeddings": ("labels", None),
     "segment_maps": ("batch", None, "rows", "columns"),
-    "segment_scores": ("batch", None, "labels"),
-    "place_scores": ("batch", "labels", "rows", "columns"),
-    "image_scores": ("batch", "labels"),
+    "segment_embeddings": ("batch", None, None),
+    "place_embeddings": ("batch", None, "rows", "columns"),
+    "image_embedding": ("batch", None),
 }
 
 
@@ -47,16 +46,14 @@ def trace(model: ZeroSeg | DenseExportModel) -> "torch.onnx.ONNXProgram":
             "than 2 GiB; take a smaller one"
         )
     multiple = wrapper.multiple
-    # Batch, sides and label count all differ from each other and from 1, so that nothing is taken for a constant.
+    # Batch and sides all differ from each other and from 1, so that nothing is taken for a constant.
     image = torch.zeros(2, 3, 3 * multiple, 4 * multiple)
-    labels = torch.nn.functional.normalize(torch.ones(5, wrapper.embedding_dim), dim=1)
     height, width = (multiple * torch.export.Dim(side, min=1, max=1024) for side in ("rows", "columns"))
-    batch, count = torch.export.Dim("batch", min=1, max=1024), torch.export.Dim("labels", min=1, max=1 << 20)
-    shapes = ({0: batch, 2: height, 3: width}, {0: count})
+    shapes = ({0: torch.export.Dim("batch", min=1, max=1024), 2: height, 3: width},)
     with torch.no_grad(), quiet():  # it logs which constants it does not fold
         return torch.onnx.export(
-            wrapper, (image, labels), dynamo=True, opset_version=OPSET, dynamic_shapes=shapes, verbose=False,
-            input_names=list(INPUTS), output_names=list(wrapper.outputs),
+            wrapper, (image,), dynamo=True, opset_version=OPSET, dynamic_shapes=shapes, verbose=False,
+            input_names=[IMAGE], output_names=list(wrapper.outputs),
         )  # fmt: skip
 
 

@@ -20,7 +20,8 @@ from zeroseg.export.islands import find_islands
 from zeroseg.export.label_map import add_label_map
 from zeroseg.export.parity import REQUIRED, Parity
 from zeroseg.export.to_onnx import check, write_onnx
-from zeroseg.runtime.base import Runner, open_runner
+from zeroseg.runtime.base import Runner
+from zeroseg.runtime.opening import open_runner
 
 PRECISIONS = ("fp32", "fp16", "int8")
 # shares of the quantisable nodes that int8 tries to leave out, the most harmful first, until the gate passes

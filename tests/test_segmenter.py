@@ -55,7 +55,7 @@ def test_found_is_sorted_by_area_and_adds_up(result):
 
 @pytest.mark.parametrize(("score", "text"), [(-0.004, "0.00"), (0.0, "0.00"), (-0.006, "-0.01"), (0.987, "0.99")])
 def test_no_score_is_a_negative_zero(score, text):
-    from zeroseg.segmentation import Region
+    from zeroseg.segment.segmentation import Region
 
     assert Region("cat", 0, score, 10, 0.1).score_text == text
 

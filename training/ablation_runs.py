@@ -169,7 +169,7 @@ def measure_model(path: Path, measure: Measure, quantiles: np.ndarray = SWEEP) -
     from zeroseg.evaluation.metrics import mean_iou, naming_accuracy
     from zeroseg.evaluation.network import SegmenterPredict
     from zeroseg.evaluation.protocol import ProtocolConfig
-    from zeroseg.segmenter import Segmenter
+    from zeroseg.segment.segmenter import Segmenter
     from zeroseg.training.choose_threshold import choose_threshold, pixel_scores
 
     names = label_set(measure.dataset)

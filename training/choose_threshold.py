@@ -182,7 +182,7 @@ def main(photos, model, labels, rule, limit, threads, write):
     from zeroseg.commands.infer_run import parse_labels
     from zeroseg.evaluation.class_names import COCO_THINGS
     from zeroseg.evaluation.network import SegmenterPredict
-    from zeroseg.segmenter import Segmenter
+    from zeroseg.segment.segmenter import Segmenter
     from zeroseg.training.photos import find_photos
 
     with user_errors():

@@ -209,7 +209,7 @@ def _contenders(wanted, model, teacher_weights, label_folder, names, recipe, pro
     """(name, predict) one after the other, so that only one network is in memory."""
     from zeroseg.errors import ZerosegError
     from zeroseg.evaluation.network import SegmenterPredict
-    from zeroseg.segmenter import Segmenter
+    from zeroseg.segment.segmenter import Segmenter
 
     known = {"student", "conse", "recipe", "diffused", "probed"}
     if set(wanted) - known:

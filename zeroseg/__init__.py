@@ -17,11 +17,12 @@ if (_root / "pyproject.toml").is_file() and (_root / "kernels" / "mask_decode").
 
 _HOME = {
     "LabelPack": "zeroseg.words",
-    "Segmentation": "zeroseg.segmentation",
-    "Segmenter": "zeroseg.segmenter",
+    "Segmentation": "zeroseg.segment.segmentation",
+    "Segmenter": "zeroseg.segment.segmenter",
     "UnavailableError": "zeroseg.errors",
     "ZerosegError": "zeroseg.errors",
     "embed_labels": "zeroseg.words",
+    "load_segments": "zeroseg.segment.encoded",
 }
 __all__ = sorted(_HOME) + ["__version__"]
 

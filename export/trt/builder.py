@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from zeroseg.artifact import Sidecar
 from zeroseg.errors import ZerosegError
 from zeroseg.export.trt.progress import make_monitor
 from zeroseg.image import network_size
 from zeroseg.runtime.trt_library import make_logger, parse_version
 from zeroseg.runtime.trt_plugins import KINDS
+from zeroseg.sidecar import Sidecar
 
 BEST_LABELS = 20  # the label count that tactics are timed at; any count up to the greatest runs
 BEST_PHOTO = (480, 640)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import zeroseg
-from zeroseg.artifact import Sidecar, read_artifact
+from zeroseg.artifact import read_artifact
 from zeroseg.commands.words import model_pack
 from zeroseg.dense.spec import default_output, is_dense_name
 from zeroseg.errors import ZerosegError
@@ -25,7 +25,9 @@ from zeroseg.export.trt.device import DESCRIPTION, EXPECTED, record
 from zeroseg.export.trt.fit import cut_labels
 from zeroseg.export.trt.kernels import compile_kernels
 from zeroseg.export.trt.serving import PLAN, SERVE, write_repositories
-from zeroseg.runtime.base import Runner, open_runner
+from zeroseg.runtime.base import Runner
+from zeroseg.runtime.opening import open_runner
+from zeroseg.sidecar import Sidecar
 
 LIMIT_MB = 5  # what a bundle may weigh beyond its model
 LABELS = "person,cat,dog,car,bicycle,tree,sky,grass,road,building,chair,table"

@@ -177,7 +177,7 @@ def prepare(model: Path | str, onnx: Path, export: dict, half_weights: bool):
     from zeroseg.artifact import read_artifact
     from zeroseg.errors import missing_extra
     from zeroseg.export.run import ExportOptions, export_file, make_gate
-    from zeroseg.runtime.base import open_runner
+    from zeroseg.runtime.opening import open_runner
 
     options = ExportOptions(half_weights=half_weights, **export)
     if model == onnx:

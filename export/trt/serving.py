@@ -6,10 +6,10 @@ Both have the same models (zeroseg/serving/repository.py), so clients need not k
 import os
 from pathlib import Path
 
-from zeroseg.artifact import Sidecar
 from zeroseg.errors import ZerosegError
 from zeroseg.export.trt.builder import BuildOptions
 from zeroseg.serving.repository import MODEL, Batching, native_config, sidecar_document, write_repository
+from zeroseg.sidecar import Sidecar
 
 MAX_BATCH = 8  # photos in a run, unless told
 VARIANTS = ("onnx", "tensorrt")

@@ -19,7 +19,7 @@ from zeroseg.annotate.job import mask_file
 from zeroseg.cli import main
 from zeroseg.collection.listing import Photo
 from zeroseg.masks import decode_rle
-from zeroseg.segmenter import Segmenter
+from zeroseg.segment.segmenter import Segmenter
 
 parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed (extra annotate)")
 ROOT = Path(__file__).resolve().parents[2]

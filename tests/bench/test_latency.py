@@ -192,7 +192,7 @@ def test_race_takes_turns_and_compares_round_by_round(monkeypatch):
 def test_kernels_are_left_out_where_asked_and_nowhere_else(color_model, monkeypatch):
     from zeroseg.kernels import _native
     from zeroseg.kernels._dispatch import last_impl
-    from zeroseg.segmenter import Segmenter
+    from zeroseg.segment.segmenter import Segmenter
 
     if _native.why_not():
         pytest.skip(_native.why_not())
@@ -230,7 +230,7 @@ def test_kernels_are_left_out_where_asked_and_nowhere_else(color_model, monkeypa
 
 
 def test_live_size_is_the_pipeline_s(color_model, monkeypatch):
-    from zeroseg.segmenter import Segmenter
+    from zeroseg.segment.segmenter import Segmenter
 
     seen, segment = [], Segmenter.segment
 

@@ -13,7 +13,7 @@ from zeroseg.evaluation.evaluate import evaluate as run
 from zeroseg.evaluation.folders import plain_folder
 from zeroseg.evaluation.network import SegmenterPredict
 from zeroseg.evaluation.protocol import ProtocolConfig
-from zeroseg.segmenter import Segmenter
+from zeroseg.segment.segmenter import Segmenter
 from zeroseg.words import LabelPack
 
 CLASSES = ["background", "red", "green"]

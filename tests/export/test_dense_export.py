@@ -201,14 +201,14 @@ def test_half_precision_keeps_what_only_depends_on_sizes(dense_onnx, dense_name,
 
 
 def open_scores(path):
-    from zeroseg.runtime.base import open_runner
+    from zeroseg.runtime.opening import open_runner
 
     return open_runner(read_artifact(path), 1).run(feed_of(16, (1, 4, 4, 3), 20))["place_scores"]
 
 
 def test_openvino_gives_the_same_scores(dense_onnx):
     pytest.importorskip("openvino")
-    from zeroseg.runtime.base import open_runner
+    from zeroseg.runtime.opening import open_runner
 
     feed = feed_of(16, (2, 4, 4, 3), 20)
     artifacts = [read_artifact(dense_onnx[0], name) for name in ("onnxruntime", "openvino")]

@@ -12,7 +12,7 @@ from PIL import Image
 from zeroseg.export.cli import main
 from zeroseg.export.parity import draw_scene
 from zeroseg.model import save_checkpoint
-from zeroseg.segmenter import Segmenter
+from zeroseg.segment.segmenter import Segmenter
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")

@@ -11,7 +11,7 @@ from zeroseg.errors import ZerosegError
 from zeroseg.export.gate import Gate, photos_of
 from zeroseg.export.gate_labels import gate_cases
 from zeroseg.model import save_checkpoint
-from zeroseg.runtime.base import open_runner
+from zeroseg.runtime.opening import open_runner
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")

@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from zeroseg.artifact import parse_sidecar, read_artifact
+from zeroseg.artifact import read_artifact
 from zeroseg.export.gate import Gate, photos_of
 from zeroseg.export.gate_labels import LABEL_COUNTS, choose_label_sets, gate_cases
 from zeroseg.export.parity import draw_scene, label_map
-from zeroseg.runtime.base import Runner, TensorSpec, open_runner
+from zeroseg.runtime.base import Runner, TensorSpec
+from zeroseg.runtime.opening import open_runner
+from zeroseg.sidecar import parse_sidecar
 
 
 class Damaged(Runner):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from zeroseg.artifact import parse_sidecar
 from zeroseg.errors import ZerosegError
 from zeroseg.export.parity import Case, LabelSet, Parity, compare, draw_scene, make_cases
 from zeroseg.runtime.base import Runner, TensorSpec
+from zeroseg.sidecar import parse_sidecar
 
 SIDECAR = parse_sidecar(
     {

@@ -11,7 +11,7 @@ import torch
 
 from zeroseg.artifact import read_artifact
 from zeroseg.errors import ZerosegError
-from zeroseg.runtime.base import open_runner
+from zeroseg.runtime.opening import open_runner
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.color_model import SPACE, vectors
-from zeroseg.segmenter import Segmenter
+from zeroseg.segment.segmenter import Segmenter
 from zeroseg.words import LabelPack
 
 COLORS = ["red", "green", "blue"]

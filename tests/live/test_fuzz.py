@@ -5,7 +5,7 @@ import time
 import pytest
 
 from tests.live.conftest import color_pack
-from zeroseg.segmenter import Segmenter
+from zeroseg.segment.segmenter import Segmenter
 
 pytest.importorskip("av")
 pytest.importorskip("fastapi")

@@ -15,7 +15,7 @@ from zeroseg.bench.loopback import MjpegServer
 from zeroseg.live.pattern import TestPattern
 from zeroseg.live.pipeline import Pipeline
 from zeroseg.live.sources import open_source
-from zeroseg.segmenter import Segmenter
+from zeroseg.segment.segmenter import Segmenter
 
 pytest.importorskip("av")
 pytest.importorskip("fastapi")

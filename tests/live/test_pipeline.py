@@ -118,7 +118,7 @@ def test_stages_overlap(color_segmenter):
             time.sleep(0.03)
             return color_segmenter.runner.run(feed)
 
-    from zeroseg.segmenter import Segmenter
+    from zeroseg.segment.segmenter import Segmenter
 
     segmenter = Segmenter(SlowRunner(), color_segmenter.sidecar).set_labels(color_pack())
     start = time.perf_counter()
@@ -245,7 +245,7 @@ def test_failing_sink_ends_in_its_own_error_and_other_files_are_finished(tmp_pat
 
 def test_failing_sink_waits_for_the_network_to_be_left(color_segmenter):
     """A process that ended meanwhile would be aborted."""
-    from zeroseg.segmenter import Segmenter
+    from zeroseg.segment.segmenter import Segmenter
 
     class SlowRunner:
         backend, inside = "slow", False
@@ -382,7 +382,7 @@ def test_network_sees_no_more_of_a_wide_live_picture_than_of_another(color_segme
     seen = []
     monkeypatch.setattr("zeroseg.live.pipeline.live_short_side", lambda size, short_side: 24)
     monkeypatch.setattr(
-        "zeroseg.segmenter.network_size", lambda size, short_side, *rest: seen.append(short_side) or (32, 32)
+        "zeroseg.segment.segmenter.network_size", lambda size, short_side, *rest: seen.append(short_side) or (32, 32)
     )
     usual = color_segmenter.sidecar.input.short_side
     Pipeline(open_source(f"test://?size=160x64&frames=2&live={live:d}"), color_segmenter, [Kept()]).run()

@@ -22,7 +22,7 @@ from zeroseg.live.pattern import TestPattern, frame_number
 from zeroseg.live.pipeline import Pipeline
 from zeroseg.live.sinks import Output
 from zeroseg.live.sources import open_source
-from zeroseg.segmenter import Segmenter
+from zeroseg.segment.segmenter import Segmenter
 
 pytest.importorskip("av")
 pytest.importorskip("fastapi")

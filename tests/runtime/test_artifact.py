@@ -5,8 +5,9 @@ import json
 import pytest
 
 from tests.color_model import sidecar, write_color_model
-from zeroseg.artifact import find_model, parse_sidecar, read_artifact
+from zeroseg.artifact import find_model, read_artifact
 from zeroseg.errors import UnavailableError, ZerosegError
+from zeroseg.sidecar import parse_sidecar
 
 pytest.importorskip("onnx")
 

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from tests.color_model import DIM, SPACE, sidecar
-from zeroseg.artifact import BACKENDS, read_artifact
+from zeroseg.artifact import read_artifact
 from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.kernels.preprocess import preprocess
-from zeroseg.runtime.base import OUTPUTS, RUNNERS, open_runner
-from zeroseg.segmenter import Segmenter
+from zeroseg.runtime.backends import BACKENDS
+from zeroseg.runtime.base import OUTPUTS, RUNNERS
+from zeroseg.runtime.opening import open_runner
+from zeroseg.segment.segmenter import Segmenter
 from zeroseg.words import LabelPack
 
 torch = pytest.importorskip("torch")

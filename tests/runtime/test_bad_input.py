@@ -12,7 +12,7 @@ from PIL import Image
 from tests.color_model import DIM, NAMES, SPACE, sidecar, vectors, write_color_model
 from zeroseg.commands.infer import infer
 from zeroseg.errors import ZerosegError
-from zeroseg.segmenter import Segmenter
+from zeroseg.segment.segmenter import Segmenter
 from zeroseg.words import LabelPack
 
 onnx = pytest.importorskip("onnx")

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from tests.color_model import DIM, SPACE, sidecar, vectors, write_color_model
-from zeroseg.artifact import parse_sidecar, read_artifact
+from zeroseg.artifact import read_artifact
 from zeroseg.errors import UnavailableError, ZerosegError
-from zeroseg.runtime.base import OUTPUTS, open_runner
+from zeroseg.runtime.base import OUTPUTS
+from zeroseg.runtime.opening import open_runner
+from zeroseg.sidecar import parse_sidecar
 
 pytest.importorskip("onnx")
 

@@ -24,7 +24,7 @@ from click.testing import CliRunner  # noqa: E402
 
 import zeroseg  # noqa: E402
 from zeroseg.export.cli import main as export  # noqa: E402
-from zeroseg.segmenter import Segmenter  # noqa: E402
+from zeroseg.segment.segmenter import Segmenter  # noqa: E402
 from zeroseg.serving.server_files import find_server  # noqa: E402
 
 BUNDLED = Path(zeroseg.__file__).parent / "bundled" / "tiny.onnx"

@@ -27,7 +27,7 @@ pytest.importorskip("fastapi")
 from zeroseg.commands.serve_triton import open_service  # noqa: E402
 from zeroseg.errors import UnavailableError, ZerosegError  # noqa: E402
 from zeroseg.live.server import Server  # noqa: E402
-from zeroseg.segmenter import Segmenter  # noqa: E402
+from zeroseg.segment.segmenter import Segmenter  # noqa: E402
 from zeroseg.serving.repository import NETWORK, Batching  # noqa: E402
 
 PHOTOS = sorted((Path(__file__).resolve().parents[2] / "export" / "photos").glob("*.jpg"))

@@ -234,7 +234,7 @@ def test_measured_is_what_the_evaluation_command_says(arguments, voc, tmp_path):
     from zeroseg.evaluation.network import SegmenterPredict
     from zeroseg.evaluation.protocol import ProtocolConfig
     from zeroseg.evaluation.standard_sets import voc_dev
-    from zeroseg.segmenter import Segmenter
+    from zeroseg.segment.segmenter import Segmenter
 
     done = call(*arguments, "--out", tmp_path / "one")
     assert done.exit_code == 0, done.output

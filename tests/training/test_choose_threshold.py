@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.color_model import SPACE, vectors
 from zeroseg.errors import ZerosegError
-from zeroseg.segmenter import Segmenter
+from zeroseg.segment.segmenter import Segmenter
 from zeroseg.training.choose_threshold import RULES, check_rule, choose_threshold, histogram_text, main, write_threshold
 from zeroseg.words import LabelPack
 

@@ -8,7 +8,7 @@ from zeroseg.commands.infer_run import approximate_words
 from zeroseg.live.frame import Frame
 from zeroseg.live.picture import legend_rows
 from zeroseg.live.sinks import Output, frame_record
-from zeroseg.segmentation import Segmentation
+from zeroseg.segment.segmentation import Segmentation
 
 
 def pack_of(*labels):

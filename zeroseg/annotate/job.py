@@ -101,7 +101,7 @@ class Labeller:
 
     def __init__(self, folder: str | Path):
         """folder: the output folder of a job that was begun. Raises ZerosegError where the model cannot run."""
-        from zeroseg.segmenter import Segmenter
+        from zeroseg.segment.segmenter import Segmenter
 
         require_pyarrow()
         self.folder = Path(folder)

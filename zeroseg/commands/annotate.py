@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from zeroseg.artifact import BACKENDS
 from zeroseg.cli import Command
 from zeroseg.commands.threshold import threshold_option
+from zeroseg.runtime.backends import BACKENDS
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})

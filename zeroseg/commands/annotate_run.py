@@ -18,7 +18,7 @@ from zeroseg.commands.words import read_words
 from zeroseg.errors import ZerosegError
 from zeroseg.files import make_folder
 from zeroseg.kernels._threads import available_threads
-from zeroseg.segmenter import Segmenter
+from zeroseg.segment.segmenter import Segmenter
 from zeroseg.words import LabelPack, embed_labels
 
 LOG_EVERY_S = 30  # between lines of progress where stderr is no terminal

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from zeroseg.artifact import BACKENDS
 from zeroseg.cli import Command
 from zeroseg.commands.threshold import Score
+from zeroseg.runtime.backends import BACKENDS
 
 DATASETS = (
     "folder",

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import click
 
-from zeroseg.artifact import BACKENDS
 from zeroseg.cli import Command
 from zeroseg.commands.live_options import LOOK, NAMES, NETWORK, SERVER, SOURCE, VIDEO_FILES, options
 from zeroseg.commands.threshold import threshold_option
+from zeroseg.runtime.backends import BACKENDS
 
 KINDS = ("overlay", "labels", "json", "contact")
 PHOTO_KINDS = "overlay,labels,json"  # what photos get by default

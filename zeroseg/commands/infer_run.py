@@ -16,7 +16,7 @@ from zeroseg.errors import ZerosegError
 from zeroseg.files import make_folder, save_png
 from zeroseg.kernels import _native
 from zeroseg.kernels._dispatch import last_impl
-from zeroseg.segmenter import Segmentation, Segmenter
+from zeroseg.segment.segmenter import Segmentation, Segmenter
 from zeroseg.words import each_once, explain, split_words
 
 CONTACT_PHOTOS = 400  # on one sheet: 20 x 20

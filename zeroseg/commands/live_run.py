@@ -24,7 +24,7 @@ from zeroseg.live.pictures import PICTURES_PER_S
 from zeroseg.live.pipeline import Pipeline
 from zeroseg.live.sinks import JsonLines, PictureFiles, Sink, VideoFile, Window, has_display
 from zeroseg.live.sources import open_source, picture_paths
-from zeroseg.segmenter import Segmenter
+from zeroseg.segment.segmenter import Segmenter
 
 STUCK_S = 5.0  # after Ctrl-C, until it is said how a run is ended whose outputs take nothing
 AT_ONCE = "Ctrl-Break" if sys.platform == "win32" else "Ctrl-\\"

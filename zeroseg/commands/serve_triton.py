@@ -13,7 +13,7 @@ from zeroseg.commands.live_run import LiveOptions
 from zeroseg.errors import ZerosegError
 from zeroseg.kernels._threads import available_threads
 from zeroseg.live.guard import LOCAL
-from zeroseg.segmenter import Segmenter
+from zeroseg.segment.segmenter import Segmenter
 from zeroseg.serving.client import ServedRunner
 from zeroseg.serving.repository import Batching, write_repository
 from zeroseg.serving.supervisor import InferenceServer

@@ -1,9 +1,8 @@
 """Sliding windows on the grid of places.
 
 The photo is resized so that its sides are multiples of the patch and cut into windows at a stride that is one too (the
-last of a row is shifted inwards); so the places of all windows lie on one grid, and a place's score for a label is the
-mean over the windows that cover it. Scores are linear in the places' vectors: this is the mean of the unit vectors,
-compared with the label. Nothing is ever labels x pixels in size; labels x places is the most.
+last of a row is shifted inwards); so the patches of all windows lie on one grid, and a patch's embedding is the mean
+over the windows that cover it.
 """
 
 import math
@@ -12,7 +11,6 @@ import numpy as np
 
 from zeroseg.runtime.base import Runner
 
-_RUN_BYTES = 1 << 27  # of scores at a time
 _RUN_WINDOWS = 16
 
 
@@ -38,31 +36,35 @@ def windowed_size(
     return tuple(max(window, int(side * scale / multiple + 0.5) * multiple) for side in size)
 
 
-def scores_of_windows(
-    runner: Runner, image: np.ndarray, label_embeddings: np.ndarray, window: int, stride: int, patch: int
+def embeddings_of_windows(
+    runner: Runner, image: np.ndarray, window: int, stride: int, patch: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Run a dense network over every window of a photo.
+    """Run a dense network over every window of an image.
 
-    image             (3, H, W) float32, normalised; sides multiples of patch, at least window.
-    label_embeddings  (N, D) float32 unit rows.
-    window, stride    px, multiples of patch.
+    image           (3, H, W) float32, normalised; sides multiples of patch, at least window.
+    window, stride  px, multiples of patch.
 
-    Returns place_scores (N, H / patch, W / patch) and image_scores (N,), both float32 cosines: means over the windows.
+    Returns the patches' embeddings (D, H / patch, W / patch) and the image's (D,), both float32: means over the
+    windows. A cosine is linear in the embedding, so a label's score is the mean of its scores in the windows.
     """
     boxes = window_boxes(image.shape[1:], window, stride)
-    count, side = len(label_embeddings), window // patch
-    total = np.zeros((count, image.shape[1] // patch, image.shape[2] // patch), np.float32)
-    cover = np.zeros(total.shape[1:], np.float32)
-    image_scores = np.zeros(count, np.float64)
-    step = max(1, min(_RUN_WINDOWS, _RUN_BYTES // (4 * count * side * side), runner.largest_batch or _RUN_WINDOWS))
+    side, total, whole = window // patch, None, 0
+    cover = np.zeros((image.shape[1] // patch, image.shape[2] // patch), np.float32)
+    step = min(_RUN_WINDOWS, runner.largest_batch or _RUN_WINDOWS)
     for start in range(0, len(boxes), step):
         part = boxes[start : start + step]
-        batch = np.stack([image[:, y : y + window, x : x + window] for y, x, _, _ in part])
-        output = runner.run({"image": batch, "label_embeddings": label_embeddings})
-        for scores, (y, x, _, _) in zip(output["place_scores"], part, strict=True):
+        output = runner.run(np.stack([image[:, y : y + window, x : x + window] for y, x, _, _ in part]))
+        if total is None:
+            total = np.zeros((output["place_embeddings"].shape[1], *cover.shape), np.float32)
+        for embeddings, (y, x, _, _) in zip(output["place_embeddings"], part, strict=True):
             place = np.s_[y // patch : y // patch + side, x // patch : x // patch + side]
-            total[(slice(None), *place)] += scores
+            total[(slice(None), *place)] += embeddings
             cover[place] += 1
-        image_scores += output["image_scores"].sum(0)
-    total /= cover
-    return total, (image_scores / len(boxes)).astype(np.float32)
+        whole = whole + output["image_embedding"].sum(0, dtype=np.float64)
+    return total / cover, (whole / len(boxes)).astype(np.float32)
+
+
+def image_windows(image: np.ndarray, window: int, stride: int) -> np.ndarray:
+    """The windows of image (3, H, W), row by row: (B, 3, window, window) float32."""
+    boxes = window_boxes(image.shape[1:], window, stride)
+    return np.stack([image[:, y : y + h, x : x + w] for y, x, h, w in boxes])

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
+from zeroseg.dense.background import with_background
 from zeroseg.errors import ZerosegError
-from zeroseg.image import network_size
-from zeroseg.kernels.preprocess import preprocess
-from zeroseg.runtime.base import OUTPUTS
-from zeroseg.segmenter import Segmenter
+from zeroseg.segment.encode import encode_input
+from zeroseg.segment.encoded import Places, image_scores
+from zeroseg.segment.prepare import network_input
+from zeroseg.segment.segmenter import Segmenter
 
 
 class SegmenterPredict:
-    """predict(photo, size) of a Segmenter whose labels are set: its runner and its way of preparing a photo.
+    """predict(photo, size) of a Segmenter whose labels are set: the path of Segmenter.segment up to the scores.
 
     background: whether a dense model's background words compete with the labels.
     """
@@ -24,29 +23,20 @@ class SegmenterPredict:
 
     def __call__(self, photo: np.ndarray, size: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
         """photo (H, W, 3) uint8 RGB; size (h, w) of the network's input, None for what Segmenter.segment would take."""
-        if self.segmenter.sidecar.dense is not None:
-            return self._dense(photo, size)
-        spec = self.segmenter.sidecar.input
-        if size is None:
-            size = network_size(photo.shape[:2], spec.short_side, spec.max_long_side, spec.multiple)
-        image = preprocess(photo, size, spec.mean, spec.std)
-        feed = {"image": image[None], "label_embeddings": self.segmenter.pack.vectors}
-        outputs = self.segmenter.runner.run(feed)
-        return {name: outputs[name][0] for name in OUTPUTS}
-
-    def _dense(self, photo: np.ndarray, size: tuple[int, int] | None) -> dict[str, np.ndarray]:
-        from zeroseg.dense.segment import place_scores
-
-        segmenter = self.segmenter
-        if size is not None:
+        sidecar, pack = self.segmenter.sidecar, self.segmenter.pack
+        if sidecar.dense is not None and size is not None:
             raise ZerosegError(
-                f"protocol groupvit: model {segmenter.sidecar.name} has no segments and windows of its "
-                "own; use --protocol deployment"
+                f"protocol groupvit: model {sidecar.name} has no segments and windows of its own; use --protocol "
+                "deployment"
             )
-        sidecar = segmenter.sidecar
-        if not self.background:
-            sidecar = replace(
-                sidecar,
-                dense=replace(sidecar.dense, background=(), background_vectors=sidecar.dense.background_vectors[:0]),
-            )
-        return {"place_scores": place_scores(segmenter.runner, sidecar, photo, segmenter.pack)[0]}
+        encoded = encode_input(
+            self.segmenter.runner, sidecar, network_input(photo, sidecar, size), size=photo.shape[:2]
+        )
+        if isinstance(encoded, Places):
+            vectors = with_background(sidecar.dense, pack) if self.background else pack.vectors
+            return {"place_scores": encoded.maps_of(vectors)}
+        return {
+            "segment_maps": encoded.maps,
+            "segment_scores": encoded.scores(pack),
+            "image_scores": image_scores(encoded, pack),
+        }

@@ -22,7 +22,7 @@ from zeroseg.evaluation.scene_sets import READERS as SCENE_READERS
 from zeroseg.evaluation.sheet import Sheet, spread
 from zeroseg.evaluation.standard_sets import READERS as STANDARD_READERS
 from zeroseg.files import make_folder
-from zeroseg.segmenter import Segmenter
+from zeroseg.segment.segmenter import Segmenter
 
 # The ZeroSeg paper's thresholds for GroupViT's protocol, whose scores are products of two probabilities.
 PAPER_THRESHOLDS = {"voc": 0.95, "voc-dev": 0.95, "folder": 0.95, "context": 0.05, "coco-object": 0.35}

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from zeroseg import drawing
 from zeroseg.lettering import lettering
-from zeroseg.segmentation import Segmentation
+from zeroseg.segment.segmentation import Segmentation
 
 _PAPER, _INK = (16, 16, 16, 176), (240, 240, 240, 255)
 _LINES_MAX = 16  # of a legend; the rest is summed up in one line

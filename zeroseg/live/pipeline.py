@@ -20,9 +20,10 @@ from zeroseg.live.frame import Frame, Source
 from zeroseg.live.handoff import Handoff
 from zeroseg.live.picture import draw_frame
 from zeroseg.live.sinks import Output, Sink
-from zeroseg.live.smoothing import SmoothingRunner
-from zeroseg.segmentation import Segmentation
-from zeroseg.segmenter import Segmenter
+from zeroseg.segment.encoded import Encoded
+from zeroseg.segment.segmentation import Segmentation
+from zeroseg.segment.segmenter import Segmenter
+from zeroseg.segment.smoothing import smooth
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class _Segmented:
 class Pipeline:
     """One source, one model, any sinks.
 
-    segmenter  its labels are the first settings; smoothing_s is the time constant of zeroseg.live.smoothing, 0 off.
+    segmenter  its labels are the first settings; smoothing_s is the time constant of zeroseg.segment.smoothing, 0 off.
     photo_size  live pictures go in at the size the segmenter has for photos, not at live_short_side's.
     """
 
@@ -73,9 +74,8 @@ class Pipeline:
     ):
         self.source, self.sinks = source, list(sinks)
         self.settings = Settings(segmenter.pack, **settings)
-        self._smoother = SmoothingRunner(segmenter.runner, smoothing_s)
-        self._segmenter = Segmenter(self._smoother, segmenter.sidecar)
-        self._sidecar, self._frame_size = segmenter.sidecar, None
+        self._segmenter, self._smoothing_s = segmenter, smoothing_s
+        self._past: tuple[float, Encoded] | None = None  # the last frame's time and smoothed segments
         self._live_size = source.live and not photo_size
         self.figures = Figures()
         self.error: Exception | None = None
@@ -190,27 +190,30 @@ class Pipeline:
             self._hold(frame)
 
     def _hold(self, frame: Frame) -> None:
-        """While paused: show what changed settings make of the last frame."""
+        """While paused: show what changed settings make of the last frame, whose segments are kept."""
         settings = self.settings
         while settings.paused and not self._stopping.is_set():
             with self._change:
                 self._change.wait_for(lambda before=settings: self.settings is not before or self._stopping.is_set())
                 settings = self.settings
             if settings.paused and not self._stopping.is_set():
-                self._segment_one(frame, again=True)
+                self._mask(frame, self._past[1], settings, 0.0, again=True)
 
-    def _segment_one(self, frame: Frame, again: bool = False) -> bool:
+    def _segment_one(self, frame: Frame) -> bool:
         settings = self.settings
-        wait_ms = 0.0 if again else 1000 * (time.perf_counter() - frame.captured_s) - frame.capture_ms
-        self._segmenter.pack = settings.pack
-        if self._live_size and self._frame_size != (size := frame.image.shape[:2]):
-            spec = self._sidecar.input
-            spec = replace(spec, short_side=live_short_side(size, spec.short_side))
-            self._segmenter.sidecar, self._frame_size = replace(self._sidecar, input=spec), size
-        self._smoother.now = frame.time_s
-        result = self._segmenter.segment(frame.image, settings.threshold)
+        wait_ms = 1000 * (time.perf_counter() - frame.captured_s) - frame.capture_ms
+        size = frame.image.shape[:2]
+        short_side = live_short_side(size, self._segmenter.sidecar.input.short_side) if self._live_size else None
+        segments = self._segmenter.encode(frame.image, short_side)
+        segments = smooth(segments, frame.time_s, self._past, self._smoothing_s)
+        self._past = frame.time_s, segments
+        return self._mask(frame, segments, settings, max(0.0, wait_ms))
+
+    def _mask(self, frame: Frame, segments: Encoded, settings: Settings, wait_ms: float, again: bool = False) -> bool:
+        """Hold the settings' labels against a frame's segments, and pass the masks on; no network runs."""
+        result = segments.masks(settings.pack, settings.threshold)
         result.colors = settings.colors
-        return self._segmented.put(_Segmented(frame, result, settings, max(0.0, wait_ms), again))
+        return self._segmented.put(_Segmented(frame, result, settings, wait_ms, again))
 
     def _output(self) -> None:
         wants_picture = any(sink.wants_picture for sink in self.sinks)

@@ -11,8 +11,8 @@ from fastapi import HTTPException
 
 from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.live.picture import to_jpeg
-from zeroseg.segmentation import Segmentation
-from zeroseg.segmenter import Segmenter
+from zeroseg.segment.segmentation import Segmentation
+from zeroseg.segment.segmenter import Segmenter
 from zeroseg.serving.photo_bytes import PIXEL_LIMIT, TooLarge, decode_photo
 from zeroseg.words import LabelPack, split_words
 
@@ -60,9 +60,7 @@ class Photos:
 
     def _work(self, data: bytes, pack: LabelPack, threshold: float | None) -> Segmentation:
         picture = read_picture(data, self._pixel_limit)
-        segmenter = Segmenter(self._segmenter.runner, self._segmenter.sidecar)
-        segmenter.pack = pack
-        return segmenter.segment(picture, threshold)
+        return self._segmenter.encode(picture).masks(pack, threshold)
 
     def pack(self, labels: str | list[str]) -> LabelPack:
         """Words, typed in one line or one by one, to a pack; HTTPException 422 with one line where that cannot be."""
@@ -78,8 +76,7 @@ class Photos:
             raise HTTPException(422, f"labels: {error}") from error
 
     def _embed(self, names: tuple[str, ...]) -> LabelPack:
-        segmenter = Segmenter(self._segmenter.runner, self._segmenter.sidecar)
-        return segmenter.set_labels(list(names), text=self._text).pack
+        return self._segmenter.label_pack(list(names), self._text)
 
 
 def read_picture(data: bytes, pixel_limit: int):

@@ -32,7 +32,7 @@ from zeroseg.live.guard import LOCAL, Guard, check_exposure
 from zeroseg.live.metrics import CONTENT_TYPE, metrics_text
 from zeroseg.live.pipeline import Pipeline, Settings
 from zeroseg.live.rest import LABELS_MAX, WAITING_MAX, Photos, hex_color, photo_document
-from zeroseg.segmenter import Segmenter
+from zeroseg.segment.segmenter import Segmenter
 
 __all__ = ["Server", "check_exposure", "make_app"]
 PICTURES_PER_S = 150  # to all viewers together; one viewer gets every frame up to this rate

@@ -16,7 +16,7 @@ from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.files import make_folder, save_png
 from zeroseg.live.decoder import load_av
 from zeroseg.live.frame import Frame
-from zeroseg.segmentation import Segmentation
+from zeroseg.segment.segmentation import Segmentation
 
 SCREEN_SHARE = 0.9  # of a screen's sides, for a window: titles and the system's bars need some
 ENCODERS = {

@@ -3,6 +3,7 @@
 It is written by torch.save and loads with weights_only=True.
 """
 
+import hashlib
 import os
 import pickle
 import zipfile
@@ -14,6 +15,8 @@ import torch
 from zeroseg.config import ModelConfig
 from zeroseg.errors import ZerosegError
 from zeroseg.model.zeroseg import ZeroSeg
+from zeroseg.sidecar import FORMAT as SIDECAR_FORMAT
+from zeroseg.sidecar import Scoring, scoring_to_dict
 
 FORMAT = 1
 
@@ -74,6 +77,19 @@ def load_checkpoint(path) -> Checkpoint:
         raise ZerosegError(f"{path}: {error}") from error
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     return Checkpoint(config, state, content.get("sidecar") or {})
+
+
+def read_sidecar(path, checkpoint: Checkpoint | None = None) -> dict:
+    """The sidecar of a model.pt as a dict (zeroseg.sidecar). Format, scoring and checksum come from the file itself.
+
+    checkpoint: the file's content, where it was read already.
+    """
+    checkpoint = checkpoint or load_checkpoint(path)
+    centred = checkpoint.config.readout == "prototypes"
+    centre = checkpoint.state["readout.centre"].numpy() if centred else None
+    scoring = scoring_to_dict(Scoring(centre, checkpoint.config.score_share))
+    files = {Path(path).name: hashlib.sha256(Path(path).read_bytes()).hexdigest()}
+    return checkpoint.sidecar | {"format": SIDECAR_FORMAT, "scoring": scoring, "files": files}
 
 
 def load_model(path) -> tuple[ZeroSeg, dict]:

@@ -76,19 +76,6 @@ class Prototypes(nn.Module):
         sureness_BK2 = torch.stack([own_BKP.amax(dim=-1), (own_BKP + photo_B1P).amax(dim=-1)], dim=-1) / 10
         return torch.sigmoid(self.gate(torch.cat([hidden_BKH, sureness_BK2], dim=-1))) * name_BKD
 
-    def score(self, embeddings_BKD: torch.Tensor, label_embeddings_ND: torch.Tensor) -> torch.Tensor:
-        """e . (t - c) / |t - c| for embeddings e (B, K, D), text vectors t (N, D) and the centre c: (B, K, N).
-
-        By e . t - e . c and |t|^2 - 2 t . c + |c|^2: one pass over t, which is not copied or turned around, so that
-        1,200 labels cost what 2 do.
-        """
-        centre_B1D = self.centre.expand(embeddings_BKD.shape[0], 1, -1)
-        products_BNK = label_embeddings_ND @ torch.cat([embeddings_BKD, centre_B1D], dim=1).transpose(1, 2)
-        square_N1 = (label_embeddings_ND * label_embeddings_ND).sum(dim=-1, keepdim=True)
-        square_BN1 = square_N1 - 2 * products_BNK[..., -1:] + self.centre @ self.centre
-        from_centre_BNK = products_BNK[..., :-1] - (embeddings_BKD @ self.centre)[:, None]
-        return (from_centre_BNK * square_BN1.clamp_min(1e-6).rsqrt()).transpose(1, 2)
-
     def _class_logits(self, soft_map_BLK, stem):
         """The stem's class logits of every segment (B, K, P) and of the photo (B, 1, P); 0 for prototypes beyond."""
         coarse = stem.features.coarse

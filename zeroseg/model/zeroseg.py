@@ -6,7 +6,6 @@ B batch, L places (M of them kept while masking), K segments, C head width, D em
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from zeroseg.config import ModelConfig
@@ -18,19 +17,7 @@ from zeroseg.model.head import SegmentationHead
 from zeroseg.model.readout import StemContext, build_readout
 from zeroseg.model.reconstruction import ReconstructionHead, reconstruction_loss
 from zeroseg.model.stem import ConvStem, HybridTokens, StemFeatures
-
-FALL = 10.0  # what fall_off takes off per unit that a score is short of the best one's share
-
-
-def fall_off(scores_BKN: torch.Tensor, share: float) -> torch.Tensor:
-    """max(min(s, 0), s - 10 max(0, share m - s)) of scores s (B, K, N); m is a label's best among the photo's segments.
-
-    What a photo shows raises all its segments, those beside the thing too. So a segment is held against the best one:
-    what it is short of share of that one's score is taken off ten times over, down to 0. The best score itself never
-    changes, nor does one below 0. Ours; the paper has one threshold.
-    """
-    short_BKN = (share * scores_BKN.amax(dim=1, keepdim=True) - scores_BKN).clamp_min(0)
-    return torch.maximum(scores_BKN.clamp_max(0), scores_BKN - FALL * short_BKN)
+from zeroseg.sidecar import Scoring
 
 
 @dataclass
@@ -120,23 +107,10 @@ class ZeroSeg(nn.Module):
             mask=masking and masking.mask,
         )
 
-    def score(self, output: ZeroSegOutput, label_embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores of every segment (B, K, N) and of the image (B, N) for label_embeddings (N, D), unit rows.
-
-        Readout "projector": cosines. "prototypes": e . unit(t - centre), a cosine times how sure the segment is. Those
-        of segments then fall off as config.score_share says.
-        """
-        segments_BKD, image_BD = output.segment_embeddings, output.image_embedding
-        if self.config.readout == "prototypes":
-            scores_BKN = self.readout.score(torch.cat([segments_BKD, image_BD[:, None]], dim=1), label_embeddings)
-            segments_BKN, image_BN = scores_BKN[:, :-1], scores_BKN[:, -1]
-        else:
-            segments_BKD, image_BD = F.normalize(segments_BKD, dim=-1), F.normalize(image_BD, dim=-1)
-            labels_DN = label_embeddings.transpose(0, 1)
-            segments_BKN, image_BN = segments_BKD @ labels_DN, image_BD @ labels_DN
-        if self.config.score_share:
-            segments_BKN = fall_off(segments_BKN, self.config.score_share)
-        return segments_BKN, image_BN
+    def scoring(self) -> Scoring:
+        """How the embeddings are scored against labels: the centre of a prototype readout, and the config's share."""
+        centred = self.config.readout == "prototypes"
+        return Scoring(self.readout.centre.cpu().float().numpy() if centred else None, self.config.score_share)
 
     def _image_embedding(self, head, stem):
         """z = MLP(AvgPool(segments)) (GroupViT eq. 2); the mean token's map covers every place."""

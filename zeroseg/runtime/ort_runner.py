@@ -6,7 +6,7 @@ import numpy as np
 
 from zeroseg.artifact import Artifact
 from zeroseg.errors import UnavailableError, ZerosegError
-from zeroseg.runtime.base import Runner, TensorSpec, check_face, outputs_of
+from zeroseg.runtime.base import IMAGE, Runner, TensorSpec, check_signature, outputs_of
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
 CPU = "CPUExecutionProvider"
@@ -27,16 +27,17 @@ class OrtRunner(Runner):
     def __init__(self, artifact: Artifact, threads: int):
         self.backend = artifact.backend
         self._session = open_session(artifact.path, threads, self.backend)
-        self._inputs = {value.name: _spec(value) for value in self._session.get_inputs()}
-        check_face(artifact, self._inputs, [value.name for value in self._session.get_outputs()])
-        self._outputs = outputs_of(artifact.sidecar)
+        inputs = {value.name: _spec(value) for value in self._session.get_inputs()}
+        outputs = {value.name: _spec(value).shape for value in self._session.get_outputs()}
+        check_signature(artifact, inputs, outputs)
+        self._input, self._outputs = inputs[IMAGE], outputs_of(artifact.sidecar)
 
-    def inputs(self) -> dict[str, TensorSpec]:
-        return self._inputs
+    def input(self) -> TensorSpec:
+        return self._input
 
-    def _run(self, feed) -> dict[str, np.ndarray]:
+    def _run(self, image: np.ndarray) -> dict[str, np.ndarray]:
         try:
-            values = self._session.run(list(self._outputs), dict(feed))
+            values = self._session.run(list(self._outputs), {IMAGE: image})
         except Exception as error:  # a file that loads may still hold shapes that do not fit, or ask for all memory
             raise ZerosegError(f"onnxruntime cannot run this network: {_first_line(error)}") from error
         return dict(zip(self._outputs, values, strict=True))
@@ -85,6 +86,6 @@ def _first_line(error: Exception) -> str:
 
 
 def _spec(value) -> TensorSpec:
-    """onnxruntime's description of an input; an axis without a size or name gets its number for a name."""
+    """onnxruntime's description of an input or output; an axis without a size or name gets its number for a name."""
     shape = tuple(size if isinstance(size, int) else size or f"axis {i}" for i, size in enumerate(value.shape))
     return TensorSpec(shape, _DTYPES.get(value.type, value.type))

@@ -1,7 +1,6 @@
 """PyTorch with the model's Python taken out: torch.compile, and CUDA graphs.
 
-Scoring labels stays outside, so that other labels, or another number of them, cost neither a recompilation nor a new
-capture. A new image size costs one of either.
+A new image size costs a recompilation or a new capture.
 """
 
 from collections import OrderedDict

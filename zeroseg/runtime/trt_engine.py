@@ -11,11 +11,11 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from zeroseg.artifact import Sidecar, parse_sidecar
 from zeroseg.errors import ZerosegError
 from zeroseg.runtime.trt_library import parse_version
 from zeroseg.runtime.trt_memory import Gpu
 from zeroseg.runtime.trt_plugins import KINDS
+from zeroseg.sidecar import Sidecar, parse_sidecar
 
 FORMAT = 1
 SUFFIX = ".engine"

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from zeroseg.artifact import Sidecar
 from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.runtime.base import OUTPUTS, Runner, TensorSpec
 from zeroseg.serving.repository import NETWORK
+from zeroseg.sidecar import Sidecar
 
 DTYPES = {"FP32": np.dtype("<f4"), "INT16": np.dtype("<i2"), "INT32": np.dtype("<i4"), "UINT8": np.dtype("u1")}
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}

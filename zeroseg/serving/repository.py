@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from zeroseg.artifact import Sidecar
+from zeroseg.sidecar import Sidecar
 
 ENSEMBLE, PREPROCESS, NETWORK, DECODE = "zeroseg", "zeroseg_preprocess", "zeroseg_network", "zeroseg_decode"
 MODEL = "zeroseg_model"

@@ -73,7 +73,7 @@ def cases(tmp_path_factory):
     """To compare the fixture `network` on; drawing their photo takes longer than building an engine."""
     from zeroseg.artifact import read_artifact
     from zeroseg.export.gate_labels import gate_cases
-    from zeroseg.runtime.base import open_runner
+    from zeroseg.runtime.opening import open_runner
 
     artifact = read_artifact(write_network(tmp_path_factory.mktemp("cases")))
     return gate_cases(open_runner(artifact, 1), artifact.sidecar, [])[:2]

@@ -80,7 +80,7 @@ def test_bundle_is_whole_and_small(make, network, target):
 @pytest.mark.parametrize("version", VERSIONS)
 def test_device_builds_checks_and_runs_it(make, install, version):
     """The answers recorded at bundling hold the engine; cases come from the bundle's photos."""
-    from zeroseg.segmenter import Segmenter
+    from zeroseg.segment.segmenter import Segmenter
 
     out = make("datacenter", "--max-labels", 30)
     trt = install(FakeMachine("H200", (9, 0)), version)

@@ -13,8 +13,8 @@ from tests.export.trt.fake_tensorrt import VERSIONS
 from zeroseg.artifact import read_artifact
 from zeroseg.errors import ZerosegError
 from zeroseg.live.smoothing import SmoothingRunner
-from zeroseg.runtime.base import open_runner
-from zeroseg.segmenter import Segmenter
+from zeroseg.runtime.opening import open_runner
+from zeroseg.segment.segmenter import Segmenter
 from zeroseg.words import LabelPack
 
 pytest.importorskip("torch")

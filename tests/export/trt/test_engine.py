@@ -15,9 +15,9 @@ from zeroseg.artifact import read_artifact
 from zeroseg.errors import ZerosegError
 from zeroseg.export.trt.build import build_engine, check_engine
 from zeroseg.export.trt.builder import BuildOptions
-from zeroseg.runtime.base import open_runner
+from zeroseg.runtime.opening import open_runner
 from zeroseg.runtime.trt_engine import manifest_path, read_engine, sha256_of
-from zeroseg.segmenter import Segmenter
+from zeroseg.segment.segmenter import Segmenter
 
 REBUILD = "zeroseg-export --trt net.onnx -o net.engine"
 

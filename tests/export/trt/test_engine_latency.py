@@ -2,7 +2,7 @@
 
 from tests.export.trt.test_engine import build  # noqa: F401 - a fixture
 from zeroseg.bench import latency
-from zeroseg.segmenter import Segmenter
+from zeroseg.segment.segmenter import Segmenter
 
 
 def timed(engine, monkeypatch, work):

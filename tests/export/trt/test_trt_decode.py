@@ -19,9 +19,9 @@ from tests.export.trt.test_engine import build  # noqa: F401 - a fixture
 from zeroseg.artifact import read_artifact
 from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.kernels.mask_decode import mask_decode, reference
-from zeroseg.runtime.base import open_runner
+from zeroseg.runtime.opening import open_runner
 from zeroseg.runtime.trt_decode import NAMES, decode_blocks
-from zeroseg.segmenter import Segmenter
+from zeroseg.segment.segmenter import Segmenter
 
 pytest.importorskip("torch")
 pytest.importorskip("triton")

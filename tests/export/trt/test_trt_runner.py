@@ -13,8 +13,8 @@ from tests.export.trt.fake_tensorrt import VERSIONS
 from tests.export.trt.test_engine import build  # noqa: F401 - a fixture
 from zeroseg.artifact import read_artifact
 from zeroseg.errors import UnavailableError, ZerosegError
-from zeroseg.runtime.base import open_runner
-from zeroseg.segmenter import Segmenter
+from zeroseg.runtime.opening import open_runner
+from zeroseg.segment.segmenter import Segmenter
 
 
 def feed_of(shape, labels, seed=0):

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from zeroseg import drawing
-from zeroseg.errors import missing_extra
+from zeroseg.errors import ZerosegError, missing_extra
 from zeroseg.masks import bounding_box, encode_label_map
 
 _LEGEND_PHOTO_PX = 200  # least long side of a photo over a legend
@@ -34,7 +34,7 @@ class Region(NamedTuple):
 class Segmentation:
     """The result for one photo, in the photo's own frame (after EXIF orientation).
 
-    image           (H, W, 3) uint8 RGB, the photo.
+    image           (H, W, 3) uint8 RGB, the photo; None where the segments were loaded without it.
     label_map       (H, W) int16, index into labels, -1 for background.
     confidence      (H, W) float32 in [0, 1], how surely the pixel belongs to its segment (not how sure the label is).
     labels          the N names asked for.
@@ -48,7 +48,7 @@ class Segmentation:
     timings_ms      milliseconds per stage: load, preprocess, network, decode.
     """
 
-    image: np.ndarray
+    image: np.ndarray | None
     label_map: np.ndarray
     confidence: np.ndarray
     labels: list[str]
@@ -102,6 +102,8 @@ class Segmentation:
         The legend stands under the photo and marks words as `marks` has it; a photo of less than 200 pixels is
         enlarged by a whole number above it. Without the legend the picture has the photo's size.
         """
+        if self.image is None:
+            raise ZerosegError("overlay: the image is missing; give it to load_segments(path, image)")
         image, label_map = self.image, self.label_map
         times = -(-_LEGEND_PHOTO_PX // max(label_map.shape)) if legend else 1
         if times > 1:  # repeat copies
@@ -180,3 +182,19 @@ class Segmentation:
             "found": self.to_coco(),
             "timings_ms": {stage: round(ms, 3) for stage, ms in self.timings_ms.items()},
         }
+
+
+@dataclass
+class DenseSegmentation(Segmentation):
+    """A Segmentation without segments: every pixel was compared with every label.
+
+    confidence      (H, W) float32, the cosine of the best label or background word.
+    segment_labels  (N,) int16, 0 ... N - 1; segment_scores (1, N) float32, every label's best patch.
+    threshold       the cosine below which a pixel is background.
+    place_scores    (N, h, w) float32, cosine of every patch and label.
+    """
+
+    place_scores: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0), np.float32))
+
+    def score_of(self, index: int) -> float:
+        return float(self.segment_scores[0, index])

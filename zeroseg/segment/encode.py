@@ -1,0 +1,32 @@
+"""From the network's input to embeddings: one pass for a network with segments, windows for a dense one."""
+
+import numpy as np
+
+from zeroseg.dense.windows import embeddings_of_windows
+from zeroseg.errors import ZerosegError
+from zeroseg.runtime.base import Runner
+from zeroseg.segment.encoded import Encoded, Places, Segments, as_stored
+from zeroseg.sidecar import Sidecar
+
+
+def encode_input(runner: Runner, sidecar: Sidecar, network_input: np.ndarray, **about) -> Encoded:
+    """network_input (3, h, w) float32 -> Segments or Places; about: size, image and timings_ms of those.
+
+    ZerosegError where the network gives numbers that are not finite.
+    """
+    if sidecar.dense is not None:
+        dense = sidecar.dense
+        embeddings, whole = embeddings_of_windows(runner, network_input, dense.window, dense.stride, sidecar.stride)
+        fields = {"embeddings": embeddings, "image_embedding": whole}
+        kind = Places
+    else:
+        output = runner.run(network_input[None])
+        fields = {
+            "maps": output["segment_maps"][0],
+            "embeddings": output["segment_embeddings"][0],
+            "image_embedding": output["image_embedding"][0],
+        }
+        kind = Segments
+    if not all(np.isfinite(array).all() for array in fields.values()):
+        raise ZerosegError(f"model {sidecar.name} gave embeddings that are not finite; the file may be damaged")
+    return kind(sidecar=sidecar, **about, **{name: as_stored(array) for name, array in fields.items()})

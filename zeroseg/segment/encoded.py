@@ -1,0 +1,206 @@
+"""What an image becomes once, before any word is known; words are held against it as often as wanted.
+
+segments = segmenter.encode("photo.jpg")
+segments.masks(["cat", "sofa"]).overlay().save("overlay.png")
+segments.save("photo.npz")
+"""
+
+import json
+import math
+import time
+import zipfile
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+from numbers import Real
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from zeroseg.dense.background import with_background
+from zeroseg.errors import ZerosegError, check_array
+from zeroseg.files import whole_file
+from zeroseg.image import load_image
+from zeroseg.kernels.mask_decode import dense_decode, mask_decode
+from zeroseg.segment.labels import label_pack
+from zeroseg.segment.scores import embedding_scores, label_table, segment_scores
+from zeroseg.segment.segmentation import DenseSegmentation, Segmentation
+from zeroseg.sidecar import Sidecar, parse_sidecar
+from zeroseg.words import LabelPack
+
+_BYTES_MAX = 1 << 28  # of a file, unpacked
+
+
+@dataclass(frozen=True)
+class Encoded(ABC):
+    """The embeddings of one image. Segments and Places are the two kinds.
+
+    image_embedding  (D,) float32, of the whole image.
+    size             (H, W) of the image, in px.
+    sidecar          of the model that made it: its name, checksum, embedding space, scoring and threshold.
+    image            (H, W, 3) uint8 RGB; None where it was loaded from a file without the image.
+    timings_ms       milliseconds of load, preprocess and network.
+    """
+
+    image_embedding: np.ndarray
+    size: tuple[int, int]
+    sidecar: Sidecar
+    image: np.ndarray | None = None
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+    ARRAYS: ClassVar[tuple[str, ...]]  # the fields with the embeddings, all float32
+
+    @abstractmethod
+    def scores(self, labels, text: str = "auto") -> np.ndarray:
+        """(K, N) float32: the scores of segments or patches for N labels; labels as for masks()."""
+
+    @abstractmethod
+    def _masks(self, pack: LabelPack, threshold: float) -> Segmentation: ...
+
+    def masks(self, labels, threshold: float | None = None, text: str = "auto") -> Segmentation:
+        """The masks of labels: a list of words, a LabelPack or the path of a labels.npz. No network runs.
+
+        threshold: segments whose best label scores below it become background; None takes the model's own.
+        Raises ZerosegError for a threshold that is no finite number or labels of another embedding space.
+        """
+        threshold = self.sidecar.threshold if threshold is None else threshold
+        if not isinstance(threshold, Real) or not math.isfinite(threshold):
+            raise ZerosegError(f"threshold: expected a finite number, got {threshold!r}")
+        pack = label_pack(labels, self.sidecar, text)
+        start = time.perf_counter()
+        result = self._masks(pack, float(threshold))
+        result.timings_ms = {**self.timings_ms, "decode": 1000 * (time.perf_counter() - start)}
+        return result
+
+    def _result_fields(self, pack: LabelPack, threshold: float) -> dict:
+        return {
+            "image": self.image,
+            "labels": list(pack.names),
+            "threshold": threshold,
+            "model": self.sidecar.name,
+            "marks": pack.marks,
+            "nearest": pack.nearest,
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write the embeddings, without the image, as .npz (float16, which holds them exactly); returns the path.
+
+        Raises ZerosegError where it cannot be written.
+        """
+        path = Path(path)
+        path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+        described = replace(self.sidecar, card={}).to_dict()
+        with whole_file(path) as partial, open(partial, "wb") as file:
+            np.savez_compressed(
+                file,
+                kind=np.array(type(self).__name__),
+                size=np.array(self.size, np.int32),
+                sidecar=np.array(json.dumps(described)),
+                **{name: getattr(self, name).astype(np.float16) for name in self.ARRAYS},
+            )
+        return path
+
+
+@dataclass(frozen=True)
+class Segments(Encoded):
+    """K soft segment maps and K embeddings.
+
+    maps        (K, h, w) float32 in [0, 1], soft assignment of patches to segments, sums to 1 over K.
+    embeddings  (K, D) float32.
+    """
+
+    maps: np.ndarray = None
+    embeddings: np.ndarray = None
+
+    ARRAYS: ClassVar[tuple[str, ...]] = ("maps", "embeddings", "image_embedding")
+
+    def scores(self, labels, text: str = "auto") -> np.ndarray:
+        """(K, N) float32: every segment's score for every label, comparable with the threshold."""
+        return segment_scores(self.embeddings, label_pack(labels, self.sidecar, text).vectors, self.sidecar.scoring)
+
+    def _masks(self, pack: LabelPack, threshold: float) -> Segmentation:
+        scores_KN = self.scores(pack)
+        table_K = label_table(scores_KN, threshold)
+        label_map, confidence = mask_decode(self.maps, table_K, self.size)
+        return Segmentation(
+            label_map=label_map,
+            confidence=confidence,
+            segment_labels=table_K,
+            segment_scores=scores_KN,
+            **self._result_fields(pack, threshold),
+        )
+
+
+@dataclass(frozen=True)
+class Places(Encoded):
+    """An embedding for every patch, of a network without segments.
+
+    embeddings  (D, h, w) float32, means of unit vectors over the windows that cover a patch.
+    """
+
+    embeddings: np.ndarray = None
+
+    ARRAYS: ClassVar[tuple[str, ...]] = ("embeddings", "image_embedding")
+
+    def scores(self, labels, text: str = "auto") -> np.ndarray:
+        """(h x w, N) float32 cosines, patches row by row."""
+        return self.maps_of(label_pack(labels, self.sidecar, text).vectors).reshape(-1, self.embeddings[0].size).T
+
+    def maps_of(self, vectors_ND: np.ndarray) -> np.ndarray:
+        """(N, h, w) float32: the cosine of every patch and label vector."""
+        return (vectors_ND @ self.embeddings.reshape(len(self.embeddings), -1)).reshape(-1, *self.embeddings.shape[1:])
+
+    def _masks(self, pack: LabelPack, threshold: float) -> DenseSegmentation:
+        maps_Nhw = self.maps_of(with_background(self.sidecar.dense, pack))
+        label_map, confidence = dense_decode(maps_Nhw, self.size, threshold=threshold)
+        label_map[label_map >= len(pack)] = -1  # a background word
+        asked = maps_Nhw[: len(pack)]
+        return DenseSegmentation(
+            label_map=label_map,
+            confidence=confidence,
+            segment_labels=np.arange(len(pack), dtype=np.int16),
+            segment_scores=asked.max((1, 2))[None],
+            place_scores=asked,
+            **self._result_fields(pack, threshold),
+        )
+
+
+def image_scores(encoded: Encoded, pack: LabelPack) -> np.ndarray:
+    """(N,) float32: the score of the whole image for every label."""
+    return embedding_scores(encoded.image_embedding[None], pack.vectors, encoded.sidecar.scoring)[0]
+
+
+def load_segments(path: str | Path, image=None) -> Encoded:
+    """Read what Encoded.save wrote. image: the picture, for overlays; its size must be the stored one.
+
+    Raises ZerosegError, naming the file, where it is missing, damaged or no such file.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > _BYTES_MAX:
+                raise ValueError("it unpacks to too many bytes")
+        with np.load(path, allow_pickle=False) as stored:
+            kind = {"Segments": Segments, "Places": Places}[str(stored["kind"])]
+            size = tuple(int(side) for side in stored["size"])
+            sidecar = parse_sidecar(json.loads(str(stored["sidecar"])), str(path))
+            arrays = {name: stored[name].astype(np.float32) for name in kind.ARRAYS}
+        D, K = sidecar.embedding_dim, "K"
+        shapes = {"maps": (K, "h", "w"), "embeddings": (K, D) if kind is Segments else (D, "h", "w")}
+        for name, array in arrays.items():
+            check_array(name, array, shapes.get(name, (D,)))
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} is not finite")
+    except FileNotFoundError:
+        raise ZerosegError(f"{path}: no such file") from None
+    except (OSError, EOFError, KeyError, ValueError, MemoryError, zipfile.BadZipFile) as error:
+        raise ZerosegError(f"{path}: expected segments saved by zeroseg, but {' '.join(str(error).split())}") from error
+    photo = None if image is None else load_image(image)
+    if photo is not None and photo.shape[:2] != size:
+        raise ZerosegError(f"{path}: was made of an image of {size[1]} x {size[0]} pixels, got {photo.shape[1::-1]}")
+    return kind(size=size, sidecar=sidecar, image=photo, **arrays)
+
+
+def as_stored(array: np.ndarray) -> np.ndarray:
+    """float32 values that float16 holds exactly, so that a saved file gives the scores and masks of the original."""
+    return array.astype(np.float16).astype(np.float32)

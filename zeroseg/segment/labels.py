@@ -1,0 +1,53 @@
+"""From words to a label pack in a model's own embedding space."""
+
+import os
+
+import numpy as np
+
+from zeroseg.errors import UnavailableError, ZerosegError
+from zeroseg.sidecar import Sidecar
+from zeroseg.words import LabelPack, embed_labels
+
+
+def label_pack(labels, sidecar: Sidecar, text: str = "auto") -> LabelPack:
+    """The pack of labels for a model: a list of words, a LabelPack, or the path of a labels.npz.
+
+    text: what turns words into vectors, as for zeroseg.embed_labels; "auto" is an open_clip model's own text tower, and
+    the word table for others. A labels.npz gives the words that are in it, which needs neither a tower nor torch. A
+    word named twice counts once. ZerosegError or ValueError in one line where the labels are not in the model's space.
+    """
+    if isinstance(labels, (str, os.PathLike)):
+        if not str(labels).endswith(".npz"):
+            raise ZerosegError(f"labels: expected a list of words or a labels.npz, got {str(labels)!r}")
+        pack = LabelPack.load(labels)
+    elif isinstance(labels, LabelPack):
+        pack = labels
+    else:
+        try:
+            names = list(dict.fromkeys(labels))
+        except TypeError:
+            raise ZerosegError(f"labels: expected a list of words, got {labels!r}") from None
+        if str(text).endswith(".npz"):
+            pack = LabelPack.load(text).pick(names)
+        elif sidecar.dense is not None and text == "auto":
+            pack = LabelPack(names, _tower_vectors(sidecar, names), sidecar.embedding_space)
+        else:
+            vectors, known, nearest = embed_labels(names, text=text)
+            pack = LabelPack(names=names, vectors=vectors, known=known, nearest=nearest)
+    pack.require(sidecar.embedding_space, sidecar.embedding_dim)
+    return pack
+
+
+def _tower_vectors(sidecar: Sidecar, names: list[str]) -> np.ndarray:
+    try:
+        from zeroseg.dense.model import text_vectors
+
+        return text_vectors(sidecar, names)
+    except ModuleNotFoundError as error:
+        reason = f"{error.name} is not installed"
+    except ZerosegError as error:
+        reason = str(error)
+    raise UnavailableError(
+        f"model {sidecar.name}: its words need its text tower, and {reason}; make a label pack where it is: "
+        f"zeroseg words WORDS --model {sidecar.dense.text} -o labels.npz"
+    )

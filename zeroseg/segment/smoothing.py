@@ -1,0 +1,46 @@
+"""Steady labels in a moving picture: the embeddings of segments, carried from frame to frame.
+
+A single frame's scores jitter around the threshold, and the picture flickers. The network's segments have no identity
+across frames, so old embeddings are carried by overlap: with the soft maps m (K, patches) of this frame and m' of the
+last,
+
+    W_kj = sum_p m_k(p) m'_j(p) / sum_jp m_k(p) m'_j(p)              where segment k was in the last frame
+    E_k  = (1 - a) e_k + a sum_j W_kj E'_j                           a = exp(-dt / tau)
+
+tau is a time in seconds, whatever the frame rate. Words can change at any time, since no label enters. Another size or
+a gap starts afresh.
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from zeroseg.segment.encoded import Encoded, Segments
+
+GAP = 5.0  # in units of tau: after so long a pause nothing is carried
+
+
+def smooth(segments: Encoded, time_s: float, past: tuple[float, Encoded] | None, tau_s: float) -> Encoded:
+    """The segments of a frame at time_s, with the embeddings of the formula above.
+
+    past   (time in seconds, smoothed segments) of the frame before, None for the first.
+    tau_s  the time constant; 0 changes nothing. A dense network has no segments to follow: its frames pass as they are.
+    """
+    if past is None or tau_s <= 0 or not isinstance(segments, Segments):
+        return segments
+    then_s, before = past
+    gap_s = time_s - then_s
+    if before.maps.shape != segments.maps.shape or not 0 <= gap_s < GAP * tau_s:
+        return segments
+    carried = carry(segments.embeddings, segments.maps, before.embeddings, before.maps, math.exp(-gap_s / tau_s))
+    return replace(segments, embeddings=carried)
+
+
+def carry(
+    values_KD: np.ndarray, maps_Khw: np.ndarray, old_values_KD: np.ndarray, old_maps_Khw: np.ndarray, keep: float
+) -> np.ndarray:
+    """The formula above: (K, D) float32; keep is a, in [0, 1]."""
+    overlap = maps_Khw.reshape(len(maps_Khw), -1) @ old_maps_Khw.reshape(len(old_maps_Khw), -1).T  # (K, K)
+    share = overlap / np.maximum(overlap.sum(1, keepdims=True), 1e-12)
+    return ((1 - keep) * values_KD + keep * (share @ old_values_KD)).astype(np.float32)
