@@ -1,4 +1,4 @@
-"""A network small enough to read, with the shipped model's face: its segments are red, green, blue and dark places.
+"""A network small enough to read, with the shipped model's inputs and outputs: its segments are red, green, blue and dark places.
 
 The photo is averaged over patches of 16 pixels; segment k's logit is 10 times channel k of the normalised photo, and 0
 for the dark segment. Segment k's embedding is the k-th unit vector, so the label with that vector names it, with
@@ -23,7 +23,7 @@ def vectors(*names: str) -> np.ndarray:
 
 def sidecar(**changes) -> dict:
     document = {
-        "format": 1,
+        "format": 2,
         "name": "colors",
         "embedding_space": SPACE,
         "embedding_dim": DIM,
@@ -31,6 +31,7 @@ def sidecar(**changes) -> dict:
         "stride": 16,
         "input": {"short_side": 64, "multiple": 32, "max_long_side": 256, "mean": [0.5] * 3, "std": [0.5] * 3},
         "threshold": 0.5,
+        "scoring": {"centre": None, "share": 0.0},
         "files": {},
         "card": {},
     }
@@ -55,10 +56,8 @@ def write_color_model(folder: Path, name: str = "colors", **changes) -> Path:
         helper.make_node("ReduceMean", ["segment_maps"], ["share"], axes=[2, 3], keepdims=0),
         helper.make_node("Unsqueeze", ["share", "last_axis"], ["share_column"]),
         helper.make_node("Mul", ["share_column", "zero"], ["nothing"]),
-        helper.make_node("Transpose", ["label_embeddings"], ["labels_DN"], perm=[1, 0]),
-        helper.make_node("MatMul", ["embeddings", "labels_DN"], ["scores_KN"]),
-        helper.make_node("Add", ["nothing", "scores_KN"], ["segment_scores"]),
-        helper.make_node("MatMul", ["share", "scores_KN"], ["image_scores"]),
+        helper.make_node("Add", ["nothing", "embeddings"], ["segment_embeddings"]),
+        helper.make_node("MatMul", ["share", "embeddings"], ["image_embedding"]),
     ]
     float32 = TensorProto.FLOAT
     graph = helper.make_graph(
@@ -66,12 +65,11 @@ def write_color_model(folder: Path, name: str = "colors", **changes) -> Path:
         "colors",
         [
             helper.make_tensor_value_info("image", float32, ["B", 3, "H", "W"]),
-            helper.make_tensor_value_info("label_embeddings", float32, ["N", DIM]),
         ],
         [
             helper.make_tensor_value_info("segment_maps", float32, ["B", 4, "h", "w"]),
-            helper.make_tensor_value_info("segment_scores", float32, ["B", 4, "N"]),
-            helper.make_tensor_value_info("image_scores", float32, ["B", "N"]),
+            helper.make_tensor_value_info("segment_embeddings", float32, ["B", 4, DIM]),
+            helper.make_tensor_value_info("image_embedding", float32, ["B", DIM]),
         ],
         [
             constant("ten", np.float32(10)),
