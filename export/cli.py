@@ -50,7 +50,11 @@ class Model(click.ParamType):
     show_default=True,
     help="How float32 weights are stored; float16 halves the file and computes the same.",
 )
-@click.option("--label-map", is_flag=True, help="Add the finished label map as an output.")
+@click.option(
+    "--masks",
+    is_flag=True,
+    help="Also write NAME.masks.onnx, for other programs: image and label vectors in, masks out.",
+)
 @click.option("--symmetric", is_flag=True, help="int8 as TensorRT takes it: signed, zero at zero.")
 @click.option("--calibration", type=FOLDER, metavar="DIR", help="Photos that set int8's ranges.  [default: bundled]")
 # How it is checked
@@ -64,7 +68,7 @@ class Model(click.ParamType):
 )
 @click.option("--gate-photos", type=FOLDER, metavar="DIR", help="Compare on the photos of this folder.")
 @click.option(
-    "--masks",
+    "--gate-masks",
     type=click.Choice(DATASETS),
     metavar="LAYOUT",
     help="The folder also holds masks, laid out as for zeroseg eval --dataset: compare mIoU too.",
@@ -84,7 +88,7 @@ def main(model, onnx_, trt, out, weights, dry_run, **options):
       zeroseg-export model.pt --onnx -o model.onnx --weights float16
       zeroseg-export open_clip:ViT-B-16/openai --onnx -o clip.onnx
       zeroseg-export model.pt --bundle jetson-orin --precision fp16
-      zeroseg-export model.pt --onnx --precision auto --gate-photos voc-dev --masks voc-dev
+      zeroseg-export model.pt --onnx --precision auto --gate-photos voc-dev --gate-masks voc-dev
     """
     context = click.get_current_context()
     given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}

@@ -10,31 +10,32 @@ from pathlib import Path
 import numpy as np
 
 from zeroseg.errors import ZerosegError
-from zeroseg.export.parity import Case, Parity, compare, segment_table
+from zeroseg.export.masks_graph import LABEL_MAP
+from zeroseg.export.parity import Case, Parity, compare, label_map
 from zeroseg.image import SUFFIXES, load_image
-from zeroseg.kernels.mask_decode import mask_decode
-from zeroseg.runtime.base import Runner
-from zeroseg.sidecar import Sidecar
+from zeroseg.runtime.base import OUTPUTS, Runner
+from zeroseg.runtime.ort_runner import open_session
+from zeroseg.sidecar import Scoring, Sidecar
 
 PHOTOS = Path(__file__).resolve().parent / "photos"  # redistributable; see the README there
 MOST_PHOTOS = 16  # of a folder, spread evenly: each takes two passes of both networks
 
 
-class Remembering(Runner):
-    """A runner that answers a feed it has seen from memory: the reference, which every candidate is held against."""
+class CachedRunner(Runner):
+    """A runner that answers an image it has seen from memory: the reference, which every candidate is held against."""
 
     def __init__(self, runner: Runner):
         self.runner, self.backend = runner, runner.backend
-        self._seen = []  # (feed, outputs)
+        self._seen = []  # (image, outputs)
 
-    def inputs(self):
-        return self.runner.inputs()
+    def input(self):
+        return self.runner.input()
 
-    def _run(self, feed):
+    def _run(self, image):
         for known, outputs in self._seen:
-            if all(known[name] is value for name, value in feed.items()):
+            if known is image:
                 return outputs
-        self._seen.append((dict(feed), self.runner.run(feed)))
+        self._seen.append((image, self.runner.run(image)))
         return self._seen[-1][1]
 
 
@@ -47,12 +48,12 @@ class Gate:
     def __init__(
         self, reference: Runner, cases: list[Case], sidecar: Sidecar, masks: Callable[[Runner], float] | None = None
     ):
-        self.reference, self.cases, self.sidecar, self.masks = Remembering(reference), cases, sidecar, masks
+        self.reference, self.cases, self.sidecar, self.masks = CachedRunner(reference), cases, sidecar, masks
         self._before: float | None = None
 
     def check(self, candidate: Runner) -> Parity:
         """All of it; whether it passed is in the answer's `ok`. The masks are only counted where the pixels agree."""
-        parity = compare(self.reference, candidate, self.cases)
+        parity = compare(self.reference, candidate, self.cases, self.sidecar.scoring)
         if self.masks is None or not parity.ok:
             return parity
         if self._before is None:
@@ -62,7 +63,7 @@ class Gate:
     def quick(self, candidate: Runner, count: int = 4) -> tuple[float, float]:
         """(share of pixels that differ, 1 - the worst output's cosine) on a few cases of all, for searches."""
         few = np.unique(np.linspace(0, len(self.cases) - 1, count).astype(int))
-        parity = compare(self.reference, candidate, [self.cases[i] for i in few])
+        parity = compare(self.reference, candidate, [self.cases[i] for i in few], self.sidecar.scoring)
         cosine = min(parity.cosine.values())
         return 1 - parity.agreement, 1 - cosine if np.isfinite(cosine) else np.inf
 
@@ -102,20 +103,18 @@ def mask_scorer(folder: Path, kind: str, sidecar: Sidecar) -> Callable[[Runner],
     return score
 
 
-def check_label_map(path: Path, cases: list[Case], threshold: float) -> float:
-    """Share of pixels on which the file's own label map and mask_decode of its maps and scores agree: the lower of that
-    with its own threshold, which is `threshold`, and of that with none.
+def check_masks_file(path: Path, network: Path, cases: list[Case], scoring: Scoring) -> float:
+    """Share of pixels on which the self-contained file's label map is the one that the network's maps and embeddings
+    lead to on the host: the lowest of that with the thresholds of the cases, and of that with none.
     """
-    from zeroseg.runtime.ort_runner import open_session
-
-    session = open_session(path, 1)
+    session, alone = open_session(path, 1), open_session(network, 1)
     shares = []
     for case in cases:
-        feed = {"image": case.image, "label_embeddings": case.label_embeddings, "size": np.array(case.size)}
-        every = feed | {"threshold": np.array(-np.inf, np.float32)}
+        outputs = dict(zip(OUTPUTS, alone.run(list(OUTPUTS), {"image": case.image}), strict=True))
         shares.append([])
-        for given, floor in ((every, -np.inf), (feed, threshold)):
-            got, maps, scores = session.run(["label_map", "segment_maps", "segment_scores"], given)
-            expected = [mask_decode(maps[b], segment_table(scores[b], floor), case.size)[0] for b in range(len(got))]
+        for floor in (-np.inf, case.near, case.threshold):
+            feed = {"image": case.image, "label_embeddings": case.vectors, "size": np.array(case.size)}
+            [got] = session.run([LABEL_MAP], feed | {"threshold": np.array(floor, np.float32)})
+            expected = [label_map(outputs, b, case, floor, scoring) for b in range(len(got))]
             shares[-1].append((got == np.stack(expected)).mean())
     return float(np.mean(shares, axis=0).min())

@@ -11,6 +11,7 @@ import numpy as np
 
 from zeroseg.export.parity import Case, LabelSet, is_telling, make_cases, network_images
 from zeroseg.runtime.base import Runner
+from zeroseg.segment.scores import segment_scores
 from zeroseg.sidecar import Sidecar
 from zeroseg.words import SPACE
 
@@ -46,14 +47,15 @@ def choose_label_sets(runner: Runner, sidecar: Sidecar, images: list[np.ndarray]
     sets get the score that half of the places reach with one row or another.
     """
     images = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, IMAGES).astype(int))]
-    sets = []
-    for rows in _vocabularies(runner, sidecar, images):
-        seen = _look(runner, images, rows)
+    outputs, sets = [runner.run(image) for image in images], []
+    for rows in _vocabularies(outputs, sidecar):
+        seen = _look(outputs, rows, sidecar)
         threshold = float(np.median(seen.scores.max(1))) if sidecar.dense else sidecar.threshold
         left, sets = np.arange(len(rows)), []
         for count, background in zip(LABEL_COUNTS, BACKGROUND):
             chosen = left[_tell_apart(seen._replace(scores=seen.scores[:, left]), threshold, count, background)]
-            sets.append((LabelSet(np.ascontiguousarray(rows[chosen]), threshold), chosen))
+            near = float(np.median(seen.scores[:, chosen].max(1)))
+            sets.append((LabelSet(np.ascontiguousarray(rows[chosen]), threshold, near), chosen))
             left = np.setdiff1d(left, chosen)
         found = [
             np.where(scores.max(1) >= threshold, scores.argmax(1), -1)
@@ -64,19 +66,19 @@ def choose_label_sets(runner: Runner, sidecar: Sidecar, images: list[np.ndarray]
     return [label_set for label_set, _ in sets]
 
 
-def _vocabularies(runner: Runner, sidecar: Sidecar, images: list[np.ndarray]) -> Iterator[np.ndarray]:
+def _vocabularies(outputs: list[dict], sidecar: Sidecar) -> Iterator[np.ndarray]:
     """(V, D) float32 unit rows, best first."""
     if sidecar.embedding_space == SPACE:
         from zeroseg.words.table import load_table
 
         yield load_table().vectors
-    yield _built(runner, sidecar, images)
+    yield _built(outputs, sidecar)
 
 
-def _built(runner: Runner, sidecar: Sidecar, images: list[np.ndarray]) -> np.ndarray:
+def _built(outputs: list[dict], sidecar: Sidecar) -> np.ndarray:
     """Rows that score near the threshold on a few segments or places each, and as it comes on the others."""
     dim, rng = sidecar.embedding_dim, np.random.default_rng(0)
-    seen = _look(runner, images, np.concatenate([np.eye(dim), -np.eye(dim)]).astype(np.float32))
+    seen = _look(outputs, np.concatenate([np.eye(dim), -np.eye(dim)]).astype(np.float32), sidecar)
     features = (seen.scores[:, :dim] - seen.scores[:, dim:]) / 2  # what a score is the product of with a label's row
     level = 0.3 * np.median(np.linalg.norm(features, axis=1)) if sidecar.dense else sidecar.threshold
     rows = []
@@ -91,18 +93,19 @@ def _built(runner: Runner, sidecar: Sidecar, images: list[np.ndarray]) -> np.nda
     return np.array(rows, np.float32)
 
 
-def _look(runner: Runner, images: list[np.ndarray], rows: np.ndarray) -> Seen:
+def _look(outputs: list[dict], rows: np.ndarray, sidecar: Sidecar) -> Seen:
     parts = []
-    for number, image in enumerate(images):
-        output = runner.run({"image": image, "label_embeddings": rows})
-        if "place_scores" in output:
-            scores = output["place_scores"][0].reshape(len(rows), -1).T
-            area = np.ones(len(scores))
+    for number, output in enumerate(outputs):
+        if "place_embeddings" in output:
+            places = output["place_embeddings"][0]
+            embeddings = places.reshape(len(places), -1).T
+            area = np.ones(len(embeddings))
         else:
-            maps, scores = output["segment_maps"][0], output["segment_scores"][0]
+            maps, embeddings = output["segment_maps"][0], output["segment_embeddings"][0]
             area = np.bincount(maps.argmax(0).ravel(), minlength=len(maps)) / maps[0].size
+        scores = segment_scores(embeddings, rows, sidecar.scoring)
         there = np.flatnonzero(area)
-        there = there[np.unique(np.linspace(0, len(there) - 1, PLACES // len(images)).astype(int))]
+        there = there[np.unique(np.linspace(0, len(there) - 1, max(1, PLACES // len(outputs))).astype(int))]
         parts.append((scores[there].astype(np.float64), area[there], np.full(len(there), number)))
     scores, areas, photos = (np.concatenate(part) for part in zip(*parts))
     return Seen(scores, areas / areas.sum(), photos)

@@ -1,9 +1,10 @@
 """Is an exported file the same model? Two runners, the same inputs, and a verdict on the masks they lead to.
 
-What counts is the decoded label map (zeroseg/kernels/mask_decode); per output the largest difference and the cosine say
-where a disagreement comes from. The maps are compared twice, with every segment named and with the sidecar's threshold
-applied, so that a threshold above all scores cannot hide a broken map. And they must be able to differ: where the model
-itself finds no foreground, no background or one label only, nothing was compared.
+What counts is the label map, made as users get it (zeroseg.segment); per output the largest difference and the cosine
+say where a disagreement comes from. The maps are compared three times: with every segment named, with a threshold in
+the middle of the scores, and with the sidecar's threshold. So a threshold above all scores cannot hide a broken map,
+and one far from all scores cannot hide rounding. And they must be able to differ: where the model itself finds no
+foreground, no background or one label only, nothing was compared.
 """
 
 from dataclasses import dataclass, field
@@ -11,13 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zeroseg.dense.segment import photo_windows
+from zeroseg.dense.windows import image_windows
 from zeroseg.errors import ZerosegError
-from zeroseg.image import network_size
 from zeroseg.kernels.mask_decode import dense_decode, mask_decode
-from zeroseg.kernels.preprocess import preprocess
 from zeroseg.runtime.base import DENSE_OUTPUTS, OUTPUTS, Runner
-from zeroseg.sidecar import Sidecar
+from zeroseg.segment.prepare import network_input
+from zeroseg.segment.scores import label_table, segment_scores
+from zeroseg.sidecar import Scoring, Sidecar
 
 REQUIRED = 0.995  # share of pixels; float32 exports reach 1, float16 weights lose edge pixels
 MIOU_CHANGE = 0.3  # points, where masks are given
@@ -26,25 +27,29 @@ PHOTO_SIZES = ((480, 640), (640, 480), (300, 300))
 
 
 class LabelSet(NamedTuple):
-    """rows (N, D) float32, unit; threshold: what scores lower is background."""
+    """vectors (N, D) float32, unit rows; threshold: what scores lower is background; near: another threshold, in the
+    middle of the scores that the model gives these labels, where rounding shows first.
+    """
 
-    rows: np.ndarray
+    vectors: np.ndarray
     threshold: float
+    near: float
 
 
 class Case(NamedTuple):
-    """image (B, 3, h, w) and label_embeddings (N, D) float32; size (H, W), the frame the maps are decoded to;
-    threshold, of the label set."""
+    """image (B, 3, h, w) float32, the network's input; size (H, W), the frame the maps are decoded to; the rest as in
+    LabelSet."""
 
     image: np.ndarray
-    label_embeddings: np.ndarray
     size: tuple[int, int]
+    vectors: np.ndarray
     threshold: float
+    near: float
 
 
 @dataclass
 class Parity:
-    """agreement: share of pixels with the same label, over all cases, the lower of the two decodings; worst: that of
+    """agreement: share of pixels with the same label, over all cases, the lowest of three thresholds; worst: that of
     the worst photo. max_abs and cosine: per output, over all cases. telling: whether the model's own masks have
     foreground, background and several labels, so that others could differ from them.
     """
@@ -93,41 +98,46 @@ class Parity:
         return "\n".join(lines)
 
 
-def compare(reference: Runner, candidate: Runner, cases: list[Case]) -> Parity:
+def compare(reference: Runner, candidate: Runner, cases: list[Case], scoring: Scoring) -> Parity:
     """Run both on every case. ZerosegError when there is none, or when a candidate's output has another shape than the
     reference's.
     """
     if not cases:
-        raise ZerosegError("nothing to compare on: none of the photos has a size that the exported file takes")
+        raise ZerosegError("nothing to compare on: none of the images has a size that the exported file takes")
     pairs = {}
-    shares = []  # (pixels, share with every segment named, share with the threshold)
+    shares = []  # (pixels, share with every segment named, share with each threshold)
     found = {}  # label set -> the reference's label maps
+    answers = {}  # an image is run once, whatever number of cases it is in
     for case in cases:
-        feed = {"image": case.image, "label_embeddings": case.label_embeddings}
-        expected, got = reference.run(feed), candidate.run(feed)
-        for name in outputs_in(expected):
-            if got[name].shape != expected[name].shape:
-                raise ZerosegError(f"{name}: expected {expected[name].shape}, the exported file gave {got[name].shape}")
-            both = tuple(side[name].ravel().astype(np.float64) for side in (expected, got))
-            pairs.setdefault(name, []).append(both)
+        key = id(case.image)
+        if key not in answers:
+            answers[key] = expected, got = reference.run(case.image), candidate.run(case.image)
+            for name in outputs_in(expected):
+                if got[name].shape != expected[name].shape:
+                    wanted = f"expected {expected[name].shape}, the exported file gave {got[name].shape}"
+                    raise ZerosegError(f"{name}: {wanted}")
+                both = tuple(side[name].ravel().astype(np.float64) for side in (expected, got))
+                pairs.setdefault(name, []).append(both)
+        expected, got = answers[key]
         for b in range(len(case.image)):
             same = []
-            for floor in (-np.inf, case.threshold):
-                own, other = (label_map(output, b, case.size, floor) for output in (expected, got))
+            for floor in (-np.inf, case.near, case.threshold):
+                own, other = (label_map(output, b, case, floor, scoring) for output in (expected, got))
                 same.append(0.0 if own is None or other is None else float((own == other).mean()))
             shares.append((case.size[0] * case.size[1], *same))
             if own is not None:
-                found.setdefault(case.label_embeddings.tobytes(), []).append(own.ravel())
-    pixels, named, thresholded = np.array(shares).T
+                found.setdefault(case.vectors.tobytes(), []).append(own.ravel())
+    pixels, *by_floor = np.array(shares).T
     max_abs, cosine = {}, {}
     for name, values in pairs.items():
         a, b = (np.concatenate(side) for side in zip(*values))
         max_abs[name] = float(np.abs(a - b).max())
         cosine[name] = float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
-    agreement = min(np.average(share, weights=pixels) for share in (named, thresholded))
-    asked = max(len(case.label_embeddings) for case in cases)
+    agreement = min(np.average(share, weights=pixels) for share in by_floor)
+    asked = max(len(case.vectors) for case in cases)
     telling = is_telling([(np.concatenate(maps), None) for maps in found.values()], asked)
-    return Parity(float(agreement), float(min(named.min(), thresholded.min())), max_abs, cosine, len(shares), telling)
+    worst = min(share.min() for share in by_floor)
+    return Parity(float(agreement), float(worst), max_abs, cosine, len(shares), telling)
 
 
 def is_telling(found: list[tuple[np.ndarray, np.ndarray | None]], asked: int) -> bool:
@@ -151,12 +161,13 @@ def make_cases(sidecar: Sidecar, photos: list[np.ndarray], label_sets: list[Labe
     """
 
     def case(image, label_set, size):
-        return Case(image, label_set.rows, size, label_set.threshold)
+        return Case(image, size, *label_set)
 
     cases = []
     for images, size in network_images(sidecar, photos):
-        cases += [case(images[i : i + 1], label_sets[i % 2], size) for i in range(len(images))]
-        cases.append(case(images[:1], label_sets[1], size))
+        alone = [images[i : i + 1] for i in range(len(images))]
+        cases += [case(image, label_sets[i % 2], size) for i, image in enumerate(alone)]
+        cases.append(case(alone[0], label_sets[1], size))
     first, patch = cases[0], sidecar.stride
     cases.append(case(np.concatenate([first.image, first.image[..., ::-1]]), label_sets[0], first.size))
     if sidecar.dense is not None:
@@ -173,19 +184,19 @@ def network_images(sidecar: Sidecar, photos: list[np.ndarray]) -> list[tuple[np.
     if not photos:
         rng = np.random.default_rng(0)
         photos = [draw_scene(rng, size) for size in PHOTO_SIZES]
-    spec, dense = sidecar.input, sidecar.dense
-    if dense is not None:
-        return [(photo_windows(sidecar, photo), (dense.window, dense.window)) for photo in photos]
-    found = []
+    found, dense = [], sidecar.dense
     for photo in photos:
-        size = network_size(photo.shape[:2], spec.short_side, spec.max_long_side, spec.multiple)
-        found.append((preprocess(photo, size, spec.mean, spec.std)[None], photo.shape[:2]))
+        image = network_input(photo, sidecar)
+        if dense is None:
+            found.append((image[None], photo.shape[:2]))
+        else:
+            found.append((image_windows(image, dense.window, dense.stride), (dense.window, dense.window)))
     return found
 
 
 def outputs_in(outputs) -> tuple[str, ...]:
-    """The names of what a network gave, whichever face it has."""
-    return DENSE_OUTPUTS if "place_scores" in outputs else OUTPUTS
+    """The names of what a network gave, with segments or without."""
+    return DENSE_OUTPUTS if "place_embeddings" in outputs else OUTPUTS
 
 
 def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
@@ -202,17 +213,15 @@ def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     return np.clip(scene + rng.normal(0, 6, (height, width, 1)), 0, 255).astype(np.uint8)
 
 
-def label_map(output, b: int, size: tuple[int, int], floor: float) -> np.ndarray | None:
+def label_map(output, b: int, case: Case, floor: float, scoring: Scoring) -> np.ndarray | None:
     """Image b of a network's outputs as a label map (H, W), -1 where the best score is below `floor`; None if a value
     is not finite.
     """
     if not all(np.isfinite(output[name][b]).all() for name in outputs_in(output)):
         return None
-    if "place_scores" in output:
-        return dense_decode(output["place_scores"][b], size, threshold=floor)[0]
-    return mask_decode(output["segment_maps"][b], segment_table(output["segment_scores"][b], floor), size)[0]
-
-
-def segment_table(scores: np.ndarray, floor: float) -> np.ndarray:
-    """scores (K, N) -> (K,) int16: the label of every segment, -1 where its best score is below `floor`."""
-    return np.where(scores.max(1) >= np.float32(floor), scores.argmax(1), -1).astype(np.int16)
+    if "place_embeddings" in output:
+        places = output["place_embeddings"][b]
+        maps = (case.vectors @ places.reshape(len(places), -1)).reshape(-1, *places.shape[1:])
+        return dense_decode(maps, case.size, threshold=floor)[0]
+    scores = segment_scores(output["segment_embeddings"][b], case.vectors, scoring)
+    return mask_decode(output["segment_maps"][b], label_table(scores, floor), case.size)[0]

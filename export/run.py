@@ -10,31 +10,32 @@ from pathlib import Path
 import numpy as np
 
 from zeroseg.artifact import read_artifact
-from zeroseg.dense.segment import photo_windows
 from zeroseg.errors import ZerosegError, missing_extra
-from zeroseg.export.gate import Gate, check_label_map, mask_scorer, photos_of
+from zeroseg.export.gate import Gate, check_masks_file, mask_scorer, photos_of
 from zeroseg.export.gate_labels import gate_cases
-from zeroseg.export.parity import Parity
+from zeroseg.export.masks_graph import SUFFIX, masks_graph
+from zeroseg.export.parity import Parity, network_images
 from zeroseg.export.race import race
-from zeroseg.image import load_image, network_size
-from zeroseg.kernels.preprocess import preprocess
+from zeroseg.image import load_image
+from zeroseg.runtime.base import IMAGE
 from zeroseg.runtime.opening import open_runner
 from zeroseg.sidecar import Sidecar
 
+SAME_MASKS = 0.999  # share of pixels on which the self-contained graph must agree with the host
 WORTH_IT = 1.05  # times as fast as float32, or `auto` keeps float32: below it is noise
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """The command's options, named as there. masks: the layout of gate_photos if it holds masks, else None."""
+    """The command's options, named as there. gate_masks: the layout of gate_photos if it holds masks, else None."""
 
     precision: str = "fp32"
     half_weights: bool = False
-    label_map: bool = False
+    masks: bool = False
     symmetric: bool = False
     photos: tuple[Path, ...] = ()
     gate_photos: Path | None = None
-    masks: str | None = None
+    gate_masks: str | None = None
     calibration: Path | None = None
     rounds: int = 15
 
@@ -61,12 +62,12 @@ def export_file(
     check_sidecar_place(out)
     gate, network = make_gate(source, options, report), source.network()
     report("tracing the network")
-    document = {**source.document, "made_by": to_onnx.made_by()}
+    document = {**source.sidecar.to_dict(), "made_by": to_onnx.made_by()}
     own = {name: value.numpy() for name, value in network.state_dict().items()} if options.half_weights else None
     with tempfile.TemporaryDirectory(prefix=".zeroseg-export-", dir=out.parent) as folder:
         workshop = variants.Workshop(
             to_onnx.to_onnx(network, document), document, gate, Path(folder),
-            half_weights=own, label_map=options.label_map, symmetric=options.symmetric, report=report,
+            half_weights=own, symmetric=options.symmetric, report=report,
             calibration=calibration_images(source.sidecar, options) if options.precision in ("int8", "auto") else [],
         )  # fmt: skip
         if options.precision == "auto":
@@ -82,16 +83,35 @@ def export_file(
             if chosen.precision == "fp32":  # then the export itself is wrong, not what was made of it
                 true = torch_values(to_onnx.trace(source.network()), workshop.feed())
             raise variants.refuse(out, chosen, workshop.explain(chosen, true))
-        if options.label_map:
-            share = check_label_map(chosen.path, gate.cases, source.sidecar.threshold)
-            report(f"label map in the graph: the same as mask_decode on {100 * share:.3f} % of pixels")
-            if not share >= 0.999:
-                raise ZerosegError(f"{out}: not written, its label map is mask_decode's on only {100 * share:.2f} %")
+        masks = _masks_file(chosen.path, source.sidecar, gate, out, report) if options.masks else None
         final = Path(folder) / out.name
         to_onnx.rename_pair(chosen.path, final)
         for suffix in (".onnx", ".json"):
             os.replace(final.with_suffix(suffix), out.with_suffix(suffix))
+        if masks is not None:
+            os.replace(masks, masks_path(out))
     return chosen.parity
+
+
+def masks_path(out: Path) -> Path:
+    """Where the self-contained graph of an export to `out` goes: tiny.onnx, tiny.masks.onnx."""
+    return out.with_name(out.stem + SUFFIX)
+
+
+def _masks_file(network: Path, sidecar: Sidecar, gate: Gate, out: Path, report: Callable[[str], None]) -> Path:
+    """Write and check the self-contained graph of a network's file beside it. ZerosegError where its masks differ."""
+    import onnx
+
+    path = network.with_name("self-contained.onnx")
+    path.write_bytes(masks_graph(onnx.load(network), sidecar).SerializeToString())
+    share = check_masks_file(path, network, gate.cases, sidecar.scoring)
+    report(f"masks in the graph: the same as on the host on {100 * share:.3f} % of pixels")
+    if not share >= SAME_MASKS:
+        raise ZerosegError(
+            f"{masks_path(out)}: not written, its masks are those of the host on only {100 * share:.2f} % of pixels, "
+            f"{100 * SAME_MASKS:g} % are required"
+        )
+    return path
 
 
 def check_sidecar_place(out: Path) -> None:
@@ -113,19 +133,19 @@ def check_sidecar_place(out: Path) -> None:
 def make_gate(source, options: ExportOptions, report: Callable[[str], None] = lambda line: None) -> Gate:
     """What an export of this Source is held against. ZerosegError for options that it has no meaning for."""
     sidecar = source.sidecar
-    if sidecar.dense is not None and options.label_map:
+    if sidecar.dense is not None and options.masks:
         raise ZerosegError(
-            "--label-map: a network without segments is run on windows of a photo, whose scores are put "
-            "together before they are decoded; leave it out"
+            "--masks: a network without segments runs on windows of an image, whose embeddings are put together before "
+            "they are decoded; leave it out"
         )
-    if sidecar.dense is not None and options.masks is not None:
-        raise ZerosegError("--masks: not for a network without segments; leave it out, --gate-photos compares labels")
+    if sidecar.dense is not None and options.gate_masks is not None:
+        raise ZerosegError("--gate-masks: not for a network without segments; --gate-photos alone compares labels")
     photos = [load_image(photo) for photo in options.photos]
     masks = None
-    if options.masks is not None:
+    if options.gate_masks is not None:
         if options.gate_photos is None:
-            raise ZerosegError("--masks: needs --gate-photos, the folder that holds them")
-        masks = mask_scorer(options.gate_photos, options.masks, sidecar)
+            raise ZerosegError("--gate-masks: needs --gate-photos, the folder that holds them")
+        masks = mask_scorer(options.gate_photos, options.gate_masks, sidecar)
     if options.gate_photos is not None or not photos:
         photos += photos_of(options.gate_photos)
     report(f"choosing labels by what the model finds in {len(photos)} photos")
@@ -134,14 +154,11 @@ def make_gate(source, options: ExportOptions, report: Callable[[str], None] = la
 
 def calibration_images(sidecar: Sidecar, options: ExportOptions) -> list[np.ndarray]:
     """Photos as the network sees them, (1, 3, h, w) float32 each, and mirrored."""
-    spec, images = sidecar.input, []
-    for photo in photos_of(options.calibration):
-        if sidecar.dense is not None:
-            images += [np.ascontiguousarray(window) for window in photo_windows(sidecar, photo)[:, None]]
-            continue
-        size = network_size(photo.shape[:2], spec.short_side, spec.max_long_side, spec.multiple)
-        image = preprocess(photo, size, spec.mean, spec.std)[None]
-        images += [image, np.ascontiguousarray(image[..., ::-1])]
+    images = []
+    for several, _ in network_images(sidecar, photos_of(options.calibration)):
+        images += [np.ascontiguousarray(image) for image in several[:, None]]
+        if sidecar.dense is None:
+            images.append(np.ascontiguousarray(several[..., ::-1]))
     return images
 
 
@@ -157,8 +174,8 @@ def _fastest(workshop, gate: Gate, rounds: int, report):
         except ZerosegError as error:
             why[precision] = str(error)
     runners = {name: open_runner(read_artifact(variant.path)) for name, variant in made.items()}
-    feed = workshop.feed()
-    laps = race({name: lambda r=runner: r.run(feed) for name, runner in runners.items()}, rounds)
+    image = workshop.feed()[IMAGE]
+    laps = race({name: lambda r=runner: r.run(image) for name, runner in runners.items()}, rounds)
     best = max((n for n in made if made[n].parity.ok), key=lambda n: laps[n].speedup, default="fp32")
     if laps[best].speedup < WORTH_IT:
         best = "fp32"

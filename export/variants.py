@@ -17,10 +17,9 @@ from zeroseg.export.half_graph import half_nodes, rounded_graph, to_half_graph
 from zeroseg.export.half_weights import store_weights_as_half
 from zeroseg.export.int8_graph import OPERATORS, fold, quantisable, to_int8_graph
 from zeroseg.export.islands import find_islands
-from zeroseg.export.label_map import add_label_map
 from zeroseg.export.parity import REQUIRED, Parity
 from zeroseg.export.to_onnx import check, write_onnx
-from zeroseg.runtime.base import Runner
+from zeroseg.runtime.base import IMAGE, Runner
 from zeroseg.runtime.opening import open_runner
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -30,7 +29,7 @@ LEFT_OUT = (0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
 
 @dataclass
 class Variant:
-    """A written file and what was found about it. note: what was kept in float32. graph: without the label map."""
+    """A written file and what was found about it. note: what was kept in float32. graph: with float32 weights."""
 
     precision: str
     path: Path
@@ -53,13 +52,12 @@ class Workshop:
         folder: Path,
         *,
         half_weights=None,
-        label_map=False,
         calibration: list[np.ndarray] = (),
         symmetric=False,
         report: Callable[[str], None] = lambda line: None,
     ):
         self.graph, self.sidecar, self.gate, self.folder = name_nodes(graph), sidecar, gate, folder
-        self.half_weights, self.label_map, self.symmetric, self.report = half_weights, label_map, symmetric, report
+        self.half_weights, self.symmetric, self.report = half_weights, symmetric, report
         self.calibration, self.kept = calibration, frozenset()
 
     def make(self, precision: str) -> Variant:
@@ -70,8 +68,6 @@ class Workshop:
         finished = copy.deepcopy(graph)
         if precision != "fp16" and self.half_weights is not None:
             store_weights_as_half(finished, self.half_weights)
-        if self.label_map:
-            add_label_map(finished, self.gate.sidecar.threshold)
         if precision != "int8":  # ONNX Runtime's quantiser leaves types that only its own inference fills in
             check(finished)
         write_onnx(finished, path, {**self.sidecar, "precision": precision})
@@ -99,9 +95,7 @@ class Workshop:
     def _int8(self):
         folded = fold(self.graph, self.folder)
         names = quantisable(folded)
-        feeds = [
-            {"image": image, "label_embeddings": self.gate.cases[0].label_embeddings} for image in self.calibration
-        ]
+        feeds = [{IMAGE: image} for image in self.calibration]
         ranking, quantised = [], folded
         for share in LEFT_OUT:
             left_out = ranking[: int(share * len(names))]
@@ -130,8 +124,7 @@ class Workshop:
 
     def feed(self) -> dict[str, np.ndarray]:
         """The gate's first photo, alone."""
-        case = self.gate.cases[0]
-        return {"image": case.image[:1], "label_embeddings": case.label_embeddings}
+        return {IMAGE: self.gate.cases[0].image[:1]}
 
 
 def refuse(out: Path, variant: Variant, why: str) -> ZerosegError:
