@@ -54,7 +54,7 @@ def choose_label_sets(runner: Runner, sidecar: Sidecar, images: list[np.ndarray]
         left, sets = np.arange(len(rows)), []
         for count, background in zip(LABEL_COUNTS, BACKGROUND):
             chosen = left[_tell_apart(seen._replace(scores=seen.scores[:, left]), threshold, count, background)]
-            near = float(np.median(seen.scores[:, chosen].max(1)))
+            near = amid(seen.scores[:, chosen].max(1))
             sets.append((LabelSet(np.ascontiguousarray(rows[chosen]), threshold, near), chosen))
             left = np.setdiff1d(left, chosen)
         found = [
@@ -64,6 +64,15 @@ def choose_label_sets(runner: Runner, sidecar: Sidecar, images: list[np.ndarray]
         if is_telling([(labels, seen.areas) for labels in found], LABEL_COUNTS[-1]):
             break
     return [label_set for label_set, _ in sets]
+
+
+def amid(scores: np.ndarray) -> float:
+    """A threshold among scores (U,): in the widest gap of their middle half, so that it is near many and on none."""
+    middle = np.unique(np.quantile(scores, np.linspace(0.25, 0.75, len(scores)), method="nearest"))
+    if len(middle) < 2:
+        return float(middle[0])
+    widest = int(np.argmax(np.diff(middle)))
+    return float(middle[widest] + middle[widest + 1]) / 2
 
 
 def _vocabularies(outputs: list[dict], sidecar: Sidecar) -> Iterator[np.ndarray]:

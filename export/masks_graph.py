@@ -17,7 +17,7 @@ import copy
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from zeroseg.segment.scores import FALL
+from zeroseg.segment.scores import FALL, REST
 from zeroseg.sidecar import Sidecar
 
 LABEL_MAP, SCORES, PREFIX = "label_map", "segment_scores", "masks"
@@ -88,8 +88,9 @@ class _Builder:
         short = self.node("Relu", [self.node("Sub", [share, plain], "difference")], "short")
         loss = self.node("Mul", [short, self.constant("fall", np.float32(FALL))], "loss")
         fallen = self.node("Sub", [plain, loss], "fallen")
-        below = self.node("Min", [plain, self.constant("no_score", np.float32(0))], "below_zero")
-        return self.node("Max", [below, fallen], SCORES)
+        positive = self.node("Relu", [plain], "positive")
+        part = self.node("Mul", [positive, self.constant("rest", np.float32(REST))], "rest_of_positive")
+        return self.node("Max", [self.node("Min", [plain, part], "least"), fallen], SCORES)
 
     def table(self, scores: str) -> None:
         zero, two = self.constant("zero", np.zeros(1, np.int64)), self.constant("two", np.array([2], np.int64))

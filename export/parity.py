@@ -17,18 +17,21 @@ from zeroseg.errors import ZerosegError
 from zeroseg.kernels.mask_decode import dense_decode, mask_decode
 from zeroseg.runtime.base import DENSE_OUTPUTS, OUTPUTS, Runner
 from zeroseg.segment.prepare import network_input
-from zeroseg.segment.scores import label_table, segment_scores
+from zeroseg.segment.scores import embedding_scores, fall_off, label_table, segment_scores
 from zeroseg.sidecar import Scoring, Sidecar
 
 REQUIRED = 0.995  # share of pixels; float32 exports reach 1, float16 weights lose edge pixels
+COSINE = 0.999  # of every output with the model's
+MARGIN = 1e-3  # of a score: float16 keeps 11 bits, and the bundled model's scores move by 5e-4 in it
+UNDECIDED = 0.1  # share of pixels that may hang on less than MARGIN
 MIOU_CHANGE = 0.3  # points, where masks are given
 LEAST_SHARE = 0.01  # of the pixels: what there is less of does not count as there
 PHOTO_SIZES = ((480, 640), (640, 480), (300, 300))
 
 
 class LabelSet(NamedTuple):
-    """vectors (N, D) float32, unit rows; threshold: what scores lower is background; near: another threshold, in the
-    middle of the scores that the model gives these labels, where rounding shows first.
+    """vectors (N, D) float32, unit rows; threshold: what scores lower is background; near: another threshold,
+    amid the scores that the model gives these labels, where rounding shows first.
     """
 
     vectors: np.ndarray
@@ -51,7 +54,8 @@ class Case(NamedTuple):
 class Parity:
     """agreement: share of pixels with the same label, over all cases, the lowest of three thresholds; worst: that of
     the worst photo. max_abs and cosine: per output, over all cases. telling: whether the model's own masks have
-    foreground, background and several labels, so that others could differ from them.
+    foreground, background and several labels, so that others could differ from them. undecided: the share of pixels
+    that do not count, since their label hangs on less than MARGIN of a score.
     """
 
     agreement: float
@@ -60,6 +64,7 @@ class Parity:
     cosine: dict[str, float]
     photos: int
     telling: bool = True
+    undecided: float = 0.0
     required: float = REQUIRED
     miou: tuple[float, float] | None = None  # the model's and the file's, in points
     ok: bool = field(init=False)
@@ -73,6 +78,16 @@ class Parity:
             return (
                 "these photos say nothing: in its own masks of them the model has no foreground, no background or "
                 "one label only; compare on others (--photo, --gate-photos)"
+            )
+        if not self.undecided <= UNDECIDED:
+            return (
+                f"{100 * self.undecided:.1f} % of the pixels hang on less than {MARGIN:g} of a score, at most "
+                f"{100 * UNDECIDED:g} % may; compare on other images (--photo, --gate-photos)"
+            )
+        lowest = min(self.cosine, key=self.cosine.get, default=None)
+        if lowest is not None and not self.cosine[lowest] >= COSINE:  # NaN is not
+            return (
+                f"{lowest} of {what} has a cosine of {self.cosine[lowest]:.5f} with the model's, {COSINE} is required"
             )
         if not self.agreement >= self.required:  # NaN is not
             return (
@@ -93,6 +108,11 @@ class Parity:
             f"same label on {100 * self.agreement:.3f} % of pixels, {100 * self.worst:.3f} % on the worst of "
             f"{self.photos} decoded photos (required: {100 * self.required:g} %)"
         )
+        if self.undecided:
+            lines.append(
+                f"not counted: {100 * self.undecided:.2f} % of the pixels, whose label hangs on less than {MARGIN:g} of "
+                f"a score (allowed: {100 * UNDECIDED:g} %)"
+            )
         if self.miou:
             lines.append(f"mIoU {self.miou[0]:.2f} -> {self.miou[1]:.2f} (at most {MIOU_CHANGE} points apart)")
         return "\n".join(lines)
@@ -106,6 +126,7 @@ def compare(reference: Runner, candidate: Runner, cases: list[Case], scoring: Sc
         raise ZerosegError("nothing to compare on: none of the images has a size that the exported file takes")
     pairs = {}
     shares = []  # (pixels, share with every segment named, share with each threshold)
+    weights = []  # the share of pixels that count, per image and threshold
     found = {}  # label set -> the reference's label maps
     answers = {}  # an image is run once, whatever number of cases it is in
     for case in cases:
@@ -123,7 +144,10 @@ def compare(reference: Runner, candidate: Runner, cases: list[Case], scoring: Sc
             same = []
             for floor in (-np.inf, case.near, case.threshold):
                 own, other = (label_map(output, b, case, floor, scoring) for output in (expected, got))
-                same.append(0.0 if own is None or other is None else float((own == other).mean()))
+                counted = decided(expected, b, case, floor, scoring)
+                count = max(int(counted.sum()), 1)
+                same.append(0.0 if own is None or other is None else float(((own == other) & counted).sum()) / count)
+                weights.append(float(counted.mean()))
             shares.append((case.size[0] * case.size[1], *same))
             if own is not None:
                 found.setdefault(case.vectors.tobytes(), []).append(own.ravel())
@@ -137,7 +161,28 @@ def compare(reference: Runner, candidate: Runner, cases: list[Case], scoring: Sc
     asked = max(len(case.vectors) for case in cases)
     telling = is_telling([(np.concatenate(maps), None) for maps in found.values()], asked)
     worst = min(share.min() for share in by_floor)
-    return Parity(float(agreement), float(worst), max_abs, cosine, len(shares), telling)
+    undecided = 1 - float(np.mean(weights))
+    return Parity(float(agreement), float(worst), max_abs, cosine, len(shares), telling, undecided)
+
+
+def decided(output, b: int, case: Case, floor: float, scoring: Scoring) -> np.ndarray:
+    """(H, W) bool: the pixels of image b whose label stays the same where every score moves by up to MARGIN.
+
+    Of a network with segments; one without has no such cliffs, and all of its pixels count.
+    """
+    if "place_embeddings" in output:
+        return np.ones(case.size, bool)
+    scores_KN = embedding_scores(output["segment_embeddings"][b], case.vectors, scoring)
+    best_N, share = scores_KN.max(0), scoring.share
+    low, high = (fall_off(scores_KN + d, share, best_N - d) if share else scores_KN + d for d in (-MARGIN, MARGIN))
+    label_K = segment_scores(output["segment_embeddings"][b], case.vectors, scoring).argmax(1)
+    own_K = low[np.arange(len(low)), label_K]
+    others_KN = high.copy()
+    others_KN[np.arange(len(high)), label_K] = -np.inf
+    background_K = high.max(1) < floor
+    named_K = (own_K >= floor) & (own_K > others_KN.max(1))
+    segments = mask_decode(output["segment_maps"][b], np.arange(len(low)), case.size)[0]
+    return (background_K | named_K)[segments]
 
 
 def is_telling(found: list[tuple[np.ndarray, np.ndarray | None]], asked: int) -> bool:

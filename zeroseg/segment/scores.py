@@ -8,6 +8,7 @@ import numpy as np
 from zeroseg.sidecar import Scoring
 
 FALL = 10.0  # what fall_off takes off per unit that a score is short of its share
+REST = 0.01  # of a positive score is what it keeps at least: labels stay in order, and none tie
 
 
 def embedding_scores(embeddings_KD: np.ndarray, vectors_ND: np.ndarray, scoring: Scoring) -> np.ndarray:
@@ -34,15 +35,16 @@ def segment_scores(embeddings_KD: np.ndarray, vectors_ND: np.ndarray, scoring: S
     return fall_off(scores_KN, scoring.share) if scoring.share else scores_KN
 
 
-def fall_off(scores_KN: np.ndarray, share: float) -> np.ndarray:
-    """max(min(s, 0), s - 10 max(0, share m - s)) of scores s (K, N); m is a label's best among the image's segments.
+def fall_off(scores_KN: np.ndarray, share: float, best_N: np.ndarray | None = None) -> np.ndarray:
+    """max(min(s, 0.01 max(s, 0)), s - 10 max(0, share m - s)) of scores s (K, N), m = best_N the label's best.
 
     The presence of a thing raises the scores of all segments of an image, those beside the thing too. So a score below
-    share x m loses ten times the shortfall, and stops at 0. The best score never changes, nor does one below 0. Ours;
-    the paper has one threshold.
+    share x m loses ten times the shortfall, down to a hundredth of itself. The best score never changes, nor does one
+    below 0. Ours; the paper has one threshold.
     """
-    short_KN = np.maximum(np.float32(share) * scores_KN.max(0) - scores_KN, 0)
-    return np.maximum(np.minimum(scores_KN, 0), scores_KN - np.float32(FALL) * short_KN)
+    short_KN = np.maximum(np.float32(share) * (scores_KN.max(0) if best_N is None else best_N) - scores_KN, 0)
+    rest_KN = np.minimum(scores_KN, np.float32(REST) * np.maximum(scores_KN, 0))
+    return np.maximum(rest_KN, scores_KN - np.float32(FALL) * short_KN)
 
 
 def label_table(scores_KN: np.ndarray, threshold: float) -> np.ndarray:
