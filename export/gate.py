@@ -12,8 +12,9 @@ import numpy as np
 from zeroseg.artifact import Sidecar
 from zeroseg.errors import ZerosegError
 from zeroseg.export.parity import Case, Parity, compare, segment_table
-from zeroseg.image import SUFFIXES, load_image
 from zeroseg.kernels.mask_decode import mask_decode
+from zeroseg.photos.decode import load_image
+from zeroseg.photos.listing import photos_below
 from zeroseg.runtime.base import Runner
 
 PHOTOS = Path(__file__).resolve().parent / "photos"  # redistributable; see the README there
@@ -70,7 +71,7 @@ class Gate:
 def photos_of(folder: Path | None) -> list[np.ndarray]:
     """Up to MOST_PHOTOS photos of a folder, or the ones that come with zeroseg; (H, W, 3) uint8 each."""
     root = PHOTOS if folder is None else Path(folder)
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES) if root.is_dir() else []
+    files = sorted(photo.path for photo in photos_below(root)) if root.is_dir() else []
     if not files and folder is not None:
         raise ZerosegError(f"{folder}: expected a folder with photos, found none")
     chosen = np.unique(np.linspace(0, len(files) - 1, min(len(files), MOST_PHOTOS)).astype(int)) if files else []

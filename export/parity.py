@@ -14,9 +14,9 @@ import numpy as np
 from zeroseg.artifact import Sidecar
 from zeroseg.dense.segment import photo_windows
 from zeroseg.errors import ZerosegError
-from zeroseg.image import network_size
 from zeroseg.kernels.mask_decode import dense_decode, mask_decode
 from zeroseg.kernels.preprocess import preprocess
+from zeroseg.photos.network_size import network_size
 from zeroseg.runtime.base import DENSE_OUTPUTS, OUTPUTS, Runner
 
 REQUIRED = 0.995  # share of pixels; float32 exports reach 1, float16 weights lose edge pixels

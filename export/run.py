@@ -16,8 +16,9 @@ from zeroseg.export.gate import Gate, check_label_map, mask_scorer, photos_of
 from zeroseg.export.gate_labels import gate_cases
 from zeroseg.export.parity import Parity
 from zeroseg.export.race import race
-from zeroseg.image import load_image, network_size
 from zeroseg.kernels.preprocess import preprocess
+from zeroseg.photos.decode import load_image
+from zeroseg.photos.network_size import network_size
 from zeroseg.runtime.base import open_runner
 
 WORTH_IT = 1.05  # times as fast as float32, or `auto` keeps float32: below it is noise

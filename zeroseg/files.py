@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PNG_LEVEL = 1  # zlib's fastest: a third of the time and a third more room than level 6
 _SOFTWARE = ("Software", "zeroseg")  # a text chunk that Pillow writes ahead of the pixels
 _HEAD_BYTES = 4096
+RESULT_NAMES = {"overlay": "_overlay.png", "labels": "_labels.png", "contact": "contact.png"}  # how their names end
 
 
 def make_folder(path: Path, option: str = "--out") -> None:
@@ -54,13 +55,18 @@ def save_png(path: Path, picture: "Image.Image") -> None:
         picture.save(partial, format="PNG", compress_level=PNG_LEVEL, pnginfo=signature)
 
 
-def is_signed_png(path: Path) -> bool:
+def is_signed_png(path: str | os.PathLike) -> bool:
     """Whether zeroseg wrote this file; what cannot be read is not ours to lose."""
     try:
         with open(path, "rb") as file:
             return b"tEXt" + "\0".join(_SOFTWARE).encode() in file.read(_HEAD_BYTES)
     except OSError:
         return False
+
+
+def is_result(path: str | os.PathLike) -> bool:
+    """is_signed_png() for many files, of which those that have no result's name need not be opened."""
+    return os.fspath(path).endswith(tuple(RESULT_NAMES.values())) and is_signed_png(path)
 
 
 def refuse_to_replace(path: Path, is_ours: Callable[[Path], bool]) -> None:

@@ -21,9 +21,10 @@ import numpy as np
 from zeroseg.artifact import Sidecar, read_artifact
 from zeroseg.dense.spec import is_dense_name
 from zeroseg.errors import UnavailableError, ZerosegError, missing_extra
-from zeroseg.image import load_image, network_size
 from zeroseg.kernels.mask_decode import mask_decode
 from zeroseg.kernels.preprocess import preprocess
+from zeroseg.photos.decode import load_image
+from zeroseg.photos.network_size import network_size
 from zeroseg.runtime.base import Runner, open_runner
 from zeroseg.segmentation import Segmentation
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from zeroseg.collection import listing
-from zeroseg.collection.listing import Photo, list_photos, printable, tar_members
+from zeroseg.collection.listing import Photo, list_photos, tar_members
 from zeroseg.collection.plan import Plan, open_plan
 from zeroseg.errors import ZerosegError
+from zeroseg.photos import listing
+from zeroseg.photos.listing import printable
 
 
 def names(*sources, **options) -> list[str]:

@@ -24,11 +24,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from zeroseg.collection.listing import Photo, printable
+from zeroseg.collection.listing import Photo
 from zeroseg.collection.plan import Plan, replace_text
 from zeroseg.errors import ZerosegError, missing_extra
-from zeroseg.image import load_image
 from zeroseg.masks import encode_label_map
+from zeroseg.photos.decode import load_image
+from zeroseg.photos.listing import printable
 
 FORMAT = 1
 PNG_LEVEL = 1  # zlib's fastest

@@ -21,10 +21,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from zeroseg.collection.listing import Photo, printable
+from zeroseg.collection.listing import Photo
 from zeroseg.collection.plan import Plan, replace_text
 from zeroseg.errors import ZerosegError
-from zeroseg.image import load_image
+from zeroseg.photos.decode import load_image
+from zeroseg.photos.listing import printable
 
 FORMAT = 1
 PHOTOS_PER_SHARD = 1000  # some 100 to 500 MB of photos from phones: what webdataset's authors advise

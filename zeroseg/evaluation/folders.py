@@ -21,7 +21,8 @@ from PIL import Image, UnidentifiedImageError
 from zeroseg.errors import ZerosegError
 from zeroseg.evaluation.class_names import spoken_name
 from zeroseg.evaluation.metrics import IGNORE
-from zeroseg.image import SUFFIXES, load_image
+from zeroseg.photos.decode import load_image
+from zeroseg.photos.listing import photos_in
 
 UNKNOWN = -1
 
@@ -58,13 +59,13 @@ class MaskFolder:
         photo = load_image(self.photos[index])
         mask = class_ids(_open(self.masks[index]), self.id_table, self.masks[index])
         if photo.shape[:2] != mask.shape:
-            stored = _open(self.photos[index])
-            if (stored.height, stored.width) != mask.shape:
+            stored = load_image(self.photos[index], turn=False)
+            if stored.shape[:2] != mask.shape:
                 raise ZerosegError(
                     f"{self.masks[index]}: expected a mask of {photo.shape[1]}x{photo.shape[0]} as its photo, "
                     f"got {mask.shape[1]}x{mask.shape[0]}; masks must not be resized"
                 )
-            photo = np.array(stored.convert("RGB"))
+            photo = stored
         return photo, mask
 
 
@@ -134,7 +135,7 @@ def paired_files(
         names = sorted(p.name[: -len(mask_suffix)] for p in mask_root.iterdir() if p.name.endswith(mask_suffix))
     if not names:
         raise ZerosegError(f"{list_file or mask_root}: expected at least one photo with a mask, got none")
-    suffixes = {p.stem: p.name for p in photo_root.iterdir() if p.suffix.lower() in SUFFIXES}
+    suffixes = {p.stem: p.name for p in photos_in(photo_root)}
     without_photo = [n for n in names if n not in suffixes]
     if without_photo:
         raise ZerosegError(

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from zeroseg.errors import ZerosegError
-from zeroseg.image import network_size
 from zeroseg.kernels.preprocess import preprocess
+from zeroseg.photos.network_size import network_size
 from zeroseg.runtime.base import OUTPUTS
 from zeroseg.segmenter import Segmenter
 

@@ -7,8 +7,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from zeroseg.errors import ZerosegError
-from zeroseg.image import load_image
 from zeroseg.live.frame import Frame, Source
+from zeroseg.photos.decode import load_image
 
 PICTURES_PER_S = 10
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from zeroseg.errors import ZerosegError
-from zeroseg.image import SUFFIXES
 from zeroseg.live.adjust import Adjusted, Adjustment
 from zeroseg.live.cameras import CsiCamera, open_camera
 from zeroseg.live.decoder import Decoder
@@ -14,6 +13,7 @@ from zeroseg.live.kinds import kind_of
 from zeroseg.live.pattern import TestPattern
 from zeroseg.live.pictures import PICTURES_PER_S, Paced, Pictures
 from zeroseg.live.reconnect import Reconnecting
+from zeroseg.photos.listing import expand, photos_in
 
 # a stream is read as it comes: nothing is kept back to guess its format or to smooth its pace
 _STREAM_OPTIONS = {"fflags": "nobuffer", "flags": "low_delay", "analyzeduration": "500000"}
@@ -81,9 +81,9 @@ def picture_paths(texts: Sequence[str]) -> list[Path]:
     for text in texts:
         path = Path(text)
         if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
+            found = photos_in(path)
         elif not path.exists() and glob.has_magic(text):
-            found = sorted(Path(name) for name in glob.glob(text, recursive=True) if Path(name).is_file())
+            found = expand(text)
         else:
             _require_file(text)
             found = [path]
