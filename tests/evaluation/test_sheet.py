@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from zeroseg.evaluation import class_names, sheet, standard_sets
+from zeroseg.evaluation.folders import Pairs
 
 
 def test_palette_is_vocs():

@@ -6,14 +6,16 @@ order and by any process, without unpacking.
 """
 
 import os
+import posixpath
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from zeroseg.errors import ZerosegError
 from zeroseg.photos.listing import SUFFIXES, folders, identities, is_photo, name_below, suffix_of
 
+_ZEROS = bytes(512)  # a block of them ends a tar
 _COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip")
 
 
@@ -70,27 +72,73 @@ def list_photos(sources: Iterable[str | Path], leave: Iterable[str | Path] = ())
 
 
 def tar_members(path: str | Path) -> Iterator[tuple[str, int, int]]:
-    """(name, offset of the data, size in bytes) of the regular files in an uncompressed tar, in their order.
+    """(name, offset of the data, size in bytes) of the files in an uncompressed tar, in their order.
 
-    ZerosegError in one line where it is damaged, cut off or compressed.
+    Tars that were joined are read one after the other. A hard or symbolic link to a file of the tar comes after all
+    others, with that file's place. ZerosegError in one line where the tar is damaged, cut off or compressed, or where a
+    link with a photo's name leads nowhere.
     """
+    links: dict[str, str] = {}
+    for name, offset, size, target in _entries(path):
+        if target is None:
+            yield name, offset, size
+        else:
+            links[name] = target
+    places: dict[str, tuple[int, int]] = {}
+    if links:
+        wanted = set(links.values())
+        places = {name: (offset, size) for name, offset, size, to in _entries(path) if to is None and name in wanted}
+    for name in links:
+        target, seen = name, set()
+        while target in links and target not in places and target not in seen:
+            seen.add(target)
+            target = links[target]
+        if target in places:
+            yield name, *places[target]
+        elif suffix_of(name) in SUFFIXES:
+            raise ZerosegError(
+                f"{path}: {name} is a link to {links[name]}, which is not in it; make it again with tar --dereference"
+            )
+
+
+def _entries(path: str | Path) -> Iterator[tuple[str, int, int, str | None]]:
+    """(name, offset, size, None) of the files, (name, 0, 0, name of the target) of the links, as they come."""
+    start, total = 0, os.path.getsize(path)
     try:
-        total = os.path.getsize(path)
-        with tarfile.open(path, "r:") as tar:
-            while (member := tar.next()) is not None:
-                tar.members.clear()  # tarfile keeps all it has seen
-                if not member.isreg():
-                    continue
-                if member.offset_data + member.size > total:
-                    raise ZerosegError(f"{path}: cut off, {member.name} is not there in full; copy or make it again")
-                yield member.name, member.offset_data, member.size
-            with open(path, "rb") as file:  # tarfile takes a damaged header for the end
-                file.seek(tar.offset)
-                if file.read(512) != bytes(512):
-                    raise ZerosegError(f"{path}: damaged or cut off after {tar.offset} bytes; copy or make it again")
+        with open(path, "rb") as file:
+            while start is not None:
+                file.seek(start)
+                with tarfile.open(fileobj=file, mode="r:") as tar:
+                    while (member := tar.next()) is not None:
+                        tar.members.clear()  # tarfile keeps all it has seen
+                        name = posixpath.normpath(member.name)
+                        if member.islnk() or member.issym():
+                            base = posixpath.dirname(name) if member.issym() else ""
+                            yield name, 0, 0, posixpath.normpath(posixpath.join(base, member.linkname))
+                        elif member.isreg():
+                            if member.issparse():
+                                raise ZerosegError(f"{path}: {name} has holes; make it again without tar --sparse")
+                            if member.offset_data + member.size > total:
+                                raise ZerosegError(
+                                    f"{path}: cut off, {name} is not there in full; copy or make it again"
+                                )
+                            yield name, member.offset_data, member.size, None
+                    end = tar.offset
+                start = _next_part(file, end)
+                if start == end:  # tarfile takes a damaged header for the end
+                    raise ZerosegError(f"{path}: damaged or cut off after {end} bytes; copy or make it again")
     except tarfile.TarError as error:
         hint = "decompress it first" if _compressed(path) else "copy or make it again"
         raise ZerosegError(f"{path}: cannot be read as an uncompressed tar ({error}); {hint}") from error
+
+
+def _next_part(file: BinaryIO, end: int) -> int | None:
+    """Where another tar begins after the zeros at end; None where there is none; end where there are no zeros."""
+    file.seek(end)
+    place = end
+    while (block := file.read(512)) == _ZEROS:
+        place += 512
+    return place if len(block) == 512 or place == end else None
 
 
 def compressed_hint(roots: Iterable[str | Path]) -> str:

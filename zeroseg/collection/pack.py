@@ -167,9 +167,9 @@ def _read(photo: Photo, check: bool) -> bytes | str:
 
 def member_name(photo: Photo, keys: set[str]) -> str:
     """A photo's name in its shard; its key joins keys."""
-    steps = [step for step in printable(photo.path).replace("\\", "/").split("/") if step not in ("", ".", "..")]
-    inside = posixpath.join(*steps)
-    base, _, number = inside.partition("#")  # a tar's second member of one name
+    path = printable(photo.path.replace(os.sep, "/")).replace("\\", "_")  # unpacked on Windows it would be a folder
+    inside = posixpath.join(*(step for step in path.split("/") if step not in ("", ".", "..")))
+    base, _, number = inside.rpartition("#")  # a tar's second member of one name
     stem, suffix = posixpath.splitext(base if number.isdecimal() else inside)
     folder, name = posixpath.split(stem)
     wanted = key = posixpath.join(folder, name.replace(".", "_"))

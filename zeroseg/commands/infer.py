@@ -46,7 +46,10 @@ class SaveList(click.ParamType):
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
 # What to look for
 @click.option(
-    "--labels", required=True, metavar="WORDS", help="Comma list, @FILE with one label a line, or labels.npz."
+    "--labels",
+    required=True,
+    metavar="WORDS",
+    help='Comma list, @FILE with one label a line (" #" begins a comment), or labels.npz.',
 )
 @click.option(
     "--text",

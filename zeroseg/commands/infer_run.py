@@ -17,7 +17,7 @@ from zeroseg.files import make_folder, save_png
 from zeroseg.kernels import _native
 from zeroseg.kernels._dispatch import last_impl
 from zeroseg.segmenter import Segmentation, Segmenter
-from zeroseg.words import each_once, explain, split_words
+from zeroseg.words import explain, split_words, words_of_lines
 
 CONTACT_PHOTOS = 400  # on one sheet: 20 x 20
 
@@ -91,11 +91,10 @@ def parse_labels(text: str):
     if text.startswith("@"):
         path = Path(text[1:])
         try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            words = words_of_lines(path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ZerosegError(f"--labels {text}: cannot be read ({reason})") from error
-        words = each_once(line.split("#")[0] for line in lines)
     else:
         words = split_words(text)
     if not words:

@@ -17,6 +17,7 @@ import numpy as np
 
 from zeroseg.errors import ZerosegError, missing_extra
 from zeroseg.evaluation.metrics import IGNORE
+from zeroseg.words import without_comment
 
 UNKNOWN = -1
 _BACKGROUND = ("background", "_background_", "__background__")
@@ -64,11 +65,6 @@ def _from_lines(path: Path, text: str) -> dict[int, str]:
             named[number] = name
         number += 1
     return named
-
-
-def without_comment(line: str) -> str:
-    """A line without what follows "#" at its start or after a space, stripped."""
-    return re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip()
 
 
 def _from_yaml(path: Path, text: str) -> dict[int, str]:
