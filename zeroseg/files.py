@@ -3,6 +3,7 @@
 PNG files say that zeroseg wrote them. One that does not is the user's, and nothing is written over it.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,6 +43,16 @@ def whole_file(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise ZerosegError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def json_text(document, encoding: str = "utf-8", indent: int | None = None) -> str:
+    """JSON that can be written in an encoding: characters as they are where it has them all, else as \\u escapes."""
+    text = json.dumps(document, ensure_ascii=False, indent=indent)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(document, indent=indent)
+    return text
 
 
 def save_png(path: Path, picture: "Image.Image") -> None:

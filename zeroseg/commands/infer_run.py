@@ -16,6 +16,7 @@ from zeroseg.errors import ZerosegError
 from zeroseg.files import make_folder, save_png
 from zeroseg.kernels import _native
 from zeroseg.kernels._dispatch import last_impl
+from zeroseg.photos.listing import printable
 from zeroseg.segmenter import Segmentation, Segmenter
 from zeroseg.words import explain, split_words, words_of_lines
 
@@ -146,14 +147,14 @@ def write_results(
     if "labels" in files:
         save_png(files["labels"], result.label_picture())
     if "json" in files:
-        save_json(files["json"], {"image": str(photo), **result.to_dict()})
+        save_json(files["json"], {"image": printable(str(photo)), **result.to_dict()})
     return 1000 * (time.perf_counter() - start)
 
 
 def report(photo: Path, result: Segmentation, write_ms: float, files: dict[str, Path]) -> list[str]:
     """What a person reads about one photo."""
     height, width = result.label_map.shape
-    lines = [f"{photo}  {width} x {height}"]
+    lines = [f"{printable(str(photo))}  {width} x {height}"]
     for region in result.found:
         mark = result.marks[region.index] or " "
         lines.append(f" {mark} {region.label:<20} score {region.score:.3f}  {region.area:6.1%} of the photo")

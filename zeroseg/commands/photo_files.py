@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from zeroseg.errors import ZerosegError
-from zeroseg.files import RESULT_NAMES, is_signed_png, refuse_to_replace, whole_file
+from zeroseg.files import RESULT_NAMES, is_signed_png, json_text, refuse_to_replace, whole_file
 from zeroseg.photos.listing import expand, folders, is_photo, photos_in, suffix_of
 
 SUFFIX_OF = {"overlay": RESULT_NAMES["overlay"], "labels": RESULT_NAMES["labels"], "json": ".json"}
@@ -104,4 +104,4 @@ def plan_outputs(photos: list[Path], out: Path, kinds: Iterable[str]) -> dict[Pa
 def save_json(path: Path, document: dict) -> None:
     """Write JSON."""
     with whole_file(path) as partial:
-        partial.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
+        partial.write_text(json_text(document, indent=1), encoding="utf-8")

@@ -1,6 +1,5 @@
 """Where results go: a video file, pictures, JSON Lines, a window."""
 
-import json
 import os
 import sys
 import threading
@@ -13,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from zeroseg.errors import UnavailableError, ZerosegError
-from zeroseg.files import make_folder, save_png
+from zeroseg.files import json_text, make_folder, save_png
 from zeroseg.live.decoder import load_av
 from zeroseg.live.frame import Frame
 from zeroseg.segmentation import Segmentation
@@ -197,7 +196,7 @@ class JsonLines(Sink):
 
     def write(self, output: Output) -> None:
         try:
-            self._file.write(json.dumps(frame_record(output, self._rle), ensure_ascii=False) + "\n")
+            self._file.write(json_text(frame_record(output, self._rle), self._file.encoding) + "\n")
             self._file.flush()
         except OSError as error:
             if self._path != "-":
