@@ -3,6 +3,7 @@
 PNG files say that zeroseg wrote them. One that does not is the user's, and nothing is written over it.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from zeroseg.errors import ZerosegError
 if TYPE_CHECKING:
     from PIL import Image
 
+NAME_BYTES = 255  # of a file's name, on the file systems of Linux, macOS and (in UTF-16) Windows
 PNG_LEVEL = 1  # zlib's fastest: a third of the time and a third more room than level 6
 _SOFTWARE = ("Software", "zeroseg")  # a text chunk that Pillow writes ahead of the pixels
 _HEAD_BYTES = 4096
@@ -31,10 +33,32 @@ def make_folder(path: Path, option: str = "--out") -> None:
         raise ZerosegError(f"{option} {path}: cannot be made ({error.strerror})") from error
 
 
+def fitting(name: str, more: int = 0) -> str:
+    """A file's name as it is or, where a file system has no room for it, its beginning, a digest of it and its suffix.
+
+    more  bytes that are to be added to it.
+    """
+    room = NAME_BYTES - more
+    if len(os.fsencode(name)) <= room:
+        return name
+    stem, suffix = os.path.splitext(name)
+    end = f"-{hashlib.sha256(os.fsencode(name)).hexdigest()[:12]}{suffix if len(suffix) < 16 else ''}"
+    while len(os.fsencode(stem + end)) > room:
+        stem = stem[:-1]
+    return stem + end
+
+
+def partial_path(path: Path) -> Path:
+    """Where a file is written until it is whole: beside its place, hidden, with its suffix."""
+    name = fitting(path.name, len("..partial"))
+    stem, suffix = os.path.splitext(name)
+    return path.with_name(f".{stem}.partial{suffix}")
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A place to write to, which becomes path when all went well. Raises ZerosegError, naming path, where it fails."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = partial_path(path)
     try:
         try:
             yield partial
