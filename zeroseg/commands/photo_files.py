@@ -15,7 +15,9 @@ from pathlib import Path
 import click
 
 from zeroseg.errors import ZerosegError
-from zeroseg.files import RESULT_NAMES, is_signed_png, json_text, refuse_to_replace, whole_file
+from zeroseg.files import RESULT_NAMES, fitting, is_signed_png, json_text, make_folder, refuse_to_replace, whole_file
+from zeroseg.live.kinds import without_password
+from zeroseg.photos.download import download_picture
 from zeroseg.photos.listing import expand, folders, is_photo, photos_in, suffix_of
 
 SUFFIX_OF = {"overlay": RESULT_NAMES["overlay"], "labels": RESULT_NAMES["labels"], "json": ".json"}
@@ -46,6 +48,27 @@ def find_photos(sources: list[str]) -> tuple[list[Path], int]:
             click.echo(f"Error: {problem}", err=True)
         photos |= {os.path.abspath(photo): photo for photo in found if os.path.abspath(photo) not in photos}
     return list(photos.values()), failed
+
+
+def local_pictures(sources: list[str], out: Path) -> list[str]:
+    """The sources, with each http(s) address of a picture replaced by the file in out that it was loaded to."""
+    local = []
+    for source in sources:
+        found = download_picture(source) if source.startswith(("http://", "https://")) else None
+        if found is None:
+            local.append(source)
+            continue
+        name, data = found
+        make_folder(out)
+        path, number = out / fitting(name), 1
+        while path.exists() and path.read_bytes() != data:  # the address may show something else each time
+            number += 1
+            path = out / fitting(f"{Path(name).stem}-{number}{Path(name).suffix}")
+        with whole_file(path) as partial:
+            partial.write_bytes(data)
+        click.echo(f"{without_password(source)}: loaded to {path}", err=True)
+        local.append(str(path))
+    return local
 
 
 def rest_of_folder(folder: Path) -> str:
@@ -87,10 +110,11 @@ def plan_outputs(photos: list[Path], out: Path, kinds: Iterable[str]) -> dict[Pa
     taken: set[str] = set()
     outputs = {}
     for photo in photos:
-        stem, number = photo.stem, 1
+        own = fitting(photo.stem, len("-000") + max(map(len, SUFFIX_OF.values())))
+        stem, number = own, 1
         while stem in taken:
             number += 1
-            stem = f"{photo.stem}-{number}"
+            stem = f"{own}-{number}"
         taken.add(stem)
         outputs[photo] = {kind: out / f"{stem}{SUFFIX_OF[kind]}" for kind in kinds if kind in SUFFIX_OF}
     sheet = [out / CONTACT_NAME] if "contact" in kinds else []
