@@ -32,6 +32,7 @@ EXTRAS = {
     "openvino": ["openvino"],
     "supervision": ["supervision"],
     "annotate": ["pyarrow"],
+    "eval": ["pyyaml"],
     "ray": ["ray[data]", "pyarrow"],
     "live": ["av>=14.4"],
     # zeroseg-serve --engine triton, and a client for its tests; wants protobuf < 7: see docs/serving.md. Before 0.7 the
@@ -53,6 +54,7 @@ EXTRAS["dev"] = sorted(
         *EXTRAS["supervision"],
         *EXTRAS["serve"],
         *EXTRAS["ray"],
+        *EXTRAS["eval"],
         *EXTRAS["openvino"],
         "httpx2",
         "playwright",

@@ -173,10 +173,10 @@ def picture(photo: Path, size: tuple[int, int], folder: Path) -> Path:
 
 
 def as_live(segmenter, size: tuple[int, int]):
-    """The segmenter as a live picture of size (W, H) is seen: zeroseg.image.live_short_side."""
+    """The segmenter as a live picture of size (W, H) is seen: zeroseg.photos.network_size.live_short_side."""
     from dataclasses import replace
 
-    from zeroseg.image import live_short_side
+    from zeroseg.photos.network_size import live_short_side
     from zeroseg.segment.segmenter import Segmenter
 
     spec = segmenter.sidecar.input

@@ -12,7 +12,8 @@ import numpy as np
 from zeroseg.errors import ZerosegError
 from zeroseg.export.masks_graph import LABEL_MAP
 from zeroseg.export.parity import Case, Parity, compare, label_map
-from zeroseg.image import SUFFIXES, load_image
+from zeroseg.photos.decode import load_image
+from zeroseg.photos.listing import photos_below
 from zeroseg.runtime.base import OUTPUTS, Runner
 from zeroseg.runtime.ort_runner import open_session
 from zeroseg.sidecar import Scoring, Sidecar
@@ -71,7 +72,7 @@ class Gate:
 def photos_of(folder: Path | None) -> list[np.ndarray]:
     """Up to MOST_PHOTOS photos of a folder, or the ones that come with zeroseg; (H, W, 3) uint8 each."""
     root = PHOTOS if folder is None else Path(folder)
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES) if root.is_dir() else []
+    files = sorted(photo.path for photo in photos_below(root)) if root.is_dir() else []
     if not files and folder is not None:
         raise ZerosegError(f"{folder}: expected a folder with photos, found none")
     chosen = np.unique(np.linspace(0, len(files) - 1, min(len(files), MOST_PHOTOS)).astype(int)) if files else []

@@ -110,8 +110,8 @@ class Parity:
         )
         if self.undecided:
             lines.append(
-                f"not counted: {100 * self.undecided:.2f} % of the pixels, whose label hangs on less than {MARGIN:g} of "
-                f"a score (allowed: {100 * UNDECIDED:g} %)"
+                f"not counted: {100 * self.undecided:.2f} % of the pixels, whose label hangs on less than {MARGIN:g} "
+                f"of a score (allowed: {100 * UNDECIDED:g} %)"
             )
         if self.miou:
             lines.append(f"mIoU {self.miou[0]:.2f} -> {self.miou[1]:.2f} (at most {MIOU_CHANGE} points apart)")

@@ -16,7 +16,7 @@ from zeroseg.export.gate_labels import gate_cases
 from zeroseg.export.masks_graph import SUFFIX, masks_graph
 from zeroseg.export.parity import Parity, network_images
 from zeroseg.export.race import race
-from zeroseg.image import load_image
+from zeroseg.photos.decode import load_image
 from zeroseg.runtime.base import IMAGE
 from zeroseg.runtime.opening import open_runner
 from zeroseg.sidecar import Sidecar

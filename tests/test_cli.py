@@ -244,13 +244,13 @@ def test_results_are_replaced_by_a_second_run(run):
     [
         ("cat,dog", ["cat", "dog"]),
         (" cat ; , polar bear、Cat", ["cat", "polar bear"]),
-        ("@words.txt", ["cat", "dog"]),
+        ("@words.txt", ["cat", "dog", "c#"]),
     ],
 )
 def test_labels_as_text(text, expected):
     from zeroseg.commands.infer_run import parse_labels
 
-    Path("words.txt").write_text("cat  # the house's\n\n# nothing\ndog\nCat\n", encoding="utf-8")
+    Path("words.txt").write_text("cat  # the house's\n\n# nothing\ndog\nCat\nc#\t#\n", encoding="utf-8")
     assert parse_labels(text) == expected
 
 

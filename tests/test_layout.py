@@ -104,9 +104,8 @@ def test_front_door_is_light():
 
 def test_base_modules_do_not_import_torch():
     code = (
-        "import sys, zeroseg.segment.segmenter, zeroseg.image, zeroseg.runtime.ort_runner; "
-        "import zeroseg.kernels.mask_decode; "
-        "print('torch' in sys.modules)"
+        "import sys, zeroseg.segment.segmenter, zeroseg.photos.decode, zeroseg.runtime.ort_runner; "
+        "import zeroseg.kernels.mask_decode; print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "False"

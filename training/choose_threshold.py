@@ -104,7 +104,7 @@ def pixel_scores(predict, photos: list[Path], names: int, progress: bool = False
 
     from zeroseg.errors import ZerosegError
     from zeroseg.evaluation.protocol import read_whole
-    from zeroseg.image import load_image
+    from zeroseg.photos.decode import load_image
 
     scores, left_out = [], 0
     for path in tqdm(photos, desc="scoring", unit="photo", disable=not progress):

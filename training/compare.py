@@ -48,11 +48,12 @@ class TeacherPredict:
         import torch
         from PIL import Image
 
+        from zeroseg.training.photos import WHOLE, crop_array
         from zeroseg.training.teacher import to_tensor
 
         image = Image.fromarray(photo)
         height, width = self.teacher.dense_size(image.size)
-        pixels = to_tensor([image.resize((width, height), Image.Resampling.BICUBIC)])
+        pixels = to_tensor([crop_array(image, WHOLE, (height, width))])
         with torch.no_grad():
             places_BhwD = self.teacher.dense(pixels)
             if self.stem is not None:

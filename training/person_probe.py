@@ -125,10 +125,8 @@ def main(photos, labels, teacher_weights, recipe, limit, out):
     """Fit a probe that finds persons in a classifier's logits, from faces in unlabelled photos."""
     from dataclasses import replace
 
-    from PIL import Image
-
     from zeroseg.training.conse import load_label_space
-    from zeroseg.training.photos import UnreadablePhoto, find_photos
+    from zeroseg.training.photos import WHOLE, UnreadablePhoto, crop_array, find_photos
     from zeroseg.training.progress import progress_bar
     from zeroseg.training.teacher import build_teacher, to_tensor
 
@@ -158,7 +156,7 @@ def main(photos, labels, teacher_weights, recipe, limit, out):
                     except UnreadablePhoto:
                         continue
                     height, width = teacher.dense_size(photo.size)
-                    pixels = to_tensor([photo.resize((width, height), Image.Resampling.BICUBIC)])
+                    pixels = to_tensor([crop_array(photo, WHOLE, (height, width))])
                     boxes = find_faces(cascade, photo)
                     faces.append(len(boxes))
                     with torch.no_grad():

@@ -2,23 +2,26 @@
 
 Distillation needs nothing but pixels, so a photo set is a folder, walked recursively. Its fingerprint covers every
 name, size and modification time: a cache made from other photos is then never taken for this folder's.
+Listing, decoding and resampling are those of inference, so that the student learns from the pixels it will be given.
 Frames: everything is (H, W, 3) RGB uint8 after EXIF orientation; boxes are (x0, y0, x1, y1) in fractions of the
 photo's width and height, so that they hold at every resolution.
 """
 
 import hashlib
-import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from zeroseg.collection.listing import Photo, compressed_hint
 from zeroseg.errors import ZerosegError
+from zeroseg.photos.decode import load_image
+from zeroseg.photos.listing import SUFFIXES, name_below, photos_below, printable
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+PIXELS = "bilinear, decoded by zeroseg.photos"  # part of every fingerprint: caches of other pixels are not taken
+WHOLE = (0.0, 0.0, 1.0, 1.0)  # the box of a whole photo
 
 
 class UnreadablePhoto(ZerosegError):
@@ -31,7 +34,7 @@ class PhotoSet:
 
     root         the folder.
     names        paths relative to root, with forward slashes, sorted.
-    fingerprint  hex digest of all names, sizes in bytes and modification times.
+    fingerprint  hex digest of all names, sizes in bytes and modification times, and of how pixels are read.
     """
 
     root: Path
@@ -54,14 +57,7 @@ def find_photos(root: str | Path, limit: int | None = None) -> PhotoSet:
     root = Path(root)
     if not root.is_dir():
         raise ZerosegError(f"photos: {root} is not a folder")
-    found = []
-    for folder, children, files in os.walk(root, followlinks=True):
-        children[:] = sorted(child for child in children if not child.startswith("."))
-        for name in files:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
-                path = Path(folder, name)
-                if path.is_file():
-                    found.append((path.relative_to(root).as_posix(), path.stat()))
+    found = [(name_below(root, photo.path), photo.stat()) for photo in photos_below(root)]
     if not found:
         raise ZerosegError(
             f"photos: no image in {root} or below it (looked for {' '.join(sorted(SUFFIXES))}){compressed_hint([root])}"
@@ -69,9 +65,9 @@ def find_photos(root: str | Path, limit: int | None = None) -> PhotoSet:
     found.sort(key=lambda item: item[0])
     if limit is not None and limit < len(found):
         found = [found[i * len(found) // limit] for i in range(limit)]
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(PIXELS.encode())
     for name, stat in found:
-        digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"))
     return PhotoSet(root, tuple(name for name, _ in found), digest.hexdigest())
 
 
@@ -81,12 +77,12 @@ def read_photo(photo: str | Path | Photo) -> Image.Image:
     UnreadablePhoto names the file and the reason.
     """
     in_shard = isinstance(photo, Photo)
+    name = photo.path if in_shard else os.fspath(photo)
     try:
-        with Image.open(io.BytesIO(photo.read()) if in_shard else photo) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        name = photo.path if in_shard else photo
-        raise UnreadablePhoto(f"photo {name} cannot be read: {error}") from error
+        return Image.fromarray(load_image(photo.read() if in_shard else photo))
+    except (ZerosegError, OSError) as error:
+        reason = str(error).removeprefix("image: ").removeprefix(f"{name}: ")
+        raise UnreadablePhoto(f"photo {printable(name)} cannot be read: {reason}") from error
 
 
 def centre_square(size: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -98,13 +94,13 @@ def centre_square(size: tuple[int, int]) -> tuple[float, float, float, float]:
 
 
 def crop_array(image: Image.Image, box, size: tuple[int, int], flip: bool = False) -> np.ndarray:
-    """Cut box (x0, y0, x1, y1, in fractions) out of a photo and resize it to size (H, W), bicubic and antialiased.
+    """Cut box (x0, y0, x1, y1, in fractions) out of a photo and resize it to size (H, W) as the preprocess op does.
 
     Returns (H, W, 3) uint8, mirrored left to right if flip.
     """
     width, height = image.size
     pixels = (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
-    crop = np.asarray(image.resize((size[1], size[0]), Image.Resampling.BICUBIC, box=pixels))
+    crop = np.asarray(image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=pixels))
     return crop[:, ::-1] if flip else crop
 
 

@@ -23,7 +23,8 @@ from PIL import Image
 
 from zeroseg.collection.listing import Photo, list_photos
 from zeroseg.errors import ZerosegError
-from zeroseg.training.photos import SUFFIXES, read_photo
+from zeroseg.photos.listing import is_photo
+from zeroseg.training.photos import PIXELS, read_photo
 from zeroseg.training.processes import Processes
 from zeroseg.training.progress import progress_bar
 from zeroseg.training.recipes import TrainConfig, ViewConfig
@@ -44,7 +45,7 @@ class Shard:
     @property
     def fingerprint(self) -> str:
         """Hex digest of name, size and time."""
-        return hashlib.sha256(f"{self.path.name}\0{self.size}\0{self.mtime_ns}\n".encode()).hexdigest()
+        return hashlib.sha256(os.fsencode(f"{PIXELS}{self.path.name}\0{self.size}\0{self.mtime_ns}\n")).hexdigest()
 
 
 class ShardPhotos:
@@ -118,7 +119,7 @@ def find_shards(root: str | Path, kept: int) -> ShardSet:
     """The shards of a folder in the order of their names. ZerosegError where it also holds photos, or no photo."""
     root, shards = Path(root), []
     names = sorted(os.listdir(root))
-    loose = [name for name in names if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES]
+    loose = [name for name in names if not name.startswith(".") and is_photo(root / name)]
     if loose:
         raise ZerosegError(f"photos: {root} holds both shards and photos such as {loose[0]}; keep them apart")
     for path in (root / name for name in names if _is_tar(name)):

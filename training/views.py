@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from zeroseg.errors import ZerosegError
-from zeroseg.training.photos import PhotoSet, UnreadablePhoto, centre_square, crop_array
+from zeroseg.training.photos import WHOLE, PhotoSet, UnreadablePhoto, centre_square, crop_array
 from zeroseg.training.progress import progress_bar
 from zeroseg.training.recipes import ViewConfig
 from zeroseg.training.row_cache import RowCache, other_versions
@@ -58,7 +58,7 @@ def cut_views(image: Image.Image, grids: tuple[int, ...], size_px: int) -> torch
 def dense_map(teacher: Teacher, image: Image.Image, grid: int) -> torch.Tensor:
     """The teacher's dense map of a photo, resampled (area mean, or bilinear where it is coarser) to (grid, grid, D)."""
     height, width = teacher.dense_size(image.size)
-    places = teacher.dense(to_tensor([image.resize((width, height), Image.Resampling.BICUBIC)]))
+    places = teacher.dense(to_tensor([crop_array(image, WHOLE, (height, width))]))
     return F.interpolate(
         places.permute(0, 3, 1, 2), (grid, grid), mode="bilinear", align_corners=False, antialias=True
     )[0].permute(1, 2, 0)

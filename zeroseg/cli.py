@@ -5,6 +5,7 @@ the others need. The group turns a user's mistake into one line on stderr and ex
 """
 
 import os
+import sys
 from contextlib import contextmanager
 from importlib import import_module
 
@@ -35,8 +36,12 @@ COMMANDS = {
 def user_errors():
     """Turn the errors that bad input raises into click's `Error: ...`, exit code 1.
 
-    ZEROSEG_TRACEBACK=1 leaves them alone, for whoever looks for a bug.
+    ZEROSEG_TRACEBACK=1 leaves them alone, for whoever looks for a bug. What the output's encoding lacks is no error: it
+    is printed as escapes.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", None) in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         yield
     except BrokenPipeError:  # `| head` has read enough: click ends the command quietly

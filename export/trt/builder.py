@@ -10,7 +10,7 @@ from pathlib import Path
 
 from zeroseg.errors import ZerosegError
 from zeroseg.export.trt.progress import make_monitor
-from zeroseg.image import network_size
+from zeroseg.photos.network_size import network_size
 from zeroseg.runtime.trt_library import make_logger, parse_version
 from zeroseg.runtime.trt_plugins import KINDS
 from zeroseg.sidecar import Sidecar

@@ -147,7 +147,7 @@ def make_bundle(
         _labels(labels, artifact.sidecar, folder / "labels.npz", model)
         photos = _photos(export, folder / "check")
         pictures = [folder / "check" / name for name in photos]
-        from zeroseg.image import load_image
+        from zeroseg.photos.decode import load_image
 
         cases = gate_cases(reference, artifact.sidecar, [load_image(path) for path in pictures])
         cases = cut_labels(cases, options.max_labels)

@@ -17,7 +17,7 @@ from zeroseg.artifact import read_artifact
 from zeroseg.cli import Command
 from zeroseg.errors import ZerosegError
 from zeroseg.export.parity import Case, LabelSet, make_cases, outputs_in
-from zeroseg.image import load_image
+from zeroseg.photos.decode import load_image
 from zeroseg.runtime.base import Runner, TensorSpec, outputs_of
 
 DESCRIPTION = "bundle.json"

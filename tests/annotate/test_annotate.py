@@ -224,9 +224,24 @@ def test_a_part_handed_to_a_process_that_has_just_died_is_done_by_another(common
 
 
 def test_no_two_photos_share_a_mask(tmp_path):
-    names = ["album/a:b.png", "album/a_b.png", "album/a/b.png", "/album/a.b.png"]
-    files = [mask_file(tmp_path, Photo(name, "/photo")) for name in names]
-    assert len({*files}) == 4 and not any(":" in file.name for file in files)
+    names = ["a:b.png", "a%3Ab.png", "a%b.png", "a_b.png", "a/b.png", "a\\b.png", "a?b.png"]
+    names += [os.fsdecode(b"a\xe9b.png"), "a\\xe9b.png", "a%E9b.png", "a\u00e9b.png"]
+    files = [mask_file(tmp_path, Photo(f"album/{name}", "/photo")) for name in names]
+    assert len({*files}) == len(names) and not any(set(file.name) & set(':\\?"') for file in files)
+    assert [file.parent == tmp_path / "masks/album" for file in files] == [name != "a/b.png" for name in names]
+    assert (
+        files[0].name == "a%3Ab.png.png" and files[7].name == "a%E9b.png.png" and files[-1].name == "a\u00e9b.png.png"
+    )
+
+
+@pytest.mark.parametrize("sources", [("x", "../x"), ("x", "./x/../../x"), ("x/01.png", "../x")])
+def test_sources_whose_masks_would_meet_are_refused(collection, sources, monkeypatch):
+    for folder in ("x", "album/x"):
+        Path(collection, folder).mkdir(exist_ok=True)
+        halves(0).save(collection / folder / "01.png")
+    monkeypatch.chdir(collection / "album")
+    result = call(*sources, "-o", "out", "--labels", "red", "--masks")
+    assert result.exit_code == 1 and "have the same name but for .. and /; give absolute paths" in result.output
 
 
 def test_a_photo_that_kills_its_process_twice_is_bad(common, tmp_path):

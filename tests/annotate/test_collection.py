@@ -1,6 +1,7 @@
 """Listing photos, and the plan on disk: every photo once, in order, from its place in a folder or tar."""
 
 import gzip
+import io
 import os
 import tarfile
 import tracemalloc
@@ -8,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from zeroseg.collection import listing
-from zeroseg.collection.listing import Photo, list_photos, printable, tar_members
+from zeroseg.collection.listing import Photo, list_photos, tar_members
 from zeroseg.collection.plan import Plan, open_plan
 from zeroseg.errors import ZerosegError
+from zeroseg.photos import listing
+from zeroseg.photos.listing import printable
 
 
 def names(*sources, **options) -> list[str]:
@@ -131,3 +133,64 @@ def test_names_that_are_no_utf8_stay_readable(tmp_path):
     [photo] = open_plan(tmp_path, [tmp_path / "in"]).part(0)
     assert photo.read() == b"x" and printable(photo.path).endswith("caf\\xe9.png")
     assert isinstance(photo, Photo)
+
+
+def linked_tar(path: Path, *entries) -> Path:
+    """A tar of (name, bytes) files and (name, type, target) links."""
+    with tarfile.open(path, "w") as tar:
+        for name, *rest in entries:
+            member = tarfile.TarInfo(name)
+            if len(rest) == 1:
+                member.size = len(rest[0])
+                tar.addfile(member, io.BytesIO(rest[0]))
+            else:
+                member.type, member.linkname = rest
+                tar.addfile(member)
+    return path
+
+
+def test_links_in_a_tar_are_followed(tmp_path):
+    tar = linked_tar(
+        tmp_path / "x.tar",
+        ("d/early.png", tarfile.SYMTYPE, "../a.png"),
+        ("./a.png", b"first"),
+        ("d/hard.png", tarfile.LNKTYPE, "a.png"),
+        ("d/e/chain.png", tarfile.SYMTYPE, "../hard.png"),
+        ("folder", tarfile.SYMTYPE, "nowhere"),
+        ("b.png", b"second"),
+    )
+    assert {photo.path.removeprefix(f"{tar}/"): photo.read() for photo in list_photos([tar])} == {
+        "a.png": b"first",
+        "b.png": b"second",
+        "d/early.png": b"first",
+        "d/hard.png": b"first",
+        "d/e/chain.png": b"first",
+    }
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (
+            [("a.png", tarfile.SYMTYPE, "/etc/a.png")],
+            "a.png is a link to /etc/a.png, which is not in it; make it again",
+        ),
+        ([("a.png", tarfile.SYMTYPE, "b.png"), ("b.png", tarfile.SYMTYPE, "a.png")], "a.png is a link to b.png"),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_one_line(tmp_path, entries, message):
+    with pytest.raises(ZerosegError, match=message):
+        list(list_photos([linked_tar(tmp_path / "x.tar", *entries)]))
+
+
+def test_joined_tars_are_read_to_their_end(tmp_path):
+    parts = [linked_tar(tmp_path / f"{i}.tar", (f"{i}.png", bytes([i]) * 700), ("same.png", b"x")) for i in range(3)]
+    joined = tmp_path / "joined.tar"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    photos = {photo.path.removeprefix(f"{joined}/"): photo.read() for photo in list_photos([joined])}
+    assert photos == {"0.png": b"\0" * 700, "1.png": b"\1" * 700, "2.png": b"\2" * 700} | {
+        name: b"x" for name in ("same.png", "same.png#2", "same.png#3")
+    }
+    joined.write_bytes(joined.read_bytes() + b"x" * 512)
+    with pytest.raises(ZerosegError, match="damaged or cut off after"):
+        list(list_photos([joined]))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -80,6 +81,11 @@ def test_names_keep_the_way_and_get_keys_of_their_own():
             "album/a.jpeg",
             "t.tar/0.png",
             "t.tar/0.png#2",
+            "week#1/t.tar/a.jpg",
+            "week#1/t.tar/a.jpg#2",
+            "c#d.jpg",
+            os.fsdecode(b"caf\xe9.jpg"),
+            "e\\f.jpg",
         )
     ]
     assert names == [
@@ -89,6 +95,11 @@ def test_names_keep_the_way_and_get_keys_of_their_own():
         "album/a_2.jpeg",
         "t.tar/0.png",
         "t.tar/0_2.png",
+        "week#1/t.tar/a.jpg",
+        "week#1/t.tar/a_2.jpg",
+        "c#d.jpg",
+        "caf_xe9.jpg",
+        "e_f.jpg",
     ]
 
 

@@ -67,6 +67,31 @@ def test_numbers_are_those_of_the_deployed_segmenter(folder, color_model, pack):
     assert s["naming_accuracy"] > 0.9 and s["oracle_iou"] >= s["miou"]
 
 
+def test_photos_that_are_left_out_are_said(folder, color_model, pack):
+    (folder / "masks/1.png").unlink()
+    result = invoke(folder, "--model", color_model, "--pack", pack)
+    assert last_json(result)["photos_without_mask"] == 1 and last_json(result)["photos"] == 2
+    assert "Note: 1 photos without a mask are left out, as 1.png" in result.stderr.splitlines()
+
+
+def test_a_mask_of_0_and_255_has_a_hint(folder, color_model, pack):
+    for path in (folder / "masks").iterdir():
+        Image.fromarray((np.asarray(Image.open(path)) > 0) * np.uint8(255)).save(path)
+    result = invoke(folder, "--model", color_model, "--pack", pack)
+    assert "a mask of 0 and 255 must become one of 0 and 1" in result.stdout
+    assert last_json(result)["iou"]["background"] is not None
+
+
+def test_two_classes_that_are_said_alike_are_refused(folder, color_model, pack):
+    (folder / "classes.txt").write_text("background\nred\nred-merged\n")
+    result = invoke(folder, "--model", color_model, "--pack", pack)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: labels official: 'red' and 'red-merged' are both asked for as 'red'; take --labels plain, or give "
+        "--names\n"
+    )
+
+
 def test_all_label_sets_give_one_json_line_and_reports(folder, color_model, pack, tmp_path):
     out = tmp_path / "out"
     result = invoke(folder, "--model", color_model, "--pack", pack, "--labels", "all", "--out", out, "--pictures", 2,

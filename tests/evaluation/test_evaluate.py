@@ -10,7 +10,7 @@ from PIL import Image
 from zeroseg.errors import ZerosegError
 from zeroseg.evaluation import class_names, label_sets, oracle, report, standard_sets
 from zeroseg.evaluation.evaluate import evaluate, sweep_thresholds
-from zeroseg.evaluation.folders import plain_folder
+from zeroseg.evaluation.folders import Pairs, plain_folder
 from zeroseg.evaluation.protocol import ProtocolConfig, SegmentReading, read_whole
 
 # two photos of 4x4: left half background | right half cat, and top half dog | bottom half background
@@ -182,7 +182,7 @@ def test_distractors_are_fifty_and_no_class_of_any_set():
 
 
 def test_official_and_plain_names_share_class_ids(dataset):
-    folder = standard_sets._with_background("x", (), (), class_names.VOC_PLAIN, class_names.VOC_OFFICIAL)
+    folder = standard_sets._with_background("x", Pairs((), ()), class_names.VOC_PLAIN, class_names.VOC_OFFICIAL)
     official, plain = (label_sets.label_set(folder, kind) for kind in ("official", "plain"))
     changed = [(a, b) for a, b in zip(plain.names, official.names) if a != b]
     assert changed == [("dining table", "table"), ("potted plant", "plant"), ("tv monitor", "monitor")]

@@ -1,5 +1,8 @@
 """Folder readers on small folders drawn here: pairs, id tables, and every complaint a user can meet."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -60,6 +63,39 @@ def test_yaml_ids_become_consecutive_and_unlabeled_is_not_counted(tmp_path):
     assert folder.load(0)[1].tolist() == [[255, 0, 1, 255]]
 
 
+def test_names_in_a_list_may_have_spaces(tmp_path):
+    plain(tmp_path)
+    write_pair(tmp_path / "images/my cat.png", tmp_path / "masks/my cat.png", [[1, 1]])
+    (tmp_path / "list.txt").write_text("my cat\na 1\n")
+    assert [p.stem for p in plain_folder(tmp_path).photos] == ["my cat", "a"]
+
+
+def test_photos_without_mask_are_counted_and_capital_suffixes_read(tmp_path):
+    plain(tmp_path)
+    for name in ("b", "c"):
+        write_pair(tmp_path / f"images/{name}.png", tmp_path / f"masks/{name}.png", [[1, 1]])
+    (tmp_path / "masks/b.png").rename(tmp_path / "masks/b.PNG")
+    (tmp_path / "masks/c.png").unlink()
+    (tmp_path / "masks/._a.png").write_bytes(b"")
+    folder = plain_folder(tmp_path)
+    assert [p.name for p in folder.masks] == ["a.png", "b.PNG"]
+    assert [p.name for p in folder.without_mask] == ["c.png"]
+    (tmp_path / "list.txt").write_text("a\n")
+    assert plain_folder(tmp_path).without_mask == ()  # a list says what is wanted
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_grey_masks_of_few_bits_hold_the_ids_of_their_file(tmp_path, bits):
+    """The file is written here, bit by bit, as the PNG specification has it."""
+    plain(tmp_path, classes="\n".join(f"class {i}" for i in range(16)), ids=[[0] * 8])
+    ids = [i % min(16, 2**bits) for i in (0, 1, 2, 3, 9, 14, 15, 1)]
+    row = int("".join(f"{i:0{bits}b}" for i in ids), 2).to_bytes(bits, "big")
+    chunks = (b"IHDR" + struct.pack(">IIBBBBB", 8, 1, bits, 0, 0, 0, 0), b"IDAT" + zlib.compress(b"\0" + row), b"IEND")
+    data = b"".join(struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
+    (tmp_path / "masks/a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+    assert plain_folder(tmp_path).load(0)[1].tolist() == [ids]
+
+
 @pytest.mark.parametrize("mode", ["P", "L", "I;16"])
 def test_mask_modes_read_the_same(tmp_path, mode):
     assert plain_folder(plain(tmp_path, mode=mode)).load(0)[1].tolist() == [[0, 1, 2], [2, 255, 0]]
@@ -87,6 +123,9 @@ def test_photo_is_turned_by_exif_unless_the_mask_is_not(tmp_path, ids, first):
         (lambda d: (d / "masks/a.png").write_bytes(b"no"), "a.png: expected a readable image"),
         (lambda d: (d / "images/a.JPG").unlink(), "no photo for 1 of 1 names, as a"),
         (lambda d: (d / "masks/a.png").unlink(), "at least one photo"),
+        (lambda d: write_pair(d / "images/a.png", d / "masks/a.png", [[0, 1]]), "a.JPG and a.png have the same name"),
+        (lambda d: write_pair(d / "images/a.JPG", d / "masks/a.PNG", [[0, 1]]), "a.PNG and a.png have the same name"),
+        (lambda d: (d / "masks/a.png").write_bytes((d / "masks/a.png").read_bytes()[:50]), "readable image"),
         (lambda d: (d / "list.txt").write_text("a b\nz\n"), "no photo for 1 of 2 names, as z"),
         (lambda d: (d / "classes.txt").unlink(), "a class list at classes.txt or classes.yaml"),
         (lambda d: (d / "classes.txt").write_text("\n"), "class names with ids 0..254"),

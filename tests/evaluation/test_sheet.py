@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from zeroseg.evaluation import class_names, sheet, standard_sets
+from zeroseg.evaluation.folders import Pairs
 
 
 def test_palette_is_vocs():
@@ -17,7 +18,7 @@ def test_photos_are_spread_over_the_folder():
 
 
 def test_row_shows_photo_mask_and_answer():
-    folder = standard_sets._with_background("x", (), (), class_names.VOC_PLAIN, class_names.VOC_OFFICIAL)
+    folder = standard_sets._with_background("x", Pairs((), ()), class_names.VOC_PLAIN, class_names.VOC_OFFICIAL)
     folder = type(folder)(**{**folder.__dict__, "photos": tuple(map(standard_sets.Path, ["a.jpg", "b.jpg"]))})
     made = sheet.Sheet(folder, {1})
     photo = np.full((100, 200, 3), 200, np.uint8)
@@ -37,6 +38,6 @@ def test_row_shows_photo_mask_and_answer():
 
 
 def test_empty_sheet_is_refused():
-    folder = standard_sets._with_background("x", (), (), class_names.VOC_PLAIN, class_names.VOC_OFFICIAL)
+    folder = standard_sets._with_background("x", Pairs((), ()), class_names.VOC_PLAIN, class_names.VOC_OFFICIAL)
     with pytest.raises(ValueError, match="at least one photo"):
         sheet.Sheet(folder, set()).draw()

@@ -11,9 +11,9 @@ from tests.live.conftest import write_video
 from zeroseg.errors import ZerosegError
 from zeroseg.live.adjust import Adjusted, Adjustment, adjusted
 from zeroseg.live.frame import Frame, Source
-from zeroseg.live.kinds import kind_of
+from zeroseg.live.kinds import kind_of, without_password
 from zeroseg.live.pattern import TestPattern, frame_number
-from zeroseg.live.sources import _without_password, open_source
+from zeroseg.live.sources import open_source
 
 pytest.importorskip("av")
 CODING_ERROR = 12  # grey levels that lossy coding may change a flat area by
@@ -352,5 +352,5 @@ def test_bad_adjustments(wrong):
 
 
 def test_passwords_are_not_printed():
-    assert _without_password("rtsp://me:secret@cam/1") == "rtsp://me:***@cam/1"
-    assert _without_password("http://cam/a@b") == "http://cam/a@b"
+    assert without_password("rtsp://me:secret@cam/1") == "rtsp://me:***@cam/1"
+    assert without_password("http://cam/a@b") == "http://cam/a@b"

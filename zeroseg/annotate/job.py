@@ -19,18 +19,21 @@ A part's table has one row for each label found on a photo, and a row without a 
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from zeroseg.collection.listing import Photo, printable
+from zeroseg.collection.listing import Photo
 from zeroseg.collection.plan import Plan, replace_text
 from zeroseg.errors import ZerosegError, missing_extra
-from zeroseg.image import load_image
 from zeroseg.masks import encode_label_map
+from zeroseg.photos.decode import load_image
+from zeroseg.photos.listing import printable
 
 FORMAT = 1
+_ESCAPED = re.compile(r'[%:\\<>"|?*\x00-\x1f\x7f]')  # what Windows refuses in names, and "%", which stands for them
 PNG_LEVEL = 1  # zlib's fastest
 
 
@@ -187,9 +190,17 @@ def columns() -> list[tuple]:
 
 
 def mask_file(folder: Path, photo: Photo) -> Path:
-    """Where a photo's label map goes: under masks/, by the photo's name without what leads out of there."""
-    steps = [step for step in printable(photo.path).replace("\\", "/").split("/") if step not in ("", ".", "..")]
-    return folder / "masks" / ("/".join(steps).replace(":", "%3A") + ".png")
+    """Where a photo's label map goes: under masks/, by the steps of the photo's name that do not lead out of there.
+
+    Different steps give different names: what a file system may refuse, and "%", is written as "%" and two hex digits.
+    """
+    steps = [step for step in photo.path.replace(os.sep, "/").split("/") if step not in ("", ".", "..")]
+    return folder / "masks" / ("/".join(map(_escaped, steps)) + ".png")
+
+
+def _escaped(step: str) -> str:
+    text = _ESCAPED.sub(lambda match: f"%{ord(match[0]):02X}", step)
+    return "".join(f"%{ord(c) - 0xDC00:02X}" if "\udc80" <= c <= "\udcff" else c for c in text)
 
 
 def digest(path: str | Path) -> str:

@@ -8,11 +8,11 @@ import numpy as np
 
 from zeroseg import drawing
 from zeroseg.annotate.job import part_file
-from zeroseg.collection.listing import printable
 from zeroseg.collection.plan import Plan
 from zeroseg.errors import ZerosegError
-from zeroseg.image import load_image
 from zeroseg.masks import decode_rle
+from zeroseg.photos.decode import load_image
+from zeroseg.photos.listing import printable
 
 SHEET_PHOTOS = 100
 

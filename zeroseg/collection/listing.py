@@ -1,22 +1,22 @@
 """Find every photo of a collection, one after the other, without holding the collection in memory.
 
-A source is a picture, a tar file or a folder; folders are walked, hidden entries and links to folders left out, and
-tar files in them are looked into. Tars must be uncompressed: a photo is then read from its place in the file, in any
+A source is a picture, a tar file or a folder; folders are walked as zeroseg.photos.listing says, and tar files in them
+are looked into. Tars must be uncompressed: a photo is then read from its place in the file, in any
 order and by any process, without unpacking.
 """
 
 import os
+import posixpath
 import tarfile
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from zeroseg.errors import ZerosegError
-from zeroseg.image import SUFFIXES
+from zeroseg.photos.listing import SUFFIXES, folders, identities, is_photo, name_below, suffix_of
 
+_ZEROS = bytes(512)  # a block of them ends a tar
 _COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip")
-LISTED_AT_ONCE = 65_536  # entries of one folder that are sorted together; a larger folder comes in sorted runs
 
 
 class Photo(NamedTuple):
@@ -51,7 +51,7 @@ def list_photos(sources: Iterable[str | Path], leave: Iterable[str | Path] = ())
     leave  folders that are not looked into, such as the one that results are written to.
     Raises ZerosegError for a source that is not there, is no photo, folder or tar, or is a damaged or compressed tar.
     """
-    left = {os.path.realpath(folder) for folder in leave}
+    seen = identities(leave)
     earlier: list[str] = []
     for source in map(str, sources):
         real = os.path.realpath(source)
@@ -60,99 +60,122 @@ def list_photos(sources: Iterable[str | Path], leave: Iterable[str | Path] = ())
         inside = {other for other in earlier if other.startswith(real.rstrip(os.sep) + os.sep)}
         earlier.append(real)
         if os.path.isdir(real):
-            yield from _of_folder(real, source.rstrip("/" + os.sep) or source, left | inside)
+            yield from _of_folder(real, source.rstrip("/" + os.sep) or source, inside, seen)
         elif not os.path.exists(real):
             raise ZerosegError(f"{source}: no such file or folder")
         elif _is_tar(real):
             yield from _of_tar(real, source)
-        elif _suffix(real) in SUFFIXES:
+        elif suffix_of(real) in SUFFIXES:
             yield Photo(source, real)
         else:
             raise ZerosegError(f"{source}: expected a folder, a tar file or a picture")
 
 
 def tar_members(path: str | Path) -> Iterator[tuple[str, int, int]]:
-    """(name, offset of the data, size in bytes) of the regular files in an uncompressed tar, in their order.
+    """(name, offset of the data, size in bytes) of the files in an uncompressed tar, in their order.
 
-    ZerosegError in one line where it is damaged, cut off or compressed.
+    Tars that were joined are read one after the other. A hard or symbolic link to a file of the tar comes after all
+    others, with that file's place. ZerosegError in one line where the tar is damaged, cut off or compressed, or where a
+    link with a photo's name leads nowhere.
     """
+    links: dict[str, str] = {}
+    for name, offset, size, target in _entries(path):
+        if target is None:
+            yield name, offset, size
+        else:
+            links[name] = target
+    places: dict[str, tuple[int, int]] = {}
+    if links:
+        wanted = set(links.values())
+        places = {name: (offset, size) for name, offset, size, to in _entries(path) if to is None and name in wanted}
+    for name in links:
+        target, seen = name, set()
+        while target in links and target not in places and target not in seen:
+            seen.add(target)
+            target = links[target]
+        if target in places:
+            yield name, *places[target]
+        elif suffix_of(name) in SUFFIXES:
+            raise ZerosegError(
+                f"{path}: {name} is a link to {links[name]}, which is not in it; make it again with tar --dereference"
+            )
+
+
+def _entries(path: str | Path) -> Iterator[tuple[str, int, int, str | None]]:
+    """(name, offset, size, None) of the files, (name, 0, 0, name of the target) of the links, as they come."""
+    start, total = 0, os.path.getsize(path)
     try:
-        total = os.path.getsize(path)
-        with tarfile.open(path, "r:") as tar:
-            while (member := tar.next()) is not None:
-                tar.members.clear()  # tarfile keeps all it has seen
-                if not member.isreg():
-                    continue
-                if member.offset_data + member.size > total:
-                    raise ZerosegError(f"{path}: cut off, {member.name} is not there in full; copy or make it again")
-                yield member.name, member.offset_data, member.size
-            with open(path, "rb") as file:  # tarfile takes a damaged header for the end
-                file.seek(tar.offset)
-                if file.read(512) != bytes(512):
-                    raise ZerosegError(f"{path}: damaged or cut off after {tar.offset} bytes; copy or make it again")
+        with open(path, "rb") as file:
+            while start is not None:
+                file.seek(start)
+                with tarfile.open(fileobj=file, mode="r:") as tar:
+                    while (member := tar.next()) is not None:
+                        tar.members.clear()  # tarfile keeps all it has seen
+                        name = posixpath.normpath(member.name)
+                        if member.islnk() or member.issym():
+                            base = posixpath.dirname(name) if member.issym() else ""
+                            yield name, 0, 0, posixpath.normpath(posixpath.join(base, member.linkname))
+                        elif member.isreg():
+                            if member.issparse():
+                                raise ZerosegError(f"{path}: {name} has holes; make it again without tar --sparse")
+                            if member.offset_data + member.size > total:
+                                raise ZerosegError(
+                                    f"{path}: cut off, {name} is not there in full; copy or make it again"
+                                )
+                            yield name, member.offset_data, member.size, None
+                    end = tar.offset
+                start = _next_part(file, end)
+                if start == end:  # tarfile takes a damaged header for the end
+                    raise ZerosegError(f"{path}: damaged or cut off after {end} bytes; copy or make it again")
     except tarfile.TarError as error:
         hint = "decompress it first" if _compressed(path) else "copy or make it again"
         raise ZerosegError(f"{path}: cannot be read as an uncompressed tar ({error}); {hint}") from error
 
 
-def compressed_hint(folders: Iterable[str | Path]) -> str:
+def _next_part(file: BinaryIO, end: int) -> int | None:
+    """Where another tar begins after the zeros at end; None where there is none; end where there are no zeros."""
+    file.seek(end)
+    place = end
+    while (block := file.read(512)) == _ZEROS:
+        place += 512
+    return place if len(block) == 512 or place == end else None
+
+
+def compressed_hint(roots: Iterable[str | Path]) -> str:
     """For a message that there is no photo: what to do about an archive that lies there compressed, or nothing."""
-    for folder, _, names in (step for root in folders for step in os.walk(root)):
-        for name in sorted(names):
-            if _suffix(name) in _COMPRESSED and not name.startswith("."):
-                return f"; {os.path.join(folder, name)} is compressed: unpack it to a folder or an uncompressed tar"
+    for file in (file for root in roots if os.path.isdir(root) for _, files in folders(root) for file in files):
+        if suffix_of(file.name) in _COMPRESSED:
+            return f"; {file.path} is compressed: unpack it to a folder or an uncompressed tar"
     return ""
 
 
-def printable(name: str) -> str:
-    """name as text that any file format takes: bytes that are no UTF-8 become \\xNN."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _of_folder(folder: str, shown: str, leave: set[str]) -> Iterator[Photo]:
-    if folder in leave:
-        return
-    folders = []
-    try:
-        entries = os.scandir(folder)
-    except OSError as error:
-        raise ZerosegError(f"{shown}: {error.strerror or error}") from error
-    with entries:
-        visible = (entry for entry in entries if not entry.name.startswith("."))
-        while batch := sorted(islice(visible, LISTED_AT_ONCE), key=lambda entry: entry.name):
-            for entry in batch:
-                suffix = _suffix(entry.name)
-                if entry.is_dir():
-                    if not entry.is_symlink():
-                        folders.append(entry.name)
-                elif suffix == ".tar":
-                    if entry.path not in leave:
-                        yield from _of_tar(entry.path, f"{shown}/{entry.name}")
-                elif suffix in SUFFIXES and entry.is_file() and entry.path not in leave:
-                    yield Photo(f"{shown}/{entry.name}", entry.path)
-    for name in sorted(folders):
-        yield from _of_folder(os.path.join(folder, name), f"{shown}/{name}", leave)
+def _of_folder(root: str, shown: str, leave: set[str], seen: set) -> Iterator[Photo]:
+    for _, files in folders(root, seen):
+        for file in files:
+            name = f"{shown.rstrip('/')}/{name_below(root, file.path)}"
+            if file.path in leave:
+                continue
+            if suffix_of(file.name) == ".tar":
+                yield from _of_tar(file.path, name)
+            elif is_photo(file.path):
+                yield Photo(name, file.path)
 
 
 def _of_tar(path: str, shown: str) -> Iterator[Photo]:
     seen: dict[str, int] = {}
     for name, offset, size in tar_members(path):
         base = name.rsplit("/", 1)[-1]
-        if base.startswith(".") or _suffix(base) not in SUFFIXES:
+        if base.startswith(".") or suffix_of(base) not in SUFFIXES:
             continue
         seen[name] = seen.get(name, 0) + 1
         number = f"#{seen[name]}" if seen[name] > 1 else ""  # tars may hold a name twice
         yield Photo(f"{shown}/{name}{number}", path, offset, size)
 
 
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
-
-
 def _is_tar(path: str) -> bool:
-    if _suffix(path) == ".tar":
+    if suffix_of(path) == ".tar":
         return True
-    if _suffix(path) in _COMPRESSED:
+    if suffix_of(path) in _COMPRESSED:
         raise ZerosegError(f"{path}: compressed; unpack it to a folder or an uncompressed tar first")
     return False
 

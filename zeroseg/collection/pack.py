@@ -21,10 +21,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from zeroseg.collection.listing import Photo, printable
+from zeroseg.collection.listing import Photo
 from zeroseg.collection.plan import Plan, replace_text
 from zeroseg.errors import ZerosegError
-from zeroseg.image import load_image
+from zeroseg.photos.decode import load_image
+from zeroseg.photos.listing import printable
 
 FORMAT = 1
 PHOTOS_PER_SHARD = 1000  # some 100 to 500 MB of photos from phones: what webdataset's authors advise
@@ -166,9 +167,9 @@ def _read(photo: Photo, check: bool) -> bytes | str:
 
 def member_name(photo: Photo, keys: set[str]) -> str:
     """A photo's name in its shard; its key joins keys."""
-    steps = [step for step in printable(photo.path).replace("\\", "/").split("/") if step not in ("", ".", "..")]
-    inside = posixpath.join(*steps)
-    base, _, number = inside.partition("#")  # a tar's second member of one name
+    path = printable(photo.path.replace(os.sep, "/")).replace("\\", "_")  # unpacked on Windows it would be a folder
+    inside = posixpath.join(*(step for step in path.split("/") if step not in ("", ".", "..")))
+    base, _, number = inside.rpartition("#")  # a tar's second member of one name
     stem, suffix = posixpath.splitext(base if number.isdecimal() else inside)
     folder, name = posixpath.split(stem)
     wanted = key = posixpath.join(folder, name.replace(".", "_"))

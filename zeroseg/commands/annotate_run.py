@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 
 import click
@@ -182,9 +183,14 @@ def _bar(label: str, total: int | None, done: int) -> tqdm:
 
 def _check_names(sources: list[str], masks: bool) -> None:
     """Masks lie under the photos' names without the steps that lead out of the folder: these must still differ."""
-    plain = [tuple(step for step in source.split("/") if step not in ("", ".", "..")) for source in sources]
-    if masks and len({*plain}) < len({*map(os.path.realpath, sources)}):
-        raise ZerosegError("--masks: two of the sources have the same name but for .. and /; give absolute paths")
+    names = [Path(source).parts for source in sources]
+    plain = [tuple(step for step in steps if step not in ("..", os.sep)) for steps in names]
+    for (i, one), (j, other) in permutations(enumerate(plain), 2):
+        inside = os.path.join(os.path.realpath(sources[i]), *other[len(one) :])
+        if masks and other[: len(one)] == one and inside != os.path.realpath(sources[j]):
+            raise ZerosegError(
+                f"--masks: {sources[i]} and {sources[j]} have the same name but for .. and /; give absolute paths"
+            )
 
 
 def _check_out(sources: list[str], out: Path) -> None:

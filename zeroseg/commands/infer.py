@@ -46,7 +46,10 @@ class SaveList(click.ParamType):
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
 # What to look for
 @click.option(
-    "--labels", required=True, metavar="WORDS", help="Comma list, @FILE with one label a line, or labels.npz."
+    "--labels",
+    required=True,
+    metavar="WORDS",
+    help='Comma list, @FILE with one label a line (" #" begins a comment), or labels.npz.',
 )
 @click.option(
     "--text",
@@ -125,6 +128,7 @@ def infer(ctx, sources, save, **given):
 
     started = time.perf_counter()
     from zeroseg.commands.infer_run import InferOptions, run_infer
+    from zeroseg.commands.photo_files import local_pictures
     from zeroseg.live.kinds import kind_of
 
     sources = list(sources)
@@ -132,6 +136,7 @@ def infer(ctx, sources, save, **given):
         sources.append(_camera(given["camera"]))
     if not sources:
         raise click.UsageError("Missing argument 'SOURCE...': a picture, folder, video or address, or --camera 0")
+    sources = local_pictures(sources, given["out"])
     moving = any(kind_of(source) != "pictures" for source in sources)
     photo_options = {
         name: given[name]

@@ -16,8 +16,9 @@ from zeroseg.errors import ZerosegError
 from zeroseg.files import make_folder, save_png
 from zeroseg.kernels import _native
 from zeroseg.kernels._dispatch import last_impl
+from zeroseg.photos.listing import printable
 from zeroseg.segment.segmenter import Segmentation, Segmenter
-from zeroseg.words import each_once, explain, split_words
+from zeroseg.words import explain, split_words, words_of_lines
 
 CONTACT_PHOTOS = 400  # on one sheet: 20 x 20
 
@@ -91,11 +92,10 @@ def parse_labels(text: str):
     if text.startswith("@"):
         path = Path(text[1:])
         try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            words = words_of_lines(path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ZerosegError(f"--labels {text}: cannot be read ({reason})") from error
-        words = each_once(line.split("#")[0] for line in lines)
     else:
         words = split_words(text)
     if not words:
@@ -147,14 +147,14 @@ def write_results(
     if "labels" in files:
         save_png(files["labels"], result.label_picture())
     if "json" in files:
-        save_json(files["json"], {"image": str(photo), **result.to_dict()})
+        save_json(files["json"], {"image": printable(str(photo)), **result.to_dict()})
     return 1000 * (time.perf_counter() - start)
 
 
 def report(photo: Path, result: Segmentation, write_ms: float, files: dict[str, Path]) -> list[str]:
     """What a person reads about one photo."""
     height, width = result.label_map.shape
-    lines = [f"{photo}  {width} x {height}"]
+    lines = [f"{printable(str(photo))}  {width} x {height}"]
     for region in result.found:
         mark = result.marks[region.index] or " "
         lines.append(f" {mark} {region.label:<20} score {region.score:.3f}  {region.area:6.1%} of the photo")

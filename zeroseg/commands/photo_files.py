@@ -15,11 +15,13 @@ from pathlib import Path
 import click
 
 from zeroseg.errors import ZerosegError
-from zeroseg.files import is_signed_png, refuse_to_replace, whole_file
-from zeroseg.image import SUFFIXES
+from zeroseg.files import RESULT_NAMES, fitting, is_signed_png, json_text, make_folder, refuse_to_replace, whole_file
+from zeroseg.live.kinds import without_password
+from zeroseg.photos.download import download_picture
+from zeroseg.photos.listing import expand, folders, is_photo, photos_in, suffix_of
 
-SUFFIX_OF = {"overlay": "_overlay.png", "labels": "_labels.png", "json": ".json"}
-CONTACT_NAME = "contact.png"
+SUFFIX_OF = {"overlay": RESULT_NAMES["overlay"], "labels": RESULT_NAMES["labels"], "json": ".json"}
+CONTACT_NAME = RESULT_NAMES["contact"]
 UNREAD = frozenset({".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"})
 _FILES_LOOKED_AT = 1000  # of a folder below, which may be the root of all folders
 
@@ -30,14 +32,14 @@ def find_photos(sources: list[str]) -> tuple[list[Path], int]:
     for source in sources:
         path, problem = Path(source), ""
         if path.is_dir():
-            found, rest = photos_of_folder(path), rest_of_folder(path)
+            found, rest = photos_in(path), rest_of_folder(path)
             problem = f"{path}: no pictures in this folder{f', but {rest}' if rest else ''}"
             if found and rest:
                 click.echo(f"Note: {path}: besides its pictures it has {rest}", err=True)
         elif path.exists():
             found = [path]  # reading it says what is wrong with it
         elif glob.has_magic(source):
-            found = sorted(Path(name) for name in glob.glob(source, recursive=True) if Path(name).is_file())
+            found = expand(source)
             problem = f"{source}: no file fits this pattern"
         else:
             found, problem = [], f"{source}: no such file"
@@ -46,6 +48,27 @@ def find_photos(sources: list[str]) -> tuple[list[Path], int]:
             click.echo(f"Error: {problem}", err=True)
         photos |= {os.path.abspath(photo): photo for photo in found if os.path.abspath(photo) not in photos}
     return list(photos.values()), failed
+
+
+def local_pictures(sources: list[str], out: Path) -> list[str]:
+    """The sources, with each http(s) address of a picture replaced by the file in out that it was loaded to."""
+    local = []
+    for source in sources:
+        found = download_picture(source) if source.startswith(("http://", "https://")) else None
+        if found is None:
+            local.append(source)
+            continue
+        name, data = found
+        make_folder(out)
+        path, number = out / fitting(name), 1
+        while path.exists() and path.read_bytes() != data:  # the address may show something else each time
+            number += 1
+            path = out / fitting(f"{Path(name).stem}-{number}{Path(name).suffix}")
+        with whole_file(path) as partial:
+            partial.write_bytes(data)
+        click.echo(f"{without_password(source)}: loaded to {path}", err=True)
+        local.append(str(path))
+    return local
 
 
 def rest_of_folder(folder: Path) -> str:
@@ -60,21 +83,11 @@ def rest_of_folder(folder: Path) -> str:
 
 def _has_pictures(folder: Path) -> bool:
     """Whether there are any, at some depth, that zeroseg did not write."""
-    files = (Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
-    return any(
-        path.suffix.lower() in SUFFIXES | UNREAD and not _is_result(path) for path in islice(files, _FILES_LOOKED_AT)
-    )
-
-
-def photos_of_folder(folder: Path) -> list[Path]:
-    """The pictures of a folder by suffix, without those that an earlier run wrote beside their photos."""
-    photos = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in SUFFIXES)
-    return [photo for photo in photos if not _is_result(photo)]
-
-
-def _is_result(path: Path) -> bool:
-    """is_ours() for many files, most of which need not be opened."""
-    return path.name.endswith((SUFFIX_OF["overlay"], SUFFIX_OF["labels"], CONTACT_NAME)) and is_ours(path)
+    files = (file.path for _, files in folders(folder) for file in files)
+    try:
+        return any(is_photo(path) or suffix_of(path) in UNREAD for path in islice(files, _FILES_LOOKED_AT))
+    except ZerosegError:  # a folder that may not be read: there is nothing to advise
+        return False
 
 
 def is_ours(path: Path) -> bool:
@@ -97,10 +110,11 @@ def plan_outputs(photos: list[Path], out: Path, kinds: Iterable[str]) -> dict[Pa
     taken: set[str] = set()
     outputs = {}
     for photo in photos:
-        stem, number = photo.stem, 1
+        own = fitting(photo.stem, len("-000") + max(map(len, SUFFIX_OF.values())))
+        stem, number = own, 1
         while stem in taken:
             number += 1
-            stem = f"{photo.stem}-{number}"
+            stem = f"{own}-{number}"
         taken.add(stem)
         outputs[photo] = {kind: out / f"{stem}{SUFFIX_OF[kind]}" for kind in kinds if kind in SUFFIX_OF}
     sheet = [out / CONTACT_NAME] if "contact" in kinds else []
@@ -114,4 +128,4 @@ def plan_outputs(photos: list[Path], out: Path, kinds: Iterable[str]) -> dict[Pa
 def save_json(path: Path, document: dict) -> None:
     """Write JSON."""
     with whole_file(path) as partial:
-        partial.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
+        partial.write_text(json_text(document, indent=1), encoding="utf-8")

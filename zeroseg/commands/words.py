@@ -31,7 +31,7 @@ _READ_AS = {
     help="open_clip:ARCH/TAG or ARCH/FILE: vectors by that model's text tower, for use with it.",
 )
 def words(words, out, text, model):
-    """Show how WORDS are understood: a comma list, or a text file with one word a line.
+    """Show how WORDS are understood: a comma list, or a text file with one word a line (" #" begins a comment).
 
     Each line ends with the nearest of the names that the model knows, and their centred cosine. A word that is not
     among them is put near them and marked with ~; a string that is no English noun is guessed at and marked with ?.
@@ -78,17 +78,16 @@ def model_pack(labels: list[str], model: str):
 
 def read_words(words: str) -> list[str]:
     """The words of a comma list or, where WORDS is @FILE, FILE.txt or any file that is there, of its lines."""
-    from zeroseg.words import each_once, split_words
+    from zeroseg.words import split_words, words_of_lines
 
     if not (words.startswith("@") or words.endswith(".txt") or _is_file(words)):
         return split_words(words)
     path = words.removeprefix("@")
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        return words_of_lines(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "expected UTF-8 text, one word a line"
         raise click.BadParameter(f"{path[:200]}: {reason}", param_hint="WORDS") from None
-    return each_once(line.partition("#")[0] for line in lines)
 
 
 def table_lines(labels, embedded, text):

@@ -4,14 +4,12 @@ A `MaskFolder` lists pairs and knows how raw mask values become class ids. `plai
 layouts of VOC 2012, Pascal Context and COCO are in `standard_sets`.
 
     FOLDER/images/NAME.jpg (or .png, ...)   FOLDER/masks/NAME.png   FOLDER/list.txt (optional, one NAME a line)
-    FOLDER/classes.txt   one name a line, line number = id from 0; a first line "background" makes id 0 the background,
-                         without it every id is a foreground class
-    FOLDER/classes.yaml  or `classes:` with lines `id: name`; id 0 "unlabeled" is not counted
+    FOLDER/classes.txt or classes.yaml   see `class_files`; without a class "background" every pixel gets a name
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +17,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from zeroseg.errors import ZerosegError
+from zeroseg.evaluation.class_files import UNKNOWN, read_class_file, read_text
 from zeroseg.evaluation.class_names import spoken_name
-from zeroseg.evaluation.metrics import IGNORE
-from zeroseg.image import SUFFIXES, load_image
-
-UNKNOWN = -1
+from zeroseg.photos.decode import load_image
+from zeroseg.photos.listing import photos_in
 
 
 @dataclass(frozen=True)
@@ -45,6 +42,7 @@ class MaskFolder:
     background: int | None
     id_table: np.ndarray
     absent_count: bool = False
+    without_mask: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -58,21 +56,25 @@ class MaskFolder:
         photo = load_image(self.photos[index])
         mask = class_ids(_open(self.masks[index]), self.id_table, self.masks[index])
         if photo.shape[:2] != mask.shape:
-            stored = _open(self.photos[index])
-            if (stored.height, stored.width) != mask.shape:
+            stored = load_image(self.photos[index], turn=False)
+            if stored.shape[:2] != mask.shape:
                 raise ZerosegError(
                     f"{self.masks[index]}: expected a mask of {photo.shape[1]}x{photo.shape[0]} as its photo, "
                     f"got {mask.shape[1]}x{mask.shape[0]}; masks must not be resized"
                 )
-            photo = np.array(stored.convert("RGB"))
+            photo = stored
         return photo, mask
 
 
 def class_ids(mask: Image.Image, id_table: np.ndarray, path: Path) -> np.ndarray:
     """Class ids (H, W) uint8 of a palette, grey or 16-bit mask image; ZerosegError for colours or unknown values."""
+    scale = _grey_scale(mask)
     if mask.mode not in ("P", "L", "1", "I", "I;16", "I;16B"):
         raise ZerosegError(f"{path}: expected one channel of class ids (palette or grey PNG), got a {mask.mode} image")
-    raw = np.asarray(mask).astype(np.int64)
+    try:
+        raw = np.asarray(mask).astype(np.int64) // scale
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ZerosegError(f"{path}: expected a readable image, got a damaged one ({error})") from error
     known = (raw >= 0) & (raw < len(id_table))
     ids = np.where(known, id_table[np.where(known, raw, 0)], UNKNOWN)
     if (ids == UNKNOWN).any():
@@ -89,64 +91,77 @@ def plain_folder(
     if class_file is None:
         class_file = first_existing(folder, ["classes.txt", "classes.yaml"], "a class list")
     classes, background, id_table = read_class_file(Path(class_file))
-    photos, masks = paired_files(folder, "images", "masks", list_file)
+    files = paired_files(folder, "images", "masks", list_file)
     official = tuple(spoken_name(name) for name in classes)
-    return MaskFolder(folder.resolve().name, photos, masks, classes, official, background, id_table)
+    return mask_folder(folder.resolve().name, files, classes, official, background, id_table)
 
 
-def read_class_file(path: Path) -> tuple[tuple[str, ...], int | None, np.ndarray]:
-    """(names by class id, background id or None, id table) of a class file as in the module docstring."""
-    lines = read_text(path).splitlines()
-    if path.suffix.lower() in (".yaml", ".yml"):
-        start = next((i + 1 for i, line in enumerate(lines) if re.fullmatch(r"(classes|names):\s*", line)), None)
-        if start is None:
-            raise ZerosegError(f"{path}: expected a line 'classes:' followed by lines 'id: name'")
-        named = {}
-        for line in lines[start:]:
-            entry = re.fullmatch(r"\s+(\d+):\s*(.+?)\s*", line)
-            if entry is None:
-                break
-            named[int(entry[1])] = entry[2].strip("'\"")
-    else:
-        named = dict(enumerate(line.strip() for line in lines if line.strip()))
-    ids = sorted(i for i in named if not (i == 0 and named[i].lower() in ("unlabeled", "unlabelled", "void")))
-    if not ids or ids[-1] >= IGNORE:
-        raise ZerosegError(
-            f"{path}: expected class names with ids 0..254, got {len(ids)} up to {max(named, default=0)}"
-        )
-    table = np.full(256, UNKNOWN, np.int16)
-    table[list(named)], table[IGNORE] = IGNORE, IGNORE
-    table[ids] = np.arange(len(ids))
-    background = 0 if named[ids[0]].lower() == "background" else None
-    return tuple(named[i] for i in ids), background, table
+@dataclass(frozen=True)
+class Pairs:
+    """photos, masks: file paths, pair by pair. without_mask: the photos that have no mask and were not asked for."""
+
+    photos: tuple[Path, ...]
+    masks: tuple[Path, ...]
+    without_mask: tuple[Path, ...] = ()
+
+
+def mask_folder(name: str, files: Pairs, classes, official, background, id_table, absent_count=False) -> MaskFolder:
+    """A MaskFolder of these files."""
+    return MaskFolder(
+        name,
+        files.photos,
+        files.masks,
+        tuple(classes),
+        tuple(official),
+        background,
+        id_table,
+        absent_count,
+        files.without_mask,
+    )
 
 
 def paired_files(
     folder: Path, photo_dir: str, mask_dir: str, list_file: str | Path | None = None, mask_suffix: str = ".png"
-) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """(photos, masks) of the names in `list_file` (or FOLDER/list.txt, or every mask), in that order."""
+) -> Pairs:
+    """Photos and masks of the names in `list_file` (or FOLDER/list.txt, or every mask), in that order.
+
+    A line of the list is a name; where no photo is called so, its first word is. Raises ZerosegError where a name has
+    no photo or no mask, or two of them.
+    """
     photo_root, mask_root = existing_folder(folder / photo_dir), existing_folder(folder / mask_dir)
     default = folder / "list.txt"
     list_file = Path(list_file) if list_file else default if default.is_file() else None
+    photos = _by_name(photos_in(photo_root), lambda path: path.stem)
+    masks = _by_name(
+        sorted(p for p in mask_root.iterdir() if p.name.lower().endswith(mask_suffix.lower()) and p.name[0] != "."),
+        lambda path: path.name[: -len(mask_suffix)],
+    )
     if list_file:
-        names = [line.split()[0] for line in read_text(list_file).splitlines() if line.strip()]
+        lines = [line.strip() for line in read_text(list_file).splitlines() if line.strip()]
+        names = [line if line in photos else line.split()[0] for line in lines]
     else:
-        names = sorted(p.name[: -len(mask_suffix)] for p in mask_root.iterdir() if p.name.endswith(mask_suffix))
+        names = sorted(masks)
     if not names:
         raise ZerosegError(f"{list_file or mask_root}: expected at least one photo with a mask, got none")
-    suffixes = {p.stem: p.name for p in photo_root.iterdir() if p.suffix.lower() in SUFFIXES}
-    without_photo = [n for n in names if n not in suffixes]
-    if without_photo:
+    if without_photo := [n for n in names if n not in photos]:
         raise ZerosegError(
             f"{photo_root}: no photo for {len(without_photo)} of {len(names)} names, as {without_photo[0]}"
         )
-    masks = tuple(mask_root / f"{n}{mask_suffix}" for n in names)
-    without_mask = [m for m in masks if not m.is_file()]
-    if without_mask:
+    if missing := [n for n in names if n not in masks]:
         raise ZerosegError(
-            f"{mask_root}: {len(without_mask)} of {len(names)} masks are missing, as {without_mask[0].name}"
+            f"{mask_root}: {len(missing)} of {len(names)} masks are missing, as {missing[0]}{mask_suffix}"
         )
-    return tuple(photo_root / suffixes[n] for n in names), masks
+    if twice := next((found[n] for n in names for found in (photos, masks) if len(found[n]) > 1), None):
+        raise ZerosegError(f"{twice[0]} and {twice[1].name} have the same name before the suffix; remove one of them")
+    left = () if list_file else tuple(path for name, paths in photos.items() if name not in masks for path in paths)
+    return Pairs(tuple(photos[n][0] for n in names), tuple(masks[n][0] for n in names), left)
+
+
+def _by_name(paths: list[Path], name_of: Callable[[Path], str]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        found.setdefault(name_of(path), []).append(path)
+    return found
 
 
 def first_existing(folder: Path, candidates: list[str], what: str) -> Path:
@@ -164,18 +179,16 @@ def existing_folder(path: str | Path) -> Path:
     return Path(path)
 
 
-def read_text(path: str | Path) -> str:
-    """The text of a small file; ZerosegError where it cannot be read."""
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ZerosegError(f"{path}: expected a text file, got {error.__class__.__name__}") from error
+def _grey_scale(mask: Image.Image) -> int:
+    """What Pillow multiplies the values of grey files with 2 or 4 bits by, so that they fill 8 bits; 1 for others."""
+    arguments = mask.tile[0][3] if getattr(mask, "tile", None) else ""
+    rawmode = arguments if isinstance(arguments, str) else arguments[0]
+    return {"L;2": 85, "L;4": 17}.get(rawmode, 1)
 
 
 def _open(path: Path) -> Image.Image:
+    """A mask, not decoded yet: a decoded one does not tell the bits of its file."""
     try:
-        image = Image.open(path)
-        image.load()
-        return image
+        return Image.open(path)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise ZerosegError(f"{path}: expected a readable image, got {error.__class__.__name__}") from error

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from zeroseg.errors import ZerosegError
-from zeroseg.evaluation.folders import MaskFolder, read_text
+from zeroseg.evaluation.class_files import read_text
+from zeroseg.evaluation.folders import MaskFolder
 
 KINDS = ("official", "plain", "distractors")
 
@@ -52,6 +53,11 @@ def label_set(dataset: MaskFolder, kind: str = "official") -> LabelSet:
     names = dataset.official if kind == "official" else dataset.classes
     ids = [c for c in range(len(names)) if c != dataset.background]
     asked = [names[c] for c in ids]
+    if twice := next((c for c in ids if names.index(names[c]) < c), None):
+        pair = f"{dataset.classes[names.index(names[twice])]!r} and {dataset.classes[twice]!r}"
+        raise ZerosegError(
+            f"labels {kind}: {pair} are both asked for as {names[twice]!r}; take --labels plain, or give --names"
+        )
     if kind == "distractors":
         extra = [name for name in DISTRACTORS if name not in asked]
         asked, ids = asked + extra, ids + [len(names)] * len(extra)

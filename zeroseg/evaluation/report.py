@@ -15,6 +15,11 @@ from zeroseg.evaluation.protocol import ProtocolConfig
 
 SWEEP_TITLE = "threshold sweep (optimistic: chosen on the test masks)"
 
+ONE_VALUE_HINT = (
+    "no more than one class has pixels in these masks: 255 is never counted, so a mask of 0 and 255 must become one of "
+    "0 and 1"
+)
+
 
 @dataclass
 class Report:
@@ -90,13 +95,17 @@ class Report:
         s = self.summary()
         counts = self.confusion.sum(1)
         lines = [f"{s['dataset']}: {s['photos']} photos, {s['names']} names ({s['labels']}), {s['config']['protocol']}"]
-        lines += [f"background where the score is below {self.config.threshold:.4g}"] * (self.dataset.background == 0)
+        lines += [f"background where the score is below {self.config.threshold:.4g}"] * (
+            self.dataset.background is not None
+        )
         width = max(len(name) for name in s["iou"]) + 2
         lines += ["", f"{'class':<{width}}{'IoU':>6}{'pixels':>12}"]
         for c, (name, iou) in enumerate(s["iou"].items()):
             mark = " *" if c in self.subset else ""
             if counts[c] or iou is not None and self.dataset.background is not None:
                 lines.append(f"{name:<{width}}{_percent(iou)}{counts[c]:>12,}{mark}")
+        if len(counts) > 1 and (counts > 0).sum() < 2:
+            lines.append(ONE_VALUE_HINT)
         rows = [("mIoU", "miou"), ("mIoU, distractors read as background", "miou_distractors_as_background")]
         rows += [(f"oracle mIoU, segments named by {rule}", f"oracle_{rule}") for rule in self.oracle]
         title = f"* {len(self.subset)} classes" if self.subset else ""

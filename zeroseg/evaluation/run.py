@@ -59,6 +59,9 @@ class EvalOptions:
 def run_eval(options: EvalOptions) -> None:
     """Read, evaluate, print the tables and one JSON line, write what was asked for."""
     dataset = read_dataset(options)
+    if dataset.without_mask:
+        left = len(dataset.without_mask)
+        click.echo(f"Note: {left} photos without a mask are left out, as {dataset.without_mask[0].name}", err=True)
     subset = subset_names(options)
     segmenter = Segmenter.load(options.model, options.backend, options.threads)
     config, source = with_threshold(options, segmenter, dataset)
@@ -70,6 +73,7 @@ def run_eval(options: EvalOptions) -> None:
         "text": str(options.pack or options.text),
         "threshold_from": source,
         "zeroseg": __version__,
+        "photos_without_mask": len(dataset.without_mask),
         "machine": f"{platform.system()} {platform.machine()}",
     }
     if options.dry_run:

@@ -17,7 +17,8 @@ import numpy as np
 
 from zeroseg.errors import ZerosegError
 from zeroseg.evaluation import class_names, scene_names
-from zeroseg.evaluation.folders import UNKNOWN, MaskFolder, existing_folder, first_existing, paired_files
+from zeroseg.evaluation.class_files import UNKNOWN
+from zeroseg.evaluation.folders import MaskFolder, Pairs, existing_folder, first_existing, mask_folder, paired_files
 from zeroseg.evaluation.metrics import IGNORE
 from zeroseg.evaluation.standard_sets import coco_stuff_files, context, voc
 
@@ -34,12 +35,11 @@ def context59(folder: str | Path) -> MaskFolder:
 
 def coco_stuff(folder: str | Path) -> MaskFolder:
     """COCO val2017 with all 171 classes of COCO-Stuff-164k."""
-    photos, masks, suffix = coco_stuff_files(folder, ("_labelTrainIds.png",))
+    files, suffix = coco_stuff_files(folder, ("_labelTrainIds.png",))
     table = _ids_from_zero(171) if suffix == "_labelTrainIds.png" else coco_stuff_ids()
-    return MaskFolder(
+    return mask_folder(
         "COCO-Stuff val2017",
-        photos,
-        masks,
+        files,
         tuple(scene_names.COCO_STUFF_PLAIN),
         tuple(scene_names.COCO_STUFF_OFFICIAL),
         None,
@@ -53,10 +53,9 @@ def ade20k(folder: str | Path) -> MaskFolder:
     root = existing_folder(folder)
     masks = first_existing(root, ["annotations/validation", "ADEChallengeData2016/annotations/validation"], "the masks")
     root = masks.parent.parent
-    photos, files = paired_files(root, "images/validation", "annotations/validation")
-    return MaskFolder(
+    files = paired_files(root, "images/validation", "annotations/validation")
+    return mask_folder(
         "ADE20K val",
-        photos,
         files,
         tuple(scene_names.ADE20K_PLAIN),
         tuple(scene_names.ADE20K_OFFICIAL),
@@ -80,10 +79,9 @@ def cityscapes(folder: str | Path) -> MaskFolder:
     photos = [photo_root / mask.parent.name / mask.name.replace(suffix, "_leftImg8bit.png") for mask in masks]
     if missing := [photo for photo in photos if not photo.is_file()]:
         raise ZerosegError(f"{photo_root}: no photo for {len(missing)} of {len(masks)} masks, as {missing[0].name}")
-    return MaskFolder(
+    return mask_folder(
         "Cityscapes val",
-        tuple(photos),
-        tuple(masks),
+        Pairs(tuple(photos), tuple(masks)),
         tuple(scene_names.CITYSCAPES_PLAIN),
         tuple(scene_names.CITYSCAPES_OFFICIAL),
         None,

@@ -15,7 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from zeroseg.evaluation import class_names as names
-from zeroseg.evaluation.folders import UNKNOWN, MaskFolder, existing_folder, first_existing, paired_files, plain_folder
+from zeroseg.evaluation.class_files import UNKNOWN
+from zeroseg.evaluation.folders import (
+    MaskFolder,
+    Pairs,
+    existing_folder,
+    first_existing,
+    mask_folder,
+    paired_files,
+    plain_folder,
+)
 from zeroseg.evaluation.metrics import IGNORE
 
 
@@ -23,18 +32,18 @@ def voc(folder: str | Path) -> MaskFolder:
     """VOC 2012 val: FOLDER is VOC2012, VOCdevkit or the folder that holds VOCdevkit."""
     root = _inside(folder, ["", "VOC2012", "VOCdevkit/VOC2012"], "SegmentationClass")
     lists = "ImageSets/Segmentation/val.txt"
-    photos, masks = paired_files(root, "JPEGImages", "SegmentationClass", first_existing(root, [lists], "the val list"))
-    return _with_background("VOC 2012 val", photos, masks, names.VOC_PLAIN, names.VOC_OFFICIAL)
+    files = paired_files(root, "JPEGImages", "SegmentationClass", first_existing(root, [lists], "the val list"))
+    return _with_background("VOC 2012 val", files, names.VOC_PLAIN, names.VOC_OFFICIAL)
 
 
 def context(folder: str | Path) -> MaskFolder:
     """Pascal Context val, 59 classes and background: FOLDER is VOC2010, VOCdevkit or what holds VOCdevkit."""
     root = _inside(folder, ["", "VOC2010", "VOCdevkit/VOC2010"], "SegmentationClassContext")
     candidates = ["ImageSets/SegmentationContext/val.txt", "ImageSets/Segmentation/val.txt"]
-    photos, masks = paired_files(
+    files = paired_files(
         root, "JPEGImages", "SegmentationClassContext", first_existing(root, candidates, "the val list")
     )
-    return _with_background("Pascal Context val", photos, masks, names.CONTEXT_PLAIN, names.CONTEXT_OFFICIAL)
+    return _with_background("Pascal Context val", files, names.CONTEXT_PLAIN, names.CONTEXT_OFFICIAL)
 
 
 def coco_object(folder: str | Path) -> MaskFolder:
@@ -42,18 +51,18 @@ def coco_object(folder: str | Path) -> MaskFolder:
 
     Also takes *_instanceTrainIds.png, whose values are 0..80 already.
     """
-    photos, masks, suffix = coco_stuff_files(folder, ("_instanceTrainIds.png", "_labelTrainIds.png"))
+    files, suffix = coco_stuff_files(folder, ("_instanceTrainIds.png", "_labelTrainIds.png"))
     table = {
         "_instanceTrainIds.png": identity_table(81),
         "_labelTrainIds.png": train_id_table(),
         ".png": coco_stuff_table(),
     }[suffix]
     classes = ("background", *names.COCO_THINGS)
-    return MaskFolder("COCO-Object val2017", photos, masks, classes, classes, 0, table)
+    return mask_folder("COCO-Object val2017", files, classes, classes, 0, table)
 
 
-def coco_stuff_files(folder: str | Path, converted: tuple[str, ...]) -> tuple[tuple[Path, ...], tuple[Path, ...], str]:
-    """(photos, masks, ending of the masks' names) of COCO val2017: the first ending of `converted` that is there, else
+def coco_stuff_files(folder: str | Path, converted: tuple[str, ...]) -> tuple[Pairs, str]:
+    """(files, ending of the masks' names) of COCO val2017: the first ending of `converted` that is there, else
     raw PNGs.
     """
     root = existing_folder(folder)
@@ -62,14 +71,14 @@ def coco_stuff_files(folder: str | Path, converted: tuple[str, ...]) -> tuple[tu
     mask_dir = first_existing(root, mask_dirs, "the COCO-Stuff-164k masks")
     present = [p.name for p in mask_dir.glob("*.png")]
     suffix = next((ending for ending in converted if any(name.endswith(ending) for name in present)), ".png")
-    photos, masks = paired_files(root, str(photo_dir.relative_to(root)), str(mask_dir.relative_to(root)), None, suffix)
-    return photos, masks, suffix
+    files = paired_files(root, str(photo_dir.relative_to(root)), str(mask_dir.relative_to(root)), None, suffix)
+    return files, suffix
 
 
 def voc_dev(folder: str | Path) -> MaskFolder:
     """A development folder of VOC 2012 val photos: images, masks, list.txt, VOC's class ids."""
-    photos, masks = paired_files(existing_folder(folder), "images", "masks")
-    return _with_background("VOC-animals dev", photos, masks, names.VOC_PLAIN, names.VOC_OFFICIAL)
+    files = paired_files(existing_folder(folder), "images", "masks")
+    return _with_background("VOC-animals dev", files, names.VOC_PLAIN, names.VOC_OFFICIAL)
 
 
 READERS: dict[str, Callable[[str | Path], MaskFolder]] = {
@@ -105,9 +114,9 @@ def train_id_table() -> np.ndarray:
     return table
 
 
-def _with_background(name: str, photos, masks, plain: list[str], official: list[str]) -> MaskFolder:
+def _with_background(name: str, files: Pairs, plain: list[str], official: list[str]) -> MaskFolder:
     table = identity_table(len(plain) + 1)
-    return MaskFolder(name, photos, masks, ("background", *plain), ("background", *official), 0, table)
+    return mask_folder(name, files, ("background", *plain), ("background", *official), 0, table)
 
 
 def _inside(folder: str | Path, candidates: list[str], marker: str) -> Path:

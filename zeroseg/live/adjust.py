@@ -84,6 +84,8 @@ class Adjusted(Source):
                 frame.duration *= want.every
             self._taken += 1
             frame.image = adjusted(frame.image, want)
+            if want.rotate % 180:
+                frame.pixel_aspect = 1 / frame.pixel_aspect
             return frame
         return None
 

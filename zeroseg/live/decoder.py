@@ -8,13 +8,15 @@ wheels carry FFmpeg for Linux, macOS and Windows, so nothing else has to be inst
 import re
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 
 from zeroseg.errors import ZerosegError, missing_extra
-from zeroseg.live.frame import MICROSECOND, Frame, Source
+from zeroseg.live.frame import MICROSECOND, UNKNOWN_COLOR, Frame, Source
 
 OPEN_TIMEOUT_S, READ_TIMEOUT_S = 5.0, 3.0
+HD_LINES = 720  # from so many on, a video that does not tell its colour matrix has BT.709's
 _LENGTH_IN_HEADER = ("matroska,webm", "flv")  # but no count of frames; of others FFmpeg guesses from what is there
 _DAMAGED_MAX = 500  # packets in a row that cannot be decoded, before a source counts as unreadable
 
@@ -55,7 +57,7 @@ class Decoder(Source):
         if not streams:
             self.close()
             raise ZerosegError(f"{self.name}: there is no video in it")
-        self._stream = streams[0]
+        self._stream, self._format = streams[0], self._container.format.name
         if self._stream.codec_context is None:
             self.close()
             raise ZerosegError(f"{self.name}: this PyAV cannot decode its video codec; convert it to H.264")
@@ -74,6 +76,21 @@ class Decoder(Source):
         """Whether it has an end, as a file has, even one behind a URL."""
         return self._container.duration is not None
 
+    @property
+    def format(self) -> str:
+        """FFmpeg's name of the container."""
+        return self._format
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether pieces could not be decoded, or nothing was."""
+        return self._damaged > 0 or self._index == 0
+
+    @property
+    def size_known(self) -> bool:
+        """Whether FFmpeg has found a picture when it opened the source."""
+        return bool(self._stream.codec_context.width)
+
     def _count(self) -> int | None:
         if self._stream.frames:
             return self._stream.frames
@@ -89,9 +106,17 @@ class Decoder(Source):
             return None
         image = _upright(picture)
         frame = self._timed(picture, image)
+        frame.pixel_aspect = self._pixel_aspect(picture)
+        frame.color = tuple(int(getattr(picture, name, UNKNOWN_COLOR)) for name in ("color_primaries", "color_trc"))
         frame.capture_ms = 1000 * (time.perf_counter() - (frame.captured_s if self.live else start_s))
         self._index += 1
         return frame
+
+    def _pixel_aspect(self, picture) -> Fraction:
+        """Width of a pixel over its height, once the picture is upright."""
+        told = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio or Fraction(1)
+        aspect = Fraction(told) if told > 0 else Fraction(1)
+        return 1 / aspect if _quarter_turns(picture) % 2 else aspect
 
     def _timed(self, picture, image: np.ndarray) -> Frame:
         now = time.perf_counter()
@@ -175,15 +200,34 @@ class Decoder(Source):
         self._container.close()
 
 
+def local(path: Path | str) -> str:
+    """A file as FFmpeg opens it: a colon in its name would be taken for a protocol's."""
+    return f"file:{path}"
+
+
 def _is_cover(stream) -> bool:
     """Whether a "video" is the cover picture of a song."""
     return bool(getattr(stream, "disposition", 0) & 0x400)  # AV_DISPOSITION_ATTACHED_PIC
 
 
+def _quarter_turns(picture) -> int:
+    """Quarter turns, counter-clockwise as numpy counts them, that make a picture upright."""
+    return round(getattr(picture, "rotation", 0) / 90) % 4
+
+
+def _is_rgb(pixel_format) -> bool:
+    return pixel_format.is_rgb or pixel_format.has_palette or len(pixel_format.components) < 3
+
+
 def _upright(picture) -> np.ndarray:
-    """A decoded picture of any pixel format as (H, W, 3) uint8 RGB, turned as its display matrix says."""
+    """A decoded picture of any pixel format as (H, W, 3) uint8 RGB, turned as its display matrix says.
+
+    YUV that does not tell its matrix has BT.709's if it is HD, as every player takes it, else BT.601's.
+    """
+    if picture.colorspace == UNKNOWN_COLOR and picture.height >= HD_LINES and not _is_rgb(picture.format):
+        picture = picture.reformat(format="rgb24", src_colorspace="ITU709")
     image = picture.to_ndarray(format="rgb24")
-    turns = round(getattr(picture, "rotation", 0) / 90) % 4  # counter-clockwise, as numpy counts
+    turns = _quarter_turns(picture)
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
+UNKNOWN_COLOR = 2  # FFmpeg's number for primaries and transfers that are not told
 MICROSECOND = Fraction(1, 1_000_000)  # the time base of sources that have none of their own
 
 
@@ -18,6 +19,9 @@ class Frame:
     index      its number in the source, from 0; frames that were left out count.
     pts        its time in units of time_base; the source's first frame has 0.
     duration   how long it is shown, in units of time_base; 0 where the source does not say.
+    pixel_aspect  width of a pixel over its height: 1 but for old camcorders and broadcasts.
+    color      (primaries, transfer) of the source as FFmpeg numbers them; 2 is unknown. The picture's values are not
+               changed by them: they are for whoever writes it again.
     captured_s perf_counter() when it was had, for latency.
     """
 
@@ -28,6 +32,8 @@ class Frame:
     duration: int = 0
     captured_s: float = field(default_factory=time.perf_counter)
     capture_ms: float = 0.0
+    pixel_aspect: Fraction = Fraction(1)
+    color: tuple[int, int] = (UNKNOWN_COLOR, UNKNOWN_COLOR)
 
     @property
     def time_s(self) -> float:

@@ -2,32 +2,32 @@
 
 from pathlib import Path
 
+from zeroseg.photos.listing import SUFFIXES
+
 STREAMS = ("rtsp://", "rtsps://", "http://", "https://", "rtmp://", "udp://", "srt://")
 VIDEO_SUFFIXES = frozenset(
-    {
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".mpg",
-        ".mpeg",
-        ".ts",
-        ".mts",
-        ".m2ts",
-        ".3gp",
-        ".wmv",
-        ".flv",
-        ".ogv",
-        ".mjpeg",
-        ".mjpg",
-        ".h264",
-        ".hevc",
-        ".y4m",
-        ".mxf",
-    }
+    ".264 .265 .3g2 .3gp .asf .avi .divx .dv .f4v .flv .h264 .h265 .hevc .ivf .m1v .m2ts .m2v .m4v .mjpeg .mjpg .mkv "
+    ".mov .mp4 .mpe .mpeg .mpg .mpv .mts .mxf .nut .obu .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .y4m".split()
 )
+_HEAD_BYTES = 32
+# how video files begin: (offset, bytes)
+_BEGINNINGS = (
+    (0, b"\x1a\x45\xdf\xa3"),  # Matroska, WebM
+    (8, b"AVI "),
+    (0, b"\x00\x00\x01\xba"),  # MPEG program stream
+    (0, b"\x00\x00\x01\xb3"),  # MPEG video
+    (0, b"\x00\x00\x00\x01"),  # H.264 or HEVC, byte stream
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),  # ASF
+    (0, b"FLV\x01"),
+    (0, b"OggS"),
+    (0, b"YUV4MPEG2"),
+    (0, b"DKIF"),  # IVF
+    (0, b".RMF"),
+    (4, b"moov"),  # QuickTime of before MP4
+    (4, b"mdat"),
+    (4, b"wide"),
+)
+_STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")  # of pictures, whose files begin as MP4 does
 
 
 def kind_of(text: str) -> str:
@@ -40,4 +40,28 @@ def kind_of(text: str) -> str:
         return "stream"
     if text.startswith("/dev/") or text.isdecimal() and not Path(text).exists():
         return "camera"
-    return "video" if Path(text).suffix.lower() in VIDEO_SUFFIXES else "pictures"
+    suffix = Path(text).suffix.lower()
+    return "video" if suffix in VIDEO_SUFFIXES or suffix not in SUFFIXES and _begins_as_video(text) else "pictures"
+
+
+def _begins_as_video(path: str) -> bool:
+    """Whether a file is a video by its first bytes, for names that do not tell."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD_BYTES)
+            file.seek(188)  # bytes of a packet of an MPEG transport stream, which begins with "G"
+            packet = file.read(1)
+    except (OSError, ValueError):
+        return False
+    if head[4:8] == b"ftyp":
+        return head[8:12] not in _STILL_BRANDS
+    return head[:1] == packet == b"G" or any(head[at:].startswith(text) for at, text in _BEGINNINGS)
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be printed: rtsp://user:***@host/path."""
+    scheme, _, rest = url.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    if not at or "/" in credentials:
+        return url
+    return f"{scheme}://{credentials.partition(':')[0]}:***@{host}"

@@ -1,16 +1,21 @@
-"""A folder of pictures as frames, and files played at their own pace."""
+"""A folder of pictures or an animated picture as frames, and files played at their own pace."""
 
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
+from PIL import Image
+
 from zeroseg.errors import ZerosegError
-from zeroseg.image import load_image
 from zeroseg.live.frame import Frame, Source
+from zeroseg.photos.decode import load_image
 
 PICTURES_PER_S = 10
+MILLISECOND = Fraction(1, 1000)
+_ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")  # formats whose further frames are moments, not pages or previews
 
 
 class Pictures(Source):
@@ -40,6 +45,58 @@ class Pictures(Source):
         if len(self._wrong) == len(self._paths):
             raise ZerosegError(self._wrong[0])
         return None
+
+    def remarks(self) -> list[str]:
+        return list(self._wrong)
+
+
+def is_animation(path: Path) -> bool:
+    """Whether a file is an animated GIF, PNG, WebP or AVIF; False for what cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of size and odd EXIF: whoever decodes it decides
+            with Image.open(path) as picture:
+                return picture.format in _ANIMATED and getattr(picture, "n_frames", 1) > 1
+    except Exception:  # a damaged file raises anything; reading it says what is wrong with it
+        return False
+
+
+class Animation(Source):
+    """An animated picture, each of its frames for its own time. Damage ends it with a remark."""
+
+    def __init__(self, path: Path):
+        self._picture = Image.open(path)
+        self.name, self.frame_count = str(path), self._picture.n_frames
+        self.rate = Fraction(1000, self._duration_ms())
+        self._index = self._pts = 0
+        self._wrong: list[str] = []
+
+    def read(self) -> Frame | None:
+        if self._index == self.frame_count:
+            return None
+        start_s = time.perf_counter()
+        try:
+            self._picture.seek(self._index)
+            image = load_image(self._picture.copy())
+        except (ZerosegError, EOFError, OSError, ValueError, SyntaxError) as error:
+            if not self._index:
+                raise ZerosegError(f"{self.name}: damaged or cut off ({error})") from error
+            self._wrong.append(f"{self.name}: has {self.frame_count} frames, but frame {self._index + 1} is damaged")
+            self._index = self.frame_count
+            return None
+        duration = self._duration_ms()
+        frame = Frame(image, self._index, self._pts, MILLISECOND, duration, start_s)
+        frame.capture_ms = 1000 * (time.perf_counter() - start_s)
+        self._index, self._pts = self._index + 1, self._pts + duration
+        return frame
+
+    def _duration_ms(self) -> int:
+        """Of the present frame; browsers show those of less than 20 ms for 100 ms."""
+        told = round(self._picture.info.get("duration") or 0)
+        return told if told >= 20 else 100
+
+    def close(self) -> None:
+        self._picture.close()
 
     def remarks(self) -> list[str]:
         return list(self._wrong)

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from zeroseg import drawing
-from zeroseg.image import live_short_side
 from zeroseg.live.figures import Figures
 from zeroseg.live.frame import Frame, Source
 from zeroseg.live.handoff import Handoff
 from zeroseg.live.picture import draw_frame
 from zeroseg.live.sinks import Output, Sink
+from zeroseg.photos.network_size import live_short_side
 from zeroseg.segment.encoded import Encoded
 from zeroseg.segment.segmentation import Segmentation
 from zeroseg.segment.segmenter import Segmenter

@@ -1,6 +1,5 @@
 """Where results go: a video file, pictures, JSON Lines, a window."""
 
-import json
 import os
 import sys
 import threading
@@ -13,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from zeroseg.errors import UnavailableError, ZerosegError
-from zeroseg.files import make_folder, save_png
-from zeroseg.live.decoder import load_av
-from zeroseg.live.frame import Frame
+from zeroseg.files import json_text, make_folder, partial_path, save_png
+from zeroseg.live.decoder import HD_LINES, load_av, local
+from zeroseg.live.frame import UNKNOWN_COLOR, Frame
 from zeroseg.segment.segmentation import Segmentation
 
 SCREEN_SHARE = 0.9  # of a screen's sides, for a window: titles and the system's bars need some
@@ -32,6 +31,7 @@ _OPTIONS = {
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "34", "b": "0"},
     "mpeg4": {"qscale": "4", "flags": "+qscale"},
 }
+_BT709, _SMPTE170M, _LIMITED_RANGE = 1, 6, 1  # as FFmpeg numbers them
 
 
 @dataclass
@@ -64,6 +64,9 @@ class VideoFile(Sink):
 
     It is written beside its place and moved there when it is whole; after Ctrl-C it is whole too. All frames have the
     first one's size; later frames of another size are scaled to it. Sides are made even, as H.264 wants them.
+
+    The colour matrix is BT.709's for HD, else BT.601's, in the limited range, and the file says so. Primaries, transfer
+    and the pixel aspect ratio are the source's.
     """
 
     wants_picture = True
@@ -71,7 +74,7 @@ class VideoFile(Sink):
     def __init__(self, path: Path, rate: Fraction | None = None):
         self._av = load_av()
         self._path = path
-        self._partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+        self._partial = partial_path(path)
         self._codec = _encoder(self._av, path)
         self._rate = Fraction(rate).limit_denominator(1001) if rate else Fraction(25)
         self._container = self._stream = None
@@ -86,11 +89,12 @@ class VideoFile(Sink):
         picture = even(output.picture)
         try:
             if self._container is None:
-                self._start(picture.shape[:2], frame.time_base)
+                self._start(picture.shape[:2], frame)
             if picture.shape[:2] != self._size:
                 self._scaled += 1
                 picture = np.asarray(Image.fromarray(picture).resize(self._size[::-1], Image.Resampling.BILINEAR))
             video = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            video = video.reformat(format="yuv420p", dst_colorspace=self._matrix, dst_color_range="MPEG")
             pts = round(frame.pts * frame.time_base / self._time_base)
             self._last_pts = pts = max(pts, self._last_pts + 1)
             video.pts, video.time_base = pts, self._time_base
@@ -101,11 +105,14 @@ class VideoFile(Sink):
             raise _unwritable(self._path, error) from error
         self._frames += 1
 
-    def _start(self, size: tuple[int, int], time_base: Fraction) -> None:
-        self._container = self._av.open(str(self._partial), "w")
+    def _start(self, size: tuple[int, int], frame: Frame) -> None:
+        self._container = self._av.open(local(self._partial), "w")
         self._stream = self._container.add_stream(self._codec, rate=self._rate, options=_OPTIONS[self._codec])
         self._stream.height, self._stream.width = self._size = size
         self._stream.pix_fmt = "yuv420p"
+        self._matrix = _set_colors(self._stream.codec_context, size[0], frame.color)
+        self._stream.codec_context.sample_aspect_ratio = frame.pixel_aspect
+        time_base = frame.time_base
         # mpeg4 keeps a time base in 16 bits
         self._time_base = time_base if self._codec != "mpeg4" else max(time_base, Fraction(1, 60_000))
         self._stream.codec_context.time_base = self._time_base
@@ -134,6 +141,14 @@ class VideoFile(Sink):
         if self._scaled:
             lines.append(f"{self._scaled} frames had another size than the first and were scaled to it")
         return lines
+
+
+def _set_colors(codec, height: int, color: tuple[int, int]) -> str:
+    """Tell the encoder what to write of the colours; return PyAV's name of the matrix that they are converted with."""
+    matrix, number = ("ITU709", _BT709) if height >= HD_LINES else ("ITU601", _SMPTE170M)
+    codec.colorspace, codec.color_range = number, _LIMITED_RANGE
+    codec.color_primaries, codec.color_trc = (_BT709 if told == UNKNOWN_COLOR else told for told in color)
+    return matrix
 
 
 def _unwritable(path: Path | str, error: Exception) -> ZerosegError:
@@ -197,7 +212,7 @@ class JsonLines(Sink):
 
     def write(self, output: Output) -> None:
         try:
-            self._file.write(json.dumps(frame_record(output, self._rle), ensure_ascii=False) + "\n")
+            self._file.write(json_text(frame_record(output, self._rle), self._file.encoding) + "\n")
             self._file.flush()
         except OSError as error:
             if self._path != "-":

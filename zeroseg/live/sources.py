@@ -5,15 +5,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from zeroseg.errors import ZerosegError
-from zeroseg.image import SUFFIXES
 from zeroseg.live.adjust import Adjusted, Adjustment
 from zeroseg.live.cameras import CsiCamera, open_camera
-from zeroseg.live.decoder import Decoder
+from zeroseg.live.decoder import Decoder, local
 from zeroseg.live.frame import Source
-from zeroseg.live.kinds import kind_of
+from zeroseg.live.kinds import kind_of, without_password
 from zeroseg.live.pattern import TestPattern
-from zeroseg.live.pictures import PICTURES_PER_S, Paced, Pictures
+from zeroseg.live.pictures import PICTURES_PER_S, Animation, Paced, Pictures, is_animation
 from zeroseg.live.reconnect import Reconnecting
+from zeroseg.photos.listing import expand, photos_in
 
 # a stream is read as it comes: nothing is kept back to guess its format or to smooth its pace
 _STREAM_OPTIONS = {"fflags": "nobuffer", "flags": "low_delay", "analyzeduration": "500000"}
@@ -45,11 +45,13 @@ def open_source(
 
     if kind == "pictures":
         paths = picture_paths(texts)
+        if len(paths) == 1 and is_animation(paths[0]):
+            return played(lambda: Animation(paths[0]))
         name = text if len(texts) == 1 else f"{len(paths)} pictures"
         return played(lambda: Pictures(paths, picture_rate, name))
     if kind == "video":
         _require_file(text)
-        return played(lambda: Decoder(text))
+        return played(lambda: Decoder(local(text), text))
     if kind == "test":
         return Adjusted(TestPattern(text), adjustment)
     size, rate = adjustment.size, adjustment.fps
@@ -63,16 +65,49 @@ def open_source(
     options = dict(_STREAM_OPTIONS)
     if text.startswith("rtsp"):
         options["rtsp_transport"] = "tcp"  # UDP loses pieces of pictures, and routers lose UDP
-    first = Decoder(text, name=_without_password(text), options=options, live=True)
+    stream = _Stream(text, without_password(text), options)
+    first = stream.connect()
     if first.finite:  # a file that lies behind a URL
         first.close()
-        return played(lambda: Decoder(text, _without_password(text)))
+        return played(lambda: Decoder(text, without_password(text)))
     waiting = [first]  # the connection that told so is the first one used
+    return Adjusted(Reconnecting(lambda: waiting.pop() if waiting else stream.connect(), say), adjustment)
 
-    def connect() -> Source:
-        return waiting.pop() if waiting else Decoder(text, _without_password(text), options=options, live=True)
 
-    return Adjusted(Reconnecting(connect, say), adjustment)
+class _Stream:
+    """A stream's address, and in which format it is read.
+
+    FFmpeg's reader of MJPEG over HTTP wants every part to be called image/jpeg and to begin with the boundary. Cameras
+    know no such care: where it fails, the pictures are found by their own marks.
+    """
+
+    def __init__(self, url: str, name: str, options: dict[str, str]):
+        self._url, self._name, self._options = url, name, options
+        self._format: str | None = None
+        self._last: Decoder | None = None
+
+    def connect(self) -> Decoder:
+        """A new connection. Raises ZerosegError where there is none."""
+        if self._last is not None and self._last.format == "mpjpeg" and self._last.is_damaged:
+            self._format = "mjpeg"
+        try:
+            self._last = self._open(self._format)
+        except ZerosegError:
+            if self._format or not self._url.startswith("http"):
+                raise
+            try:
+                pictures = self._open("mjpeg")
+            except ZerosegError:
+                pictures = None
+            if pictures is None or not pictures.size_known:
+                if pictures is not None:
+                    pictures.close()
+                raise
+            self._format, self._last = "mjpeg", pictures
+        return self._last
+
+    def _open(self, container_format: str | None) -> Decoder:
+        return Decoder(self._url, self._name, container_format, self._options, live=True)
 
 
 def picture_paths(texts: Sequence[str]) -> list[Path]:
@@ -81,9 +116,9 @@ def picture_paths(texts: Sequence[str]) -> list[Path]:
     for text in texts:
         path = Path(text)
         if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
+            found = photos_in(path)
         elif not path.exists() and glob.has_magic(text):
-            found = sorted(Path(name) for name in glob.glob(text, recursive=True) if Path(name).is_file())
+            found = expand(text)
         else:
             _require_file(text)
             found = [path]
@@ -99,12 +134,3 @@ def _require_file(text: str) -> None:
         raise ZerosegError(f"{text}: {'is a folder' if path.is_dir() else 'no such file'}")
     if path.stat().st_size == 0:
         raise ZerosegError(f"{text}: an empty file")
-
-
-def _without_password(url: str) -> str:
-    """The URL as it may be printed: rtsp://user:***@host/path."""
-    scheme, _, rest = url.partition("://")
-    credentials, at, host = rest.rpartition("@")
-    if not at or "/" in credentials:
-        return url
-    return f"{scheme}://{credentials.partition(':')[0]}:***@{host}"

@@ -20,8 +20,8 @@ import numpy as np
 from zeroseg.dense.background import with_background
 from zeroseg.errors import ZerosegError, check_array
 from zeroseg.files import whole_file
-from zeroseg.image import load_image
 from zeroseg.kernels.mask_decode import dense_decode, mask_decode
+from zeroseg.photos.decode import load_image
 from zeroseg.segment.labels import label_pack
 from zeroseg.segment.scores import embedding_scores, label_table, segment_scores
 from zeroseg.segment.segmentation import DenseSegmentation, Segmentation

@@ -3,8 +3,8 @@
 import numpy as np
 
 from zeroseg.dense.windows import windowed_size
-from zeroseg.image import network_size
 from zeroseg.kernels.preprocess import preprocess
+from zeroseg.photos.network_size import network_size
 from zeroseg.sidecar import Sidecar
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from zeroseg.artifact import read_artifact
 from zeroseg.dense.spec import is_dense_name
 from zeroseg.errors import ZerosegError, missing_extra
-from zeroseg.image import load_image
+from zeroseg.photos.decode import load_image
 from zeroseg.runtime.base import Runner
 from zeroseg.runtime.opening import open_runner
 from zeroseg.segment.encode import encode_input

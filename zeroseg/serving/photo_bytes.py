@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from zeroseg.errors import ZerosegError
-from zeroseg.image import load_image
+from zeroseg.photos.decode import load_image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what strangers may make Pillow decode
 PIXEL_LIMIT = 50_000_000  # phones take 12, 24 and 48 million

@@ -11,10 +11,10 @@ import numpy as np
 
 from zeroseg.artifact import read_artifact
 from zeroseg.errors import ZerosegError, check_array
-from zeroseg.image import network_size
 from zeroseg.kernels._threads import set_threads
 from zeroseg.kernels.mask_decode import mask_decode
 from zeroseg.kernels.preprocess import preprocess
+from zeroseg.photos.network_size import network_size
 from zeroseg.runtime.base import OUTPUTS, Runner, TensorSpec
 from zeroseg.runtime.opening import open_runner
 from zeroseg.serving.joining import Request, run_joined

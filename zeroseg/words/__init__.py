@@ -2,7 +2,7 @@
 
 from zeroseg.words.embed import LabelEmbeddings, embed_labels, explain
 from zeroseg.words.pack import LABELS_MAX, SPACE, LabelPack
-from zeroseg.words.spelling import each_once, split_words
+from zeroseg.words.spelling import each_once, split_words, without_comment, words_of_lines
 from zeroseg.words.table import centre
 
 __all__ = [
@@ -15,4 +15,6 @@ __all__ = [
     "embed_labels",
     "explain",
     "split_words",
+    "without_comment",
+    "words_of_lines",
 ]

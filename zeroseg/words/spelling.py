@@ -91,6 +91,16 @@ def split_words(text: str) -> list[str]:
     return each_once(_SEPARATORS.split(text))
 
 
+def words_of_lines(text: str) -> list[str]:
+    """The words of a word file: one a line, without comments (see without_comment), each once."""
+    return each_once(without_comment(line) for line in text.splitlines())
+
+
+def without_comment(line: str) -> str:
+    """A line without what follows "#" at its start or after a space, stripped: "c#  # a language" gives "c#"."""
+    return re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip()
+
+
 def each_once(words: Iterable[str]) -> list[str]:
     """Words as they were written, without empty ones and without those that differ from an earlier one by case only."""
     first: dict[str, str] = {}

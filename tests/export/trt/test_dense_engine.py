@@ -12,7 +12,6 @@ from tests.export.trt.fake_machine import FakeMachine
 from tests.export.trt.fake_tensorrt import VERSIONS
 from zeroseg.artifact import read_artifact
 from zeroseg.errors import ZerosegError
-from zeroseg.live.smoothing import SmoothingRunner
 from zeroseg.runtime.opening import open_runner
 from zeroseg.segment.segmenter import Segmenter
 from zeroseg.words import LabelPack

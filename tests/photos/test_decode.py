@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from zeroseg.errors import ZerosegError
-from zeroseg.image import live_short_side, load_image, network_size
+from zeroseg.photos.decode import load_image
+from zeroseg.photos.network_size import live_short_side, network_size
 
 RGB = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[9, 9, 9], [128, 128, 128], [250, 250, 250]]], np.uint8)
 GREY = np.array([[0, 100, 255], [50, 150, 200]], np.uint8)

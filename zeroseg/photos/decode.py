@@ -15,64 +15,44 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from zeroseg.errors import ZerosegError
 
-LIVE_SHARE = 8 / 9  # of a photo's short side: a fifth less work, for 1.2 mIoU of the bundled model's 52.1
 MAX_PIXELS = 128_000_000  # zeroseg-infer takes 22 bytes per pixel at its peak, 2.8 GB for so many
-SUFFIXES = frozenset(
-    {
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".jp2",
-        ".tga",
-        ".ico",
-        ".avif",
-    }
-)
 _DEPTHS = (8, 10, 12)  # bits of grey that come in files of 16
-_log = logging.getLogger("zeroseg.image")
+_log = logging.getLogger("zeroseg.photos")
 # what Pillow's readers raise on damaged files (found by changing bytes at random)
 _DAMAGE = (OSError, SyntaxError, ValueError, struct.error, EOFError, IndexError, KeyError, OverflowError, TypeError)
 
 
-def load_image(source) -> np.ndarray:
+def load_image(source, turn: bool = True) -> np.ndarray:
     """Read a picture into RGB.
 
     source  a path; a PIL image; the bytes of a file; or an array: (H, W, 3) uint8 RGB, (H, W, 4) uint8 RGBA, (H, W)
             or (H, W, 1) uint8 grey, or any of these in uint16, of which the high 8 bits are used.
+    turn    apply the EXIF orientation; False leaves the pixels as they are stored.
 
-    Returns (H, W, 3) uint8 RGB, contiguous, in the frame after EXIF orientation. Transparent parts lie on white; of an
-    animation the first frame counts. Raises ZerosegError in one line that names the file and says what is wrong.
+    Returns (H, W, 3) uint8 RGB, contiguous, in the frame after EXIF orientation unless turn is False. Transparent
+    parts lie on white; of an animation the first frame counts. Raises ZerosegError in one line that names the file and
+    says what is wrong.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Image.Image):
-        return _to_rgb(source, "image")
+        return _to_rgb(source, "image", turn)
     if isinstance(source, bytes):
-        return _from_file(io.BytesIO(source), "image")
+        return _from_file(io.BytesIO(source), "image", turn)
     if not isinstance(source, (str, os.PathLike)):
         raise ZerosegError(f"image: expected a path, a PIL image or a uint8 RGB array, got {type(source).__name__}")
     path = Path(source)
     if path.is_dir():
         raise ZerosegError(f"{path}: is a folder, expected a picture")
-    return _from_file(path, str(path))
+    return _from_file(path, str(path), turn)
 
 
-def _from_file(file: Path | io.BytesIO, name: str) -> np.ndarray:
+def _from_file(file: Path | io.BytesIO, name: str, turn: bool) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of size, where MAX_PIXELS decides, and of odd EXIF
             with Image.open(file) as picture:
-                return _to_rgb(picture, name)
+                return _to_rgb(picture, name, turn)
     except FileNotFoundError:
         raise ZerosegError(f"{name}: no such file") from None
     except Image.DecompressionBombError:
@@ -85,31 +65,11 @@ def _from_file(file: Path | io.BytesIO, name: str) -> np.ndarray:
         raise ZerosegError(f"{name}: {getattr(error, 'strerror', None) or f'damaged or cut off ({error})'}") from error
 
 
-def network_size(size: tuple[int, int], short_side: int, max_long_side: int, multiple: int) -> tuple[int, int]:
-    """The (h, w) at which the network sees a photo of size (H, W).
-
-    Short side to short_side with the aspect kept, unless the long side would pass max_long_side; then each side to the
-    nearest multiple, at least one.
-    """
-    scale = min(short_side / min(size), max_long_side / max(size))
-    return tuple(max(1, int(side * scale / multiple + 0.5)) * multiple for side in size)
-
-
-def live_short_side(size: tuple[int, int], short_side: int) -> int:
-    """The short side for a live picture of size (H, W), where photos have short_side: LIVE_SHARE of it.
-
-    One wider than 4:3 is seen with no more pixels than a 4:3 one, so that a widescreen camera is as fast as another:
-    with short_side 288, 720p goes in at 384 x 224 and not 512 x 288.
-    """
-    aspect = max(4 / 3, max(size) / min(size))
-    return max(1, round(LIVE_SHARE * short_side * (4 / 3 / aspect) ** 0.5))
-
-
 def _limit() -> str:
     return f"the limit is {MAX_PIXELS // 1_000_000} megapixels; scale it down first"
 
 
-def _to_rgb(picture: Image.Image, name: str) -> np.ndarray:
+def _to_rgb(picture: Image.Image, name: str, turn: bool) -> np.ndarray:
     if 0 in picture.size:
         raise ZerosegError(f"{name}: {picture.width} x {picture.height} pixels, expected at least 1 x 1")
     if picture.width * picture.height > MAX_PIXELS:
@@ -119,7 +79,8 @@ def _to_rgb(picture: Image.Image, name: str) -> np.ndarray:
     except _DAMAGE as error:
         raise ZerosegError(f"{name}: damaged or cut off ({error})") from error
     try:
-        ImageOps.exif_transpose(picture, in_place=True)  # which copies nothing where there is nothing to turn
+        if turn:
+            ImageOps.exif_transpose(picture, in_place=True)  # which copies nothing where there is nothing to turn
     except Exception:  # EXIF is written by anyone and anything: a block that cannot be read is no orientation
         pass
     if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
