@@ -25,33 +25,55 @@ struct Candidates {                  // of the cells between two rows of centres
   std::vector<int32_t> label;
 };
 
-// Every segment's value for one colour at the four corners, and their sums: (4, lanes) and (lanes).
-ZS_CLONES void corner_values(const float* const* corners, int64_t lanes, const float* middle, float* __restrict v,
-                             float* __restrict sum) {
-  std::fill(sum, sum + lanes, 0.0f);
-  for (int corner = 0; corner < 4; ++corner) {
-    const float* c = corners[corner];
-    float* value = v + corner * lanes;
-    for (int64_t k = 0; k < lanes; ++k) {
-      value[k] = c[k] * middle[0] + c[lanes + k] * middle[1] + c[2 * lanes + k] * middle[2] + c[3 * lanes + k];
-      sum[k] += value[k];
-    }
-  }
+// Eight numbers. The compiler makes of it what the processor has.
+typedef float Floats __attribute__((vector_size(4 * LANES)));
+typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
+
+template <typename Vector, typename Number>
+ZS_INLINE void load(const Number* from, Vector& to) {
+  std::memcpy(&to, from, sizeof to);
 }
 
-// How far every segment can exceed segment `best`, where colours differ from that of v by up to half.
-ZS_CLONES void hold_against(const float* const* corners, int64_t lanes, int64_t best, const float* half,
-                            const float* __restrict v, float* __restrict most) {
-  std::fill(most, most + lanes, -INFINITY);
-  for (int corner = 0; corner < 4; ++corner) {
-    const float* c = corners[corner];
-    const float *value = v + corner * lanes, top = value[best];
-    const float r = c[best], g = c[lanes + best], b = c[2 * lanes + best];
-    for (int64_t k = 0; k < lanes; ++k) {
-      const float here = value[k] - top + std::fabs(c[k] - r) * half[0] + std::fabs(c[lanes + k] - g) * half[1] +
-                         std::fabs(c[2 * lanes + k] - b) * half[2];
-      most[k] = std::max(most[k], here);
+template <typename Vector, typename Number>
+ZS_INLINE void store(const Vector& from, Number* to) {
+  std::memcpy(to, &from, sizeof from);
+}
+
+// How far every segment can exceed the one that is highest for the middle colour, in most (lanes), where colours differ
+// from it by up to half. values: (4, lanes) scratch.
+ZS_CLONES void bound(const float* const* corners, int64_t lanes, int64_t segments, const float* middle,
+                     const float* half, float* values, float* most) {
+  for (int64_t k = 0; k < lanes; k += LANES) {
+    Floats sum = {};
+    for (int corner = 0; corner < 4; ++corner) {
+      Floats r, g, b, constant;
+      load(corners[corner] + k, r);
+      load(corners[corner] + lanes + k, g);
+      load(corners[corner] + 2 * lanes + k, b);
+      load(corners[corner] + 3 * lanes + k, constant);
+      const Floats value = constant + r * middle[0] + g * middle[1] + b * middle[2];
+      store(value, values + corner * lanes + k);
+      sum += value;
     }
+    store(sum, most + k);
+  }
+  int64_t best = 0;
+  for (int64_t k = 1; k < segments; ++k) best = most[k] > most[best] ? k : best;
+  for (int64_t k = 0; k < lanes; k += LANES) {
+    Floats highest = Floats{} - INFINITY;
+    for (int corner = 0; corner < 4; ++corner) {
+      Floats value;
+      load(values + corner * lanes + k, value);
+      value -= values[corner * lanes + best];
+      for (int c = 0; c < 3; ++c) {
+        Floats apart;
+        load(corners[corner] + c * lanes + k, apart);
+        apart -= corners[corner][c * lanes + best];
+        value += (apart < 0 ? -apart : apart) * half[c];
+      }
+      highest = value > highest ? value : highest;
+    }
+    store(highest, most + k);
   }
 }
 
@@ -62,7 +84,7 @@ class Band {
   void find(const zs::Coarse& coarse, int64_t segments, int64_t columns, int64_t upper, int64_t lower,
             const std::vector<Cell>& cells, const int32_t* table) {
     const int64_t lanes = coarse.lanes;
-    scratch_.resize(6 * lanes);
+    scratch_.resize(5 * lanes);
     candidates.start.clear();
     candidates.corners.clear();
     candidates.label.clear();
@@ -82,9 +104,8 @@ class Band {
         half[c] = 0.5f * static_cast<float>(high - low);
       }
       for (int i = 0; i < 4; ++i) corners[i] = coarse.coefficients.data() + 4 * lanes * places[i];
-      float *values = scratch_.data(), *sum = values + 4 * lanes, *most = values + 5 * lanes;
-      corner_values(corners, lanes, middle, values, sum);
-      hold_against(corners, lanes, std::max_element(sum, sum + segments) - sum, half, values, most);
+      float* most = scratch_.data() + 4 * lanes;
+      bound(corners, lanes, segments, middle, half, scratch_.data(), most);
       for (int64_t k = 0; k < segments; ++k) {
         if (most[k] < -SLACK) continue;
         const size_t place = candidates.corners.size();
@@ -115,20 +136,6 @@ ZS_CLONES void part_channels(const uint8_t* row, int64_t width, float* __restric
     green[x] = row[3 * x + 1];
     blue[x] = row[3 * x + 2];
   }
-}
-
-// Eight pixels. The compiler makes of it what the processor has.
-typedef float Floats __attribute__((vector_size(4 * LANES)));
-typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
-
-template <typename Vector, typename Number>
-ZS_INLINE void load(const Number* from, Vector& to) {
-  std::memcpy(&to, from, sizeof to);
-}
-
-template <typename Vector, typename Number>
-ZS_INLINE void store(const Vector& from, Number* to) {
-  std::memcpy(to, &from, sizeof from);
 }
 
 // Every pixel's highest candidate and its value. right: the weights of a cell's right corners.

@@ -88,61 +88,73 @@ constexpr int64_t MAPS = 4;
 Doubles* vectors(std::vector<double>& numbers) { return reinterpret_cast<Doubles*>(numbers.data()); }
 Floats* vectors(std::vector<float>& numbers) { return reinterpret_cast<Floats*>(numbers.data()); }
 
-ZS_INLINE void add(Doubles* total, const Doubles& value, bool away) { *total = away ? *total - value : *total + value; }
+constexpr int64_t COUNT = 4;  // vectors per cell whose window means are taken together
 
-// total += or -= a row of values
-ZS_CLONES void add_row(const Floats* row, int64_t count, bool away, Doubles* __restrict total) {
-  for (int64_t i = 0; i < count; ++i) add(total + i, __builtin_convertvector(row[i], Doubles), away);
+// total += come - go, rows of values; go may be null.
+ZS_CLONES void move_row(const Floats* come, const Floats* go, int64_t count, Doubles* __restrict total) {
+  if (come && go)
+    for (int64_t i = 0; i < count; ++i)
+      total[i] = total[i] + __builtin_convertvector(come[i], Doubles) - __builtin_convertvector(go[i], Doubles);
+  else if (come)
+    for (int64_t i = 0; i < count; ++i) total[i] += __builtin_convertvector(come[i], Doubles);
+  else
+    for (int64_t i = 0; i < count; ++i) total[i] -= __builtin_convertvector(go[i], Doubles);
 }
 
-// The same for what the filter needs of a row of maps: their products with the three means, and themselves.
-ZS_CLONES void add_products(const Floats* maps, const float* mean, int64_t columns, bool away,
-                            Doubles* __restrict total) {
-  for (int64_t x = 0; x < columns; ++x) {
-    const Doubles p = __builtin_convertvector(maps[x], Doubles);
-    for (int c = 0; c < 3; ++c) add(total + 4 * x + c, p * static_cast<double>(mean[3 * x + c]), away);
-    add(total + 4 * x + 3, p, away);
+// The same of what the filter needs of rows of maps: their products with the three means, and themselves.
+ZS_CLONES void move_products(const Floats* come, const float* come_mean, const Floats* go, const float* go_mean,
+                             int64_t columns, Doubles* __restrict total) {
+  for (int64_t x = 0; x < columns && come; ++x) {
+    const Doubles p = __builtin_convertvector(come[x], Doubles);
+    for (int c = 0; c < 3; ++c) total[4 * x + c] += p * static_cast<double>(come_mean[3 * x + c]);
+    total[4 * x + 3] += p;
+  }
+  for (int64_t x = 0; x < columns && go; ++x) {
+    const Doubles p = __builtin_convertvector(go[x], Doubles);
+    for (int c = 0; c < 3; ++c) total[4 * x + c] -= p * static_cast<double>(go_mean[3 * x + c]);
+    total[4 * x + 3] -= p;
   }
 }
 
-// Means over windows of a row of `count` vectors per cell (at most 4), from sums over their rows.
-ZS_CLONES void slide(const Doubles* __restrict total, int64_t columns, int64_t count, int64_t radius, int64_t rows,
+// Means over windows of a row, from sums over their rows.
+ZS_CLONES void slide(const Doubles* __restrict total, int64_t columns, int64_t radius, int64_t rows,
                      Doubles* __restrict out) {
-  for (int64_t i = 0; i < count; ++i) {
-    Doubles running = {0, 0, 0, 0};
-    for (int64_t x = 0; x < std::min(radius, columns); ++x) running += total[x * count + i];
-    for (int64_t x = 0; x < columns; ++x) {
-      if (x + radius < columns) running += total[(x + radius) * count + i];
-      if (x - radius > 0) running -= total[(x - radius - 1) * count + i];
-      const int64_t wide = std::min(x + radius, columns - 1) - std::max<int64_t>(x - radius, 0) + 1;
-      out[x * count + i] = running * (1.0 / static_cast<double>(rows * wide));
-    }
+  Doubles running[COUNT] = {};
+  for (int64_t x = 0; x < std::min(radius, columns); ++x)
+    for (int64_t i = 0; i < COUNT; ++i) running[i] += total[x * COUNT + i];
+  for (int64_t x = 0; x < columns; ++x) {
+    if (x + radius < columns)
+      for (int64_t i = 0; i < COUNT; ++i) running[i] += total[(x + radius) * COUNT + i];
+    if (x - radius > 0)
+      for (int64_t i = 0; i < COUNT; ++i) running[i] -= total[(x - radius - 1) * COUNT + i];
+    const int64_t wide = std::min(x + radius, columns - 1) - std::max<int64_t>(x - radius, 0) + 1;
+    const double share = 1.0 / static_cast<double>(rows * wide);
+    for (int64_t i = 0; i < COUNT; ++i) out[x * COUNT + i] = running[i] * share;
   }
 }
 
-// Means over windows, row by row from the top. fill(y, away, total) adds row y of the grid to, or takes it from, sums of
-// `count` vectors per cell.
-template <typename Fill>
+// Means over windows, row by row from the top. move(come, go, total) adds row `come` of the grid to sums of COUNT
+// vectors per cell and takes row `go` from them; -1 is no row.
+template <typename Move>
 class Box {
  public:
-  Box(int64_t rows, int64_t columns, int64_t count, int64_t radius, const Fill& fill)
-      : rows_(rows), columns_(columns), count_(count), radius_(radius), fill_(fill),
-        total_(columns * count * MAPS), row_(columns * count * MAPS) {
-    for (int64_t y = 0; y < std::min(radius, rows); ++y) fill_(y, false, vectors(total_));
+  Box(int64_t rows, int64_t columns, int64_t radius, const Move& move)
+      : rows_(rows), columns_(columns), radius_(radius), move_(move), total_(columns * COUNT * MAPS),
+        row_(columns * COUNT * MAPS) {
+    for (int64_t y = 0; y < std::min(radius, rows); ++y) move_(y, -1, vectors(total_));
   }
 
   const Doubles* next() {
-    const int64_t y = y_++;
-    if (y + radius_ < rows_) fill_(y + radius_, false, vectors(total_));
-    if (y - radius_ > 0) fill_(y - radius_ - 1, true, vectors(total_));
+    const int64_t y = y_++, come = y + radius_ < rows_ ? y + radius_ : -1, go = y - radius_ > 0 ? y - radius_ - 1 : -1;
+    if (come >= 0 || go >= 0) move_(come, go, vectors(total_));
     const int64_t high = std::min(y + radius_, rows_ - 1) - std::max<int64_t>(y - radius_, 0) + 1;
-    slide(vectors(total_), columns_, count_, radius_, high, vectors(row_));
+    slide(vectors(total_), columns_, radius_, high, vectors(row_));
     return vectors(row_);
   }
 
  private:
-  int64_t rows_, columns_, count_, radius_, y_ = 0;
-  Fill fill_;
+  int64_t rows_, columns_, radius_, y_ = 0;
+  Move move_;
   std::vector<double> total_, row_;
 };
 
@@ -163,20 +175,21 @@ void invert(const double* s, double* out) {
 }
 
 void describe_guide(const zs::GuidedGrid& grid, const zs::GuidedSettings& settings, Guide& guide) {
-  constexpr int64_t count = 3, lanes = count * MAPS;  // mean, products, sum of squares; 2 to fill the vectors
+  constexpr int64_t lanes = COUNT * MAPS;  // mean, products, sum of squares; the rest is 0
   const int64_t columns = grid.columns;
   std::vector<float> products(grid.rows * columns * lanes);
-  Floats* product = vectors(products);
   for (int64_t i = 0; i < grid.rows * columns; ++i) {
     const float* m = guide.moments.mean.data() + 3 * i;
-    product[count * i] = Floats{m[0], m[1], m[2], m[0] * m[0]};
-    product[count * i + 1] = Floats{m[0] * m[1], m[0] * m[2], m[1] * m[1], m[1] * m[2]};
-    product[count * i + 2] = Floats{m[2] * m[2], m[0] * m[0] + m[1] * m[1] + m[2] * m[2], 0, 0};
+    const float all[10] = {m[0], m[1], m[2], m[0] * m[0], m[0] * m[1], m[0] * m[2],
+                           m[1] * m[1], m[1] * m[2], m[2] * m[2], m[0] * m[0] + m[1] * m[1] + m[2] * m[2]};
+    std::copy(all, all + 10, products.data() + i * lanes);
   }
-  const auto fill = [&](int64_t y, bool away, Doubles* total) {
-    add_row(product + y * columns * count, columns * count, away, total);
+  const auto move = [&](int64_t come, int64_t go, Doubles* total) {
+    const Floats* product = vectors(products);
+    const int64_t count = columns * COUNT;
+    move_row(come < 0 ? nullptr : product + come * count, go < 0 ? nullptr : product + go * count, count, total);
   };
-  Box window(grid.rows, columns, count, grid.radius, fill), near(grid.rows, columns, count, 1, fill);
+  Box window(grid.rows, columns, grid.radius, move), near(grid.rows, columns, 1, move);
   for (int64_t y = 0; y < grid.rows; ++y) {
     const double *wide = reinterpret_cast<const double*>(window.next());
     const double* close = reinterpret_cast<const double*>(near.next());
@@ -269,13 +282,16 @@ void filter_maps(std::vector<float> maps, int64_t first, const Guide& guide, con
   const float* mean = guide.moments.mean.data();
   std::vector<float> solved(4 * kept * columns * MAPS), out(maps.size());
   for (int32_t pass = 0; pass < passes; ++pass) {
-    Box windows(grid.rows, columns, 4, grid.radius, [&](int64_t y, bool away, Doubles* total) {
-      add_products(vectors(maps) + y * columns, mean + 3 * y * columns, columns, away, total);
+    Box windows(grid.rows, columns, grid.radius, [&](int64_t come, int64_t go, Doubles* total) {
+      const int64_t in = std::max<int64_t>(come, 0) * columns, out = std::max<int64_t>(go, 0) * columns;
+      move_products(come < 0 ? nullptr : vectors(maps) + in, mean + 3 * in, go < 0 ? nullptr : vectors(maps) + out,
+                    mean + 3 * out, columns, total);
     });
-    Box means(grid.rows, columns, 4, grid.radius, [&](int64_t y, bool away, Doubles* total) {
-      Floats* row = vectors(solved) + 4 * (y % kept) * columns;
-      if (!away) solve(windows.next(), guide.window.data() + 9 * y * columns, columns, row);
-      add_row(row, 4 * columns, away, total);
+    Box means(grid.rows, columns, grid.radius, [&](int64_t come, int64_t go, Doubles* total) {
+      Floats* row = vectors(solved) + 4 * (std::max<int64_t>(come, 0) % kept) * columns;
+      if (come >= 0) solve(windows.next(), guide.window.data() + 9 * come * columns, columns, row);
+      move_row(come < 0 ? nullptr : row, go < 0 ? nullptr : vectors(solved) + 4 * (go % kept) * columns, 4 * columns,
+               total);
     });
     for (int64_t y = 0; y < grid.rows; ++y) {
       const Doubles* row = means.next();
