@@ -52,6 +52,7 @@ GOALS = (
     Goal({"op": "mask_decode", "impl": "native", "contender": "torch, 21 labels"}, 50),
     Goal({"op": "mask_decode", "impl": "native", "contender": "torch, 171 labels"}, 150),
     Goal({"op": "mask_decode", "impl": "native", "contender": "OpenCV resize + NumPy argmax"}, 8),
+    Goal({"op": "mask_decode", "impl": "native", "contender": "OpenCV guided filter + NumPy argmax"}, 8),
     Goal({"op": "mask_decode", "impl": "native", "contender": "itself, 2 labels"}, 1 / 1.1),
     Goal({"op": "preprocess", "impl": "native", "contender": "Pillow resize alone"}, 2),
     *(
@@ -193,6 +194,13 @@ def require_correct() -> None:
         for op, decode, labels in (("mask_decode", mask_decode, (table,)), ("dense_decode", dense_decode, ())):
             ours, truth = (decode(maps, *labels, case.photo_size, impl) for impl in ("native", "reference"))
             require(op, name, np.allclose(ours[1], truth[1], atol=3e-6) and (ours[0] == truth[0]).mean() > 0.99)
+        guide = random.integers(0, 256, (*case.photo_size, 3), np.uint8)
+        ours, truth = (mask_decode(maps, table, case.photo_size, impl, guide=guide) for impl in ("native", "reference"))
+        require(
+            "mask_decode with a guide",
+            name,
+            np.allclose(ours[1], truth[1], atol=2e-5) and (ours[0] == truth[0]).mean() > 0.99,
+        )
     for name, case in preprocess_cases.CASES.items():
         image = random.integers(0, 256, (*case.photo_size, 3), np.uint8)
         ours, truth = (preprocess(image, case.input_size, MEAN, STD, impl) for impl in ("native", "reference"))
@@ -256,6 +264,7 @@ def measure(contest: Contest, bandwidth: float, threads: int, full: bool, commit
 
 def contests(full: bool):
     yield from decode_contests(full)
+    yield from guided()
     yield from dense_contests(full)
     yield from preprocess_contests(full)
     yield from tint_contests()
@@ -334,6 +343,15 @@ def decode_contests(full: bool):
         lambda: mask_decode(real, many, size, "native"),
         {"itself, 2 labels": lambda: mask_decode(real, few, size, "native")},
     )
+
+
+def guided():
+    from PIL import Image
+
+    from zeroseg.bench.kernels_guided import guided_contests
+
+    photo = np.asarray(Image.open(PHOTO).convert("RGB").resize(FULL_HD[::-1]))
+    yield from (Contest(**fields) for fields in guided_contests(photo, model_maps()))
 
 
 def dense_contests(full: bool):

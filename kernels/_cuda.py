@@ -13,7 +13,7 @@ from pathlib import Path
 
 from zeroseg.kernels._shared_library import load_library
 
-ABI_VERSION = 1  # of csrc/cuda/zeroseg_cuda.h
+ABI_VERSION = 2  # of csrc/cuda/zeroseg_cuda.h
 _NAME = "zeroseg_cuda.dll" if os.name == "nt" else "libzeroseg_cuda.so"
 _STATUS = {1: ValueError}
 TYPES = {"float32": 0, "float16": 1, "bfloat16": 2}
@@ -78,6 +78,29 @@ class MaskDecodeArgs(Structure):
     ]
 
 
+class GuidedDecodeArgs(Structure):
+    _fields_ = [
+        ("coefficients", c_void_p),
+        ("table", c_void_p),
+        ("table_stride_b", c_int64),
+        ("guide", c_void_p),
+        ("batch", c_int64),
+        ("segments", c_int64),
+        ("cell", c_int64),
+        ("height", c_int64),
+        ("width", c_int64),
+        ("label_bytes", c_int32),
+        ("threshold", c_float),
+        ("alpha", c_uint32),
+        ("labels", c_void_p),
+        ("confidence", c_void_p),
+        ("image", c_void_p),
+        ("colors", c_void_p),
+        ("color_count", c_int64),
+        ("picture", c_void_p),
+    ]
+
+
 class PreprocessArgs(Structure):
     _fields_ = [
         ("image", c_void_p),
@@ -109,6 +132,7 @@ def _library() -> ctypes.CDLL | str:
     library.zs_cuda_segment_attention_workspace.restype = c_int64
     library.zs_cuda_segment_attention.argtypes = [POINTER(SegmentAttentionArgs), c_void_p, c_int64, c_void_p]
     library.zs_cuda_mask_decode.argtypes = [POINTER(MaskDecodeArgs), c_void_p]
+    library.zs_cuda_guided_decode.argtypes = [POINTER(GuidedDecodeArgs), c_void_p]
     library.zs_cuda_preprocess.argtypes = [POINTER(PreprocessArgs), c_void_p]
     return library
 

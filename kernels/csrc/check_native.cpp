@@ -77,6 +77,58 @@ static void check_mask_decode(int64_t K, int64_t h, int64_t w, int64_t H, int64_
     }
 }
 
+// A photo of one colour: the filter is left with twice the windows' means a pass, and confidence is their best value.
+// Of a photo of noise the extremes are looked at; test_guided_decode.py has the values.
+static void check_guided_decode(int64_t K, int64_t h, int64_t w, int64_t H, int64_t W, int32_t bytes, bool noise,
+                                int32_t threads) {
+  const zs_guided_settings settings = {7, 3, 2, 1e-4, 1e-6};
+  const int64_t rows = (H + 6) / 7, columns = (W + 6) / 7;
+  std::vector<float> maps(K * h * w), confidence(H * W, NAN);
+  std::vector<uint8_t> labels(bytes * H * W, 0x55), guide(3 * H * W, 90), colors(3 * 2), picture(3 * H * W, 0x55);
+  for (auto& value : maps) value = uniform();
+  if (noise)
+    for (auto& value : guide) value = static_cast<uint8_t>(uniform() * 256);
+  const zs_overlay overlay = {guide.data(), colors.data(), 2, 77, picture.data()};
+  REQUIRE(zs_guided_decode(maps.data(), K, h, w, nullptr, -INFINITY, guide.data(), H, W, &settings, bytes,
+                           labels.data(), confidence.data(), &overlay, threads) == ZS_OK);
+  std::vector<double> best(H * W, -INFINITY);
+  for (int64_t k = 0; k < K; ++k) {
+    std::vector<double> q(rows * columns);
+    for (int64_t y = 0; y < rows; ++y)
+      for (int64_t x = 0; x < columns; ++x) {
+        const double v = std::clamp((y + 0.5) * 7 * h / H - 0.5, 0.0, double(h - 1));
+        const double u = std::clamp((x + 0.5) * 7 * w / W - 0.5, 0.0, double(w - 1));
+        const int64_t y0 = int64_t(v), x0 = int64_t(u), y1 = std::min(y0 + 1, h - 1), x1 = std::min(x0 + 1, w - 1);
+        const float* map = maps.data() + k * h * w;
+        q[y * columns + x] = (map[y0 * w + x0] * (1 - (u - x0)) + map[y0 * w + x1] * (u - x0)) * (1 - (v - y0)) +
+                             (map[y1 * w + x0] * (1 - (u - x0)) + map[y1 * w + x1] * (u - x0)) * (v - y0);
+      }
+    for (int pass = 0; pass < 4; ++pass) {
+      const std::vector<double> from = q;
+      for (int64_t y = 0; y < rows; ++y)
+        for (int64_t x = 0; x < columns; ++x) {
+          double sum = 0, count = 0;
+          for (int64_t j = std::max<int64_t>(y - 3, 0); j <= std::min(y + 3, rows - 1); ++j)
+            for (int64_t i = std::max<int64_t>(x - 3, 0); i <= std::min(x + 3, columns - 1); ++i)
+              sum += from[j * columns + i], ++count;
+          q[y * columns + x] = sum / count;
+        }
+    }
+    for (int64_t i = 0; i < H * W; ++i) {
+      const double v = std::clamp((i / W + 0.5) / 7 - 0.5, 0.0, double(rows - 1));
+      const double u = std::clamp((i % W + 0.5) / 7 - 0.5, 0.0, double(columns - 1));
+      const int64_t y0 = int64_t(v), x0 = int64_t(u), y1 = std::min(y0 + 1, rows - 1), x1 = std::min(x0 + 1, columns - 1);
+      best[i] = std::max(best[i], (q[y0 * columns + x0] * (1 - (u - x0)) + q[y0 * columns + x1] * (u - x0)) * (1 - (v - y0)) +
+                                      (q[y1 * columns + x0] * (1 - (u - x0)) + q[y1 * columns + x1] * (u - x0)) * (v - y0));
+    }
+  }
+  for (int64_t i = 0; i < H * W; ++i) {
+    const int64_t label = stored(labels, i, bytes);
+    REQUIRE(label >= 0 && label < K && confidence[i] >= 0 && confidence[i] <= 1);
+    REQUIRE(noise || std::abs(confidence[i] - best[i]) < 1e-5);
+  }
+}
+
 // The triangle filter's weights of target place i, over the whole source axis.
 static std::vector<double> triangle(int64_t i, int64_t source, int64_t target) {
   const double step = double(source) / double(target), reach = std::max(step, 1.0), centre = (i + 0.5) * step;
@@ -163,6 +215,9 @@ int main() {
     for (const auto& n : resize)
       for (Layout layout : {PACKED, REVERSED, PADDED})
         check_preprocess(n[0], n[1], n[2], n[3], layout, layout == REVERSED || threads == 3, threads);
+    for (const auto& n : {std::pair<int64_t, int64_t>{1, 1}, {1, 37}, {37, 1}, {101, 97}, {40, 233}})
+      for (int64_t K : {1, 4, 9})
+        for (bool noise : {false, true}) check_guided_decode(K, 5, 4, n.first, n.second, K == 4 ? 1 : 2, noise, threads);
     for (const auto& n : {std::pair<int64_t, int64_t>{1, 1}, {1, 37}, {37, 1}, {101, 97}, {400, 33}})
       for (int64_t reach : {0, 1, 2, 50}) check_tint(n.first, n.second, reach, threads);
   }
@@ -179,6 +234,14 @@ int main() {
   REQUIRE(decode_with(&value, 0, 2, nullptr) == ZS_BAD_ARGUMENT);
   REQUIRE(decode_with(&value, 1, 4, nullptr) == ZS_BAD_ARGUMENT);
   REQUIRE(decode_with(&value, 1, 2, &overlay) == ZS_BAD_ARGUMENT);
+  const zs_guided_settings fine = {1, 1, 1, 1e-4, 1e-6}, none = {0, 1, 1, 1e-4, 1e-6}, flat = {1, 1, 1, 0, 1e-6};
+  auto guide_with = [&](const uint8_t* guide, const zs_guided_settings* settings) {
+    return zs_guided_decode(&value, 1, 1, 1, &label, 0, guide, 1, 1, settings, 2, &label, &value, nullptr, 1);
+  };
+  REQUIRE(guide_with(image_colors, &fine) == ZS_OK);
+  REQUIRE(guide_with(nullptr, &fine) == ZS_BAD_ARGUMENT);
+  REQUIRE(guide_with(image_colors, &none) == ZS_BAD_ARGUMENT);
+  REQUIRE(guide_with(image_colors, &flat) == ZS_BAD_ARGUMENT);
   REQUIRE(zs_preprocess(&byte, 1, 1, 3, 3, 1, three, three, 0, 1, 0, &value, 1) == ZS_BAD_ARGUMENT);
   const int16_t outside[2] = {3, -2};
   for (const int16_t& wrong : outside)

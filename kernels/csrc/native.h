@@ -32,6 +32,22 @@ ZS_API int32_t zs_mask_decode(const float* maps, int64_t segments, int64_t rows,
                               float threshold, int64_t height, int64_t width, int32_t label_bytes, void* labels,
                               float* confidence, const zs_overlay* overlay, int32_t threads);
 
+// What a guided filter needs to know: kernels/mask_decode/guided_reference.py.
+struct zs_guided_settings {
+  int64_t cell;         // px, of the grid on which the coefficients are computed; [1, 32768]
+  int64_t radius;       // of a window, in cells; at least 1
+  int32_t passes;       // at least 1
+  double epsilon;       // added to the variance of the guide's channels, which are in 0..1; positive
+  double detail_floor;  // positive
+};
+
+// The same with a guide, the photo itself (height, width, 3): the maps are filtered by it, passes times. Confidence is
+// the winner's filtered map, cut to [0, 1].
+ZS_API int32_t zs_guided_decode(const float* maps, int64_t segments, int64_t rows, int64_t columns,
+                                const int32_t* table, float threshold, const uint8_t* guide, int64_t height,
+                                int64_t width, const zs_guided_settings* settings, int32_t label_bytes, void* labels,
+                                float* confidence, const zs_overlay* overlay, int32_t threads);
+
 // image and out (height, width, 3), labels (height, width) in [-1, color_count), colors (color_count, 3). A pixel with
 // label l becomes round((image * (255 - alpha) + colors[l] * alpha) / 255), or colors[l] where a pixel 1 or reach
 // (0: none) away to a side has another label; label -1 leaves it as it is.

@@ -3,7 +3,8 @@
 For every pixel of the photo: bilinear interpolation of the K maps (half-pixel centres, edges clamped, as
 torch.nn.functional.interpolate with align_corners=False), argmax over K, then table[k]. The cost does not depend on
 the number of labels: labels are looked up per segment, not per pixel. dense_decode is the same on maps that stand for
-the labels themselves.
+the labels themselves. With the photo as guide the maps are filtered by it first, so that masks follow its edges
+(guided_reference.py has the formula).
 """
 
 from typing import NamedTuple
@@ -13,7 +14,7 @@ import numpy as np
 from zeroseg.errors import check_array
 from zeroseg.kernels import _native
 from zeroseg.kernels._dispatch import always, choose_impl
-from zeroseg.kernels.mask_decode import native, reference
+from zeroseg.kernels.mask_decode import guided_native, guided_reference, native, reference
 
 # best first
 IMPLEMENTATIONS = {"native": _native.why_not, "reference": always}
@@ -43,6 +44,7 @@ def mask_decode(
     size: tuple[int, int],
     impl: str = "auto",
     *,
+    guide: np.ndarray | None = None,
     label_dtype: str = "int16",
     overlay: Overlay | None = None,
 ) -> tuple[np.ndarray, ...]:
@@ -52,13 +54,14 @@ def mask_decode(
     table        (K,) integers: label of each segment, -1 for background.
     size         (H, W) of the photo, each >= 1; may be smaller or larger than (h, w).
     impl         "auto", "reference" or "native"; all return the same, up to rounding where two segments tie.
+    guide        the photo, (H, W, 3) uint8, channels in any order: the maps then follow its edges. None: bilinear.
     label_dtype  "int16" (labels up to 32767), "uint8" (up to 254) or "uint16" (up to 65534); in the last two
                  background is the dtype's largest value.
     overlay      if given, the tinted photo is made in the same pass.
 
     Returns label_map (H, W) of label_dtype and confidence (H, W) float32, the interpolated map of the winning segment
-    (the lowest k wins a tie); with an overlay also the picture, (H, W, 3) uint8. Raises ValueError for anything else
-    than the above.
+    (the lowest k wins a tie), with a guide the filtered one, cut to [0, 1]; with an overlay also the picture,
+    (H, W, 3) uint8. Raises ValueError for anything else than the above.
     """
     _check_maps("maps", maps, ("K", "h", "w"))
     check_array("table", table, (maps.shape[0],))
@@ -67,7 +70,12 @@ def mask_decode(
         raise ValueError(f"table: expected integers in [-1, {largest}], got {table.dtype} {table.tolist()}")
     size = _checked_size(size)
     _check_overlay(overlay, size)
-    return _run("mask_decode", impl)(maps, table.astype(np.int32), size, label_dtype, -np.inf, overlay)
+    table = table.astype(np.int32)
+    if guide is None:
+        return _run("mask_decode", impl)(maps, table, size, label_dtype, -np.inf, overlay)
+    check_array("guide", guide, (*size, 3), "uint8")
+    run = {"native": guided_native, "reference": guided_reference}[choose_impl("mask_decode", impl, IMPLEMENTATIONS)]
+    return run.guided_decode(maps, table, guide, label_dtype, -np.inf, overlay)
 
 
 def dense_decode(

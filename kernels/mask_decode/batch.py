@@ -10,7 +10,7 @@ import torch
 from zeroseg.errors import check_array
 from zeroseg.kernels import _cuda, _triton
 from zeroseg.kernels._dispatch import choose_impl
-from zeroseg.kernels.mask_decode import reference
+from zeroseg.kernels.mask_decode import guided_reference, reference
 
 LARGEST_LABEL = {"int16": 32767, "uint8": 254, "uint16": 65534}
 # best first: what keeps an implementation from running on tensors of a device, None where nothing does
@@ -23,6 +23,7 @@ def mask_decode_batch(
     size: tuple[int, int],
     impl: str = "auto",
     *,
+    guide: torch.Tensor | None = None,
     label_dtype: str = "int16",
     threshold: float = float("-inf"),
     overlay=None,
@@ -34,6 +35,8 @@ def mask_decode_batch(
                  maps of label logits. Values are not looked at: a label must fit label_dtype.
     size         (H, W), each >= 1.
     impl         "auto", "reference", "cuda" or "triton"; "auto" takes the first that runs on the device of maps.
+    guide        the photos, (B, H, W, 3) uint8, channels in any order: the maps then follow their edges, and confidence
+                 is cut to [0, 1]. None: bilinear.
     label_dtype  "int16", "uint8" or "uint16"; in the last two background is the dtype's largest value.
     threshold    pixels whose best value is lower become background.
     overlay      None, or an Overlay of tensors: image (B, H, W, 3) uint8, colors (N, 3) uint8.
@@ -63,8 +66,18 @@ def mask_decode_batch(
         check_array("overlay.colors", overlay.colors, ("N", 3), "uint8")
         if not 0 <= overlay.alpha <= 1:
             raise ValueError(f"overlay.alpha: expected 0 to 1, got {overlay.alpha}")
+    if guide is not None:
+        check_array("guide", guide, (maps.shape[0], *size, 3), "uint8")
     why_not = {name: (lambda reason=reason: reason(maps.device)) for name, reason in IMPLEMENTATIONS.items()}
     chosen = choose_impl("mask_decode_batch", impl, why_not)
+    if guide is not None:
+        if chosen == "cuda":
+            from zeroseg.kernels.mask_decode.guided_cuda import guided_decode_cuda as guided
+        elif chosen == "triton":
+            from zeroseg.kernels.mask_decode.guided_triton import guided_decode_triton as guided
+        else:
+            guided = _guided_by_reference
+        return guided(maps, table, guide.to(maps.device), label_dtype, threshold, overlay)
     if chosen == "cuda":
         from zeroseg.kernels.mask_decode.cuda_impl import mask_decode_cuda as decode
     elif chosen == "triton":
@@ -87,11 +100,20 @@ def stage_maps(stages: Sequence[torch.Tensor], grid: tuple[int, int]) -> torch.T
 
 
 def _by_reference(maps, table, size, label_dtype, threshold, overlay):
+    return _one_by_one(reference.mask_decode, maps, table, [size] * len(maps), label_dtype, threshold, overlay)
+
+
+def _guided_by_reference(maps, table, guide, label_dtype, threshold, overlay):
+    photos = guide.cpu().numpy()
+    return _one_by_one(guided_reference.guided_decode, maps, table, photos, label_dtype, threshold, overlay)
+
+
+def _one_by_one(decode, maps, table, sizes_or_photos, label_dtype, threshold, overlay):
     results = []
     for index, one in enumerate(maps.cpu().numpy()):
         one_overlay = overlay and overlay._replace(
             image=overlay.image[index].cpu().numpy(), colors=overlay.colors.cpu().numpy()
         )
         one_table = None if table is None else table[index].cpu().numpy()
-        results.append(reference.mask_decode(one, one_table, size, label_dtype, threshold, one_overlay))
+        results.append(decode(one, one_table, sizes_or_photos[index], label_dtype, threshold, one_overlay))
     return tuple(torch.stack([torch.from_numpy(x) for x in same]).to(maps.device) for same in zip(*results))

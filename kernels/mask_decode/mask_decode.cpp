@@ -7,44 +7,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <vector>
 
 #include "internal.h"
+#include "rows.h"
 
 namespace {
-
-// Where an axis of the photo reads its map: half-pixel centres, clamped at the edges.
-struct Axis {
-  std::vector<int64_t> low;          // (target) lower neighbour
-  std::vector<float> below, above;   // (target) weights of the lower and of the upper neighbour
-
-  Axis(int64_t source, int64_t target) : low(target), below(target), above(target) {
-    const double step = static_cast<double>(source) / static_cast<double>(target);
-    for (int64_t i = 0; i < target; ++i) {
-      const double position = std::clamp((i + 0.5) * step - 0.5, 0.0, static_cast<double>(source - 1));
-      low[i] = std::min(static_cast<int64_t>(position), std::max<int64_t>(source - 2, 0));
-      above[i] = static_cast<float>(position - static_cast<double>(low[i]));
-      below[i] = 1.0f - above[i];
-    }
-  }
-};
-
-struct Cell {
-  int64_t left, right;  // columns of the maps
-  int64_t begin, end;   // pixels between them
-};
-
-std::vector<Cell> cells_of(const Axis& axis, int64_t columns) {
-  std::vector<Cell> cells;
-  const int64_t width = static_cast<int64_t>(axis.low.size());
-  for (int64_t begin = 0, end; begin < width; begin = end) {
-    for (end = begin + 1; end < width && axis.low[end] == axis.low[begin]; ++end) {
-    }
-    cells.push_back({axis.low[begin], std::min(axis.low[begin] + 1, columns - 1), begin, end});
-  }
-  return cells;
-}
 
 struct Candidate {
   float upper_left, upper_right, lower_left, lower_right;
@@ -182,38 +150,6 @@ void decode_row(const Row& row, const Band& band, Line* lines, Label* labels, fl
     labels[x] = confidence[x] < row.threshold ? static_cast<Label>(row.background) : labels[x];
 }
 
-// out = (image * (255 - alpha) + colour * alpha) / 255, rounded, on `bytes` bytes of one colour.
-ZS_CLONES void tint(const uint8_t* image, const uint8_t* colour, uint32_t alpha, int64_t bytes, uint8_t* out) {
-  constexpr int64_t block = 48;  // pixels and vectors both end there
-  uint16_t add[block];
-  for (int64_t i = 0; i < block; ++i) add[i] = static_cast<uint16_t>(colour[i % 3] * alpha + 128);
-  const uint16_t keep = static_cast<uint16_t>(255 - alpha);
-  auto blend = [&](int64_t from, int64_t i) {
-    const uint16_t sum = static_cast<uint16_t>(image[from + i] * keep + add[i]);
-    out[from + i] = static_cast<uint8_t>(static_cast<uint16_t>(sum + (sum >> 8)) >> 8);
-  };
-  int64_t from = 0;
-  for (; from + block <= bytes; from += block)
-    for (int64_t i = 0; i < block; ++i) blend(from, i);
-  for (int64_t i = 0; from + i < bytes; ++i) blend(from, i);
-}
-
-template <typename Label>
-void overlay_row(const zs_overlay& overlay, int64_t y, int64_t width, const Label* labels) {
-  const uint8_t* image = overlay.image + 3 * y * width;
-  uint8_t* out = overlay.out + 3 * y * width;
-  for (int64_t begin = 0, end; begin < width; begin = end) {
-    const Label label = labels[begin];
-    for (end = begin + 1; end < width && labels[end] == label; ++end) {
-    }
-    if (static_cast<int64_t>(label) < overlay.color_count)
-      tint(image + 3 * begin, overlay.colors + 3 * static_cast<int64_t>(label), overlay.alpha, 3 * (end - begin),
-           out + 3 * begin);
-    else
-      std::memcpy(out + 3 * begin, image + 3 * begin, static_cast<size_t>(3 * (end - begin)));
-  }
-}
-
 }  // namespace
 
 int32_t zs_mask_decode(const float* maps, int64_t segments, int64_t rows, int64_t columns, const int32_t* table,
@@ -224,9 +160,7 @@ int32_t zs_mask_decode(const float* maps, int64_t segments, int64_t rows, int64_
     zs::check(segments > 0 && rows > 0 && columns > 0 && height > 0 && width > 0, "mask_decode: sizes must be positive");
     zs::check(segments <= INT32_MAX, "mask_decode: too many segments");
     zs::check(label_bytes == 1 || label_bytes == 2, "mask_decode: labels take 1 or 2 bytes");
-    zs::check(!overlay || (overlay->image && overlay->out && (overlay->colors || overlay->color_count == 0)),
-              "mask_decode: null array in the overlay");
-    zs::check(!overlay || (overlay->color_count >= 0 && overlay->alpha <= 255), "mask_decode: overlay out of range");
+    check_overlay(overlay, "mask_decode: overlay out of range or without its arrays");
     const Axis down(rows, height), across(columns, width);
     const std::vector<Cell> cells = cells_of(across, columns);
     zs::over_rows(height, (1 << 18) / width + 1, threads, [&](int64_t top, int64_t bottom) {

@@ -9,6 +9,7 @@
 // K segments, maps (h, w), picture (H, W). Places are exact in integers: ((2 y + 1) h - H) / 2 H.
 
 #include "interface.cuh"
+#include "overlay.cuh"
 
 namespace {
 
@@ -136,20 +137,6 @@ __device__ int list_candidates(const Band<Map>& band, uint32_t start, float floo
   }
   __syncthreads();
   return shared.count;
-}
-
-// round((before (255 - alpha) + color alpha) / 255) of one channel
-__device__ inline uint32_t blend(uint32_t before, uint32_t color, uint32_t alpha) {
-  return (before * (255 - alpha) + color * alpha + 127) / 255;
-}
-
-__device__ inline void tint_pixel(const Args& a, int64_t place, int label) {
-  const bool tinted = label >= 0 && label < a.color_count;
-  for (int c = 0; c < 3; ++c) {
-    const uint32_t before = a.image[3 * place + c];
-    a.picture[3 * place + c] = static_cast<uint8_t>(
-        tinted ? blend(before, __ldg(a.colors + 3 * static_cast<int64_t>(label) + c), a.alpha) : before);
-  }
 }
 
 __device__ inline void tint_four(const Args& a, int64_t place, const int* labels) {

@@ -22,13 +22,9 @@ def mask_decode(maps, table, size, label_dtype="int16", threshold=-np.inf, overl
     """Arguments and results of reference.mask_decode."""
     maps = np.ascontiguousarray(maps)
     label_map, confidence = np.empty(size, label_dtype), np.empty(size, np.float32)
-    picture, argument = (), None
     if table is not None:
         table = np.ascontiguousarray(table, np.int32)
-    if overlay is not None:
-        image, colors = np.ascontiguousarray(overlay.image), np.ascontiguousarray(overlay.colors)
-        picture = (np.empty((*size, 3), np.uint8),)
-        argument = byref(_Overlay(pointer(image), pointer(colors), len(colors), overlay.alpha_255, pointer(picture[0])))
+    _kept, argument, picture = overlay_argument(overlay, size)
     call(
         "zs_mask_decode",
         pointer(maps),
@@ -43,3 +39,13 @@ def mask_decode(maps, table, size, label_dtype="int16", threshold=-np.inf, overl
         c_int32(threads()),
     )
     return label_map, confidence, *picture
+
+
+def overlay_argument(overlay, size: tuple[int, int]) -> tuple[tuple, object, tuple[np.ndarray, ...]]:
+    """Of an Overlay or None: arrays to keep alive during the call, the argument, and the picture to be filled."""
+    if overlay is None:
+        return (), None, ()
+    image, colors = np.ascontiguousarray(overlay.image), np.ascontiguousarray(overlay.colors)
+    picture = np.empty((*size, 3), np.uint8)
+    argument = _Overlay(pointer(image), pointer(colors), len(colors), overlay.alpha_255, pointer(picture))
+    return (image, colors), byref(argument), (picture,)

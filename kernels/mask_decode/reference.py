@@ -43,10 +43,10 @@ def mask_decode(maps, table, size, label_dtype="int16", threshold=-np.inf, overl
             np.copyto(winner, table[k], where=block_rKW[:, k] > best)
             np.maximum(best, block_rKW[:, k], out=best)
         winner[best < threshold] = np.array(-1).astype(label_dtype)
-    return (label_map, confidence) if overlay is None else (label_map, confidence, _tinted(label_map, overlay))
+    return (label_map, confidence) if overlay is None else (label_map, confidence, tinted(label_map, overlay))
 
 
-def _tinted(label_map: np.ndarray, overlay) -> np.ndarray:
+def tinted(label_map: np.ndarray, overlay) -> np.ndarray:
     """round((image (255 - a) + color a) / 255), in integers."""
     tinted = (label_map >= 0) & (label_map < len(overlay.colors))
     alpha, picture = overlay.alpha_255, overlay.image.copy()

@@ -113,8 +113,8 @@ def test_windowed_protocol_from_the_command(folder, color_model, pack):
 
 
 def test_dry_run_measures_nothing(folder, color_model):
-    result = invoke(folder, "--model", color_model, "-n", "--threshold", 0.25)
-    assert last_json(result)["config"] == {"protocol": "deployment", "threshold": 0.25}
+    result = invoke(folder, "--model", color_model, "-n", "--threshold", 0.25, "--edges", "on")
+    assert last_json(result)["config"] == {"protocol": "deployment", "threshold": 0.25, "edges": True}
     assert last_json(result)["photos"] == 3 and "mIoU" not in result.output
 
 

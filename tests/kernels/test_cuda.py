@@ -123,6 +123,30 @@ def test_mask_decode(name, cuda_library):
         assert (got[2] == truth[2])[same].all()
 
 
+@pytest.mark.parametrize("name", decode_cases.CASES)
+def test_guided_decode(name, cuda_library):
+    case = decode_cases.CASES[name]
+    maps = (4 * torch.randn(1, case.segments, *case.maps_size)).softmax(1)
+    table = torch.arange(case.segments)[None] - 1
+    noise, size = torch.randint(0, 256, (1, 3, 9, 9)).float(), case.photo_size
+    guide = torch.nn.functional.interpolate(noise, size=size).to(torch.uint8).permute(0, 2, 3, 1)
+    overlay = Overlay(guide, torch.randint(0, 256, (3, 3), dtype=torch.uint8), 0.3)
+    for kind in ("uint8", "int16") if name != "full_hd" else ("uint8",):
+        got, truth = both(mask_decode_batch, maps, table, size, guide=guide, label_dtype=kind, overlay=overlay)
+        same = got[0] == truth[0]
+        assert same.double().mean() > 0.999
+        torch.testing.assert_close(got[1], truth[1], atol=2e-5, rtol=0)
+        assert (got[2] == truth[2])[same].all()
+
+
+@pytest.mark.parametrize("size", [(1, 40), (37, 2), (60, 61), (90, 95), (179, 200), (181, 131)])
+def test_guided_decode_writes_every_row(size, cuda_library):
+    maps, guide = torch.randn(2, 3, 5, 8), torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8)
+    got, truth = both(mask_decode_batch, maps, None, size, guide=guide, threshold=0.2)
+    assert (got[0] == truth[0]).double().mean() > 0.999
+    torch.testing.assert_close(got[1], truth[1], atol=2e-5, rtol=0)
+
+
 @pytest.mark.parametrize("labels", [21, 171, 700])  # the last one is listed in three goes
 def test_dense_decode(labels, cuda_library):
     logits = torch.randn(2, labels, 14, 9).transpose(2, 3)

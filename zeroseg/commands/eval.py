@@ -97,6 +97,13 @@ PATH = click.Path(path_type=Path)
     help="Below it is background.  [default: the model's own; for groupvit the ZeroSeg paper's]",
 )
 @click.option("--sweep", is_flag=True, help="Also measure other thresholds (optimistic: chosen on the test masks).")
+@click.option(
+    "--edges",
+    type=click.Choice(["on", "off"]),
+    default="off",
+    show_default=True,
+    help="Whether masks follow the photo's edges; only with --protocol deployment.",
+)
 @click.option("--short-side", type=click.IntRange(1), metavar="PX", help="groupvit: photo's short side.")
 @click.option("--window", type=click.IntRange(1), metavar="PX", help="groupvit: side of the windows.")
 @click.option("--stride", type=click.IntRange(1), metavar="PX", help="groupvit: from window to window.")
@@ -123,7 +130,7 @@ PATH = click.Path(path_type=Path)
     help="Draw N photos, spread evenly: photo, mask, answer.  Needs --out.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would be measured and stop.")
-def evaluate(short_side, window, stride, logit_scale, top_names, protocol, **options):
+def evaluate(edges, short_side, window, stride, logit_scale, top_names, protocol, **options):
     """Measure mIoU, naming and grouping on photos with masks.
 
     Prints a table, then one JSON line.
@@ -146,6 +153,9 @@ def evaluate(short_side, window, stride, logit_scale, top_names, protocol, **opt
     if given and protocol != "groupvit":
         option = next(iter(given)).removesuffix("_px").replace("_", "-")
         raise click.UsageError(f"--{option}: only with --protocol groupvit")
+    if edges == "on" and protocol == "groupvit":
+        raise click.UsageError("--edges on: only with --protocol deployment")
+    given["edges"] = edges == "on"
     run_eval(EvalOptions(config=ProtocolConfig(protocol, **given), **options))
 
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from zeroseg.errors import ZerosegError
+from zeroseg.evaluation.borders import near_borders
 from zeroseg.evaluation.folders import MaskFolder
 from zeroseg.evaluation.label_sets import LabelSet, label_set
 from zeroseg.evaluation.metrics import confusion_matrix
@@ -66,6 +67,8 @@ def evaluate(
         for threshold, confusion in thresholds.items():
             at = answer if threshold == config.threshold else labels.answers(reading.label_map(threshold), dataset)
             confusion += confusion_matrix(truth, at, classes, classes + 1)
+        band = near_borders(truth)
+        report.near_borders += confusion_matrix(truth[band], answer[band], classes, classes + 1)
         for rule in RULES:
             oracle = reading.oracle_map(truth, classes, rule)
             if oracle is not None:
@@ -80,7 +83,7 @@ def read_photo(predict: Predict, photo: np.ndarray, names: int, config: Protocol
     """The reading of one photo by the configured protocol."""
     if config.protocol == "groupvit":
         return read_windows(predict, photo, names, config)
-    return read_whole(predict, photo, names)
+    return read_whole(predict, photo, names, config.edges)
 
 
 def sweep_thresholds(predict: Predict, dataset: MaskFolder, names: int, config: ProtocolConfig) -> list[float]:

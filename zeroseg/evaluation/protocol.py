@@ -8,8 +8,9 @@ stage maps (sums to 1 over K), the scores compare segments and photo with the N 
 segments may answer {"place_scores": (N + M, h', w')} instead, the last M rows being of words that mean background; it
 is measured under the same threshold rule. As mmsegmentation does, scores are resized to the photo, labels never.
 
-deployment  what users run: the whole photo at once; maps upsampled to the photo's size, argmax over K; a segment takes
-            its best name if that scores >= threshold, else it is background
+deployment  what users run: the whole photo at once; maps upsampled to the photo's size (with `edges` following the
+            photo's edges), argmax over K; a segment takes its best name if that scores >= threshold, else it is
+            background
 groupvit    GroupViT's evaluation with sliding windows: `windows`
 
 Both give a reading, which answers label_map(threshold) -> (H, W) int16, -1 background, else index of the name, and
@@ -38,6 +39,8 @@ class ProtocolConfig:
     protocol: "deployment" or "groupvit". threshold: score below which a pixel is background; on the scale of
     segment_scores in deployment, of the product of two softmax probabilities in groupvit. -inf: no background.
 
+    Of deployment only: edges, whether masks follow the photo's edges (mask_decode with the photo as guide).
+
     Of groupvit only: short_side_px and max_long_side_px of the resized photo; window_px and stride_px; multiple_px that
     the network's input sides must divide by; logit_scale s, by which scores are multiplied before each softmax (CLIP:
     100); top_names, how many names the image-level filter keeps, None to leave it out; softmax_before_resize, whether
@@ -46,6 +49,7 @@ class ProtocolConfig:
 
     protocol: str = "deployment"
     threshold: float = float("-inf")
+    edges: bool = False
     short_side_px: int = 448
     max_long_side_px: int = 2048
     window_px: int = 448
@@ -61,13 +65,18 @@ class ProtocolConfig:
         for name in ("short_side_px", "max_long_side_px", "window_px", "stride_px", "multiple_px", "logit_scale"):
             if not getattr(self, name) > 0:
                 raise ZerosegError(f"{name}: expected a number above 0, got {getattr(self, name)}")
+        if self.edges and self.protocol != "deployment":
+            raise ZerosegError(f"edges: only with the protocol deployment, got {self.protocol}")
         if self.top_names is not None and self.top_names < 1:
             raise ZerosegError(f"top_names: expected at least 1 or None, got {self.top_names}")
 
     def in_use(self) -> dict:
         """The fields that this protocol looks at, as a dict."""
         values = asdict(self)
-        return values if self.protocol == "groupvit" else {k: values[k] for k in ("protocol", "threshold")}
+        if self.protocol == "deployment":
+            return {name: values[name] for name in ("protocol", "threshold", "edges")}
+        del values["edges"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -108,8 +117,10 @@ class PlaceReading:
         return self.score
 
 
-def read_whole(predict: Predict, photo: np.ndarray, names: int) -> SegmentReading | PlaceReading:
-    """Deployment: the whole photo in one pass. photo: (H, W, 3) uint8 RGB; names: N, how many are asked for."""
+def read_whole(predict: Predict, photo: np.ndarray, names: int, edges: bool = False) -> SegmentReading | PlaceReading:
+    """Deployment: the whole photo in one pass. photo: (H, W, 3) uint8 RGB; names: N, how many are asked for; edges:
+    whether segments follow the photo's edges (dense maps never do).
+    """
     outputs, size = predict(photo, None), photo.shape[:2]
     if "place_scores" in outputs:
         places = checked(outputs, "place_scores", ("N + M", "h", "w"))
@@ -119,12 +130,15 @@ def read_whole(predict: Predict, photo: np.ndarray, names: int) -> SegmentReadin
         label[label >= names] = -1
         return PlaceReading(label, score)
     maps, scores = segment_outputs(outputs, names)
-    return SegmentReading(segment_of_pixels(maps, size), scores.argmax(1), scores.max(1))
+    segments = segment_of_pixels(maps, size, photo if edges else None)
+    return SegmentReading(segments, scores.argmax(1), scores.max(1))
 
 
-def segment_of_pixels(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) int16: at each pixel the segment whose map (K, h, w), bilinearly resized to size (H, W), is largest."""
-    return mask_decode(maps.astype(np.float32, copy=False), np.arange(len(maps)), size)[0]
+def segment_of_pixels(maps: np.ndarray, size: tuple[int, int], guide: np.ndarray | None = None) -> np.ndarray:
+    """(H, W) int16: at each pixel the segment whose map (K, h, w), bilinearly resized to size (H, W), is largest; with
+    a guide, the photo, filtered by it.
+    """
+    return mask_decode(maps.astype(np.float32, copy=False), np.arange(len(maps)), size, guide=guide)[0]
 
 
 def segment_outputs(outputs: Mapping[str, np.ndarray], names: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from zeroseg.evaluation import metrics
+from zeroseg.evaluation.borders import REACH_PX
 from zeroseg.evaluation.folders import MaskFolder
 from zeroseg.evaluation.label_sets import LabelSet
 from zeroseg.evaluation.protocol import ProtocolConfig
@@ -25,7 +26,8 @@ ONE_VALUE_HINT = (
 class Report:
     """Counts of one evaluation.
 
-    confusion: (C, C+1) int64, the last column names that are no class. subset: class ids whose mean is also given.
+    confusion: (C, C+1) int64, the last column names that are no class. near_borders: the same of the pixels near the
+    masks' borders. subset: class ids whose mean is also given.
     oracle: rule -> (C, C). sweep: (threshold, (C, C+1)) pairs. predict_ms, decide_ms: per photo, the network (resizing
     included) and what the protocol does after it. about: anything to keep with the numbers (model, machine, ...).
     """
@@ -35,6 +37,7 @@ class Report:
     config: ProtocolConfig
     subset: list[int] = field(default_factory=list)
     confusion: np.ndarray = None
+    near_borders: np.ndarray = None
     oracle: dict[str, np.ndarray] = field(default_factory=dict)
     sweep: list[tuple[float, np.ndarray]] = field(default_factory=list)
     predict_ms: list[float] = field(default_factory=list)
@@ -45,6 +48,8 @@ class Report:
         classes = len(self.dataset.classes)
         if self.confusion is None:
             self.confusion = np.zeros((classes, classes + 1), np.int64)
+        if self.near_borders is None:
+            self.near_borders = np.zeros((classes, classes + 1), np.int64)
 
     def mean_iou(self, confusion: np.ndarray | None = None, of_subset: bool = False) -> float:
         """mIoU over all classes or the subset; without a background class, over those that some mask contains, unless
@@ -66,6 +71,8 @@ class Report:
             "names": len(self.labels.names),
             "config": self.config.in_use(),
             **self._means("miou", self.confusion),
+            **self._means("miou_near_borders", self.near_borders),
+            "near_borders_px": REACH_PX,
             "subset": [classes[c] for c in self.subset],
             "iou": dict(zip(classes, metrics.iou_per_class(self.confusion).tolist())),
             "pixel_accuracy": metrics.pixel_accuracy(self.confusion),
@@ -95,6 +102,8 @@ class Report:
         s = self.summary()
         counts = self.confusion.sum(1)
         lines = [f"{s['dataset']}: {s['photos']} photos, {s['names']} names ({s['labels']}), {s['config']['protocol']}"]
+        if s["config"].get("edges"):
+            lines += ["masks follow the photo's edges"]
         lines += [f"background where the score is below {self.config.threshold:.4g}"] * (
             self.dataset.background is not None
         )
@@ -106,7 +115,8 @@ class Report:
                 lines.append(f"{name:<{width}}{_percent(iou)}{counts[c]:>12,}{mark}")
         if len(counts) > 1 and (counts > 0).sum() < 2:
             lines.append(ONE_VALUE_HINT)
-        rows = [("mIoU", "miou"), ("mIoU, distractors read as background", "miou_distractors_as_background")]
+        rows = [("mIoU", "miou"), (f"mIoU within {REACH_PX} px of the masks' borders", "miou_near_borders")]
+        rows += [("mIoU, distractors read as background", "miou_distractors_as_background")]
         rows += [(f"oracle mIoU, segments named by {rule}", f"oracle_{rule}") for rule in self.oracle]
         title = f"* {len(self.subset)} classes" if self.subset else ""
         lines += ["", f"{'':<42}{'all':>6}  {title}"]

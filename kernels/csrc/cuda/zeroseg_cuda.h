@@ -32,7 +32,7 @@ enum zs_cuda_status {
 enum zs_cuda_type { ZS_CUDA_FLOAT32 = 0, ZS_CUDA_FLOAT16 = 1, ZS_CUDA_BFLOAT16 = 2 };
 
 /* Increased with every change of a signature, a struct or a meaning below. */
-#define ZS_CUDA_ABI_VERSION 1
+#define ZS_CUDA_ABI_VERSION 2
 ZS_CUDA_API int32_t zs_cuda_abi_version(void);
 
 /* The message of this thread's last failure; never null. */
@@ -125,6 +125,37 @@ struct zs_cuda_mask_decode_args {
 };
 
 ZS_CUDA_API int32_t zs_cuda_mask_decode(const struct zs_cuda_mask_decode_args* args, void* stream);
+
+/* guided_decode: mask_decode whose maps follow the photo's edges, the step per pixel.
+ *
+ * The photo lies under a grid of square cells, rows = ceil(height / cell), columns = ceil(width / cell). A segment's
+ * value at a pixel is factors . colour / 255 + constant, all four interpolated bilinearly between the cells' centres,
+ * edges clamped. The coefficients are those of a guided filter; kernels/mask_decode/guided_reference.py has the formula
+ * and guided_torch.py computes them. Labels and table are as in mask_decode; confidence is the best value, cut to
+ * [0, 1], and the threshold is held against that. Needs no workspace.
+ */
+struct zs_cuda_guided_decode_args {
+  const float* coefficients; /* (batch, rows, columns, 4, segments) contiguous: factors of the channels, constant */
+  const int32_t* table;  /* (batch, segments) contiguous, or null */
+  int64_t table_stride_b; /* segments, or 0 where all images share one table */
+  const uint8_t* guide;  /* (batch, height, width, 3) contiguous */
+  int64_t batch;
+  int64_t segments;
+  int64_t cell;          /* pixels */
+  int64_t height;
+  int64_t width;
+  int32_t label_bytes;   /* 1 or 2 */
+  float threshold;       /* -infinity for none */
+  uint32_t alpha;        /* of the overlay, [0, 255] */
+  void* labels;          /* (batch, height, width) of label_bytes each */
+  float* confidence;     /* (batch, height, width), or null */
+  const uint8_t* image;  /* the overlay, as in mask_decode */
+  const uint8_t* colors;
+  int64_t color_count;
+  uint8_t* picture;      /* null for none */
+};
+
+ZS_CUDA_API int32_t zs_cuda_guided_decode(const struct zs_cuda_guided_decode_args* args, void* stream);
 
 /* preprocess: uint8 photos of one size to the network's input.
  *
