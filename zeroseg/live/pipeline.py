@@ -211,7 +211,7 @@ class Pipeline:
 
     def _mask(self, frame: Frame, segments: Encoded, settings: Settings, wait_ms: float, again: bool = False) -> bool:
         """Hold the settings' labels against a frame's segments, and pass the masks on; no network runs."""
-        result = segments.masks(settings.pack, settings.threshold)
+        result = segments.masks(settings.pack, settings.threshold, edges=False)
         result.colors = settings.colors
         return self._segmented.put(_Segmented(frame, result, settings, wait_ms, again))
 

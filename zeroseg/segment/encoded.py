@@ -55,12 +55,14 @@ class Encoded(ABC):
         """(K, N) float32: the scores of segments or patches for N labels; labels as for masks()."""
 
     @abstractmethod
-    def _masks(self, pack: LabelPack, threshold: float) -> Segmentation: ...
+    def _masks(self, pack: LabelPack, threshold: float, edges: bool) -> Segmentation: ...
 
-    def masks(self, labels, threshold: float | None = None, text: str = "auto") -> Segmentation:
+    def masks(self, labels, threshold: float | None = None, text: str = "auto", *, edges: bool = True) -> Segmentation:
         """The masks of labels: a list of words, a LabelPack or the path of a labels.npz. No network runs.
 
         threshold: segments whose best label scores below it become background; None takes the model's own.
+        edges: whether masks follow the image's edges, or are the maps' bilinear enlargement, as they are without the
+        image. Dense models know the latter only.
         Raises ZerosegError for a threshold that is no finite number or labels of another embedding space.
         """
         threshold = self.sidecar.threshold if threshold is None else threshold
@@ -68,7 +70,7 @@ class Encoded(ABC):
             raise ZerosegError(f"threshold: expected a finite number, got {threshold!r}")
         pack = label_pack(labels, self.sidecar, text)
         start = time.perf_counter()
-        result = self._masks(pack, float(threshold))
+        result = self._masks(pack, float(threshold), edges)
         result.timings_ms = {**self.timings_ms, "decode": 1000 * (time.perf_counter() - start)}
         return result
 
@@ -118,10 +120,10 @@ class Segments(Encoded):
         """(K, N) float32: every segment's score for every label, comparable with the threshold."""
         return segment_scores(self.embeddings, label_pack(labels, self.sidecar, text).vectors, self.sidecar.scoring)
 
-    def _masks(self, pack: LabelPack, threshold: float) -> Segmentation:
+    def _masks(self, pack: LabelPack, threshold: float, edges: bool) -> Segmentation:
         scores_KN = self.scores(pack)
         table_K = label_table(scores_KN, threshold)
-        label_map, confidence = mask_decode(self.maps, table_K, self.size)
+        label_map, confidence = mask_decode(self.maps, table_K, self.size, guide=self.image if edges else None)
         return Segmentation(
             label_map=label_map,
             confidence=confidence,
@@ -150,7 +152,7 @@ class Places(Encoded):
         """(N, h, w) float32: the cosine of every patch and label vector."""
         return (vectors_ND @ self.embeddings.reshape(len(self.embeddings), -1)).reshape(-1, *self.embeddings.shape[1:])
 
-    def _masks(self, pack: LabelPack, threshold: float) -> DenseSegmentation:
+    def _masks(self, pack: LabelPack, threshold: float, edges: bool) -> DenseSegmentation:
         maps_Nhw = self.maps_of(with_background(self.sidecar.dense, pack))
         label_map, confidence = dense_decode(maps_Nhw, self.size, threshold=threshold)
         label_map[label_map >= len(pack)] = -1  # a background word

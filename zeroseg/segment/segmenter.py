@@ -5,8 +5,9 @@
     result.overlay().save("overlay.png")
 
 The network gives K soft segment maps and K embeddings (encode). Every embedding is scored against every label vector
-afterwards (Encoded.masks). Each pixel goes to the segment whose map is highest there after bilinear upsampling to the
-image's size; each segment takes its best label if that scores at least the threshold, else it is background.
+afterwards (Encoded.masks). Each pixel goes to the segment whose map is highest there, brought to the image's size so that it
+follows the image's edges; each segment takes its best label if that scores at least the threshold, else it is
+background.
 """
 
 import time
@@ -95,15 +96,15 @@ class Segmenter:
         timings_ms |= {stage: 1000 * (end - start) for stage, start, end in stages}
         return encoded
 
-    def segment(self, image, threshold: float | None = None) -> Segmentation:
+    def segment(self, image, threshold: float | None = None, edges: bool = True) -> Segmentation:
         """encode() and masks() in a row, with the labels of set_labels().
 
-        threshold replaces the model's own: segments whose best label scores below it become background.
+        threshold, edges: as for Encoded.masks.
         Raises ZerosegError for a picture that cannot be read or a threshold that is no finite number.
         """
         if self.pack is None:
             raise ZerosegError("no labels yet: call set_labels([...]) before segment()")
-        return self.encode(image).masks(self.pack, threshold)
+        return self.encode(image).masks(self.pack, threshold, edges=edges)
 
 
 def with_short_side(sidecar: Sidecar, short_side: int) -> Sidecar:
