@@ -5,8 +5,8 @@
     result.overlay().save("overlay.png")
 
 The network gives K soft segment maps and K embeddings (encode). Every embedding is scored against every label vector
-afterwards (Encoded.masks). Each pixel goes to the segment whose map is highest there, brought to the image's size so that it
-follows the image's edges; each segment takes its best label if that scores at least the threshold, else it is
+afterwards (Encoded.masks). Each pixel goes to the segment whose map is highest there, brought to the image's size so
+that it follows the image's edges; each segment takes its best label if that scores at least the threshold, else it is
 background.
 """
 
