@@ -13,7 +13,7 @@ from zeroseg.artifact import Artifact, read_artifact
 from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.export.gate import Gate
 from zeroseg.export.parity import Case, Parity
-from zeroseg.export.trt.builder import BuildOptions, build_plan, make_profile
+from zeroseg.export.trt.builder import BuildOptions, Plan, build_plan
 from zeroseg.export.trt.fit import fitting
 from zeroseg.export.trt.kernels import check_decoding, check_pixels, compile_kernels
 from zeroseg.runtime.base import Runner
@@ -29,7 +29,7 @@ from zeroseg.runtime.trt_engine import (
     write_manifest,
 )
 from zeroseg.runtime.trt_library import load_tensorrt
-from zeroseg.runtime.trt_memory import open_memory
+from zeroseg.runtime.trt_memory import Gpu, open_memory
 from zeroseg.runtime.trt_plugins import LIBRARY, find_library, load_library
 from zeroseg.runtime.trt_runner import TrtRunner
 
@@ -72,29 +72,13 @@ def build_engine(
     artifact = read_artifact(onnx, "onnxruntime")
     content = onnx.read_bytes()
     sidecar = json.loads(onnx.with_suffix(".json").read_text(encoding="utf-8"))
-    profile = make_profile(artifact.sidecar, options)
     given = with_plugins(trt, content, options.plugins, gpu.sm, artifact.sidecar.threshold, onnx, out)
-    plan = build_plan(trt, given, onnx.name, profile, options, report, show_progress)
+    plan = build_plan(trt, given, onnx.name, artifact.sidecar, options, report, show_progress)
     with tempfile.TemporaryDirectory(prefix=".zeroseg-engine-", dir=out.parent) as folder:
         partial = Path(folder) / out.name
         with open(partial, "wb") as file:
-            file.write(plan)
-        manifest = Manifest(
-            format=FORMAT,
-            size_bytes=partial.stat().st_size,
-            onnx_file=onnx.name,
-            onnx_sha256=sha256_of(onnx),
-            gpu=gpu.name,
-            sm=gpu.sm,
-            tensorrt=trt.__version__,
-            profile=profile,
-            precision=sidecar.get("precision") or precision_of(content),
-            version_compatible=options.version_compatible,
-            hardware_compatible=options.hardware_compatible,
-            zeroseg=__version__,
-            rebuild=rebuild,
-            plugins=options.plugins,
-        )
+            file.write(plan.content)
+        manifest = make_manifest(onnx, partial, trt.__version__, gpu, options, plan, rebuild)
         write_manifest(partial, sidecar, manifest)
         segments = artifact.sidecar.dense is None
         compiled = own_kernels and segments and compile_kernels(Path(folder), [int(gpu.sm.replace(".", ""))], report)
@@ -109,6 +93,31 @@ def build_engine(
         for source, target in ((partial, out), (manifest_path(partial), manifest_path(out))):
             os.replace(source, target)
     return read_engine(out)
+
+
+def make_manifest(onnx: Path, engine: Path, version: str, gpu: Gpu, options: BuildOptions, plan: Plan, rebuild: str):
+    """The manifest of an engine file that is already there, built from onnx by TensorRT `version`."""
+    sidecar = json.loads(onnx.with_suffix(".json").read_text(encoding="utf-8"))
+    return Manifest(
+        format=FORMAT,
+        size_bytes=engine.stat().st_size,
+        onnx_file=onnx.name,
+        onnx_sha256=sha256_of(onnx),
+        gpu=gpu.name,
+        sm=gpu.sm,
+        tensorrt=version,
+        profile=plan.profile,
+        precision=sidecar.get("precision") or precision_of(onnx.read_bytes()),
+        version_compatible=options.version_compatible,
+        hardware_compatible=options.hardware_compatible,
+        zeroseg=__version__,
+        rebuild=rebuild,
+        plugins=options.plugins,
+        capabilities=[f"{name[2:-1]}.{name[-1]}" for name in options.capabilities],
+        build_seconds=plan.seconds,
+        weights_bytes=plan.weights_bytes,
+        activation_bytes=plan.activation_bytes,
+    )
 
 
 def _bring(out: Path, partial: Path, sm: str) -> None:
