@@ -106,7 +106,9 @@ def refuse_unused(model: Path | str, given: set[str]) -> None:
     else:
         unused, why = set() if "bundle" in given else {"labels"}, "is for --bundle"
         if Path(model).suffix == ".onnx" and not unused & given:
-            unused = {"precision", "weights", "calibration", "symmetric"} | ({"masks"} if "bundle" in given else set())
+            unused = {"precision", "weights", "calibration", "symmetric"} | (
+                {"gate_masks"} if "bundle" in given else set()
+            )
             why = f"would change nothing: {Path(model).name} is taken as it is, only a model.pt is exported"
     for name in sorted(unused & given):
         raise click.UsageError(f"--{name.replace('_', '-')}: {why}; leave it out")
@@ -131,8 +133,8 @@ def run(model: Path | str, out: Path | None, trt: dict, export: dict, half_weigh
             "--precision auto: measures ONNX Runtime on this machine, which says nothing about "
             "TensorRT; give fp32, fp16 or int8"
         )
-    if export["label_map"]:
-        raise ZerosegError("--label-map: engines give segment maps and scores; leave it out")
+    if export["masks"]:
+        raise ZerosegError("--masks: engines give segment maps and embeddings; leave it out")
     if target is not None and options.plugins != "none":
         raise ZerosegError(
             f"--plugins {options.plugins}: only together with --trt, on the machine that runs the "
