@@ -11,10 +11,10 @@ from pathlib import Path
 
 from zeroseg.errors import ZerosegError
 from zeroseg.export.trt.layers import Layer, read_layer
-from zeroseg.export.trt.profile import make_profile
 from zeroseg.export.trt.progress import make_monitor
 from zeroseg.runtime.trt_library import library_name, make_logger, parse_version
 from zeroseg.runtime.trt_plugins import KINDS
+from zeroseg.runtime.trt_profile import make_profile
 from zeroseg.sidecar import Sidecar
 
 CACHE_MARK = b"zeroseg's TensorRT timings\n"  # what a timing cache's file begins with: no other file is overwritten

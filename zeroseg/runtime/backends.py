@@ -17,7 +17,7 @@ BACKENDS = {  # "auto" takes the first that reads the file
     "onnxruntime": Backend((".onnx",), "ort_runner:OrtRunner"),
     "onnxruntime-cuda": Backend((".onnx",), "ort_runner:OrtRunner"),
     "onnxruntime-tensorrt": Backend((".onnx",), "ort_runner:OrtRunner"),
-    "onnxruntime-rtx": Backend((".onnx",), "ort_rtx_runner:OrtRtxRunner"),
+    "onnxruntime-rtx": Backend((".onnx",), "ort_rtx:OrtRtxRunner"),
     "openvino": Backend((".onnx",), "openvino_runner:OpenVinoRunner"),
     "torch": Backend((".pt",), "torch_runner:TorchRunner", towers=True),
     "torch-compile": Backend((".pt",), "torch_fast_runners:CompiledRunner"),
