@@ -29,6 +29,12 @@ EXTRAS = {
     "gpu": ["torch", "triton; platform_system == 'Linux'"],
     # TensorRT itself comes with the CUDA or JetPack installation; its wheels fetch their libraries from another index
     "trt": ["tensorrt", "cuda-bindings"],
+    # TensorRT for RTX: the Python bindings, and ONNX Runtime's provider, whose wheel carries the libraries of both.
+    # Engines are built without a GPU; there are wheels for Linux on x86-64
+    "rtx": [
+        "tensorrt-rtx-cu13-bindings>=1.7; platform_system == 'Linux' and platform_machine == 'x86_64'",
+        "onnxruntime-ep-nv-tensorrt-rtx-cu13>=0.5; platform_system == 'Linux' and platform_machine == 'x86_64'",
+    ],
     "openvino": ["openvino"],
     "supervision": ["supervision"],
     "annotate": ["pyarrow"],
@@ -56,6 +62,7 @@ EXTRAS["dev"] = sorted(
         *EXTRAS["ray"],
         *EXTRAS["eval"],
         *EXTRAS["openvino"],
+        *EXTRAS["rtx"],
         "httpx2",
         "playwright",
         "schemathesis",

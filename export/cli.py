@@ -33,7 +33,7 @@ class Model(click.ParamType):
     "--out",
     type=click.Path(path_type=Path),
     metavar="FILE|DIR",
-    help="Where to write.  [default: MODEL with the suffix .onnx or .engine, or MODEL-TARGET; of an "
+    help="Where to write.  [default: MODEL with the suffix .onnx, .engine or .rtx, or MODEL-TARGET; of an "
     "open_clip model, ARCH.onnx here]",
 )
 @click.option(
@@ -88,13 +88,14 @@ def main(model, onnx_, trt, out, weights, dry_run, **options):
       zeroseg-export model.pt --onnx -o model.onnx --weights float16
       zeroseg-export open_clip:ViT-B-16/openai --onnx -o clip.onnx
       zeroseg-export model.pt --bundle jetson-orin --precision fp16
+      zeroseg-export model.pt --rtx sm86,sm89 --precision fp16
       zeroseg-export model.pt --onnx --precision auto --gate-photos voc-dev --gate-masks voc-dev
     """
     context = click.get_current_context()
     given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     engine_options = {name: options.pop(name) for name in engines.NAMES}
-    if [onnx_, trt, engine_options["bundle"] is not None].count(True) != 1:
-        raise click.UsageError("say what to make: --onnx, --trt or --bundle TARGET, one of them")
+    if [onnx_, trt, engine_options["rtx"] is not None, engine_options["bundle"] is not None].count(True) != 1:
+        raise click.UsageError("say what to make: --onnx, --trt, --rtx or --bundle TARGET, one of them")
     engines.refuse_unused(model, given)
     if not onnx_:
         engines.run(model, out, engine_options, options, weights == "float16", dry_run)

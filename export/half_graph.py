@@ -2,7 +2,8 @@
 
 The graph itself is rewritten, so that strongly typed runtimes (TensorRT 11) and ONNX Runtime take it as it is. Inputs
 and outputs stay float32: one Cast at each, and one wherever a tensor passes between the two precisions; weights need
-none. What the ONNX standard or float16's range (6e-8 to 65504) rules out stays float32 by itself.
+none. What the ONNX standard or float16's range (6e-8 to 65504) rules out stays float32 by itself, and so does what is
+computed from shapes alone, such as positions: TensorRT computes that on the CPU, where it has no float16.
 """
 
 import numpy as np
@@ -11,6 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 _HALF_TYPE, _FLOAT_TYPE = "tensor(float16)", "tensor(float)"
+_RESHAPING = {"Expand", "Pad", "Reshape", "Slice", "Squeeze", "Tile", "Unsqueeze"}  # only input 0 has the values
 
 
 def to_half_graph(model: ModelProto, keep=frozenset()) -> ModelProto:
@@ -66,12 +68,26 @@ def tensor_types(model: ModelProto) -> dict[str, int]:
     return types | {tensor.name: tensor.data_type for tensor in inferred.initializer}
 
 
+def nodes_of_shapes(model: ModelProto) -> set[str]:
+    """Names of the nodes whose values follow from the shapes of the inputs alone."""
+    constant, of_shapes, names = {tensor.name for tensor in model.graph.initializer}, set(), set()
+    for node in model.graph.node:
+        values = [
+            name for name in node.input[: 1 if node.op_type in _RESHAPING else None] if name and name not in constant
+        ]
+        if node.op_type == "Shape" or (values and of_shapes.issuperset(values)):
+            of_shapes.update(node.output)
+            names.add(node.name)
+    return names
+
+
 class _Rewriter:
     def __init__(self, model: ModelProto):
         self.model = model
         self.opset = next(entry.version for entry in model.opset_import if entry.domain == "")
         self.types = tensor_types(model)
         self.weights = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.of_shapes = nodes_of_shapes(model)
         self.nodes: list[NodeProto] = []
         self.made = {value.name: FLOAT for value in model.graph.input if self.types.get(value.name) == FLOAT}
         self.new_weights: dict[str, TensorProto] = {}
@@ -81,7 +97,7 @@ class _Rewriter:
         return any(self.types.get(name) == FLOAT for name in [*node.input, *node.output] if name)
 
     def can_be_half(self, node: NodeProto) -> bool:
-        if node.domain:
+        if node.domain or node.name in self.of_shapes:
             return False
         schema = onnx.defs.get_schema(node.op_type, self.opset, node.domain)
         allowed = {c.type_param_str: set(c.allowed_type_strs) for c in schema.type_constraints}

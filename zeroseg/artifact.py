@@ -68,7 +68,7 @@ def read_artifact(path_or_name=None, backend: str = "auto") -> Artifact:
         except ImportError as error:
             raise missing_extra("torch", "train", f"back end {backend}") from error
         return Artifact(path, parse_sidecar(read_sidecar(path), str(path)), backend)
-    if path.suffix == ".engine":  # its manifest holds the sidecar, and what it was built from and for
+    if path.suffix in (".engine", ".rtx"):  # its manifest holds the sidecar, and what it was built from and for
         from zeroseg.runtime.trt_engine import read_engine
 
         return Artifact(path, read_engine(path).sidecar, backend)

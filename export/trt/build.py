@@ -2,35 +2,26 @@
 
 import json
 import os
-import shlex
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from zeroseg import __version__
 from zeroseg.artifact import Artifact, read_artifact
 from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.export.gate import Gate
 from zeroseg.export.parity import Case, Parity
-from zeroseg.export.trt.builder import BuildOptions, build_plan, make_profile
+from zeroseg.export.trt.builder import BuildOptions, build_plan
 from zeroseg.export.trt.fit import fitting
 from zeroseg.export.trt.kernels import check_decoding, check_pixels, compile_kernels
+from zeroseg.export.trt.manifest import make_manifest
+from zeroseg.export.trt.plugins import with_plugins
 from zeroseg.runtime.base import Runner
 from zeroseg.runtime.trt_decode import kernel_folder
-from zeroseg.runtime.trt_engine import (
-    FORMAT,
-    SUFFIX,
-    EngineFile,
-    Manifest,
-    manifest_path,
-    read_engine,
-    sha256_of,
-    write_manifest,
-)
+from zeroseg.runtime.trt_engine import EngineFile, manifest_path, read_engine, write_manifest
 from zeroseg.runtime.trt_library import load_tensorrt
 from zeroseg.runtime.trt_memory import open_memory
-from zeroseg.runtime.trt_plugins import LIBRARY, find_library, load_library
+from zeroseg.runtime.trt_plugins import LIBRARY
 from zeroseg.runtime.trt_runner import TrtRunner
 
 
@@ -72,29 +63,13 @@ def build_engine(
     artifact = read_artifact(onnx, "onnxruntime")
     content = onnx.read_bytes()
     sidecar = json.loads(onnx.with_suffix(".json").read_text(encoding="utf-8"))
-    profile = make_profile(artifact.sidecar, options)
     given = with_plugins(trt, content, options.plugins, gpu.sm, artifact.sidecar.threshold, onnx, out)
-    plan = build_plan(trt, given, onnx.name, profile, options, report, show_progress)
+    plan = build_plan(trt, given, onnx.name, artifact.sidecar, options, report, show_progress)
     with tempfile.TemporaryDirectory(prefix=".zeroseg-engine-", dir=out.parent) as folder:
         partial = Path(folder) / out.name
         with open(partial, "wb") as file:
-            file.write(plan)
-        manifest = Manifest(
-            format=FORMAT,
-            size_bytes=partial.stat().st_size,
-            onnx_file=onnx.name,
-            onnx_sha256=sha256_of(onnx),
-            gpu=gpu.name,
-            sm=gpu.sm,
-            tensorrt=trt.__version__,
-            profile=profile,
-            precision=sidecar.get("precision") or precision_of(content),
-            version_compatible=options.version_compatible,
-            hardware_compatible=options.hardware_compatible,
-            zeroseg=__version__,
-            rebuild=rebuild,
-            plugins=options.plugins,
-        )
+            file.write(plan.content)
+        manifest = make_manifest(onnx, partial, trt.__version__, gpu, options, plan, rebuild)
         write_manifest(partial, sidecar, manifest)
         segments = artifact.sidecar.dense is None
         compiled = own_kernels and segments and compile_kernels(Path(folder), [int(gpu.sm.replace(".", ""))], report)
@@ -127,28 +102,6 @@ def _replace_folder(source: Path, target: Path) -> None:
     os.replace(source, target)
 
 
-def with_plugins(trt, content: bytes, kind: str, sm: str, threshold: float, onnx: Path, out: Path) -> bytes:
-    """The network to give to TensorRT, which knows the plugins in it from here on."""
-    if kind == "none":
-        return content
-    try:
-        from zeroseg.export.trt.plugin_graph import insert_plugins
-    except ImportError as error:
-        raise UnavailableError(
-            f"--plugins {kind}: changing the network needs onnx ({error}): pip install 'zeroseg[export]'"
-        ) from error
-    if kind == "v3":
-        try:
-            load_library(trt, find_library(out))
-        except UnavailableError as error:
-            raise UnavailableError(f"--plugins v3: {error}") from error
-    else:
-        from zeroseg.export.trt.aot_plugins import register_plugins
-
-        register_plugins(trt, sm)
-    return insert_plugins(content, kind, threshold, onnx.name)
-
-
 def check_engine(
     engine: Path,
     reference: Runner,
@@ -170,38 +123,3 @@ def check_engine(
     if not parity.ok:
         raise ZerosegError(f"{name or engine}: {parity.why_not('the engine')}; it is not kept")
     return parity
-
-
-def precision_of(onnx: bytes) -> str:
-    """What a network computes in, from its own nodes, where its description does not say: int8, fp16 or fp32."""
-    try:
-        import onnx as onnx_package
-    except ImportError:
-        return "unknown"
-    graph = onnx_package.load_from_string(onnx).graph
-    if any(node.op_type == "QuantizeLinear" for node in graph.node):
-        return "int8"
-    half = onnx_package.TensorProto.FLOAT16
-    casts = (item.i for node in graph.node if node.op_type == "Cast" for item in node.attribute if item.name == "to")
-    return "fp16" if half in casts else "fp32"
-
-
-def rebuild_command(source: Path, out: Path, options: BuildOptions) -> str:
-    """The zeroseg-export command for these options; files by name, as manifests must not hold a machine's folders."""
-    default = BuildOptions()
-    words = ["zeroseg-export", "--trt", source.name, "-o", out.name]
-    for name in ("max_batch", "max_labels", "workspace_mib"):
-        if getattr(options, name) != getattr(default, name):
-            words += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
-    if options.plugins != default.plugins:
-        words += ["--plugins", options.plugins]
-    for name in ("version_compatible", "hardware_compatible"):
-        words += [f"--{name.replace('_', '-')}"] * getattr(options, name)
-    return shlex.join(words)
-
-
-def check_suffix(out: Path) -> None:
-    if out.suffix != SUFFIX:
-        raise ZerosegError(f"--out: expected a name that ends in {SUFFIX}, got {out.name}")
-    if not out.parent.is_dir():
-        raise ZerosegError(f"--out: {out.parent}: no such folder")

@@ -1,35 +1,44 @@
-"""One builder for TensorRT 10.3 to 11: from the bytes of an ONNX file to the bytes of an engine.
+"""One builder for TensorRT 10.3 to 11 and TensorRT for RTX: from the bytes of an ONNX file to the bytes of an engine.
 
-Networks are strongly typed in both: 10 by a flag, 11 always (the flag is there, deprecated and ignored). So every
-precision comes from the ONNX file, and the flags and calibrators that 11 dropped are used in neither.
+Networks are strongly typed in all: 10 and RTX by a flag, 11 always (the flag is there, deprecated and ignored). So
+every precision comes from the ONNX file, and the flags and calibrators that 11 dropped are used in none.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from zeroseg.errors import ZerosegError
+from zeroseg.export.trt.layers import Layer, read_layer
 from zeroseg.export.trt.progress import make_monitor
-from zeroseg.photos.network_size import network_size
-from zeroseg.runtime.trt_library import make_logger, parse_version
+from zeroseg.runtime.trt_library import library_name, make_logger, parse_version
 from zeroseg.runtime.trt_plugins import KINDS
+from zeroseg.runtime.trt_profile import make_profile
 from zeroseg.sidecar import Sidecar
 
-BEST_LABELS = 20  # the label count that tactics are timed at; any count up to the greatest runs
-BEST_PHOTO = (480, 640)
 CACHE_MARK = b"zeroseg's TensorRT timings\n"  # what a timing cache's file begins with: no other file is overwritten
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """What a TensorRT version wants said. network_flags: members of NetworkDefinitionCreationFlag."""
+    """What a TensorRT version wants said.
+
+    network_flags: members of NetworkDefinitionCreationFlag. ahead_of_time: the engine is built without a GPU, for the
+    compute capabilities that the options name.
+    """
 
     network_flags: tuple[str, ...]
+    ahead_of_time: bool = False
 
 
 def choose_dialect(version: str) -> Dialect:
-    """The dialect of a TensorRT version such as "10.3.0"; its range is zeroseg.runtime.trt_library's."""
-    return Dialect(("STRONGLY_TYPED",) if parse_version(version)[0] == 10 else ())
+    """The dialect of a TensorRT version such as "10.3.0", or of TensorRT for RTX, whose versions begin with 1.
+
+    The versions that are taken at all are those of zeroseg.runtime.trt_library and rtx_library.
+    """
+    major = parse_version(version)[0]
+    return Dialect(("STRONGLY_TYPED",) if major in (1, 10) else (), ahead_of_time=major == 1)
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,8 @@ class BuildOptions:
 
     version_compatible: later TensorRT of the same major version may load the engine; hardware_compatible: GPUs of
     compute capability 8.0 and up other than this one may (not on Jetson). Both cost speed. plugins: one of
-    zeroseg.runtime.trt_plugins.KINDS.
+    zeroseg.runtime.trt_plugins.KINDS. capabilities: for TensorRT for RTX alone, the compute capabilities that the
+    engine is for, such as ("sm86", "sm89"); none makes a portable one.
     """
 
     max_batch: int = 1
@@ -48,6 +58,7 @@ class BuildOptions:
     version_compatible: bool = False
     hardware_compatible: bool = False
     plugins: str = "none"
+    capabilities: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.plugins not in KINDS:
@@ -62,81 +73,103 @@ class BuildOptions:
             )
 
 
-def make_profile(sidecar: Sidecar, options: BuildOptions) -> dict[str, list[list[int]]]:
-    """Input -> [least, best, greatest] shape: every size that zeroseg's preprocessing makes of a photo.
+@dataclass(frozen=True)
+class Plan:
+    """A finished engine.
 
-    A network without segments is run on windows, which have one size.
+    content: TensorRT's host memory (nbytes, buffer protocol). profile: input -> [least, best, greatest] shape.
+    weights_bytes, activation_bytes: GPU memory as the builder reports it, the second at the profile's greatest shapes;
+    None where it does not. layers: only when asked for.
     """
-    labels = [[count, sidecar.embedding_dim] for count in (1, min(BEST_LABELS, options.max_labels), options.max_labels)]
-    if sidecar.dense is not None:
-        side = sidecar.dense.window
-        return {"image": [[count, 3, side, side] for count in (1, 1, options.max_batch)], "label_embeddings": labels}
-    spec = sidecar.input
-    best = network_size(BEST_PHOTO, spec.short_side, spec.max_long_side, spec.multiple)
-    # a square photo gives the longest short side, a panorama the longest long side
-    side = max(network_size(size, spec.short_side, spec.max_long_side, spec.multiple)[1] for size in ((1, 1), (1, 999)))
-    least = spec.multiple
-    return {
-        "image": [[1, 3, least, least], [1, 3, *best], [options.max_batch, 3, side, side]],
-        "label_embeddings": labels,
-    }
+
+    content: object
+    profile: dict[str, list[list[int]]]
+    seconds: float
+    weights_bytes: int | None
+    activation_bytes: int | None
+    layers: list[Layer]
 
 
 def build_plan(
     trt,
     onnx: bytes,
     source: str,
-    profile: dict[str, list[list[int]]],
+    sidecar: Sidecar,
     options: BuildOptions,
     note: Callable[[str], None] = lambda line: None,
     show_progress: bool = True,
-):
-    """Build; returns TensorRT's host memory with the engine (nbytes, buffer protocol).
+    keep_layers: bool = False,
+) -> Plan:
+    """Build an engine. trt is the module of TensorRT or of TensorRT for RTX.
 
-    source names the network in messages, note gets lines worth reading. ZerosegError in one line, with the node, when
-    TensorRT cannot parse or build it; KeyboardInterrupt stops the build between two steps.
+    source names the network in messages, note gets lines worth reading, keep_layers fills the plan's layers.
+    ZerosegError in one line, with the node, when TensorRT cannot parse or build it; KeyboardInterrupt stops the build
+    between two steps.
     """
-    logger = make_logger(trt)
+    logger = make_logger(trt, keep_layers)
     builder = trt.Builder(logger)
-    dialect = choose_dialect(trt.__version__)
+    dialect, name = choose_dialect(trt.__version__), library_name(trt.__version__)
+    network = builder.create_network(_network_flags(trt, dialect, options))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(onnx):
+        raise ZerosegError(f"{source}: {name} cannot read it: {_parser_errors(parser, logger)}")
+    inputs = {tensor.name: tuple(tensor.shape) for tensor in map(network.get_input, range(network.num_inputs))}
+    profile = make_profile(inputs, sidecar, options.max_batch, options.max_labels, source)
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
+    _add_profile(builder, config, profile, source)
+    if dialect.ahead_of_time:
+        _set_capabilities(trt, config, options.capabilities)
+    if options.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if options.hardware_compatible:
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if keep_layers:
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    _attach_timing_cache(config, options.timing_cache, note)
+    monitor = make_monitor(trt, source) if show_progress else None
+    if monitor is not None:
+        config.progress_monitor = monitor
+    started = time.perf_counter()
+    try:
+        content = builder.build_serialized_network(network, config)
+    finally:
+        if monitor is not None:
+            monitor.close()
+    if content is None:
+        raise ZerosegError(f"{source}: {name} cannot build an engine: {logger.reason()}")
+    if options.timing_cache is not None:
+        _save_timing_cache(config, options.timing_cache, note)
+    return Plan(
+        content,
+        profile,
+        round(time.perf_counter() - started, 2),
+        logger.reported("Total Weights Memory"),
+        logger.reported("Total Activation Memory"),
+        [read_layer(line) for line in logger.layers],
+    )
+
+
+def _network_flags(trt, dialect: Dialect, options: BuildOptions) -> int:
     flags = 0
     for name in dialect.network_flags:
         flags |= 1 << int(getattr(trt.NetworkDefinitionCreationFlag, name))
     if options.plugins == "aot" and hasattr(trt.NetworkDefinitionCreationFlag, "PREFER_AOT_PYTHON_PLUGINS"):
         flags |= 1 << int(trt.NetworkDefinitionCreationFlag.PREFER_AOT_PYTHON_PLUGINS)  # as the nodes themselves say
-    network = builder.create_network(flags)
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(onnx):
-        raise ZerosegError(f"{source}: TensorRT {trt.__version__} cannot read it: {_parser_errors(parser, logger)}")
-    config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
-    _add_profile(builder, network, config, profile, source)
-    if options.version_compatible:
-        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    if options.hardware_compatible:
-        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
-    _attach_timing_cache(config, options.timing_cache, note)
-    monitor = make_monitor(trt, source) if show_progress else None
-    if monitor is not None:
-        config.progress_monitor = monitor
-    try:
-        plan = builder.build_serialized_network(network, config)
-    finally:
-        if monitor is not None:
-            monitor.close()
-    if plan is None:
-        raise ZerosegError(f"{source}: TensorRT {trt.__version__} cannot build an engine: {logger.reason()}")
-    if options.timing_cache is not None:
-        _save_timing_cache(config, options.timing_cache, note)
-    return plan
+    return flags
 
 
-def _add_profile(builder, network, config, shapes: dict, source: str) -> None:
-    names = [network.get_input(index).name for index in range(network.num_inputs)]
-    if sorted(names) != sorted(shapes):
-        raise ZerosegError(
-            f"{source}: not a zeroseg network: its inputs are {', '.join(names)}, expected {', '.join(shapes)}"
-        )
+def _set_capabilities(trt, config, capabilities: tuple[str, ...]) -> None:
+    """Without any the library makes a portable engine."""
+    if not capabilities:
+        return
+    config.num_compute_capabilities = len(capabilities)
+    for index, name in enumerate(capabilities):
+        if not config.set_compute_capability(getattr(trt.ComputeCapability, name.upper()), index):
+            raise ZerosegError(f"--rtx: {library_name(trt.__version__)} builds no engine for {name}")
+
+
+def _add_profile(builder, config, shapes: dict, source: str) -> None:
     profile = builder.create_optimization_profile()
     for name, (least, best, greatest) in shapes.items():
         profile.set_shape(name, tuple(least), tuple(best), tuple(greatest))

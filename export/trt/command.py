@@ -10,8 +10,10 @@ from zeroseg.dense.spec import default_output
 TARGET_NAMES = ("jetson-orin", "jetson-orin-nano", "jetson-thor", "datacenter")
 LEAST_LABELS = 2  # with one alone, masks could not be told apart when the engine is compared
 NAMES = (
+    "rtx",
     "bundle",
     "labels",
+    "layers",
     "max_batch",
     "max_labels",
     "workspace_mib",
@@ -26,6 +28,14 @@ def trt_options(command):
     """Add the options named in NAMES to a click command."""
     options = [
         click.option(
+            "--rtx",
+            is_flag=False,
+            flag_value="portable",
+            metavar="[LIST]",
+            help="Build an engine of TensorRT for RTX (.rtx, .rtx.json), without a GPU, for the compute capabilities "
+            "in LIST, such as sm86,sm89; without LIST one that all RTX GPUs from Ampere on take.",
+        ),
+        click.option(
             "--bundle",
             type=click.Choice(TARGET_NAMES),
             metavar="TARGET",
@@ -36,6 +46,12 @@ def trt_options(command):
             metavar="WORDS|FILE",
             help="For --bundle: the words of its label pack, as a comma "
             "list, or a labels.npz.  [default: twelve everyday words]",
+        ),
+        click.option(
+            "--layers",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="For --rtx: write a table of the engine's layers with their precisions and shapes.",
         ),
         click.option(
             "--max-batch",
@@ -84,11 +100,15 @@ def trt_options(command):
 def refuse_unused(model: Path | str, given: set[str]) -> None:
     """Raise UsageError if an option was given, by name, that would do nothing."""
     if "onnx_" in given:
-        unused, why = set(NAMES), "is for engines, with --trt or --bundle"
+        unused, why = set(NAMES), "is for engines, with --trt, --rtx or --bundle"
+    elif "layers" in given and "rtx" not in given:
+        unused, why = {"layers"}, "is for --rtx"
     else:
-        unused, why = {"labels"} if "trt" in given else set(), "is for --bundle"
+        unused, why = set() if "bundle" in given else {"labels"}, "is for --bundle"
         if Path(model).suffix == ".onnx" and not unused & given:
-            unused = {"precision", "weights", "calibration", "symmetric"} | ({"masks"} if "bundle" in given else set())
+            unused = {"precision", "weights", "calibration", "symmetric"} | (
+                {"gate_masks"} if "bundle" in given else set()
+            )
             why = f"would change nothing: {Path(model).name} is taken as it is, only a model.pt is exported"
     for name in sorted(unused & given):
         raise click.UsageError(f"--{name.replace('_', '-')}: {why}; leave it out")
@@ -102,21 +122,28 @@ def run(model: Path | str, out: Path | None, trt: dict, export: dict, half_weigh
 
     target, labels = trt["bundle"], trt["labels"]
     many = MAX_BATCH if target == "datacenter" else 1
-    options = BuildOptions(**{name: trt[name] for name in NAMES[2:]} | {"max_batch": trt["max_batch"] or many})
+    own = {name: trt[name] for name in NAMES[4:]} | {"max_batch": trt["max_batch"] or many}
+    if trt["rtx"] is not None:
+        from zeroseg.export.trt.rtx import read_capabilities
+
+        own["capabilities"] = read_capabilities(trt["rtx"])
+    options = BuildOptions(**own)
     if export["precision"] == "auto":
         raise ZerosegError(
             "--precision auto: measures ONNX Runtime on this machine, which says nothing about "
             "TensorRT; give fp32, fp16 or int8"
         )
-    if export["label_map"]:
-        raise ZerosegError("--label-map: engines give segment maps and scores; leave it out")
+    if export["masks"]:
+        raise ZerosegError("--masks: engines give segment maps and embeddings; leave it out")
     if target is not None and options.plugins != "none":
         raise ZerosegError(
             f"--plugins {options.plugins}: only together with --trt, on the machine that runs the "
             "engine; bundles hold the plain graph"
         )
     export = {**export, "symmetric": export["symmetric"] or export["precision"] == "int8"}
-    if target is None:
+    if trt["rtx"] is not None:
+        _run_rtx(model, out, options, trt["layers"], export, half_weights, dry_run)
+    elif target is None:
         _run_engine(model, out, options, export, half_weights, dry_run)
     else:
         _run_bundle(model, out, target, labels, options, export, half_weights, dry_run)
@@ -124,9 +151,10 @@ def run(model: Path | str, out: Path | None, trt: dict, export: dict, half_weigh
 
 def _run_engine(model, out, options, export, half_weights, dry_run) -> None:
     from zeroseg.errors import UnavailableError
-    from zeroseg.export.trt.build import build_engine, check_suffix, rebuild_command, why_not
+    from zeroseg.export.trt.build import build_engine, why_not
     from zeroseg.export.trt.builder import read_timing_cache
     from zeroseg.export.trt.fit import cut_labels
+    from zeroseg.export.trt.manifest import check_suffix, rebuild_command
     from zeroseg.runtime.trt_plugins import LIBRARY, VARIABLE
 
     out = out or default_output(model, ".engine")
@@ -167,6 +195,44 @@ def _run_engine(model, out, options, export, half_weights, dry_run) -> None:
         f"wrote {out} ({file.manifest.size_bytes / 1e6:.1f} MB) and {out.name}.json: {file.manifest.precision}, "
         f"{file.manifest.gpu}, TensorRT {file.manifest.tensorrt}"
     )
+
+
+def _run_rtx(model, out, options, layers, export, half_weights, dry_run) -> None:
+    from zeroseg.export.trt.manifest import check_suffix
+    from zeroseg.export.trt.rtx import build_rtx, refuse_options
+    from zeroseg.runtime.rtx_library import load_rtx
+    from zeroseg.runtime.trt_engine import RTX_SUFFIX
+    from zeroseg.runtime.trt_plugins import LIBRARY, VARIABLE
+
+    out = out or default_output(model, RTX_SUFFIX)
+    check_suffix(out, RTX_SUFFIX)
+    is_onnx = Path(model).suffix == ".onnx"
+    refuse_options(options, "as it is" if is_onnx else export["precision"])
+    onnx = model if is_onnx else out.with_suffix(".onnx")
+    if dry_run:
+        click.echo(
+            f"would {'' if is_onnx else f'export {model} to {onnx} and '}build {out} and {out.name}.json from {onnx}"
+        )
+        return
+    load_rtx("--rtx")  # before the export
+    if not is_onnx:
+        from zeroseg.export.run import ExportOptions, export_file
+
+        export_file(model, onnx, ExportOptions(half_weights=half_weights, **export), report=click.echo)
+    file = build_rtx(onnx, out, options, layers=layers, report=click.echo)
+    manifest = file.manifest
+    if options.plugins == "v3":
+        click.echo(f"{out.name} calls {LIBRARY}; zeroseg looks for it beside the engine and in {VARIABLE}")
+    click.echo(
+        f"wrote {out} ({manifest.size_bytes / 1e6:.1f} MB) and {out.name}.json in {manifest.build_seconds:.1f} s: "
+        f"{manifest.precision}, for {', '.join(options.capabilities) or 'RTX GPUs from Ampere on'}, TensorRT for RTX "
+        f"{manifest.tensorrt}; weights {_mb(manifest.weights_bytes)}, activations up to "
+        f"{_mb(manifest.activation_bytes)} of GPU memory. It was built, not run: that takes an RTX GPU"
+    )
+
+
+def _mb(count: int | None) -> str:
+    return "unknown" if count is None else f"{count / 1e6:.1f} MB"
 
 
 def prepare(model: Path | str, onnx: Path, export: dict, half_weights: bool):

@@ -100,6 +100,31 @@ def test_operators_without_half_stay_float():
     assert half_nodes(model) == ["add"]
 
 
+def test_what_follows_from_shapes_stays_float():
+    """TensorRT computes it on the CPU, which has no float16 there: it refused the graph whose width was cast to it."""
+    wide = numpy_helper.from_array(np.array([1]), "axis")
+    factor = numpy_helper.from_array(np.full((1, 8), 0.5, np.float32), "factor")
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"], name="shape"),
+        helper.make_node("Gather", ["shape", "axis"], ["width"], name="gather"),
+        helper.make_node("Cast", ["width"], ["real"], name="cast", to=TensorProto.FLOAT),
+        helper.make_node("Sqrt", ["real"], ["root"], name="sqrt"),
+        helper.make_node("Expand", ["factor", "shape"], ["factors"], name="expand"),  # its values are a weight's
+        helper.make_node("Mul", ["x", "factors"], ["scaled"], name="mul"),
+        helper.make_node("Div", ["scaled", "root"], ["y"], name="div"),
+    ]
+    value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 8])  # noqa: E731
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [value("x")], [value("y")], [wide, factor]),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=8,
+    )
+    assert half_nodes(model) == ["expand", "mul", "div"]
+    half = to_half_graph(model)
+    onnx.checker.check_model(half, full_check=True)
+    np.testing.assert_allclose(run(half), X * 0.5 / np.sqrt(8), atol=8 * HALF_EPS)
+
+
 def overflow_damage(model):
     """How wrong the half graph is with `kept` in float32."""
     expected = run(model)

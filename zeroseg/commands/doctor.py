@@ -27,6 +27,8 @@ PACKAGES = {  # distribution -> what it is for
     "onnxscript": "export",
     "triton": "GPU kernels",
     "tensorrt": "TensorRT engines",
+    "tensorrt-rtx-cu13-bindings": "engines of TensorRT for RTX",
+    "onnxruntime-ep-nv-tensorrt-rtx-cu13": "their libraries, back end onnxruntime-rtx",
     "openvino": "back end openvino",
     "supervision": "to_supervision()",
     "av": "videos, cameras, streams",
@@ -50,10 +52,11 @@ def doctor(as_json):
     if as_json:
         click.echo(json.dumps(report, indent=1))
         return
+    width = max(len(name) for rows in report.values() for name in rows)
     for section, rows in report.items():
         click.echo(section)
         for name, value in rows.items():
-            click.echo(f"  {name:<18} {value}")
+            click.echo(f"  {name:<{width}} {value}")
 
 
 def examine() -> dict[str, dict[str, str]]:
@@ -68,6 +71,8 @@ def examine() -> dict[str, dict[str, str]]:
             "torch": _attempt(_torch),
             "openvino": _attempt(_openvino),
             "tensorrt": _attempt(_tensorrt),
+            "tensorrt-rtx": _attempt(_tensorrt_rtx),
+            "onnxruntime-rtx": _attempt(_onnxruntime_rtx),
         },
         "kernels": dict(_kernels()),
         "model": {"bundled": _attempt(_bundled), "words": _attempt(_words)},
@@ -154,6 +159,27 @@ def _tensorrt() -> str:
     from zeroseg.runtime.trt_library import load_tensorrt
 
     return f"yes, {load_tensorrt('back end tensorrt').__version__}"
+
+
+def _tensorrt_rtx() -> str:
+    from zeroseg.errors import UnavailableError
+    from zeroseg.runtime.rtx_library import load_rtx
+    from zeroseg.runtime.trt_memory import open_memory
+
+    version = load_rtx("back end tensorrt-rtx").__version__
+    try:
+        memory = open_memory()
+    except UnavailableError as error:
+        return f"no: {version} builds engines here (zeroseg-export --rtx), but does not run them: {error}"
+    gpu = memory.gpu()
+    memory.close()
+    return f"yes, {version}; the GPU is {gpu.name} ({gpu.sm})"
+
+
+def _onnxruntime_rtx() -> str:
+    from zeroseg.runtime.ort_rtx import rtx_devices
+
+    return f"yes, {len(rtx_devices())} GPU"
 
 
 def _kernels() -> Iterator[tuple[str, str]]:

@@ -17,11 +17,13 @@ BACKENDS = {  # "auto" takes the first that reads the file
     "onnxruntime": Backend((".onnx",), "ort_runner:OrtRunner"),
     "onnxruntime-cuda": Backend((".onnx",), "ort_runner:OrtRunner"),
     "onnxruntime-tensorrt": Backend((".onnx",), "ort_runner:OrtRunner"),
+    "onnxruntime-rtx": Backend((".onnx",), "ort_rtx:OrtRtxRunner"),
     "openvino": Backend((".onnx",), "openvino_runner:OpenVinoRunner"),
     "torch": Backend((".pt",), "torch_runner:TorchRunner", towers=True),
     "torch-compile": Backend((".pt",), "torch_fast_runners:CompiledRunner"),
     "torch-cuda": Backend((".pt",), "torch_runner:TorchRunner", towers=True),
     "torch-cuda-graphs": Backend((".pt",), "torch_fast_runners:CudaGraphRunner"),
     "tensorrt": Backend((".engine",), "trt_runner:TrtRunner"),
+    "tensorrt-rtx": Backend((".rtx",), "trt_runner:TrtRunner"),
 }
 SUFFIXES = tuple(dict.fromkeys(suffix for backend in BACKENDS.values() for suffix in backend.suffixes))

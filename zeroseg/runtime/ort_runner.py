@@ -26,11 +26,15 @@ PROVIDERS = {
 class OrtRunner(Runner):
     def __init__(self, artifact: Artifact, threads: int):
         self.backend = artifact.backend
-        self._session = open_session(artifact.path, threads, self.backend)
+        self._session = self.open(artifact, threads)
         inputs = {value.name: _spec(value) for value in self._session.get_inputs()}
         outputs = {value.name: _spec(value).shape for value in self._session.get_outputs()}
         check_signature(artifact, inputs, outputs)
         self._input, self._outputs = inputs[IMAGE], outputs_of(artifact.sidecar)
+
+    def open(self, artifact: Artifact, threads: int):
+        """The session that runs the artifact's file."""
+        return open_session(artifact.path, threads, self.backend)
 
     def input(self) -> TensorSpec:
         return self._input
@@ -39,7 +43,7 @@ class OrtRunner(Runner):
         try:
             values = self._session.run(list(self._outputs), {IMAGE: image})
         except Exception as error:  # a file that loads may still hold shapes that do not fit, or ask for all memory
-            raise ZerosegError(f"onnxruntime cannot run this network: {_first_line(error)}") from error
+            raise ZerosegError(f"onnxruntime cannot run this network: {first_line(error)}") from error
         return dict(zip(self._outputs, values, strict=True))
 
 
@@ -62,16 +66,10 @@ def open_session(path: Path, threads: int, backend: str = "onnxruntime"):
             f"(it has {', '.join(offered)}); pip install onnxruntime-gpu in place of onnxruntime, or use back end "
             "onnxruntime"
         )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Between two steps of the network a thread waits some microseconds: spinning is faster than to sleep and be woken.
-    # To spin on takes the core that capture, drawing or another program needs.
-    options.add_session_config_entry("session.intra_op.spin_duration_us", "200")
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        session = onnxruntime.InferenceSession(str(path), session_options(threads), providers=providers)
     except Exception as error:  # onnxruntime has one exception class per status, none of them public
-        reason = f"onnxruntime {onnxruntime.__version__} cannot load it: {_first_line(error)}"
+        reason = f"onnxruntime {onnxruntime.__version__} cannot load it: {first_line(error)}"
         raise ZerosegError(f"{path}: {reason}") from error
     if wanted not in session.get_providers():  # a provider whose libraries are missing is dropped without an error
         raise UnavailableError(
@@ -81,7 +79,20 @@ def open_session(path: Path, threads: int, backend: str = "onnxruntime"):
     return session
 
 
-def _first_line(error: Exception) -> str:
+def session_options(threads: int):
+    """onnxruntime.SessionOptions with this many CPU threads."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Between two steps of the network a thread waits some microseconds: spinning is faster than to sleep and be woken.
+    # To spin on takes the core that capture, drawing or another program needs.
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "200")
+    return options
+
+
+def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 

@@ -8,7 +8,7 @@ deserialised.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from zeroseg.errors import ZerosegError
@@ -19,6 +19,25 @@ from zeroseg.sidecar import Sidecar, parse_sidecar
 
 FORMAT = 1
 SUFFIX = ".engine"
+RTX_SUFFIX = ".rtx"
+ADDED = {  # what engines from before a field was there do not say
+    "plugins": "none",
+    "capabilities": [],
+    "build_seconds": None,
+    "weights_bytes": None,
+    "activation_bytes": None,
+}
+KINDS_OF = {  # field -> its types in JSON; the others are strings
+    "format": (int,),
+    "size_bytes": (int,),
+    "profile": (dict,),
+    "version_compatible": (bool,),
+    "hardware_compatible": (bool,),
+    "capabilities": (list,),
+    "build_seconds": (int, float, type(None)),
+    "weights_bytes": (int, type(None)),
+    "activation_bytes": (int, type(None)),
+}
 
 
 @dataclass(frozen=True)
@@ -29,6 +48,12 @@ class Manifest:
     [least, best, greatest] shape. version_compatible: later TensorRT of the same major version may load it.
     hardware_compatible: other GPUs, of compute capability 8.0 and up, may. rebuild: the command that makes it anew.
     plugins: which of trt_plugins.KINDS it holds; for "v3" the plugin library must be loaded before the engine.
+
+    Of an engine of TensorRT for RTX (.rtx), which is built without a GPU, gpu and sm are empty and capabilities lists
+    the compute capabilities it is for, such as ["8.6", "8.9"]; none means portable, 8.0 and later.
+
+    build_seconds, weights_bytes, activation_bytes: as the builder reports them, the last at the profile's greatest
+    shapes; None where it does not.
     """
 
     format: int
@@ -45,6 +70,10 @@ class Manifest:
     zeroseg: str
     rebuild: str
     plugins: str = "none"
+    capabilities: list[str] = field(default_factory=list)
+    build_seconds: float | None = None
+    weights_bytes: int | None = None
+    activation_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -104,12 +133,11 @@ def parse_manifest(document, source: str) -> Manifest:
         raise ZerosegError(f"{source}: expected a JSON object, got {type(document).__name__}")
     if document.get("format") != FORMAT:
         raise ZerosegError(f"{source}: format {document.get('format')!r}, this version of zeroseg reads {FORMAT}")
-    kinds = {"format": int, "size_bytes": int, "profile": dict, "version_compatible": bool, "hardware_compatible": bool}
-    document = {"plugins": "none", **document}  # engines from before there were any do not say
-    for field in fields(Manifest):
-        value, kind = document.get(field.name), kinds.get(field.name, str)
-        if type(value) is not kind:
-            raise ZerosegError(f"{source}: {field.name}: expected {kind.__name__}, got {json.dumps(value)}")
+    document = {**ADDED, **document}
+    for name in (item.name for item in fields(Manifest)):
+        value, kinds = document.get(name), KINDS_OF.get(name, (str,))
+        if type(value) not in kinds:
+            raise ZerosegError(f"{source}: {name}: expected {kinds[0].__name__}, got {json.dumps(value)}")
     for name, shapes in document["profile"].items():
         if not (
             isinstance(shapes, list)
@@ -120,7 +148,7 @@ def parse_manifest(document, source: str) -> Manifest:
             raise ZerosegError(f"{source}: profile: {name}: expected three shapes, got {json.dumps(shapes)}")
     if document["plugins"] not in KINDS:
         raise ZerosegError(f"{source}: plugins: expected one of {', '.join(KINDS)}, got {document['plugins']!r}")
-    return Manifest(**{field.name: document[field.name] for field in fields(Manifest)})
+    return Manifest(**{item.name: document[item.name] for item in fields(Manifest)})
 
 
 def check_machine(engine: EngineFile, gpu: Gpu, tensorrt: str) -> None:

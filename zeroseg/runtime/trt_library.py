@@ -1,5 +1,7 @@
 """TensorRT as it is found on this machine: its module, its version, and a logger that keeps what it says."""
 
+import re
+
 from zeroseg.errors import UnavailableError, ZerosegError
 
 OLDEST = (10, 3)  # JetPack 6.2's
@@ -37,20 +39,37 @@ def parse_version(text: str) -> tuple[int, int]:
     return major, minor
 
 
-def make_logger(trt):
-    """A trt.ILogger whose `errors` collects what TensorRT complains about; nothing is printed."""
+def library_name(version: str) -> str:
+    """What to call the library of this version: "TensorRT 10.3.0", "TensorRT for RTX 1.7.1.116"."""
+    return f"TensorRT {'for RTX ' if parse_version(version)[0] == 1 else ''}{version}"
+
+
+def make_logger(trt, keep_layers: bool = False):
+    """A trt.ILogger that prints nothing: `errors` collects complaints, `notes` what is worth telling, and, where
+    keep_layers, `layers` the lines that describe the engine's layers.
+    """
+    severity_of = trt.ILogger.Severity
 
     class Logger(trt.ILogger):
         def __init__(self):
             trt.ILogger.__init__(self)  # pybind11 insists
-            self.errors = []
+            self.errors, self.notes, self.layers = [], [], []
 
         def log(self, severity, msg):
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+            if severity in (severity_of.ERROR, severity_of.INTERNAL_ERROR):
                 self.errors.append(" ".join(msg.split()))
+            elif severity == severity_of.INFO:
+                self.notes.append(msg)
+            elif keep_layers and "LayerType: " in msg:
+                self.layers += [line for line in msg.splitlines() if line.startswith("Name: ")]
 
         def reason(self) -> str:
             """The last complaint, for a message."""
             return self.errors[-1] if self.errors else "TensorRT gave no reason"
+
+        def reported(self, what: str) -> int | None:
+            """The number in the last note "WHAT: 123 bytes"."""
+            found = [match[1] for match in map(re.compile(rf"{what}: (\d+) bytes").match, self.notes) if match]
+            return int(found[-1]) if found else None
 
     return Logger()

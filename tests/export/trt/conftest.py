@@ -104,6 +104,18 @@ def install(monkeypatch):
     return install
 
 
+@pytest.fixture(scope="session")
+def rtx():
+    """The real TensorRT for RTX; tests that need it are skipped where it cannot be had."""
+    from zeroseg.errors import UnavailableError
+    from zeroseg.runtime.rtx_library import load_rtx
+
+    try:
+        return load_rtx("this test")
+    except UnavailableError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture
 def unit_rows():
     def make(count, seed=0, dim=16):

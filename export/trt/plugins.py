@@ -1,0 +1,28 @@
+"""zeroseg's plugins put into the network that TensorRT is given, and made known to it."""
+
+from pathlib import Path
+
+from zeroseg.errors import UnavailableError
+from zeroseg.runtime.trt_plugins import find_library, load_library
+
+
+def with_plugins(trt, content: bytes, kind: str, sm: str, threshold: float, onnx: Path, out: Path) -> bytes:
+    """The network to give to TensorRT, which knows the plugins in it from here on."""
+    if kind == "none":
+        return content
+    try:
+        from zeroseg.export.trt.plugin_graph import insert_plugins
+    except ImportError as error:
+        raise UnavailableError(
+            f"--plugins {kind}: changing the network needs onnx ({error}): pip install 'zeroseg[export]'"
+        ) from error
+    if kind == "v3":
+        try:
+            load_library(trt, find_library(out))
+        except UnavailableError as error:
+            raise UnavailableError(f"--plugins v3: {error}") from error
+    else:
+        from zeroseg.export.trt.aot_plugins import register_plugins
+
+        register_plugins(trt, sm)
+    return insert_plugins(content, kind, threshold, onnx.name)

@@ -1,0 +1,60 @@
+"""TensorRT for RTX as it is found on this machine.
+
+It is another library than TensorRT: module `tensorrt_rtx`, versions 1.x, engines for RTX GPUs that are finished on the
+GPU they meet. Its Python bindings are the wheel tensorrt-rtx-cu13-bindings. The libraries that they need come with an
+installation of the SDK, or inside the wheel onnxruntime-ep-nv-tensorrt-rtx-cu13, from where they are loaded here.
+Building an engine needs neither a GPU nor a driver.
+"""
+
+import ctypes
+import importlib
+import importlib.util
+from pathlib import Path
+
+from zeroseg.errors import UnavailableError
+from zeroseg.runtime.trt_library import parse_version
+
+OLDEST_RTX = (1, 5)  # 1.5 changed the binary interface
+MODULES = ("tensorrt_rtx", "tensorrt_rtx_bindings")  # the SDK's, the wheel's
+PROVIDER = "onnxruntime_ep_nv_tensorrt_rtx"  # the wheel with the libraries
+LIBRARIES = ("libtensorrt_rtx", "libtensorrt_onnxparser_rtx")  # the second needs the first
+INSTALL = "pip install 'zeroseg[rtx]' (Linux on x86-64)"
+
+
+def load_rtx(purpose: str):
+    """Import TensorRT for RTX, of a version that zeroseg speaks. UnavailableError in one line when there is none."""
+    name = next((name for name in MODULES if importlib.util.find_spec(name) is not None), None)
+    if name is None:
+        raise UnavailableError(
+            f"{purpose} needs TensorRT for RTX: its package tensorrt-rtx-cu13-bindings is not installed; {INSTALL}"
+        )
+    try:
+        load_libraries()
+        rtx = importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        raise UnavailableError(
+            f"{purpose}: TensorRT for RTX is installed, but cannot be loaded ({error}); {INSTALL} brings its libraries"
+        ) from error
+    if not OLDEST_RTX <= parse_version(rtx.__version__) < (2, 0):
+        raise UnavailableError(
+            f"{purpose}: TensorRT for RTX {rtx.__version__} is installed; zeroseg speaks "
+            f"{OLDEST_RTX[0]}.{OLDEST_RTX[1]} to 1.x; {INSTALL}"
+        )
+    return rtx
+
+
+def load_libraries() -> None:
+    """Load the libraries in the provider's wheel, where it is installed, so that the bindings find them.
+
+    OSError when one cannot be loaded. The package itself is not imported: that would import ONNX Runtime.
+    """
+    folder = provider_folder()
+    for stem in LIBRARIES if folder is not None else ():
+        for path in sorted(folder.glob(f"{stem}.so.*.*"))[-1:]:  # the wheel has each once, under its full version
+            ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+
+
+def provider_folder() -> Path | None:
+    """Where the wheel with the libraries is installed; None where it is not."""
+    spec = importlib.util.find_spec(PROVIDER)
+    return Path(next(iter(spec.submodule_search_locations))) if spec is not None else None
