@@ -69,7 +69,8 @@ def open_session(path: Path, threads: int, backend: str = "onnxruntime"):
     # To spin on takes the core that capture, drawing or another program needs.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "200")
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        # its fallback prints on standard output and tries the CPU, which is among the providers already
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime has one exception class per status, none of them public
         reason = f"onnxruntime {onnxruntime.__version__} cannot load it: {_first_line(error)}"
         raise ZerosegError(f"{path}: {reason}") from error
