@@ -16,6 +16,7 @@ from zeroseg.export.parity import Case, Parity
 from zeroseg.export.trt.builder import BuildOptions, build_plan, make_profile
 from zeroseg.export.trt.fit import fitting
 from zeroseg.export.trt.kernels import check_decoding, check_pixels, compile_kernels
+from zeroseg.files import sha256
 from zeroseg.runtime.base import Runner
 from zeroseg.runtime.trt_decode import kernel_folder
 from zeroseg.runtime.trt_engine import (
@@ -25,7 +26,6 @@ from zeroseg.runtime.trt_engine import (
     Manifest,
     manifest_path,
     read_engine,
-    sha256_of,
     write_manifest,
 )
 from zeroseg.runtime.trt_library import load_tensorrt
@@ -83,7 +83,7 @@ def build_engine(
             format=FORMAT,
             size_bytes=partial.stat().st_size,
             onnx_file=onnx.name,
-            onnx_sha256=sha256_of(onnx),
+            onnx_sha256=sha256(onnx),
             gpu=gpu.name,
             sm=gpu.sm,
             tensorrt=trt.__version__,
