@@ -1,6 +1,9 @@
 """Files are there whole or not at all, and what cannot be written is named as the user named it."""
 
+import hashlib
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from PIL import Image
 
 from zeroseg import LabelPack, ZerosegError
 from zeroseg.cli import main
-from zeroseg.files import is_signed_png, make_folder, save_png, whole_file
+from zeroseg.files import is_signed_png, make_folder, remove_leftovers, save_png, sha256, whole_file, write_text
 
 CLASSES = "background\ncat\n"
 
@@ -81,3 +84,39 @@ def test_an_output_folder_that_cannot_be_made_is_named(command, out, tmp_path, m
     assert done.exit_code in (1, 2) and "it/s" not in done.output and "Errno" not in done.output
     assert re.search(rf"--out.* '?{out}'?(: cannot be made \(.*\)| is a file)", done.output), done.output
     assert (tmp_path / "taken").read_text() == "a file"
+
+
+def test_a_durable_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    path, steps = tmp_path / "plan.json", []
+    flush, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (steps.append(os.fstat(handle).st_ino), flush(handle)))
+    monkeypatch.setattr(Path, "replace", lambda old, new: (steps.append("named"), replace(old, new))[1])
+    write_text(path, "whole", durable=True)
+    assert steps == [path.stat().st_ino, "named", tmp_path.stat().st_ino]
+    steps.clear()
+    write_text(path, "whole")
+    assert steps == ["named"]
+
+
+def test_a_long_name_leaves_room_for_the_place_that_is_written_to(tmp_path):
+    path = tmp_path / ("x" * 251 + ".txt")  # 255 bytes, the most that file systems take
+    write_text(path, "found")
+    assert path.read_text() == "found"
+
+
+def test_what_killed_processes_leave_is_removed(tmp_path):
+    kept = tmp_path / ".hidden"
+    kept.write_text("the user's")
+    with pytest.raises(ZeroDivisionError), whole_file(tmp_path / "a.npz", suffix=".npz") as partial:
+        partial.write_text("half")
+        partial.rename(tmp_path / ".0123456789abcdef.partial.npz")
+        raise ZeroDivisionError
+    (tmp_path / ".0123456789abcdef.partial").write_text("half")
+    remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == [kept]
+
+
+def test_sha256_is_that_of_the_whole_file(tmp_path):
+    data = np.random.default_rng(0).bytes((1 << 20) + 17)
+    (tmp_path / "data").write_bytes(data)
+    assert sha256(tmp_path / "data") == hashlib.sha256(data).hexdigest()

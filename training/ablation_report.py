@@ -1,9 +1,9 @@
 """What the ablations found: a table, a figure, one JSON document; whether the paper's order holds is said as it is."""
 
-import io
 import statistics
 from pathlib import Path
 
+from zeroseg.files import whole_file
 from zeroseg.training.ablation_tables import TABLES, judge
 
 MEASURES = {"miou": "mIoU", "miou_best": "best", "oracle": "oracle"}
@@ -79,7 +79,6 @@ def _mean_sd(value: dict) -> str:
 
 def draw(document: dict, path: Path) -> None:
     """One panel per table as PNG: rows by rising published value, so that an order that holds rises to the right."""
-    import os
 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -111,8 +110,5 @@ def draw(document: dict, path: Path) -> None:
     panels[0].set_ylabel("mIoU, %: dots seeds, bars means,\ndotted lines untrained")
     panels[0].legend(fontsize=8)
     figure.supxlabel("left to right: the paper's order (its mIoU)", fontsize=9)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(buffer.getvalue())
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        figure.savefig(partial, format="png")

@@ -7,7 +7,6 @@ users run it, with a background threshold chosen on photos without masks.
 
 import json
 import math
-import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 
 from zeroseg.errors import ZerosegError
 from zeroseg.evaluation.folders import MaskFolder
+from zeroseg.files import write_text
 from zeroseg.model.checkpoint import save_checkpoint
 from zeroseg.model.zeroseg import ZeroSeg
 from zeroseg.training.ablation_tables import FULL_GRIDS, Variant
@@ -203,12 +203,7 @@ def measure_model(path: Path, measure: Measure, quantiles: np.ndarray = SWEEP) -
 
 def write_json(path: Path, value: dict) -> None:
     """Whole or not at all; ZerosegError if it cannot be written."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise ZerosegError(f"{path}: cannot be written ({error.strerror or error})") from error
+    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def describe(measure: Measure) -> dict:

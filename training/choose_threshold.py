@@ -15,7 +15,6 @@ inwards first, so that a few wild scores do not make a heap.
 
 import json
 import math
-import os
 import sys
 from pathlib import Path
 
@@ -136,20 +135,19 @@ def write_threshold(path: Path, threshold: float) -> Path:
     from zeroseg.errors import ZerosegError
 
     if path.suffix == ".pt":
-        import torch
+        from zeroseg.model.torch_file import load_torch, save_torch
 
-        document = torch.load(path, map_location="cpu", weights_only=True)
+        document = load_torch(path, "zeroseg checkpoint")
         document["sidecar"]["threshold"] = threshold
-        partial = path.with_name(f".{path.name}.partial")
-        torch.save(document, partial)
+        save_torch(document, path)
     elif path.suffix == ".onnx":
+        from zeroseg.files import write_text
+
         path = path.with_suffix(".json")
         document = json.loads(path.read_text(encoding="utf-8")) | {"threshold": threshold}
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(document, indent=1) + "\n")
     else:
         raise ZerosegError(f"{path}: expected an .onnx or .pt model")
-    os.replace(partial, path)
     return path
 
 

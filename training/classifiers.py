@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from zeroseg.errors import ZerosegError
+from zeroseg.files import sha256
 from zeroseg.hub import fetching
 from zeroseg.training.conse import LabelSpace, Probe, class_vectors, name_vector, read_logits
 from zeroseg.training.forward import FrozenForward
 from zeroseg.training.recipes import TeacherConfig
 from zeroseg.training.row_cache import digest
-from zeroseg.training.teacher import Teacher, file_digest
+from zeroseg.training.teacher import Teacher
 
 MULTIPLE = 32  # sides of dense inputs, px: the coarsest stride of the networks
 LONGEST = 2.0  # a dense input is at most this many times longer than wide; longer photos are squeezed
@@ -62,7 +63,7 @@ class ClassifierEnsemble(Teacher):
             "spec": config.spec,
             "space": self.space,
             "view_size": config.view_size,
-            "weights": [file_digest(path) if path else "hub" for path in self._files.values()],
+            "weights": [sha256(path) if path else "hub" for path in self._files.values()],
             "tf_weights": sorted(set(config.tf_weights) & set(self.names)),
             "dense": [config.dense_short_side, config.dense_stride, LONGEST],
             "vectors": digest([round(float(v), 5) for v in self.vectors.flatten()]),
@@ -78,7 +79,7 @@ class ClassifierEnsemble(Teacher):
         if config.conse.class_balance:
             self.fingerprint["class_balance"] = config.conse.class_balance
         if self.probe is not None:
-            self.fingerprint["probe"] = [config.conse.probe_share, file_digest(config.probe)]
+            self.fingerprint["probe"] = [config.conse.probe_share, sha256(config.probe)]
 
     def embed(self, crops: torch.Tensor) -> torch.Tensor:
         """crops (B, 3, view_size, view_size) float32 in [0, 1] -> (B, D) float32."""

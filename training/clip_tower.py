@@ -7,8 +7,9 @@ from zeroseg.dense.readings import reading_named
 from zeroseg.dense.towers import read_tower
 from zeroseg.dense.weights import load_open_clip, normalisation, space_of, weights_file
 from zeroseg.errors import ZerosegError
+from zeroseg.files import sha256
 from zeroseg.training.recipes import TeacherConfig
-from zeroseg.training.teacher import Teacher, file_digest
+from zeroseg.training.teacher import Teacher
 
 READING = "maskclip"  # where none is asked for: every tower that can be read densely allows it
 
@@ -40,7 +41,7 @@ class ClipTower(Teacher):
         with torch.no_grad():
             self.dim = self.embed(torch.zeros(1, 3, self.view_size, self.view_size)).shape[1]
         self.fingerprint = {
-            "spec": f"open_clip:{arch}/{tag if path is None else file_digest(path)}",
+            "spec": f"open_clip:{arch}/{tag if path is None else sha256(path)}",
             "view_size": self.view_size,
             "dense": reading,
         }

@@ -18,6 +18,7 @@ import torch
 
 from zeroseg.errors import ZerosegError, check_array
 from zeroseg.training.recipes import ConseConfig
+from zeroseg.words.stored_arrays import check_arrays
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Probe:
     def load(cls, path: str | Path, classes: int) -> "Probe":
         """Inverse of save; ZerosegError if it is no probe of that many classes."""
         try:
+            check_arrays(path)
             with np.load(path, allow_pickle=False) as stored:
                 weight, bias = stored["weight"].astype(np.float32), stored["bias"].astype(np.float32)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
@@ -81,7 +83,7 @@ def load_label_space(names: str | Path, vectors: str | Path, classes: str | Path
     label_names = tuple(line.strip() for line in _read_text(names, "label names").splitlines() if line.strip())
     try:
         rows = np.load(vectors, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         raise ZerosegError(f"label vectors: {vectors} cannot be read as .npy ({error})") from error
     if rows.ndim != 2 or len(rows) != len(label_names):
         raise ZerosegError(f"label vectors: expected ({len(label_names)}, D) as {names} has names, got {rows.shape}")

@@ -33,7 +33,8 @@ def save_finished(out: Path, model, sidecar: dict, like: Path) -> None:
     import torch
 
     from zeroseg.model.checkpoint import save_checkpoint
+    from zeroseg.model.torch_file import load_torch
 
-    stored = torch.load(like, map_location="cpu", weights_only=True)["state_dict"]
+    stored = load_torch(like, "zeroseg checkpoint")["state_dict"]
     half = any(value.dtype == torch.float16 for value in stored.values())
     save_checkpoint(out, model, sidecar=sidecar, half=half)

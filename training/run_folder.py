@@ -4,13 +4,11 @@ by another run, and every file appears whole or not at all.
 
 import csv
 import json
-import os
-import pickle
 from pathlib import Path
 
-import torch
-
 from zeroseg.errors import ZerosegError
+from zeroseg.files import remove_leftovers, whole_file, write_text
+from zeroseg.model.torch_file import load_torch, save_torch
 
 CHECKPOINT_FORMAT = 1
 
@@ -42,7 +40,7 @@ class RunFolder:
     def write_config(self, values: dict) -> None:
         """Keep what the run is made of."""
         text = json.dumps(values, indent=1) + "\n"
-        self._replace("config.json", lambda path: path.write_text(text, encoding="utf-8"))
+        write_text(self.path / "config.json", text)
 
     def read_config(self) -> dict:
         """What the run is made of; ZerosegError if there is no run here."""
@@ -58,18 +56,16 @@ class RunFolder:
 
     def save_checkpoint(self, state: dict) -> None:
         """Keep the state of training."""
-        self._replace("checkpoint.pt", lambda path: torch.save({"format": CHECKPOINT_FORMAT, **state}, path))
+        save_torch({"format": CHECKPOINT_FORMAT, **state}, self.path / "checkpoint.pt", durable=True)
 
     def load_checkpoint(self) -> dict:
-        """The state of training, on the CPU; ZerosegError if the file is none."""
+        """The state of training, on the CPU; ZerosegError if the file is none or is damaged."""
+        remove_leftovers(self.path)
         path = self.path / "checkpoint.pt"
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-            raise ZerosegError(
-                f"checkpoint {path} cannot be read ({type(error).__name__}); delete it to start this "
-                "run again from its beginning"
-            ) from error
+            state = load_torch(path, "training checkpoint")
+        except ZerosegError as error:
+            raise ZerosegError(f"checkpoint cannot be read: {error}; delete it to start this run again") from error
         if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT or "step" not in state:
             raise ZerosegError(f"checkpoint {path} is not one of this version's training checkpoints")
         return state
@@ -80,17 +76,8 @@ class RunFolder:
 
     def write_image(self, name: str, image) -> None:
         """A PIL image as PNG."""
-        self._replace(name, lambda path: image.save(path, format="PNG"))
-
-    def _replace(self, name: str, write) -> None:
-        partial = self.path / f".{name}.partial"
-        try:
-            write(partial)
-            os.replace(partial, self.path / name)
-        except OSError as error:
-            raise ZerosegError(f"run: {self.path / name} cannot be written ({error.strerror or error})") from error
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(self.path / name) as partial:
+            image.save(partial, format="PNG")
 
 
 class Curve:
@@ -99,12 +86,10 @@ class Curve:
     def __init__(self, path: Path, columns: list[str], step: int):
         self.columns = ["step", *columns]
         rows = [row for row in read_curve(path) if int(row["step"]) <= step] if path.is_file() else []
-        partial = path.with_name(f".{path.name}.partial")
-        with open(partial, "w", newline="", encoding="utf-8") as file:
+        with whole_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(partial, path)
         self.file = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115 open as long as the run
         self.writer = csv.DictWriter(self.file, self.columns, restval="", lineterminator="\n")
 

@@ -6,9 +6,7 @@ A teacher is named by one string:
   timm:tf_efficientnet_lite2+lcnet_100  ImageNet classifiers, logits averaged, read through label embeddings (ConSE)
 """
 
-import hashlib
 from abc import ABC, abstractmethod
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -86,12 +84,3 @@ def build_teacher(
 def to_tensor(images: list[Image.Image | np.ndarray]) -> torch.Tensor:
     """RGB images of one size, PIL or (H, W, 3) uint8 arrays -> (B, 3, H, W) float32 in [0, 1]."""
     return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).float() / 255
-
-
-def file_digest(path: str | Path) -> str:
-    """Hex SHA-256 of a file."""
-    checksum = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            checksum.update(block)
-    return checksum.hexdigest()

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from zeroseg.errors import ZerosegError
+from zeroseg.files import sha256, whole_file
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -36,7 +37,7 @@ class SentenceEncoder:
                 f"--encoder {folder}: no {', '.join(missing)} in it; expected all-MiniLM-L6-v2 as the "
                 "Hugging Face hub has it"
             )
-        self._digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+        self._digest = sha256(weights)
         self._model = None
 
     def __call__(self, texts: Sequence[str], batch: int = 128) -> np.ndarray:
@@ -45,10 +46,8 @@ class SentenceEncoder:
         if not kept.is_file():
             rows = self._encode(list(texts), batch)
             self.cache.mkdir(parents=True, exist_ok=True)
-            partial = kept.with_suffix(".part")
-            with open(partial, "wb") as file:
+            with whole_file(kept) as partial, open(partial, "wb") as file:
                 np.save(file, rows)
-            partial.replace(kept)
         return unit(np.load(kept).astype(np.float32))
 
     def _encode(self, texts: list[str], batch: int) -> np.ndarray:

@@ -4,12 +4,12 @@ The sidecar is a JSON file with the network's stem (tiny.onnx, tiny.json); a mod
 file name means nothing beyond its suffix: sizes, normalisation, embedding space and threshold are read from there.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from zeroseg.errors import UnavailableError, ZerosegError, missing_extra
+from zeroseg.files import sha256
 from zeroseg.runtime.backends import BACKENDS, SUFFIXES
 from zeroseg.sidecar import Sidecar, parse_sidecar
 
@@ -91,7 +91,7 @@ def verify_file(artifact: Artifact) -> None:
     expected = files.get(artifact.path.name) or (alike[0] if len(alike) == 1 else None)  # it may have been renamed
     if expected is None:
         raise ZerosegError(f"{artifact.path}: its description has no checksum for it, only for {list(files)}")
-    if hashlib.sha256(artifact.path.read_bytes()).hexdigest() != expected:
+    if sha256(artifact.path) != expected:
         raise ZerosegError(
             f"{artifact.path}: not the file its description was written for (sha256 differs); "
             "a cut-off copy, or the two files come from different models"

@@ -6,6 +6,7 @@ PNG files say that zeroseg wrote them. One that does not is the user's, and noth
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,14 +22,15 @@ PNG_LEVEL = 1  # zlib's fastest: a third of the time and a third more room than 
 _SOFTWARE = ("Software", "zeroseg")  # a text chunk that Pillow writes ahead of the pixels
 _HEAD_BYTES = 4096
 RESULT_NAMES = {"overlay": "_overlay.png", "labels": "_labels.png", "contact": "contact.png"}  # how their names end
+_PARTIAL = ".partial"
 
 
 def make_folder(path: Path, option: str = "--out") -> None:
     """Make a folder and those above it, unless it is there. Raises ZerosegError, naming the option it came from."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise ZerosegError(f"{option} {path}: cannot be made (it is there, and no folder)") from None
+    except FileExistsError as error:
+        raise ZerosegError(f"{option} {path}: cannot be made (it is there, and no folder)") from error
     except OSError as error:
         raise ZerosegError(f"{option} {path}: cannot be made ({error.strerror})") from error
 
@@ -56,16 +58,30 @@ def partial_path(path: Path) -> Path:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A place to write to, which becomes path when all went well. Raises ZerosegError, naming path, where it fails."""
-    partial = partial_path(path)
+def whole_file(path: Path, durable: bool = False, suffix: str = "") -> Iterator[Path]:
+    """A place to write to, which becomes path when all went well.
+
+    durable  the file is on the disk, and not in memory alone, when this returns: it outlives a power cut.
+    suffix   of the place, for programs that choose a format by it.
+    Raises ZerosegError, naming path, where it cannot be written.
+
+    The place's name is random, since several machines may write into one folder. A process that is killed leaves it
+    behind; remove_leftovers takes it away.
+    """
+    partial = path.with_name(f".{secrets.token_hex(8)}{_PARTIAL}{suffix}")
     try:
         try:
             yield partial
+            if durable:
+                _flush(partial)
             partial.replace(path)
+            if durable:
+                _flush(path.parent)
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
+        if error.filename is not None and str(error.filename) not in map(str, (partial, path, path.parent)):
+            raise  # of another file, which was being read
         raise ZerosegError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
@@ -77,6 +93,38 @@ def json_text(document, encoding: str = "utf-8", indent: int | None = None) -> s
     except UnicodeEncodeError:
         return json.dumps(document, indent=indent)
     return text
+
+
+def write_text(path: Path, text: str, durable: bool = False) -> None:
+    """Write UTF-8 text so that the file is there whole or not at all; raises as whole_file."""
+    with whole_file(path, durable) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes were writing in a folder; nobody else may be writing there."""
+    for leftover in folder.glob(f".*{_PARTIAL}*"):
+        leftover.unlink(missing_ok=True)
+
+
+def sha256(path: Path | str) -> str:
+    """Hex SHA-256 of a file, read a megabyte at a time. Raises OSError where it cannot be read."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Have the system write a file, or a folder's list of names, to the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows opens no folder and keeps its names by itself
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def save_png(path: Path, picture: "Image.Image") -> None:

@@ -18,7 +18,12 @@ from zeroseg.export.trt.manifest import make_manifest
 from zeroseg.export.trt.plugins import with_plugins
 from zeroseg.runtime.base import Runner
 from zeroseg.runtime.trt_decode import kernel_folder
-from zeroseg.runtime.trt_engine import EngineFile, manifest_path, read_engine, write_manifest
+from zeroseg.runtime.trt_engine import (
+    EngineFile,
+    manifest_path,
+    read_engine,
+    write_manifest,
+)
 from zeroseg.runtime.trt_library import load_tensorrt
 from zeroseg.runtime.trt_memory import open_memory
 from zeroseg.runtime.trt_plugins import LIBRARY

@@ -12,6 +12,7 @@ from pathlib import Path
 from zeroseg.errors import ZerosegError
 from zeroseg.export.trt.layers import Layer, read_layer
 from zeroseg.export.trt.progress import make_monitor
+from zeroseg.files import whole_file
 from zeroseg.runtime.trt_library import library_name, make_logger, parse_version
 from zeroseg.runtime.trt_plugins import KINDS
 from zeroseg.runtime.trt_profile import make_profile
@@ -205,14 +206,11 @@ def _save_timing_cache(config, path: Path, note) -> None:
     cache = config.get_timing_cache()
     if cache is None:
         return
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with open(partial, "wb") as file:
+        with whole_file(path) as partial, open(partial, "wb") as file:
             file.write(CACHE_MARK)
             file.write(cache.serialize())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
+    except ZerosegError as error:
         note(f"--timing-cache: not written ({error})")
 
 

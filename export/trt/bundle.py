@@ -4,7 +4,6 @@ The code lies in python/ as a wheel would have it, so the device installs a few 
 own answers, recorded here in PyTorch, are what the engine is held against there.
 """
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -25,6 +24,7 @@ from zeroseg.export.trt.device import DESCRIPTION, EXPECTED, record
 from zeroseg.export.trt.fit import cut_labels
 from zeroseg.export.trt.kernels import compile_kernels
 from zeroseg.export.trt.serving import PLAN, SERVE, write_repositories
+from zeroseg.files import sha256
 from zeroseg.runtime.base import Runner
 from zeroseg.runtime.opening import open_runner
 from zeroseg.sidecar import Sidecar
@@ -284,11 +284,7 @@ def _serving(target: Target, sidecar: Sidecar) -> str:
 
 
 def _describe(folder: Path, onnx: str, target: str, photos: list[str], options: BuildOptions, served_as: list[str]):
-    files = {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    files = {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     kept = {name: value for name, value in asdict(options).items() if name != "timing_cache"}
     document = {
         "format": 1,

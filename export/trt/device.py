@@ -5,7 +5,6 @@
 Needs TensorRT, NumPy, Pillow, click, tqdm and cuda-bindings or PyCUDA; neither torch nor ONNX Runtime.
 """
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -17,6 +16,7 @@ from zeroseg.artifact import read_artifact
 from zeroseg.cli import Command
 from zeroseg.errors import ZerosegError
 from zeroseg.export.parity import Case, LabelSet, make_cases, outputs_in
+from zeroseg.files import sha256, whole_file
 from zeroseg.photos.decode import load_image
 from zeroseg.runtime.base import Runner, TensorSpec, outputs_of
 
@@ -84,7 +84,7 @@ def describe(folder: Path) -> dict:
         file = folder / name
         if not file.is_file():
             raise ZerosegError(f"{file}: missing; copy the whole bundle again")
-        if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+        if sha256(file) != digest:
             raise ZerosegError(f"{file}: not the bundle's (sha256 differs), a cut-off copy? Copy the bundle again")
     return document
 
@@ -113,9 +113,8 @@ def main(folder, check):
     file = build_engine(onnx, engine, options, reference, cases, rebuild="./build.sh", report=click.echo)
     for target in description.get("served_as", []):  # where Triton Inference Server looks for it
         (folder / target).parent.mkdir(parents=True, exist_ok=True)
-        partial = (folder / target).with_name(f".{Path(target).name}.partial")
-        shutil.copyfile(engine, partial)
-        partial.replace(folder / target)
+        with whole_file(folder / target) as partial:
+            shutil.copyfile(engine, partial)
     click.echo(
         f"wrote {engine} ({file.manifest.size_bytes / 1e6:.1f} MB) and {engine.name}.json: "
         f"{file.manifest.gpu}, TensorRT {file.manifest.tensorrt}"

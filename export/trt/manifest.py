@@ -7,7 +7,8 @@ from pathlib import Path
 from zeroseg import __version__
 from zeroseg.errors import ZerosegError
 from zeroseg.export.trt.builder import BuildOptions, Plan
-from zeroseg.runtime.trt_engine import FORMAT, SUFFIX, Manifest, sha256_of
+from zeroseg.files import sha256
+from zeroseg.runtime.trt_engine import FORMAT, SUFFIX, Manifest
 from zeroseg.runtime.trt_memory import Gpu
 
 
@@ -18,7 +19,7 @@ def make_manifest(onnx: Path, engine: Path, version: str, gpu: Gpu, options: Bui
         format=FORMAT,
         size_bytes=engine.stat().st_size,
         onnx_file=onnx.name,
-        onnx_sha256=sha256_of(onnx),
+        onnx_sha256=sha256(onnx),
         gpu=gpu.name,
         sm=gpu.sm,
         tensorrt=version,

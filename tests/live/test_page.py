@@ -222,7 +222,7 @@ def test_words_of_another_viewer_reach_a_box_that_is_idle(serve, visit):
 
 def test_what_changes_in_a_pause_is_seen_at_once(serve, visit, monkeypatch):
     """No picture is sent twice here: each must be on the screen though no other follows it."""
-    monkeypatch.setattr("zeroseg.live.server._QUIET_S", 3600.0)
+    monkeypatch.setattr("zeroseg.live.streams._QUIET_S", 3600.0)
     server, pipeline = serve()
     page = visit(server)
     page.click("#pause")

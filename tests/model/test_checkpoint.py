@@ -71,8 +71,8 @@ def test_failed_save_keeps_the_old_file(model, tmp_path, monkeypatch):
     save_checkpoint(path, model)
     before = path.read_bytes()
 
-    def interrupted(content, partial):
-        partial.write_bytes(b"half a file")
+    def interrupted(content, file):
+        file.write(b"half a file")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", interrupted)

@@ -16,25 +16,24 @@ A part's table has one row for each label found on a photo, and a row without a 
     error           str, why a bad photo could not be labelled, else null
 """
 
-import hashlib
+import errno
 import json
 import os
 import re
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from zeroseg.collection.listing import Photo
-from zeroseg.collection.plan import Plan, replace_text
+from zeroseg.collection.listing import Photo, SourceGone, read_listed
+from zeroseg.collection.plan import Plan
 from zeroseg.errors import ZerosegError, missing_extra
+from zeroseg.files import PNG_LEVEL, make_folder, whole_file, write_text
 from zeroseg.masks import encode_label_map
 from zeroseg.photos.decode import load_image
 from zeroseg.photos.listing import printable
 
 FORMAT = 1
 _ESCAPED = re.compile(r'[%:\\<>"|?*\x00-\x1f\x7f]')  # what Windows refuses in names, and "%", which stands for them
-PNG_LEVEL = 1  # zlib's fastest
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Job:
             for name in ("labels_digest", "model_digest", "threshold", "masks"):
                 if earlier[name] != now[name]:
                     raise ZerosegError(f"{folder}: was begun with {_SAID[name]}; choose another -o, or delete it")
-        replace_text(folder / "job.json", json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
+        write_text(folder / "job.json", json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
 
 
 _SAID = {
@@ -83,20 +82,43 @@ _SAID = {
 }
 
 
+# what the system says of a photo's name that a mask cannot have: too long, or a folder here and a file there
+_NAME_FAULTS = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+
+
 def part_file(folder: Path, number: int) -> Path:
     """The table of a part."""
     return folder / "parts" / f"part-{number:06}.parquet"
 
 
-def done_parts(folder: Path, parts: int) -> bytearray:
-    """One byte a part, 1 where its table is there."""
-    done = bytearray(parts)
+def done_parts(folder: Path, plan: Plan) -> bytearray:
+    """One byte a part, 1 where its table is there whole. A table that is none, or is cut off, is removed."""
+    import pyarrow.parquet
+
+    done = bytearray(plan.parts)
     with os.scandir(folder / "parts") as entries:
         for entry in entries:
             number = entry.name.removeprefix("part-").removesuffix(".parquet")
-            if entry.name.endswith(".parquet") and number.isdecimal() and int(number) < parts:
-                done[int(number)] = 1
+            if entry.name.endswith(".parquet") and number.isdecimal() and int(number) < plan.parts:
+                try:
+                    done[int(number)] = pyarrow.parquet.read_metadata(entry.path).num_rows >= plan.size(int(number))
+                except (OSError, ValueError):
+                    pass
+                if not done[int(number)]:
+                    os.unlink(entry.path)
     return done
+
+
+def read_part(folder: Path, number: int, names: list[str]) -> dict[str, list]:
+    """Columns of a part's table; ZerosegError, naming the file, where it is damaged."""
+    import pyarrow.parquet
+
+    path = part_file(folder, number)
+    try:
+        return pyarrow.parquet.read_table(path, columns=names, page_checksum_verification=True).to_pydict()
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ZerosegError(f"{path}: is damaged ({reason}); delete it, and the same command makes it again") from error
 
 
 class Labeller:
@@ -134,13 +156,14 @@ class Labeller:
     def _photo(self, photo: Photo) -> tuple[list[tuple], str | None]:
         """The rows of a photo without path and error; and the error."""
         try:
-            result = self.segmenter.segment(load_image(photo.read()), self.job.threshold)
-            if self.job.masks:
-                self._write_mask(photo, result)
+            image = load_image(read_listed(photo))
+            result = self.segmenter.segment(image, self.job.threshold)
+        except SourceGone:  # no fault of the photo
+            raise
         except (ZerosegError, ValueError, OSError, MemoryError) as error:
-            if isinstance(error, OSError) and error.errno == 28:  # the disk is full: no fault of the photo
-                raise
             return [], printable(str(error).removeprefix("image: ") or "out of memory")
+        if self.job.masks and (fault := self._write_mask(photo, result)):
+            return [], fault
         height, width = result.label_map.shape
         masks = encode_label_map(result.label_map) if result.found else {}
         rows = [
@@ -149,28 +172,26 @@ class Labeller:
         ]
         return rows or [(height, width, None, None, None, None)], None
 
-    def _write_mask(self, photo: Photo, result) -> None:
+    def _write_mask(self, photo: Photo, result) -> str | None:
+        """Why the photo's name is none that its mask can have; None where the mask is written."""
         path = mask_file(self.folder, photo)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{uuid.uuid4().hex}.partial")
         try:
-            result.label_picture().save(partial, format="PNG", compress_level=PNG_LEVEL)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+            make_folder(path.parent, "masks")
+            with whole_file(path, durable=True) as partial:
+                result.label_picture().save(partial, format="PNG", compress_level=PNG_LEVEL)
+        except ZerosegError as error:
+            if getattr(error.__cause__, "errno", None) in _NAME_FAULTS:
+                return printable(str(error))
+            raise
+        return None
 
     def _write(self, number: int, table: dict[str, list]) -> None:
         import pyarrow
         import pyarrow.parquet
 
-        path = part_file(self.folder, number)
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")  # on a shared disk no pid is unique
-        try:
-            rows = pyarrow.table(table, schema=pyarrow.schema([(name, kind) for name, kind in columns()]))
-            pyarrow.parquet.write_table(rows, partial, compression="zstd")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        rows = pyarrow.table(table, schema=pyarrow.schema([(name, kind) for name, kind in columns()]))
+        with whole_file(part_file(self.folder, number), durable=True) as partial:
+            pyarrow.parquet.write_table(rows, partial, compression="zstd", write_page_checksum=True)
 
 
 def columns() -> list[tuple]:
@@ -201,15 +222,6 @@ def mask_file(folder: Path, photo: Photo) -> Path:
 def _escaped(step: str) -> str:
     text = _ESCAPED.sub(lambda match: f"%{ord(match[0]):02X}", step)
     return "".join(f"%{ord(c) - 0xDC00:02X}" if "\udc80" <= c <= "\udcff" else c for c in text)
-
-
-def digest(path: str | Path) -> str:
-    """Hex SHA-256 of a file."""
-    total = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            total.update(block)
-    return total.hexdigest()
 
 
 def require_pyarrow() -> None:

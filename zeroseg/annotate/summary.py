@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from zeroseg import drawing
-from zeroseg.annotate.job import part_file
+from zeroseg.annotate.job import part_file, read_part
+from zeroseg.collection.listing import printable
 from zeroseg.collection.plan import Plan
 from zeroseg.errors import ZerosegError
+from zeroseg.files import whole_file
 from zeroseg.masks import decode_rle
 from zeroseg.photos.decode import load_image
 from zeroseg.photos.listing import printable
@@ -51,18 +53,12 @@ class Summary:
 
 def summarise(folder: Path, bad_list: bool = True) -> Summary:
     """Read every table that is there, one at a time; write bad.txt with the bad photos and why."""
-    import pyarrow.parquet
-
     summary, plan = Summary(), Plan(folder)
-    partial = folder / ".bad.txt.partial"
-    with open(partial, "w", encoding="utf-8") as bad:
+    with whole_file(folder / "bad.txt") as partial, open(partial, "w", encoding="utf-8") as bad:
         for number in range(plan.parts):
-            path = part_file(folder, number)
-            if not path.is_file():
+            if not part_file(folder, number).is_file():
                 continue
-            table = pyarrow.parquet.read_table(
-                path, columns=["path", "height", "width", "label", "score", "area", "error"]
-            ).to_pydict()
+            table = read_part(folder, number, ["path", "height", "width", "label", "score", "area", "error"])
             summary.photos += plan.size(number)
             for name, height, width, label, score, area, error in zip(*table.values(), strict=True):
                 if error is not None:
@@ -76,11 +72,8 @@ def summarise(folder: Path, bad_list: bool = True) -> Summary:
                     count.pixels += area
                     count.shares += area / (height * width)
                     count.scores += score
-    if summary.bad:
-        partial.replace(folder / "bad.txt")
-    else:
-        partial.unlink()
-        (folder / "bad.txt").unlink(missing_ok=True)
+    if not summary.bad:
+        (folder / "bad.txt").unlink()
     return summary
 
 
@@ -89,8 +82,6 @@ def contact_sheet(folder: Path, names: list[str], photos: int = SHEET_PHOTOS):
 
     names  the job's labels in their order, which their colours depend on.
     """
-    import pyarrow.parquet
-
     plan = Plan(folder)
     done = [number for number in range(plan.parts) if part_file(folder, number).is_file()]
     parts = [done[i * len(done) // min(len(done), photos)] for i in range(min(len(done), photos))]
@@ -98,9 +89,9 @@ def contact_sheet(folder: Path, names: list[str], photos: int = SHEET_PHOTOS):
     colors, index = drawing.label_colors(names), {name: i for i, name in enumerate(names)}
     cells = []
     for number in parts:
-        rows = pyarrow.parquet.read_table(part_file(folder, number), columns=["path", "label", "rle", "score"])
+        rows = read_part(folder, number, ["path", "label", "rle", "score"])
         found: dict[str, list] = {}
-        for path, label, rle, score in zip(*rows.to_pydict().values(), strict=True):
+        for path, label, rle, score in zip(*rows.values(), strict=True):
             if label is not None:
                 found.setdefault(path, []).append((label, rle, score))
         members = [photo for photo in plan.part(number) if printable(photo.path) in found]

@@ -45,6 +45,37 @@ class Photo(NamedTuple):
         return data
 
 
+class SourceGone(ZerosegError):
+    """A folder or tar of the collection is not there any more: an unplugged disk, a share that was unmounted."""
+
+
+def read_listed(photo: Photo) -> bytes:
+    """The photo's file, undecoded, as Photo.read.
+
+    Raises OSError where this photo cannot be read, SourceGone where its folder or tar has gone with all in it, or
+    where nothing is left in the folder.
+    """
+    try:
+        return photo.read()
+    except OSError as error:
+        if gone := _gone(photo):
+            raise SourceGone(
+                f"{gone}: was there when the photos were listed and has gone; bring it back and give the same command"
+            ) from error
+        raise
+
+
+def _gone(photo: Photo) -> str | None:
+    if photo.offset is not None and not os.path.exists(photo.file):
+        return photo.file
+    folder = os.path.dirname(photo.file)
+    try:
+        with os.scandir(folder) as entries:
+            return None if next(entries, None) else folder  # where a disk was mounted an empty folder stays
+    except OSError:
+        return folder
+
+
 def list_photos(sources: Iterable[str | Path], leave: Iterable[str | Path] = ()) -> Iterator[Photo]:
     """Every photo of the sources, each file once, folders in the order of their names.
 

@@ -10,7 +10,6 @@ name's first dot for the sample's key; a key that is there already gains "_2", "
 give the same bytes: members come in the order of the listing, with no time, owner or mode of their own.
 """
 
-import hashlib
 import io
 import json
 import os
@@ -21,9 +20,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from zeroseg.collection.listing import Photo
-from zeroseg.collection.plan import Plan, replace_text
+from zeroseg.collection.listing import Photo, SourceGone, read_listed
+from zeroseg.collection.plan import Plan
 from zeroseg.errors import ZerosegError
+from zeroseg.files import remove_leftovers, sha256, whole_file, write_text
 from zeroseg.photos.decode import load_image
 from zeroseg.photos.listing import printable
 
@@ -50,11 +50,11 @@ def pack(
     check      decode every photo, and leave out what cannot be decoded; else only what cannot be read.
     threads    that read and decode.
     on_photos  called with the number of photos that are done.
-    Raises ZerosegError where no photo of the plan can be read, OSError where the disk is full.
+    Raises ZerosegError where no photo of the plan can be read, where a shard cannot be written (the disk is full), and
+    where a folder or tar of the plan has gone.
     """
     folder = plan.folder
-    for leftover in folder.glob(".*.partial"):
-        leftover.unlink(missing_ok=True)
+    remove_leftovers(folder)
     documents = []
     with ThreadPoolExecutor(threads) as pool:
         for number in range(plan.parts):
@@ -79,7 +79,7 @@ def pack(
         for number, document in enumerate(documents)
         if document["photos"]
     ]
-    replace_text(
+    write_text(
         folder / "index.json",
         json.dumps({"format": FORMAT, "photos": packed.photos, "shards": entries}, indent=1) + "\n",
     )
@@ -94,7 +94,7 @@ def shard_file(folder: Path, number: int) -> Path:
 def read_shard(folder: Path, number: int) -> dict | None:
     """What is known of a shard that is there whole; None for one that is still to be written.
 
-    Raises ZerosegError where the file is not the one that was written: its size differs.
+    Raises ZerosegError where the file is not the one that was written: its size or its SHA-256 differs.
     """
     path = shard_file(folder, number)
     try:
@@ -102,11 +102,11 @@ def read_shard(folder: Path, number: int) -> dict | None:
         found = path.stat().st_size if document["photos"] else 0
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    again = "delete it and its .json, and run the command again"
     if found != document["bytes"]:
-        raise ZerosegError(
-            f"{path}: has {found} bytes, {document['bytes']} were written; delete it and its .json, and "
-            "run the command again"
-        )
+        raise ZerosegError(f"{path}: has {found} bytes, {document['bytes']} were written; {again}")
+    if found and sha256(path) != document.get("sha256"):
+        raise ZerosegError(f"{path}: is not what was written (its SHA-256 differs); {again}")
     return document
 
 
@@ -120,9 +120,8 @@ def _write_shard(
     on_photos: Callable[[int], None],
 ) -> dict:
     path = shard_file(folder, number)
-    partial = path.with_name(f".{path.name}.partial")
     keys, bad, count = set(), [], 0
-    try:
+    with whole_file(path, durable=True) as partial:
         with open(partial, "wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
             for photo, data in zip(photos, _read_ahead(photos, check, pool, threads), strict=True):
                 if isinstance(data, str):
@@ -137,14 +136,12 @@ def _write_shard(
         document = {
             "photos": count,
             "bytes": partial.stat().st_size if count else 0,
-            "sha256": _digest(partial),
+            "sha256": sha256(partial),
             "bad": bad,
         }
-        if count:
-            partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    replace_text(path.with_suffix(".json"), json.dumps(document, indent=1) + "\n")
+    if not count:  # an archive without members is no shard
+        path.unlink()
+    write_text(path.with_suffix(".json"), json.dumps(document, indent=1) + "\n", durable=True)
     return document
 
 
@@ -157,10 +154,12 @@ def _read_ahead(photos: list[Photo], check: bool, pool: ThreadPoolExecutor, thre
 
 def _read(photo: Photo, check: bool) -> bytes | str:
     try:
-        data = photo.read()
+        data = read_listed(photo)
         if check:
             load_image(data)
         return data if data else "an empty file"
+    except SourceGone:
+        raise
     except (ZerosegError, OSError, MemoryError) as error:
         return printable(" ".join((str(error).removeprefix("image: ") or "out of memory").split()))
 
@@ -184,17 +183,9 @@ def member_name(photo: Photo, keys: set[str]) -> str:
 def _write_bad(folder: Path, documents: list[dict]) -> None:
     lines = [f"{path}\t{reason}\n" for document in documents for path, reason in document["bad"]]
     if lines:
-        replace_text(folder / "bad.txt", "".join(lines))
+        write_text(folder / "bad.txt", "".join(lines))
     else:
         (folder / "bad.txt").unlink(missing_ok=True)
-
-
-def _digest(path: Path) -> str:
-    total = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            total.update(block)
-    return total.hexdigest()
 
 
 def begin(folder: Path, settings: dict) -> None:
@@ -205,7 +196,7 @@ def begin(folder: Path, settings: dict) -> None:
     except FileNotFoundError:
         if any(os.scandir(folder)):
             raise ZerosegError(f"{folder}: is not empty and holds no shards; choose another -o") from None
-        replace_text(path, json.dumps(settings) + "\n")
+        write_text(path, json.dumps(settings) + "\n")
         return
     except (OSError, ValueError) as error:
         raise ZerosegError(f"{path}: cannot be read ({error}); choose another -o, or delete the folder") from error

@@ -18,8 +18,10 @@ from pathlib import Path
 
 from zeroseg.collection.listing import Photo, compressed_hint, list_photos
 from zeroseg.errors import ZerosegError
+from zeroseg.files import whole_file, write_text
 
 FORMAT = 1
+_AGAIN = "start again in another folder"
 LARGEST_PART = 256  # photos: some ten seconds of one core's work, which is what an interruption can cost
 
 
@@ -35,21 +37,33 @@ class Plan:
                 raise ValueError(f"format {about['format']}")
             self.photos, self.part_size, self.sources = about["photos"], about["part_size"], about["sources"]
             self._offsets = array("q", (self.folder / "plan.idx").read_bytes())
+            size = (self.folder / "plan.jsonl").stat().st_size
         except (OSError, ValueError, KeyError) as error:
             raise ZerosegError(f"{self.folder}: no plan of this version in it ({error})") from error
         self.parts = -(-self.photos // self.part_size)
         if len(self._offsets) != self.parts:
-            raise ZerosegError(f"{self.folder}: plan.idx does not fit plan.json; start again in another folder")
+            raise ZerosegError(f"{self.folder}: plan.idx does not fit plan.json; {_AGAIN}")
+        if size != about.get("list_bytes", size):  # plans of earlier versions do not say
+            raise ZerosegError(
+                f"{self.folder / 'plan.jsonl'}: has {size} bytes, {about['list_bytes']} were written; {_AGAIN}"
+            )
 
     def size(self, part: int) -> int:
         """How many photos a part has."""
         return min(self.part_size, self.photos - part * self.part_size)
 
     def part(self, number: int) -> list[Photo]:
-        """The photos of a part."""
-        with open(self.folder / "plan.jsonl", "rb") as file:
+        """The photos of a part; ZerosegError where the list does not hold them all."""
+        path, size = self.folder / "plan.jsonl", self.size(number)
+        with open(path, "rb") as file:
             file.seek(self._offsets[number])
-            return [Photo(*json.loads(line)) for line in islice(file, self.size(number))]
+            lines = list(islice(file, size))
+        try:
+            if len(lines) != size:
+                raise ValueError(f"{len(lines)} of {size} photos are listed")
+            return [Photo(*json.loads(line)) for line in lines]
+        except (ValueError, TypeError) as error:
+            raise ZerosegError(f"{path}: is damaged or cut off in part {number} ({error}); {_AGAIN}") from error
 
 
 def open_plan(
@@ -73,18 +87,23 @@ def open_plan(
             raise ZerosegError(f"{folder}: was begun with {', '.join(plan.sources)}; choose another folder")
         return plan
     count = 0
-    with open(folder / "plan.jsonl", "wb") as file:
-        for photo in list_photos(sources, leave=[folder]):
-            entry = photo[:2] if photo.offset is None else photo
-            file.write(json.dumps(entry).encode() + b"\n")
-            count += 1
-            on_photo()
-    if not count:
-        raise ZerosegError(f"no photo in {', '.join(map(str, sources))}{compressed_hint(given)}")
-    part_size = part_size or max(1, min(LARGEST_PART, count // (4 * processes)))
-    (folder / "plan.idx").write_bytes(_part_offsets(folder / "plan.jsonl", part_size).tobytes())
-    about = {"format": FORMAT, "photos": count, "part_size": part_size, "sources": given}
-    replace_text(folder / "plan.json", json.dumps(about, indent=1) + "\n")
+    with whole_file(folder / "plan.jsonl", durable=True) as partial:
+        with open(partial, "wb") as file:
+            for photo in list_photos(sources, leave=[folder]):
+                entry = photo[:2] if photo.offset is None else photo
+                file.write(json.dumps(entry).encode() + b"\n")
+                count += 1
+                on_photo()
+        if not count:
+            raise ZerosegError(f"no photo in {', '.join(map(str, sources))}{compressed_hint(given)}")
+        part_size = part_size or max(1, min(LARGEST_PART, count // (4 * processes)))
+        offsets, list_bytes = _part_offsets(partial, part_size), partial.stat().st_size
+    with whole_file(folder / "plan.idx", durable=True) as partial:
+        partial.write_bytes(offsets.tobytes())
+    about = {
+        "format": FORMAT, "photos": count, "part_size": part_size, "list_bytes": list_bytes, "sources": given
+    }  # fmt: skip
+    write_text(folder / "plan.json", json.dumps(about, indent=1) + "\n", durable=True)
     return Plan(folder)
 
 
@@ -97,10 +116,3 @@ def _part_offsets(path: Path, part_size: int) -> array:
                 offsets.append(place)
             place += len(line)
     return offsets
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file so that it is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

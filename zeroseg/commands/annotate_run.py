@@ -10,14 +10,14 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from zeroseg.annotate.job import Job, Labeller, digest, done_parts, require_pyarrow
+from zeroseg.annotate.job import Job, Labeller, done_parts, require_pyarrow
 from zeroseg.annotate.pool import label_in_processes
 from zeroseg.annotate.summary import contact_sheet, summarise
 from zeroseg.artifact import read_artifact
 from zeroseg.collection.plan import open_plan
 from zeroseg.commands.words import read_words
 from zeroseg.errors import ZerosegError
-from zeroseg.files import make_folder
+from zeroseg.files import make_folder, remove_leftovers, sha256, whole_file
 from zeroseg.kernels._threads import available_threads
 from zeroseg.segment.segmenter import Segmenter
 from zeroseg.words import LabelPack, embed_labels
@@ -70,7 +70,8 @@ def run_annotate(sources: list[str], options: AnnotateOptions) -> bool:
             click.echo(line)
         sheet = contact_sheet(folder, LabelPack.load(folder / "labels.npz").names)
         if sheet is not None:
-            sheet.save(folder / "contact.png")
+            with whole_file(folder / "contact.png") as partial:
+                sheet.save(partial, format="PNG")
             click.echo(f"contact sheet: {options.out / 'contact.png'}")
     if summary.bad:
         click.echo(f"{summary.bad} bad photos: {options.out / 'bad.txt'}", err=True)
@@ -103,15 +104,11 @@ def begin(folder: Path, options: AnnotateOptions, artifact, pack: LabelPack, thr
     if model is not None and Path(model).exists():
         model = os.path.abspath(model)
     Segmenter.load(model, options.backend, threads)  # a model that cannot run is told now, in one line
-    partial = folder / ".labels.partial.npz"
-    pack.save(partial)
-    try:
+    with whole_file(folder / "labels.npz", suffix=".npz") as partial:
+        pack.save(partial)
         Job(
-            model, digest(artifact.path), options.backend, threads, digest_of(pack), options.threshold, options.masks
+            model, sha256(artifact.path), options.backend, threads, digest_of(pack), options.threshold, options.masks
         ).begin(folder)
-        partial.replace(folder / "labels.npz")
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def digest_of(pack: LabelPack) -> str:
@@ -128,9 +125,8 @@ def _label(folder: Path, sources: list[str], options: AnnotateOptions, threads: 
     try:
         with _bar("listing photos", None, 0) as bar:
             plan = open_plan(folder, sources, options.part_size, processes, bar.update)
-        for leftover in (folder / "parts").glob(".*.partial"):
-            leftover.unlink(missing_ok=True)
-        done = done_parts(folder, plan.parts)
+        remove_leftovers(folder / "parts")
+        done = done_parts(folder, plan)
         before = sum(plan.size(part) for part in range(plan.parts) if done[part])
         todo = [part for part in range(plan.parts) if not done[part]]
         processes = min(processes, len(todo))

@@ -7,6 +7,7 @@ The cache is a file per model and number of sentences in $XDG_CACHE_HOME/zeroseg
 deleting it costs time only.
 """
 
+import contextlib
 import hashlib
 import os
 import zipfile
@@ -17,7 +18,9 @@ import numpy as np
 
 from zeroseg.dense.spec import TEMPLATES, DenseSpec
 from zeroseg.errors import ZerosegError
+from zeroseg.files import whole_file
 from zeroseg.words.embed import as_list, clean_prompt
+from zeroseg.words.stored_arrays import check_arrays
 
 CACHED_MAX = 20_000  # labels of one file
 
@@ -75,6 +78,7 @@ def _cache_file(spec: DenseSpec, folder: Path | None) -> Path:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
+        check_arrays(path)
         with np.load(path, allow_pickle=False) as stored:
             names, vectors = stored["names"].tolist(), stored["vectors"]
         good = vectors.dtype == np.float32 and vectors.ndim == 2 and len(vectors) == len(names)
@@ -85,11 +89,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 def _write(path: Path, vectors: dict[str, np.ndarray]) -> None:
     newest = list(vectors)[-CACHED_MAX:]
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with contextlib.suppress(OSError, ZerosegError):  # a read-only home: the next start computes them again
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
+        with whole_file(path) as partial, open(partial, "wb") as file:
             np.savez(file, names=np.array(newest), vectors=np.stack([vectors[name] for name in newest]))
-        partial.replace(path)
-    except OSError:  # a read-only home: the next start computes them again
-        partial.unlink(missing_ok=True)

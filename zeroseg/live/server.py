@@ -1,13 +1,10 @@
 """The page and the REST interface, with FastAPI on uvicorn, in a thread beside the pipeline.
 
-A viewer gets the newest picture whenever it has taken the last one; one that is slow gets fewer, one that is gone is
-forgotten. All viewers together get at most PICTURES_PER_S, so that many of them do not take the processor from the
-network. No page asks another server for anything.
+No page asks another server for anything.
 """
 
 import asyncio
 import contextlib
-import json
 import math
 import socket
 import threading
@@ -28,18 +25,17 @@ except ImportError as error:
     raise missing_extra("FastAPI and uvicorn", "serve", "the page") from error
 
 from zeroseg.live.board import Board, to_png
+from zeroseg.live.connections import timed_protocol
 from zeroseg.live.guard import LOCAL, Guard, check_exposure
 from zeroseg.live.metrics import CONTENT_TYPE, metrics_text
 from zeroseg.live.pipeline import Pipeline, Settings
 from zeroseg.live.rest import LABELS_MAX, WAITING_MAX, Photos, hex_color, photo_document
+from zeroseg.live.streams import StateText, send_pictures, send_states
 from zeroseg.segment.segmenter import Segmenter
 
 __all__ = ["Server", "check_exposure", "make_app"]
-PICTURES_PER_S = 150  # to all viewers together; one viewer gets every frame up to this rate
-STATES_PER_S = 8
-_QUIET_S = 2.0  # without news, how often a viewer is told so (and found out to be gone)
+CONNECTIONS_MAX = 500  # beyond them requests are answered 503
 _STUCK_S = 30.0  # a connection that takes nothing for so long is closed: phones vanish without a word
-_NEXT_PART = b"\r\n--frame\r\nContent-Type: image/jpeg\r\n\r\n"
 
 
 class Labels(BaseModel):
@@ -110,7 +106,7 @@ def make_app(
     def state() -> dict:
         return {"revision": page["revision"], **page_state(segmenter, pipeline, board, settings())}
 
-    state_text = _StateText(state)
+    state_text = StateText(state)
 
     def live() -> Pipeline:
         if pipeline is None:
@@ -148,12 +144,12 @@ def make_app(
 
     @app.get("/events", include_in_schema=False)
     async def events():
-        return StreamingResponse(_events(state_text), media_type="text/event-stream")
+        return StreamingResponse(send_states(state_text), media_type="text/event-stream")
 
     @app.get("/live.mjpg", include_in_schema=False)
     async def pictures():
         live()
-        return StreamingResponse(_pictures(board), media_type="multipart/x-mixed-replace; boundary=frame")
+        return StreamingResponse(send_pictures(board), media_type="multipart/x-mixed-replace; boundary=frame")
 
     @app.get(
         "/snapshot.png",
@@ -292,54 +288,6 @@ def page_state(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, se
     return document
 
 
-class _StateText:
-    """The state as JSON, made once for all viewers in each moment."""
-
-    def __init__(self, state):
-        self._state, self._made_s, self._text = state, 0.0, ""
-
-    def __call__(self) -> str:
-        now = time.monotonic()
-        if now - self._made_s >= 0.9 / STATES_PER_S:
-            self._made_s, self._text = now, json.dumps(self._state())
-        return self._text
-
-
-async def _events(state_text: _StateText):
-    """Server-sent events: the state, a few times a second."""
-    last, quiet_s = "", 0.0
-    while True:
-        text = state_text()
-        if text != last or quiet_s > _QUIET_S:
-            yield f"data: {text}\n\n".encode()
-            last, quiet_s = text, 0.0
-        await asyncio.sleep(1 / STATES_PER_S)
-        quiet_s += 1 / STATES_PER_S
-
-
-async def _pictures(board: Board):
-    """Multipart JPEG: every picture, or the newest of those that came while the viewer took the last.
-
-    Chromium shows a part when it has read the head of the next one. So that goes out right behind each picture, and
-    without a length, which the next picture does not have yet.
-    """
-    board.viewers += 1
-    seen, start = 0, time.monotonic()
-    try:
-        yield _NEXT_PART[2:]
-        while True:
-            number = await board.news(seen, _QUIET_S)
-            jpeg = board.jpeg
-            if jpeg:  # sent again without news: then a browser that is gone is noticed
-                yield jpeg + _NEXT_PART
-                seen = number
-                board.pictures_sent += 1
-            start = max(start + board.viewers / PICTURES_PER_S, time.monotonic())
-            await asyncio.sleep(max(0.0, start - time.monotonic()))
-    finally:
-        board.viewers -= 1
-
-
 class Server:
     """uvicorn in a thread. Raises ZerosegError in one line where it cannot listen.
 
@@ -400,7 +348,9 @@ class Server:
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=1,
-                limit_concurrency=500,
+                limit_concurrency=CONNECTIONS_MAX,
+                http=timed_protocol(),
+                ws="none",
             )
         )
         self._thread = threading.Thread(

@@ -1,12 +1,8 @@
 """model.pt: {"format": 1, "config": dict, "state_dict": dict of tensors, "sidecar": dict}.
 
-It is written by torch.save and loads with weights_only=True.
+It is written by torch.save and loads with weights_only=True. Equal models give equal bytes.
 """
 
-import hashlib
-import os
-import pickle
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +10,8 @@ import torch
 
 from zeroseg.config import ModelConfig
 from zeroseg.errors import ZerosegError
+from zeroseg.files import sha256
+from zeroseg.model.torch_file import load_torch, save_torch
 from zeroseg.model.zeroseg import ZeroSeg
 from zeroseg.sidecar import FORMAT as SIDECAR_FORMAT
 from zeroseg.sidecar import Scoring, scoring_to_dict
@@ -46,25 +44,16 @@ def save_checkpoint(path, model: ZeroSeg, *, sidecar: dict | None = None, half: 
         if bad:
             raise ZerosegError(f"{path}: cannot be stored as float16, {bad[0]} is out of its range or not finite")
     state = {k: v.clone() for k, v in state.items()}
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        torch.save({"format": FORMAT, "config": config, "state_dict": state, "sidecar": sidecar or {}}, partial)
-        os.replace(partial, path)
-    except OSError as error:
-        raise ZerosegError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    save_torch({"format": FORMAT, "config": config, "state_dict": state, "sidecar": sidecar or {}}, path)
 
 
 def load_checkpoint(path) -> Checkpoint:
-    """Read a model.pt on the CPU. ZerosegError, in one line, for a missing file or anything that is not a model.pt."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ZerosegError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise ZerosegError(f"{path}: not a zeroseg checkpoint (expected a model.pt written by zeroseg)") from error
+    """Read a model.pt on the CPU.
+
+    Raises ZerosegError, in one line, for a missing or damaged file, anything that is not a model.pt, and a weight that
+    is no dense array of numbers.
+    """
+    content = load_torch(path, "zeroseg checkpoint")
     state = content.get("state_dict") if isinstance(content, dict) else None
     tensors = isinstance(state, dict) and all(isinstance(v, torch.Tensor) for v in state.values())
     if not tensors or "format" not in content:
@@ -75,6 +64,10 @@ def load_checkpoint(path) -> Checkpoint:
         config = ModelConfig.from_dict(content.get("config"))
     except ValueError as error:
         raise ZerosegError(f"{path}: {error}") from error
+    for name, value in state.items():
+        if value.is_meta or value.layout != torch.strided or value.is_quantized or value.is_complex():
+            kind = "meta" if value.is_meta else f"{value.layout} {value.dtype}".replace("torch.", "")
+            raise ZerosegError(f"{path}: weight {name}: expected a dense array of real numbers, got a {kind} tensor")
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     return Checkpoint(config, state, content.get("sidecar") or {})
 
@@ -88,7 +81,7 @@ def read_sidecar(path, checkpoint: Checkpoint | None = None) -> dict:
     centred = checkpoint.config.readout == "prototypes"
     centre = checkpoint.state["readout.centre"].numpy() if centred else None
     scoring = scoring_to_dict(Scoring(centre, checkpoint.config.score_share))
-    files = {Path(path).name: hashlib.sha256(Path(path).read_bytes()).hexdigest()}
+    files = {Path(path).name: sha256(path)}
     return checkpoint.sidecar | {"format": SIDECAR_FORMAT, "scoring": scoring, "files": files}
 
 
@@ -101,5 +94,9 @@ def load_model(path) -> tuple[ZeroSeg, dict]:
     wrong = [k for k in own.keys() | given.keys() if k not in own or k not in given or own[k].shape != given[k].shape]
     if wrong:
         raise ZerosegError(f"{path}: {len(wrong)} weights do not fit the checkpoint's own config (first: {min(wrong)})")
+    for name, value in own.items():
+        if value.is_floating_point() != given[name].is_floating_point():
+            wanted, got = (str(tensor.dtype).removeprefix("torch.") for tensor in (value, given[name]))
+            raise ZerosegError(f"{path}: weight {name}: expected {wanted}, got {got}, whose scale is not in the file")
     model.load_state_dict(given)
     return model.eval(), checkpoint.sidecar

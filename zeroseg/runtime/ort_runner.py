@@ -67,7 +67,10 @@ def open_session(path: Path, threads: int, backend: str = "onnxruntime"):
             "onnxruntime"
         )
     try:
-        session = onnxruntime.InferenceSession(str(path), session_options(threads), providers=providers)
+        # its fallback prints on standard output and tries the CPU, which is among the providers already
+        session = onnxruntime.InferenceSession(
+            str(path), session_options(threads), providers=providers, enable_fallback=0
+        )
     except Exception as error:  # onnxruntime has one exception class per status, none of them public
         reason = f"onnxruntime {onnxruntime.__version__} cannot load it: {first_line(error)}"
         raise ZerosegError(f"{path}: {reason}") from error

@@ -6,12 +6,12 @@ GPU and one TensorRT; given to another it fails late or crashes, so everything i
 deserialised.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from zeroseg.errors import ZerosegError
+from zeroseg.files import sha256, write_text
 from zeroseg.runtime.trt_library import parse_version
 from zeroseg.runtime.trt_memory import Gpu
 from zeroseg.runtime.trt_plugins import KINDS
@@ -91,16 +91,8 @@ def manifest_path(engine: Path) -> Path:
 
 def write_manifest(engine: Path, sidecar: dict, manifest: Manifest) -> None:
     """Write the manifest of an engine file that is already there. sidecar: the model's, as a dict."""
-    document = {**sidecar, "files": {engine.name: sha256_of(engine)}, "engine": asdict(manifest)}
-    manifest_path(engine).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-
-
-def sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    document = {**sidecar, "files": {engine.name: sha256(engine)}, "engine": asdict(manifest)}
+    write_text(manifest_path(engine), json.dumps(document, indent=2) + "\n")
 
 
 def read_engine(path: Path) -> EngineFile:
@@ -179,11 +171,11 @@ def _file_differences(path: Path, sidecar: Sidecar, manifest: Manifest) -> list[
     if size != manifest.size_bytes:
         kind = "cut off" if size < manifest.size_bytes else "another file"
         return [f"{kind}, it has {size} bytes and its manifest says {manifest.size_bytes}"]
-    if sha256_of(path) not in sidecar.files.values():
+    if sha256(path) not in sidecar.files.values():
         return ["not the engine its manifest was written for (sha256 differs)"]
     onnx = path.with_name(Path(manifest.onnx_file).name)
     differences = []
-    if onnx.is_file() and sha256_of(onnx) != manifest.onnx_sha256:
+    if onnx.is_file() and sha256(onnx) != manifest.onnx_sha256:
         differences.append(f"built from another {onnx.name} than the one beside it (sha256 differs)")
     if onnx.is_file() and onnx.with_suffix(".json").is_file():
         try:

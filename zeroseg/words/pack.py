@@ -15,10 +15,10 @@ import numpy as np
 
 from zeroseg.errors import ZerosegError
 from zeroseg.files import whole_file
+from zeroseg.words.stored_arrays import check_arrays
 
 SPACE = "openai/clip-vit-base-patch32"
 LABELS_MAX = 10_000
-_BYTES_MAX = 512 * 2**20
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,7 @@ class LabelPack:
 
 
 def _read(path: Path) -> dict:
-    with zipfile.ZipFile(path) as archive:
-        size = sum(entry.file_size for entry in archive.infolist())
-    if size > _BYTES_MAX:
-        raise ValueError(f"it unpacks to {size // 2**20} MiB")
+    check_arrays(path)
     with np.load(path, allow_pickle=False) as stored:
         fields = {
             "names": _strings(stored, "names").ravel().tolist(),

@@ -15,8 +15,9 @@ from zeroseg.artifact import read_artifact
 from zeroseg.errors import ZerosegError
 from zeroseg.export.trt.build import build_engine, check_engine
 from zeroseg.export.trt.builder import BuildOptions
+from zeroseg.files import sha256
 from zeroseg.runtime.opening import open_runner
-from zeroseg.runtime.trt_engine import manifest_path, read_engine, sha256_of
+from zeroseg.runtime.trt_engine import manifest_path, read_engine
 from zeroseg.segment.segmenter import Segmenter
 
 REBUILD = "zeroseg-export --trt net.onnx -o net.engine"
@@ -57,7 +58,7 @@ def test_manifest_says_what_the_engine_is(build, network, version):
     _, engine = build(version, max_labels=50)
     manifest = read_engine(engine).manifest
     assert (manifest.gpu, manifest.sm, manifest.tensorrt) == ("Orin", "8.7", version)
-    assert manifest.onnx_sha256 == sha256_of(network) and manifest.onnx_file == "net.onnx"
+    assert manifest.onnx_sha256 == sha256(network) and manifest.onnx_file == "net.onnx"
     assert manifest.size_bytes == engine.stat().st_size and manifest.precision == "fp32"
     assert manifest.profile["label_embeddings"] == [[1, 16], [20, 16], [50, 16]]
     assert sorted(path.name for path in engine.parent.iterdir()) == [

@@ -14,8 +14,9 @@ from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.export.trt.builder import BuildOptions, build_plan
 from zeroseg.export.trt.layers import HEADER
 from zeroseg.export.trt.rtx import CAPABILITIES, PORTABLE, build_rtx, read_capabilities
+from zeroseg.files import sha256
 from zeroseg.runtime import rtx_library
-from zeroseg.runtime.trt_engine import read_engine, sha256_of
+from zeroseg.runtime.trt_engine import read_engine
 
 pytest.importorskip("onnx")
 
@@ -45,7 +46,7 @@ def test_engine_and_manifest_are_written(rtx, network, asked, capabilities):
     assert files_beside(out) == ["net.rtx", "net.rtx.json", "net.tsv"]
     manifest = read_engine(out).manifest
     assert (manifest.gpu, manifest.sm, manifest.tensorrt) == ("", "", rtx.__version__)
-    assert manifest.capabilities == capabilities and manifest.onnx_sha256 == sha256_of(network)
+    assert manifest.capabilities == capabilities and manifest.onnx_sha256 == sha256(network)
     assert manifest.profile == {"image": [[1, 3, 32, 32], [1, 3, 64, 96], [2, 3, 128, 128]]}
     # the two convolutions, 8 and 16 kernels of 3 x 16 x 16, are the network's weights
     assert manifest.weights_bytes >= 24 * 3 * 16 * 16 * 4 and manifest.activation_bytes > 0
@@ -109,7 +110,7 @@ def test_a_graph_that_the_library_refuses_is_named(rtx, network):
     model.graph.node[0].op_type, model.graph.node[0].name = "Nonsense", "stem.conv"
     network.write_bytes(model.SerializeToString())
     document = json.loads(network.with_suffix(".json").read_text())
-    document["files"] = {network.name: sha256_of(network)}
+    document["files"] = {network.name: sha256(network)}
     network.with_suffix(".json").write_text(json.dumps(document))
     old = network.with_suffix(".rtx")
     old.write_bytes(b"an older engine")
