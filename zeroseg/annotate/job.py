@@ -28,6 +28,7 @@ from pathlib import Path
 from zeroseg.collection.listing import Photo
 from zeroseg.collection.plan import Plan, replace_text
 from zeroseg.errors import ZerosegError, missing_extra
+from zeroseg.files import fitting
 from zeroseg.masks import encode_label_map
 from zeroseg.photos.decode import load_image
 from zeroseg.photos.listing import printable
@@ -195,7 +196,7 @@ def mask_file(folder: Path, photo: Photo) -> Path:
     Different steps give different names: what a file system may refuse, and "%", is written as "%" and two hex digits.
     """
     steps = [step for step in photo.path.replace(os.sep, "/").split("/") if step not in ("", ".", "..")]
-    return folder / "masks" / ("/".join(map(_escaped, steps)) + ".png")
+    return folder / "masks" / ("/".join(fitting(_escaped(step), len(".png")) for step in steps) + ".png")
 
 
 def _escaped(step: str) -> str:
