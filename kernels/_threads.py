@@ -1,15 +1,24 @@
 """How many CPU threads the kernels may use, for the whole process."""
 
+import functools
+import math
 import os
+
+from zeroseg.kernels._cpu_quota import cpu_quota
 
 _limit: int | None = None
 
 
 def available_threads() -> int:
-    """CPU threads this process may use (its affinity where the system tells, so that containers are respected)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """CPU threads this process may use: by its affinity and, in a container, by its CPU quota, rounded up."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota()
+    return count if quota is None else max(1, min(count, math.ceil(quota)))
+
+
+@functools.cache
+def _quota() -> float | None:
+    return cpu_quota()
 
 
 def threads() -> int:

@@ -12,7 +12,16 @@ from PIL import Image
 
 from zeroseg import LabelPack, ZerosegError
 from zeroseg.cli import main
-from zeroseg.files import is_signed_png, make_folder, remove_leftovers, save_png, sha256, whole_file, write_text
+from zeroseg.files import (
+    fitting,
+    is_signed_png,
+    make_folder,
+    remove_leftovers,
+    save_png,
+    sha256,
+    whole_file,
+    write_text,
+)
 
 CLASSES = "background\ncat\n"
 
@@ -27,6 +36,32 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
         partial.write_text("sec")
         raise KeyboardInterrupt
     assert path.read_text() == "first" and [file.name for file in tmp_path.iterdir()] == ["found.txt"]
+
+
+@pytest.mark.parametrize("length", [100, 234, 235, 255])
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path, length):
+    from fractions import Fraction
+
+    path = tmp_path / ("\u00e9" * ((length - 4) // 2) + "x" * (length % 2) + ".png")
+    assert len(path.name.encode()) == length
+    save_png(path, Image.new("L", (3, 2), 7))
+    assert np.asarray(Image.open(path)).tolist() == [[7] * 3] * 2
+    pytest.importorskip("av")
+    from zeroseg.live.frame import Frame
+    from zeroseg.live.sinks import Output, VideoFile
+
+    video = VideoFile(path.with_suffix(".mp4"))
+    image = np.zeros((32, 32, 3), np.uint8)
+    video.write(Output(Frame(image, 0, 0, Fraction(1, 25), 1), None, image, {}))
+    assert video.close() == [f"wrote {path.with_suffix('.mp4')}: 1 frames"]
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, path.with_suffix(".mp4").name}
+
+
+def test_long_names_are_cut_and_stay_apart():
+    names = [f"{'x' * 300}{i}.jpg" for i in range(3)]
+    cut = [fitting(name, 12) for name in names]
+    assert len({*cut}) == 3 and all(len(name) == 243 and name.endswith(".jpg") for name in cut)
+    assert fitting("a.jpg", 12) == "a.jpg" and fitting("x" * 243, 12) == "x" * 243
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "I;16"])

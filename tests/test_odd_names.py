@@ -94,3 +94,13 @@ def test_names_that_are_no_utf8_are_trained_on(latin):
     Path("photos", latin).write_bytes(b"no picture")
     with pytest.raises(UnreadablePhoto, match=r"photo photos/caf\\xe9.png cannot be read: not a picture"):
         find_photos("photos").read(0)
+
+
+def test_photos_with_the_longest_names_have_results_of_their_own(color_model):
+    for last in "ab":
+        Path("photos/zebra.png").with_name("y" * 250 + last + ".png").write_bytes(Path("photos/zebra.png").read_bytes())
+    done = start("infer", "photos", "--labels", "labels.npz", "--model", color_model)
+    assert done.returncode == 0, done.stderr
+    assert len(list(Path("zeroseg-out").glob("*_overlay.png"))) == 4
+    images = {json.loads(path.read_text())["image"] for path in Path("zeroseg-out").glob("*.json")}
+    assert len(images) == 4

@@ -242,3 +242,36 @@ def test_wide_live_pictures_cost_what_4_to_3_costs(size):
         assert pixels == pytest.approx(256 * 341.3, rel=0.01)
     else:
         assert short_side == 256
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description'
+    b' xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+LARGE = b" " * 1_500_000  # Pillow takes 1 MB
+
+
+@pytest.mark.parametrize("place", [33, -12], ids=["first", "last"])  # after the header, before the end
+@pytest.mark.parametrize(
+    ("chunk", "turned"),
+    [
+        (png_chunk(b"iCCP", b"profile\0\0" + zlib.compress(LARGE)), False),
+        (png_chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(LARGE)), False),
+        (png_chunk(b"iTXt", b"Description\0\1\0\0\0" + zlib.compress(LARGE)), False),
+        (png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(XMP + LARGE)), True),
+        (png_chunk(b"tEXt", b"Comment\0" + LARGE) * 46, False),  # 69 MB, of all text Pillow takes 64
+    ],
+    ids=["profile", "zTXt", "iTXt", "xmp", "tEXt"],
+)
+def test_large_text_in_a_png_is_no_damage(tmp_path, chunk, turned, place):
+    file = io.BytesIO()
+    Image.fromarray(RGB).save(file, format="PNG")
+    path = tmp_path / "photo.png"
+    path.write_bytes(file.getvalue()[:place] + chunk + file.getvalue()[place:])
+    expected = np.rot90(RGB, -1) if turned else RGB
+    for source in (path, path.read_bytes()):
+        np.testing.assert_array_equal(load_image(source), expected)

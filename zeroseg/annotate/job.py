@@ -27,7 +27,7 @@ from pathlib import Path
 from zeroseg.collection.listing import Photo, SourceGone, read_listed
 from zeroseg.collection.plan import Plan
 from zeroseg.errors import ZerosegError, missing_extra
-from zeroseg.files import PNG_LEVEL, make_folder, whole_file, write_text
+from zeroseg.files import PNG_LEVEL, fitting, make_folder, whole_file, write_text
 from zeroseg.masks import encode_label_map
 from zeroseg.photos.decode import load_image
 from zeroseg.photos.listing import printable
@@ -216,7 +216,7 @@ def mask_file(folder: Path, photo: Photo) -> Path:
     Different steps give different names: what a file system may refuse, and "%", is written as "%" and two hex digits.
     """
     steps = [step for step in photo.path.replace(os.sep, "/").split("/") if step not in ("", ".", "..")]
-    return folder / "masks" / ("/".join(map(_escaped, steps)) + ".png")
+    return folder / "masks" / ("/".join(fitting(_escaped(step), len(".png")) for step in steps) + ".png")
 
 
 def _escaped(step: str) -> str:

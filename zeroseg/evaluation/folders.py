@@ -9,6 +9,7 @@ layouts of VOC 2012, Pascal Context and COCO are in `standard_sets`.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from zeroseg.evaluation.class_files import UNKNOWN, read_class_file, read_text
 from zeroseg.evaluation.class_names import spoken_name
 from zeroseg.photos.decode import load_image
 from zeroseg.photos.listing import photos_in
+from zeroseg.photos.png_chunks import without_large_text
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,6 @@ def _grey_scale(mask: Image.Image) -> int:
 def _open(path: Path) -> Image.Image:
     """A mask, not decoded yet: a decoded one does not tell the bits of its file."""
     try:
-        return Image.open(path)
+        return Image.open(io.BytesIO(without_large_text(path.read_bytes())))
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise ZerosegError(f"{path}: expected a readable image, got {error.__class__.__name__}") from error

@@ -14,8 +14,10 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from zeroseg.errors import ZerosegError
+from zeroseg.photos.png_chunks import without_large_text
 
 MAX_PIXELS = 128_000_000  # zeroseg-infer takes 22 bytes per pixel at its peak, 2.8 GB for so many
+_TEXT_TOO_LARGE = "MAX_TEXT_"  # in what Pillow says of it
 _DEPTHS = (8, 10, 12)  # bits of grey that come in files of 16
 _log = logging.getLogger("zeroseg.photos")
 # what Pillow's readers raise on damaged files (found by changing bytes at random)
@@ -61,7 +63,14 @@ def _from_file(file: Path | io.BytesIO, name: str, turn: bool) -> np.ndarray:
         size = file.stat().st_size if isinstance(file, Path) else len(file.getvalue())
         what = "an empty file" if size == 0 else "not a picture that Pillow can read"
         raise ZerosegError(f"{name}: {what}; expected JPEG, PNG, WebP, TIFF, BMP or the like") from None
-    except _DAMAGE as error:
+    except (ZerosegError, *_DAMAGE) as error:
+        if _TEXT_TOO_LARGE in str(error):
+            data = file.read_bytes() if isinstance(file, Path) else file.getvalue()
+            smaller = without_large_text(data)
+            if smaller != data:
+                return _from_file(io.BytesIO(smaller), name, turn)
+        if isinstance(error, ZerosegError):
+            raise
         raise ZerosegError(f"{name}: {getattr(error, 'strerror', None) or f'damaged or cut off ({error})'}") from error
 
 
