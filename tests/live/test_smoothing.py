@@ -1,93 +1,128 @@
-"""Scores over time: the formula by loops, what starts it afresh, and colours that stay."""
+"""Embeddings over time: the formula by loops, what starts it afresh, and words that change in between."""
 
 import math
 
 import numpy as np
 import pytest
 
-from zeroseg.live.smoothing import SmoothingRunner, carry_scores
+from tests.color_model import sidecar
+from tests.score_reference import scores_by_loops
+from zeroseg.segment.encoded import Places, Segments
+from zeroseg.segment.smoothing import carry, smooth
+from zeroseg.sidecar import parse_sidecar
+from zeroseg.words import LabelPack
 
-B, K, N, H, W = 1, 4, 3, 5, 7
+K, D, H, W = 4, 3, 5, 7
+SPACE = "test/space"
+SIDECAR = parse_sidecar(sidecar(embedding_space=SPACE, embedding_dim=D), "test")
 
 
 def maps(rng):
-    logits = rng.normal(size=(B, K, H, W)) * 3
-    return (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).astype(np.float32)
+    logits = rng.normal(size=(K, H, W)) * 3
+    return (np.exp(logits) / np.exp(logits).sum(0, keepdims=True)).astype(np.float32)
 
 
-class Fixed:
-    """A runner that gives what it is told, in turn."""
+def segments(maps_Khw, embeddings_KD):
+    embeddings_KD = np.asarray(embeddings_KD, np.float32)
+    return Segments(embeddings_KD.mean(0), (H, W), SIDECAR, maps=maps_Khw, embeddings=embeddings_KD)
 
-    backend = "fixed"
 
-    def __init__(self, *outputs):
-        self.outputs = list(outputs)
+def stream(frames, tau_s):
+    """The smoothed segments of (time in seconds, segments), one after the other."""
+    past, smoothed = None, []
+    for time_s, frame in frames:
+        past = time_s, smooth(frame, time_s, past, tau_s)
+        smoothed.append(past[1])
+    return smoothed
 
-    def inputs(self):
-        from zeroseg.runtime.base import TensorSpec
 
-        return {"image": TensorSpec(("B", 3, "H", "W"), "float32"), "label_embeddings": TensorSpec(("N", 2), "float32")}
-
-    def run(self, feed):
-        m, scores = self.outputs.pop(0)
-        return {"segment_maps": m, "segment_scores": scores, "image_scores": scores.max(1)}
+def carried_by_loops(values, now, old, then, keep):
+    expected = np.zeros(values.shape)
+    for k in range(len(now)):
+        overlap = [
+            sum(float(now[k, y, x]) * float(then[j, y, x]) for y in range(H) for x in range(W)) for j in range(K)
+        ]
+        for d in range(values.shape[1]):
+            carried = sum(overlap[j] * float(old[j, d]) for j in range(K)) / sum(overlap)
+            expected[k, d] = (1 - keep) * float(values[k, d]) + keep * carried
+    return expected
 
 
 def test_formula_by_loops():
     rng = np.random.default_rng(0)
     now, then = maps(rng), maps(rng)
-    scores, old = rng.normal(size=(2, B, K, N)).astype(np.float32)
-    expected = np.zeros((B, K, N))
-    for k in range(K):
-        overlap = [
-            sum(float(now[0, k, y, x]) * float(then[0, j, y, x]) for y in range(H) for x in range(W)) for j in range(K)
-        ]
-        for n in range(N):
-            carried = sum(overlap[j] * float(old[0, j, n]) for j in range(K)) / sum(overlap)
-            expected[0, k, n] = 0.3 * float(scores[0, k, n]) + 0.7 * carried
-    assert carry_scores(scores, now, old, then, 0.7) == pytest.approx(expected, abs=1e-5)
+    values, old = rng.normal(size=(2, K, D)).astype(np.float32)
+    expected = carried_by_loops(values, now, old, then, 0.7)
+    assert carry(values, now, old, then, 0.7) == pytest.approx(expected, abs=1e-5)
 
 
-def test_segments_that_swap_numbers_keep_their_scores():
-    """Segment 0 of the last frame is segment 1 of this one: its score goes with its place."""
-    then = np.zeros((1, 2, 2, 2), np.float32)
-    then[0, 0, 0] = then[0, 1, 1] = 1
-    old = np.array([[[1.0], [0.0]]], np.float32)
-    carried = carry_scores(np.zeros((1, 2, 1), np.float32), then[:, ::-1].copy(), old, then, 1.0)
+def test_segments_that_swap_numbers_keep_their_embeddings():
+    """Segment 0 of the last frame is segment 1 of this one: its embedding goes with its pixels."""
+    then = np.zeros((2, 2, 2), np.float32)
+    then[0, 0] = then[1, 1] = 1
+    old = np.array([[1.0], [0.0]], np.float32)
+    carried = carry(np.zeros((2, 1), np.float32), then[::-1].copy(), old, then, 1.0)
     assert carried.ravel().tolist() == [0, 1]
 
 
-def feed(runner, now, labels):
-    runner.now = now
-    image = np.zeros((1, 3, 2, 2), np.float32)
-    return runner.run({"image": image, "label_embeddings": labels})["segment_scores"]
+def test_time_constant_is_in_seconds_and_a_gap_starts_afresh():
+    still = np.ones((1, 1, 1), np.float32)
+    one, zero = segments(still, np.ones((1, D))), segments(still, np.zeros((1, D)))
+    smoothed = stream([(0.0, one), (0.5, zero), (1.5, zero), (4.1, one), (4.0, zero)], tau_s=0.5)
+    assert [float(frame.embeddings[0, 0]) for frame in smoothed] == pytest.approx(
+        [1.0, math.exp(-1), math.exp(-3), 1.0, 0.0]  # as much after two steps as after one; 2.6 s; back in time
+    )
 
 
-def test_time_constant_is_in_seconds_and_labels_start_afresh():
-    still = np.ones((1, 1, 1, 1), np.float32)
-    one, zero = np.ones((1, 1, 1), np.float32), np.zeros((1, 1, 1), np.float32)
-    words, others = np.zeros((1, 2), np.float32), np.ones((1, 2), np.float32)
-    runner = SmoothingRunner(Fixed((still, one), (still, zero), (still, zero), (still, zero), (still, one)), tau_s=0.5)
-    assert feed(runner, 0.0, words) == 1.0
-    assert feed(runner, 0.5, words) == pytest.approx(math.exp(-1))
-    assert feed(runner, 1.5, words) == pytest.approx(math.exp(-3))  # the same after two steps as after one
-    assert feed(runner, 1.6, others) == 0.0
-    assert feed(runner, 99.0, others) == 1.0  # a long gap carries nothing
+def test_another_size_starts_afresh():
+    rng = np.random.default_rng(3)
+    first, second = segments(maps(rng), rng.normal(size=(K, D))), segments(maps(rng)[:, :4], rng.normal(size=(K, D)))
+    assert smooth(second, 0.1, (0.0, first), 1.0) is second
 
 
-def test_off_changes_nothing():
+@pytest.mark.parametrize("tau_s", [0, 0.0, -1.0])
+def test_off_changes_nothing(tau_s):
     rng = np.random.default_rng(1)
-    outputs = [(maps(rng), rng.normal(size=(B, K, N)).astype(np.float32)) for _ in range(3)]
-    runner = SmoothingRunner(Fixed(*outputs), tau_s=0)
-    for i, (_, scores) in enumerate(outputs):
-        assert np.array_equal(feed(runner, i / 30, np.zeros((N, 2), np.float32)), scores)
+    frames = [(i / 30, segments(maps(rng), rng.normal(size=(K, D)))) for i in range(3)]
+    assert all(got is frame for got, (_, frame) in zip(stream(frames, tau_s), frames, strict=True))
+
+
+def test_a_dense_network_s_frames_pass_as_they_are():
+    rng = np.random.default_rng(4)
+    first, second = (
+        Places(np.ones(D, np.float32), (H, W), SIDECAR, embeddings=rng.normal(size=(D, H, W)).astype(np.float32))
+        for _ in range(2)
+    )
+    assert smooth(second, 0.1, (0.0, first), 1.0) is second
 
 
 def test_noise_shrinks_but_the_mean_stays():
     rng = np.random.default_rng(2)
     still = maps(rng)
-    noise = [0.5 + 0.1 * rng.normal(size=(B, K, N)).astype(np.float32) for _ in range(200)]
-    runner = SmoothingRunner(Fixed(*((still, scores) for scores in noise)), tau_s=0.3)
-    smooth = np.array([feed(runner, i / 20, np.zeros((N, 2), np.float32)) for i in range(200)])[50:]
-    assert smooth.std(0).mean() < 0.4 * np.array(noise).std(0).mean()
-    assert abs(smooth.mean() - 0.5) < 0.02
+    noise = [0.5 + 0.1 * rng.normal(size=(K, D)) for _ in range(200)]
+    smoothed = stream([(i / 20, segments(still, values)) for i, values in enumerate(noise)], tau_s=0.3)
+    steady = np.array([frame.embeddings for frame in smoothed])[50:]
+    assert steady.std(0).mean() < 0.4 * np.array(noise).std(0).mean()
+    assert abs(steady.mean() - 0.5) < 0.02
+
+
+def test_words_that_change_in_between_are_scored_on_smoothed_embeddings():
+    """The scores of a word that was typed just now are those of a stream that had it from the beginning."""
+    rng = np.random.default_rng(5)
+    frames = [(i / 10, segments(maps(rng), rng.normal(size=(K, D)))) for i in range(4)]
+    expected = frames[0][1].embeddings
+    for i in range(1, 4):
+        now, then = frames[i][1], frames[i - 1][1]
+        expected = carried_by_loops(now.embeddings, now.maps, expected, then.maps, math.exp(-0.1 / 0.3))
+    words = LabelPack(["new"], np.eye(1, D, dtype=np.float32), SPACE)
+    got = stream(frames, tau_s=0.3)[-1].scores(words)
+    assert got == pytest.approx(scores_by_loops(expected, words.vectors), abs=1e-5)
+    assert np.abs(got - frames[-1][1].scores(words)).max() > 0.05
+
+
+def test_maps_size_and_image_stay_this_frame_s():
+    rng = np.random.default_rng(6)
+    first, second = (segments(maps(rng), rng.normal(size=(K, D))) for _ in range(2))
+    smoothed = smooth(second, 0.1, (0.0, first), 1.0)
+    assert smoothed.maps is second.maps and smoothed.image_embedding is second.image_embedding
+    assert smoothed.size == second.size and smoothed.sidecar is second.sidecar

@@ -1,4 +1,4 @@
-"""The whole model: sizes, shapes that follow the image, masking, cached stem features, scores."""
+"""The whole model: sizes, shapes that follow the image, masking, cached stem features, how it is scored."""
 
 from dataclasses import replace
 
@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from zeroseg.config import PRESETS
-from zeroseg.model.zeroseg import ZeroSeg, fall_off
+from zeroseg.model.zeroseg import ZeroSeg
+from zeroseg.segment.scores import segment_scores
+from zeroseg.sidecar import Scoring
 
 VIT = replace(
     PRESETS["base"], width=48, depth=2, heads=4, decoder_width=32, decoder_depth=1, decoder_heads=4, head_width=48,
@@ -121,41 +123,19 @@ def test_separate_projectors():
     torch.testing.assert_close(output.image_embedding, expected)
 
 
-def test_score_of_a_projector_is_the_cosine(vit):
+def test_a_projector_is_scored_by_the_cosine(vit):
     labels = torch.nn.functional.normalize(torch.randn(5, 16), dim=1)
     with torch.no_grad():
         output = vit(torch.randn(2, 3, 64, 64))
-        segment_scores, image_scores = vit.score(output, labels)
     expected = torch.nn.functional.cosine_similarity(output.segment_embeddings[:, :, None], labels, dim=-1)
-    torch.testing.assert_close(segment_scores, expected, atol=1e-5, rtol=1e-4)
-    assert image_scores.shape == (2, 5)
+    for embeddings, scores in zip(output.segment_embeddings, expected):
+        got = segment_scores(embeddings.numpy(), labels.numpy(), vit.scoring())
+        np.testing.assert_allclose(got, scores, atol=1e-5, rtol=1e-4)
 
 
-def test_scores_fall_off_below_a_share_of_the_best(vit):
-    labels = torch.nn.functional.normalize(torch.randn(5, 16), dim=1)
-    sharing = ZeroSeg(replace(VIT, score_share=0.7)).eval()
-    sharing.load_state_dict(vit.state_dict())
-    with torch.no_grad():
-        output = vit(torch.randn(2, 3, 64, 64))
-        plain, image = (x.numpy() for x in vit.score(output, labels))
-        fallen, same = (x.numpy() for x in sharing.score(output, labels))
-    for b in range(2):
-        for n in range(5):
-            best = max(plain[b, :, n])
-            for k in range(plain.shape[1]):
-                score = plain[b, k, n]
-                lowered = score - 10 * max(0, 0.7 * best - score)
-                assert fallen[b, k, n] == pytest.approx(score if score < 0 else max(0, lowered), abs=1e-5)
-    np.testing.assert_array_equal(fallen.max(1), plain.max(1))
-    np.testing.assert_array_equal(same, image)
-
-
-def test_fall_off_by_hand():
-    """Best 0.8, half of it 0.4; then what is below 0 stays, beside a best above it and beside one below."""
-    scores = torch.tensor([[0.8, 0.5, 0.4, 0.38, 0.1], [0.3, 0.15, 0.14, -0.1, -0.9], [-0.2, -0.2, -0.23, -0.4, -0.9]])
-    wanted = torch.tensor([[0.8, 0.5, 0.4, 0.18, 0.0], [0.3, 0.15, 0.04, -0.1, -0.9], [-0.2, -0.2, -0.23, -0.4, -0.9]])
-    scores, wanted = scores.T[None], wanted.T[None]
-    torch.testing.assert_close(fall_off(scores, 0.5), wanted)
+def test_scoring_takes_the_share_of_the_configuration(vit):
+    assert vit.scoring() == Scoring(None, 0.0)
+    assert ZeroSeg(replace(VIT, score_share=0.7)).scoring() == Scoring(None, 0.7)
 
 
 @pytest.mark.parametrize(
