@@ -8,7 +8,6 @@ import numpy as np
 
 from zeroseg import drawing
 from zeroseg.annotate.job import part_file, read_part
-from zeroseg.collection.listing import printable
 from zeroseg.collection.plan import Plan
 from zeroseg.errors import ZerosegError
 from zeroseg.files import whole_file
