@@ -19,11 +19,12 @@ from zeroseg.errors import ZerosegError
 from zeroseg.export.gate import photos_of
 from zeroseg.export.gate_labels import gate_cases
 from zeroseg.export.trt.builder import BuildOptions
+from zeroseg.export.trt.code_copy import copy_code
 from zeroseg.export.trt.command import prepare
 from zeroseg.export.trt.device import DESCRIPTION, EXPECTED, record
 from zeroseg.export.trt.fit import cut_labels
 from zeroseg.export.trt.kernels import compile_kernels
-from zeroseg.export.trt.serving import PLAN, SERVE, write_repositories
+from zeroseg.export.trt.serving import PLAN, write_serving
 from zeroseg.files import sha256
 from zeroseg.runtime.base import Runner
 from zeroseg.runtime.opening import open_runner
@@ -32,7 +33,6 @@ from zeroseg.sidecar import Sidecar
 LIMIT_MB = 5  # what a bundle may weigh beyond its model
 LABELS = "person,cat,dog,car,bicycle,tree,sky,grass,road,building,chair,table"
 CHECK_PHOTOS = 4
-SUBPACKAGES = ("kernels", "export")
 OTHER_WORDS = "Other words: make a labels.npz where zeroseg is installed (`zeroseg words --help`).\n"
 
 
@@ -86,11 +86,11 @@ SERVED_PHOTOS = """Both variants have the same models:
 
 - `zeroseg`: `photo` (bytes of a file) uint8, `label_embeddings` (N, D) float32, optionally `threshold` (1,) float32 ->
   `label_map` (H, W) int16, -1 for background; `confidence` (H, W), `segment_labels` (K,), `scores` (N,)
-- `zeroseg_network`, its middle: photos of many clients, with labels of their own, share its runs
-- `zeroseg_model`: the network as it is, image and label embeddings in, segment maps and scores out
+- `zeroseg_network`, its middle: `image` (b, 3, h, w) -> `segment_maps`, `segment_embeddings`, `image_embedding`; images
+  of one size share its runs, whoever sent them and whatever the labels are
 """
 SERVED_NETWORK = """This network has no segments: the server runs it alone
-(`zeroseg_model`); windows are cut and joined by who asks.
+(`zeroseg_network`); windows are cut and joined by who asks.
 """
 # the bundle's own code comes first, whatever the folder it is started from holds
 START = """#!/bin/sh
@@ -153,10 +153,10 @@ def make_bundle(
         cases = cut_labels(cases, options.max_labels)
         record(reference, cases, folder / EXPECTED)
         kernels = "" if artifact.sidecar.dense else _kernels(target, folder, report)
-        _code(folder / "python" / "zeroseg")
+        copy_code(folder / "python" / "zeroseg")
         if target.served:
-            write_repositories(folder, onnx, artifact.sidecar, options)
-        for name, text in (SCRIPTS | ({"serve.sh": SERVE} if target.served else {})).items():
+            write_serving(folder, onnx, artifact.sidecar, options)
+        for name, text in SCRIPTS.items():
             (folder / name).write_text(text.replace("STEM", stem), encoding="utf-8", newline="\n")
             (folder / name).chmod(0o755)
         words = OTHER_WORDS if artifact.sidecar.dense else _words(folder, onnx)
@@ -249,22 +249,6 @@ def _kernels(target: Target, folder: Path, report) -> str:
     if not compile_kernels(folder, target.sms, report):
         return ""
     return "kernels/ decodes masks on the GPU, right behind the engine; without it they are decoded on the CPU.\n"
-
-
-def _code(folder: Path) -> None:
-    """The package as a wheel would lay it out, sources only."""
-
-    def copy(source: Path, target: Path) -> None:
-        for path in source.rglob("*.py"):
-            relative = path.relative_to(source)
-            if not set(relative.parts) & {"bundled", "__pycache__", "model", "evaluation"}:
-                (target / relative).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target / relative)
-
-    copy(Path(zeroseg.__file__).parent, folder)
-    for name in SUBPACKAGES:
-        [root] = {Path(path) for path in __import__(f"zeroseg.{name}", fromlist=["x"]).__path__}
-        copy(root, folder / name)
 
 
 def _words(folder: Path, onnx: Path) -> str:

@@ -8,12 +8,20 @@ from pathlib import Path
 
 from zeroseg.errors import ZerosegError
 from zeroseg.export.trt.builder import BuildOptions
-from zeroseg.serving.repository import MODEL, Batching, native_config, sidecar_document, write_repository
+from zeroseg.serving.repository import NETWORK, Batching, write_network, write_steps
 from zeroseg.sidecar import Sidecar
 
 MAX_BATCH = 8  # photos in a run, unless told
-VARIANTS = ("onnx", "tensorrt")
-PLAN = f"triton/tensorrt/{MODEL}/1/model.plan"  # in the bundle, made on the device
+# what runs the network in each repository, as lines of config.pbtxt
+RUNS = {
+    "onnx": ['platform: "onnxruntime_onnx"', "instance_group [ { kind: KIND_AUTO, count: 2 } ]"],
+    "tensorrt": [
+        'platform: "tensorrt_plan"',
+        "instance_group [ { kind: KIND_GPU, count: 1 } ]",
+        "optimization { cuda { graphs: true } }",
+    ],
+}
+PLAN = f"triton/tensorrt/{NETWORK}/1/model.plan"  # in the bundle, made on the device
 SERVE = """#!/bin/sh
 # Serve this bundle with the Triton Inference Server: ./serve.sh onnx, or ./serve.sh tensorrt after ./build.sh.
 # It needs tritonserver with its Python back end and that of the variant; more options go to tritonserver.
@@ -37,23 +45,22 @@ PYTHONPATH="$here/python${PYTHONPATH:+:$PYTHONPATH}" exec tritonserver --model-r
 """.replace("PLAN", PLAN)
 
 
-def write_repositories(folder: Path, onnx: Path, sidecar: Sidecar, options: BuildOptions) -> None:
-    """folder/triton/onnx, with a link to the bundle's ONNX file, and folder/triton/tensorrt, which build.sh completes.
+def write_serving(folder: Path, onnx: Path, sidecar: Sidecar, options: BuildOptions) -> None:
+    """Write serve.sh, triton/onnx with a link to the bundle's ONNX file, and triton/tensorrt, which build.sh completes.
 
-    A network without segments is zeroseg_model alone: its windows are cut and joined by who asks.
+    A network without segments is zeroseg_network alone: its windows are cut and joined by who asks.
     """
     batching = Batching(max_batch=options.max_batch)
-    for variant in VARIANTS:
+    for variant, runs in RUNS.items():
         repository = folder / "triton" / variant
         if sidecar.dense is None:
-            write_repository(
-                repository, sidecar, batching, {"served_model": MODEL, "max_labels": str(options.max_labels)}
-            )
-        version = repository / MODEL / "1"
-        version.mkdir(parents=True)
-        (version.parent / "config.pbtxt").write_text(model_config(variant, sidecar, options), encoding="utf-8")
+            write_steps(repository, sidecar, batching)
+        write_network(repository, sidecar, batching, runs)
+    script = folder / "serve.sh"
+    script.write_text(SERVE, encoding="utf-8", newline="\n")
+    script.chmod(0o755)
     (folder / PLAN).with_name("README").write_text("build.sh puts model.plan here.\n", encoding="utf-8")
-    link = folder / "triton" / "onnx" / MODEL / "1" / "model.onnx"
+    link = folder / "triton" / "onnx" / NETWORK / "1" / "model.onnx"
     try:
         link.symlink_to(os.path.relpath(onnx, link.parent))
     except OSError as error:
@@ -61,19 +68,3 @@ def write_repositories(folder: Path, onnx: Path, sidecar: Sidecar, options: Buil
             f"--bundle: {link.name} cannot be linked here ({error.strerror}); make the bundle on a "
             "file system that has symbolic links"
         ) from error
-
-
-def model_config(variant: str, sidecar: Sidecar, options: BuildOptions) -> str:
-    """config.pbtxt of the network itself, as ONNX file or TensorRT engine."""
-    about = {
-        "embedding_space": sidecar.embedding_space,
-        "threshold": f"{sidecar.threshold:g}",
-        "max_photos": str(options.max_batch),
-        "max_labels": str(options.max_labels),
-    }
-    document = {**sidecar_document(sidecar), "dense": sidecar.dense}
-    if variant == "onnx":
-        return native_config(document, "onnxruntime_onnx", "kind: KIND_AUTO, count: 2", about=about)
-    return native_config(
-        document, "tensorrt_plan", "kind: KIND_GPU, count: 1", "optimization { cuda { graphs: true } }", about=about
-    )

@@ -1,11 +1,14 @@
 """A datacenter bundle's model repository in the real Triton Inference Server.
 
-The wheel of the server has no ONNX Runtime and no TensorRT back end, so zeroseg_model alone runs in the Python back end
-here: a stand-in of ten lines with the config.pbtxt of the bundle, less its platform. All else is the bundle's.
+The wheel of the server has no ONNX Runtime and no TensorRT back end, so zeroseg_network runs in the Python back end
+here: a stand-in that runs a batch as those do, with the config.pbtxt of the bundle, less its platform. All else is the
+bundle's.
 """
 
+import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,61 +21,55 @@ import pytest
 
 pytest.importorskip("pytriton", reason="the extra triton (nvidia-pytriton) is not installed")
 http = pytest.importorskip("tritonclient.http", reason="the extra triton (tritonclient) is not installed")
-pytest.importorskip("onnx")
-
-from click.testing import CliRunner  # noqa: E402
+onnx = pytest.importorskip("onnx")
 
 import zeroseg  # noqa: E402
-from zeroseg.export.cli import main as export  # noqa: E402
+from zeroseg.artifact import read_artifact  # noqa: E402
+from zeroseg.export.trt.builder import BuildOptions  # noqa: E402
+from zeroseg.export.trt.code_copy import copy_code  # noqa: E402
+from zeroseg.export.trt.serving import RUNS, write_serving  # noqa: E402
 from zeroseg.segment.segmenter import Segmenter  # noqa: E402
+from zeroseg.serving.repository import NETWORK  # noqa: E402
 from zeroseg.serving.server_files import find_server  # noqa: E402
+from zeroseg.sidecar import parse_sidecar  # noqa: E402
 
 BUNDLED = Path(zeroseg.__file__).parent / "bundled" / "tiny.onnx"
 PHOTOS = sorted((Path(__file__).resolve().parents[2] / "export" / "photos").glob("*.jpg"))
 SETS = [["cat", "rug"], ["person", "space suit", "flag", "rocket"], ["coffee"]]
 ALL = -1.0
-MAX_LABELS = 6
 START_S = 60
 STAND_IN = """
-import onnxruntime, numpy as np, triton_python_backend_utils as server
+import numpy as np, onnxruntime, triton_python_backend_utils as server
 class TritonPythonModel:
     def initialize(self, args):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(f"{args['model_repository']}/1/model.onnx", options)
+        self.names = [output.name for output in self.session.get_outputs()]
     def execute(self, requests):
-        return [self.answer({name: server.get_input_tensor_by_name(request, name).as_numpy()
-                             for name in ("image", "label_embeddings")}) for request in requests]
-    def answer(self, feed):
-        if feed["label_embeddings"].shape[0] > MAX_LABELS:
-            return server.InferenceResponse(error=server.TritonError("more labels than the engine takes"))
-        names = [output.name for output in self.session.get_outputs()]
-        return server.InferenceResponse(output_tensors=[
-            server.Tensor(name, value) for name, value in zip(names, self.session.run(names, feed))])
-""".replace("MAX_LABELS", str(MAX_LABELS))
+        images = [server.get_input_tensor_by_name(request, "image").as_numpy() for request in requests]
+        output = self.session.run(self.names, {"image": np.concatenate(images)})
+        ends = np.cumsum([len(image) for image in images])[:-1]
+        return [server.InferenceResponse([server.Tensor(*pair) for pair in zip(self.names, part)])
+                for part in zip(*(np.split(value, ends) for value in output))]
+"""
+
+
+def write_bundle(bundle):
+    """What of a datacenter bundle serves; tests/export/trt has the rest."""
+    bundle.mkdir()
+    shutil.copyfile(BUNDLED, bundle / "net.onnx")
+    copy_code(bundle / "python" / "zeroseg")
+    write_serving(bundle, bundle / "net.onnx", read_artifact(BUNDLED).sidecar, BuildOptions(max_batch=5))
+    return bundle
 
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory):
     """HTTP port of tritonserver, started by the bundle's serve.sh on the repository triton/onnx."""
     folder = tmp_path_factory.mktemp("datacenter")
-    bundle = folder / "bundle"
-    done = CliRunner().invoke(
-        export,
-        [
-            str(BUNDLED),
-            "--bundle",
-            "datacenter",
-            "-o",
-            str(bundle),
-            "--max-labels",
-            str(MAX_LABELS),
-            "--labels",
-            "cat,dog",
-        ],
-    )
-    assert done.exit_code == 0, done.output
-    model = bundle / "triton/onnx/zeroseg_model"
+    bundle = write_bundle(folder / "bundle")
+    model = bundle / "triton/onnx" / NETWORK
     config = (model / "config.pbtxt").read_text()
     assert config.count('platform: "onnxruntime_onnx"') == 1
     (model / "config.pbtxt").write_text(config.replace('platform: "onnxruntime_onnx"', 'backend: "python"'))
@@ -156,13 +153,13 @@ def executions(port, model):
 
 
 def test_many_clients_get_the_masks_of_the_segmenter(port):
-    """Twelve requests with three label sets at once: runs are shared, masks are not, and no run has too many labels."""
+    """Twelve requests with three label sets at once: runs are shared, masks are not."""
     segmenter = Segmenter.load(threads=1)
     cases = [(path, index) for index in range(len(SETS)) for path in PHOTOS[:4]]
     vectors = [segmenter.set_labels(words).pack.vectors for words in SETS]
     with ThreadPoolExecutor(len(cases)) as pool:
         answers = list(pool.map(lambda case: ask(port, case[0], vectors[case[1]]), cases))
-    runs, photos = executions(port, "zeroseg_network")
+    runs, photos = executions(port, NETWORK)
     assert photos == len(cases) and runs < photos, "nothing was batched, so nothing was shown"
     for (path, index), answer in zip(cases, answers):
         expected = segmenter.set_labels(SETS[index]).segment(path, ALL, edges=False)
@@ -171,18 +168,9 @@ def test_many_clients_get_the_masks_of_the_segmenter(port):
         assert (answer["label_map"] == expected.label_map).mean() > 0.9999
 
 
-def test_what_the_network_says_reaches_the_client(port):
-    vectors, _, _ = zeroseg.embed_labels([*SETS[0], *SETS[1], *SETS[2]])
-    assert len(vectors) > MAX_LABELS
-    with pytest.raises(http.InferenceServerException, match="zeroseg_model: .*more labels than the engine takes"):
-        ask(port, PHOTOS[0], vectors)
-
-
 def test_bundle_brings_the_code_that_the_server_runs(tmp_path):
     """Its python folder holds all of zeroseg that a model.py imports: found there, not in what is installed here."""
-    bundle = tmp_path / "bundle"
-    done = CliRunner().invoke(export, [str(BUNDLED), "--bundle", "datacenter", "-o", str(bundle), "--labels", "cat"])
-    assert done.exit_code == 0, done.output
+    bundle = write_bundle(tmp_path / "bundle")
     code = (
         "import runpy, sys, zeroseg; "
         "print(zeroseg.__file__, *(runpy.run_path(path)['TritonPythonModel'].__module__ for path in sys.argv[1:]))"
@@ -196,47 +184,45 @@ def test_bundle_brings_the_code_that_the_server_runs(tmp_path):
         env={**os.environ, "PYTHONPATH": str(bundle / "python")},
     )
     assert found.stdout.split() == [str(bundle / "python/zeroseg/__init__.py"), *["zeroseg.serving.steps"] * len(paths)]
-    assert len(paths) == 3
+    assert len(paths) == 2
 
 
 def test_network_alone_answers_as_the_file(port):
-    rng = np.random.default_rng(0)
-    feed = {
-        "image": rng.normal(size=(2, 3, 64, 96)).astype(np.float32),
-        "label_embeddings": zeroseg.embed_labels(["cat", "dog"])[0],
-    }
-    tensors = [http.InferInput(name, array.shape, "FP32") for name, array in feed.items()]
-    for tensor, array in zip(tensors, feed.values()):
-        tensor.set_data_from_numpy(array)
+    image = np.random.default_rng(0).normal(size=(2, 3, 64, 96)).astype(np.float32)
+    tensor = http.InferInput("image", image.shape, "FP32").set_data_from_numpy(image)
     with http.InferenceServerClient(f"127.0.0.1:{port}") as client:
-        answer = client.infer("zeroseg_model", tensors)
-    for name, value in Segmenter.load(threads=1).runner.run(feed).items():
+        answer = client.infer(NETWORK, [tensor])
+        config = client.get_model_config(NETWORK)
+    for name, value in Segmenter.load(threads=1).runner.run(image).items():
         np.testing.assert_allclose(answer.as_numpy(name), value, atol=1e-4)
+    told = parse_sidecar(json.loads(config["parameters"]["sidecar"]["string_value"]), "told")
+    assert told.to_dict() == read_artifact(BUNDLED).sidecar.to_dict()
 
 
-@pytest.mark.parametrize("variant", ["onnx", "tensorrt"])
+@pytest.mark.parametrize("variant", RUNS)
 def test_server_protobuf_reads_every_config(variant, tmp_path):
     text_format = pytest.importorskip("google.protobuf.text_format")
     from tritonclient.grpc import model_config_pb2, service_pb2
 
-    from zeroseg.artifact import read_artifact
-    from zeroseg.export.trt.builder import BuildOptions
-    from zeroseg.export.trt.serving import write_repositories
-
     message = getattr(model_config_pb2, "ModelConfig", None) or service_pb2.ModelConfig
-    write_repositories(tmp_path, BUNDLED, read_artifact(BUNDLED).sidecar, BuildOptions(max_batch=5, max_labels=40))
+    bundle = write_bundle(tmp_path / "bundle")
     configs = {
         path.parent.name: text_format.Parse(path.read_text(), message())
-        for path in (tmp_path / "triton" / variant).glob("*/config.pbtxt")
+        for path in (bundle / "triton" / variant).glob("*/config.pbtxt")
     }
-    assert all(config.name == name for name, config in configs.items()) and len(configs) == 5
-    model, network = configs["zeroseg_model"], configs["zeroseg_network"]
-    assert model.platform == {"onnx": "onnxruntime_onnx", "tensorrt": "tensorrt_plan"}[variant]
-    assert model.max_batch_size == 0 and network.max_batch_size == 5
-    assert network.parameters["served_model"].string_value in configs
+    assert all(config.name == name for name, config in configs.items()) and len(configs) == 4
+    network = configs[NETWORK]
+    assert network.platform == {"onnx": "onnxruntime_onnx", "tensorrt": "tensorrt_plan"}[variant]
+    assert network.max_batch_size == 5 and network.dynamic_batching.default_queue_policy.max_queue_size == 64
+    graph = onnx.load(bundle / "net.onnx").graph  # the batch axis is the server's to add
+    for told, real in ((network.input, graph.input), (network.output, graph.output)):
+        assert {entry.name: [-1, *entry.dims] for entry in told} == {
+            value.name: [dim.dim_value or -1 for dim in value.type.tensor_type.shape.dim] for value in real
+        }
+        assert {value.type.tensor_type.elem_type for value in real} == {onnx.TensorProto.FLOAT}
     steps = configs["zeroseg"].ensemble_scheduling.step
-    assert [step.model_name for step in steps] == ["zeroseg_preprocess", "zeroseg_network", "zeroseg_decode"]
+    assert [step.model_name for step in steps] == ["zeroseg_preprocess", NETWORK, "zeroseg_decode"]
     for step in steps:  # every tensor of a step is one of its model's
-        assert set(step.input_map) <= {tensor.name for tensor in configs[step.model_name].input}
-        assert set(step.output_map) <= {tensor.name for tensor in configs[step.model_name].output}
-    assert re.search(r"KIND_(AUTO|GPU)", (tmp_path / "triton" / variant / "zeroseg_model/config.pbtxt").read_text())
+        assert set(step.input_map) == {tensor.name for tensor in configs[step.model_name].input}
+        assert set(step.output_map) == {tensor.name for tensor in configs[step.model_name].output}
+    assert re.search(r"KIND_(AUTO|GPU)", (bundle / "triton" / variant / NETWORK / "config.pbtxt").read_text())

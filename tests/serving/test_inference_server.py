@@ -92,7 +92,7 @@ def test_same_masks_as_the_segmenter(ask, own, vectors):
         assert (none["label_map"] == -1).all()
 
 
-def test_label_sets_in_one_batch_do_not_mix(ask, service, own, vectors):
+def test_requests_in_one_batch_do_not_mix(ask, service, own, vectors):
     """Twelve requests at once, three label sets of other lengths over photos of other sizes."""
     cases = [(path, index) for index in range(len(SETS)) for path in PHOTOS[:4]]
     before = executions(service)
@@ -130,6 +130,8 @@ def executions(service):
         ),
         ({"label_embeddings": np.zeros((2, 5), np.float32)}, r"Expected \[-1,512\], got \[2,5\]"),
         ({"label_embeddings": np.full((2, 512), np.nan, np.float32)}, "label_embeddings: expected finite numbers"),
+        ({"label_embeddings": np.zeros((2, 512), np.float32)}, "label_embeddings: expected directions, got only zeros"),
+        ({"label_embeddings": np.zeros((0, 512), np.float32)}, "label_embeddings: expected at least one name"),
         ({"threshold": np.float32([np.nan])}, "threshold: expected a finite number"),
     ],
 )
@@ -152,7 +154,7 @@ def test_configs_are_what_the_server_was_meant_to_read(service):
     network = configs[NETWORK]
     assert network.max_batch_size == 4 and network.instance_group[0].count == 2
     assert network.dynamic_batching.max_queue_delay_microseconds == 100_000
-    assert all(tensor.allow_ragged_batch for tensor in network.input)
+    assert {tensor.name: list(tensor.dims) for tensor in network.input} == {"image": [3, -1, -1]}
     assert [step.model_name for step in configs["zeroseg"].ensemble_scheduling.step] == [
         "zeroseg_preprocess",
         NETWORK,
@@ -162,6 +164,17 @@ def test_configs_are_what_the_server_was_meant_to_read(service):
         assert client.get_model_config(NETWORK)["dynamic_batching"]["max_queue_delay_microseconds"] == 100_000
         with pytest.raises(http.InferenceServerException, match="restricted"):
             client.unload_model(NETWORK)
+
+
+def test_network_alone_gives_the_outputs_of_the_file(service, own):
+    """Six images, of which the server takes four at once; and an image that the network cannot take."""
+    image = np.random.default_rng(0).normal(size=(6, 3, 64, 96)).astype(np.float32)
+    runner = service.segmenter.runner
+    for name, value in runner.run(image).items():
+        np.testing.assert_allclose(value, own.runner.run(image)[name], atol=1e-5, err_msg=name)
+    with pytest.raises(ZerosegError, match="image: expected sides that are multiples of 32") as caught:
+        runner.run(image[..., :-1])
+    assert not isinstance(caught.value, UnavailableError)
 
 
 @pytest.fixture
@@ -281,8 +294,14 @@ def test_killed_server_comes_back_and_never_gives_a_wrong_mask(service, own, vec
 
 
 def test_stopped_server_leaves_nothing(own, vectors):
-    with open_service(threads=1, batching=Batching(instances=1, max_batch=1)) as service:
+    with open_service(threads=1, batching=Batching(instances=1, max_batch=1, queue=1)) as service:
         segmenter = service.segmenter.set_labels(SETS[0])
+        image = np.zeros((1, 3, 288, 288), np.float32)
+        with ThreadPoolExecutor(12) as pool:
+            asked = [pool.submit(segmenter.runner.run, image) for _ in range(12)]
+        refused = [error for error in (one.exception() for one in asked) if error is not None]
+        assert refused and all(isinstance(error, UnavailableError) for error in refused)
+        assert all(str(error).startswith("the inference server has too many photos in line") for error in refused)
         np.testing.assert_array_equal(
             segmenter.segment(PHOTOS[1], ALL).label_map,
             own.set_labels(SETS[0]).segment(PHOTOS[1], ALL, edges=False).label_map,

@@ -68,7 +68,7 @@ def open_service(
     except BaseException:
         folder.cleanup()
         raise
-    runner = ServedRunner(server.client, artifact.sidecar, batching.max_batch)
+    runner = ServedRunner(server.client, batching.max_batch)
     return Service(server, Segmenter(runner, artifact.sidecar), batching, folder)
 
 

@@ -1,5 +1,7 @@
 """From the network's input to embeddings: one pass for a network with segments, windows for a dense one."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from zeroseg.dense.windows import embeddings_of_windows
@@ -14,19 +16,20 @@ def encode_input(runner: Runner, sidecar: Sidecar, network_input: np.ndarray, **
 
     ZerosegError where the network gives numbers that are not finite.
     """
-    if sidecar.dense is not None:
-        dense = sidecar.dense
-        embeddings, whole = embeddings_of_windows(runner, network_input, dense.window, dense.stride, sidecar.stride)
-        fields = {"embeddings": embeddings, "image_embedding": whole}
-        kind = Places
-    else:
-        output = runner.run(network_input[None])
-        fields = {
-            "maps": output["segment_maps"][0],
-            "embeddings": output["segment_embeddings"][0],
-            "image_embedding": output["image_embedding"][0],
-        }
-        kind = Segments
+    if sidecar.dense is None:
+        return segments_of(runner.run(network_input[None]), sidecar, **about)
+    dense = sidecar.dense
+    embeddings, whole = embeddings_of_windows(runner, network_input, dense.window, dense.stride, sidecar.stride)
+    return _checked(Places, sidecar, {"embeddings": embeddings, "image_embedding": whole}, about)
+
+
+def segments_of(output: Mapping[str, np.ndarray], sidecar: Sidecar, **about) -> Segments:
+    """The network's outputs for one image (B = 1) -> Segments; about and errors as for encode_input."""
+    fields = {"maps": "segment_maps", "embeddings": "segment_embeddings", "image_embedding": "image_embedding"}
+    return _checked(Segments, sidecar, {field: output[name][0] for field, name in fields.items()}, about)
+
+
+def _checked(kind: type[Encoded], sidecar: Sidecar, fields: dict[str, np.ndarray], about: dict) -> Encoded:
     if not all(np.isfinite(array).all() for array in fields.values()):
         raise ZerosegError(f"model {sidecar.name} gave embeddings that are not finite; the file may be damaged")
     return kind(sidecar=sidecar, **about, **{name: as_stored(array) for name, array in fields.items()})

@@ -1,121 +1,56 @@
-"""The inference server's HTTP protocol (KServe v2, tensors as binary), and a Runner that asks it.
-
-Only the standard library, so that what asks needs none of the server's own Python packages. Every answer is checked
-against what it claims before it becomes an array: an answer that is cut off or not ours is an error, never a mask.
-"""
-
-import http.client
-import itertools
-import json
-import threading
-from collections.abc import Mapping
+"""A Runner that asks the inference server over gRPC, with NVIDIA's client."""
 
 import numpy as np
 
-from zeroseg.errors import UnavailableError, ZerosegError
-from zeroseg.runtime.base import OUTPUTS, Runner, TensorSpec
+from zeroseg.errors import UnavailableError, ZerosegError, missing_extra
+from zeroseg.runtime.base import IMAGE, OUTPUTS, Runner
 from zeroseg.serving.repository import NETWORK
-from zeroseg.sidecar import Sidecar
 
-DTYPES = {"FP32": np.dtype("<f4"), "INT16": np.dtype("<i2"), "INT32": np.dtype("<i4"), "UINT8": np.dtype("u1")}
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 AWAY = "the inference server does not answer; it is started again, try again in some seconds"
+FULL = "the inference server has too many photos in line; try again in some seconds"
+TIMEOUT_S = 60.0
+_CHANNEL = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_reconnect_backoff_ms", 1000),  # by itself it waits up to two minutes after a server has ended
+]
 
 
 class Client:
-    """Infers over HTTP; safe to use from several threads, each has its own connection."""
+    """Infers over gRPC; safe to use from several threads."""
 
-    def __init__(self, host: str, port: int, timeout_s: float = 60.0):
-        self._address, self._timeout_s = (host, port), timeout_s
-        self._local = threading.local()
-        self._numbers = itertools.count()
+    def __init__(self, host: str, port: int):
+        try:
+            import tritonclient.grpc as triton
+        except ImportError as error:
+            raise missing_extra("tritonclient", "triton", "--engine triton") from error
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._triton = triton
+        self._client = triton.InferenceServerClient(address, channel_args=_CHANNEL)
 
-    def infer(self, model: str, inputs: Mapping[str, np.ndarray], outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
-        """Arrays by name in and out. UnavailableError when the server is away or full, ZerosegError when it refuses."""
-        number = f"{next(self._numbers)}"
-        arrays = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
-        header = json.dumps(
-            {
-                "id": number,
-                "inputs": [
-                    {
-                        "name": name,
-                        "shape": array.shape,
-                        "datatype": _NAMES[array.dtype],
-                        "parameters": {"binary_data_size": array.nbytes},
-                    }
-                    for name, array in arrays.items()
-                ],
-                "outputs": [{"name": name, "parameters": {"binary_data": True}} for name in outputs],
-            }
-        ).encode()
-        body = b"".join([header, *(array.tobytes() for array in arrays.values())])
-        status, length, answer = self._send(f"/v2/models/{model}/infer", body, len(header))
-        if status != 200:
-            away = status == 429 or status >= 500  # full, or one of its processes has died
-            raise (UnavailableError if away else ZerosegError)(f"inference server: {_error(status, answer)}")
-        return read_answer(answer, length, number, outputs)
+    def infer(self, model: str, image: np.ndarray) -> dict[str, np.ndarray]:
+        """image (b, 3, h, w) float32 -> the network's outputs by name.
+
+        UnavailableError when the server is away or full, ZerosegError when it refuses.
+        """
+        tensor = self._triton.InferInput(IMAGE, image.shape, "FP32").set_data_from_numpy(image)
+        wanted = [self._triton.InferRequestedOutput(name) for name in OUTPUTS]
+        try:
+            answer = self._client.infer(model, [tensor], outputs=wanted, client_timeout=TIMEOUT_S)
+        except self._triton.InferenceServerException as error:
+            line = " ".join(str(error.message()).split())
+            if error.status() == "StatusCode.INVALID_ARGUMENT":
+                raise ZerosegError(f"inference server: {line}") from error
+            away = FULL if "maximum queue size" in line else AWAY
+            raise UnavailableError(f"{away} ({line})") from error
+        return {name: answer.as_numpy(name) for name in OUTPUTS}
 
     def ready(self) -> bool:
         """Whether all models of the server answer."""
-        connection = http.client.HTTPConnection(*self._address, timeout=5)
         try:
-            connection.request("GET", "/v2/health/ready")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
+            return self._client.is_server_ready(client_timeout=5)
+        except self._triton.InferenceServerException:
             return False
-        finally:
-            connection.close()
-
-    def _send(self, path: str, body: bytes, header_length: int) -> tuple[int, str | None, bytes]:
-        headers = {"Inference-Header-Content-Length": str(header_length), "Content-Type": "application/octet-stream"}
-        for fresh in (False, True):  # a connection kept open may have been closed at the other end
-            kept = None if fresh else getattr(self._local, "connection", None)
-            connection = kept or http.client.HTTPConnection(*self._address, timeout=self._timeout_s)
-            try:
-                connection.request("POST", path, body, headers)
-                response = connection.getresponse()
-                answer = response.read()
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                self._local.connection = None
-                if kept is not None and not isinstance(error, TimeoutError):
-                    continue
-                raise UnavailableError(f"{AWAY} ({_reason(error)})") from error
-            self._local.connection = connection
-            return response.status, response.getheader("Inference-Header-Content-Length"), answer
-        raise AssertionError("a fresh connection answers or raises")
-
-
-def read_answer(answer: bytes, header_length: str | None, number: str, outputs: tuple[str, ...]) -> dict:
-    """The body of an answer -> arrays by name; ZerosegError unless it is whole and the one to request `number`."""
-    try:
-        end = int(header_length)
-        header = json.loads(answer[:end])
-        if header["id"] != number:
-            raise ValueError(f"answer {header['id']!r} to request {number!r}")
-        arrays = {}
-        for tensor in header["outputs"]:
-            size = tensor["parameters"]["binary_data_size"]
-            values = np.frombuffer(answer[end : end + size], DTYPES[tensor["datatype"]])
-            arrays[tensor["name"]] = values.reshape(tensor["shape"])
-            end += size
-        if end != len(answer):
-            raise ValueError(f"{len(answer)} bytes, {end} were announced")
-        return {name: arrays[name] for name in outputs}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ZerosegError(f"inference server: an answer that is damaged or not ours ({error})") from error
-
-
-def _error(status: int, answer: bytes) -> str:
-    try:
-        return " ".join(str(json.loads(answer)["error"]).split())
-    except (ValueError, KeyError, TypeError):
-        return f"status {status}"
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 class ServedRunner(Runner):
@@ -126,27 +61,14 @@ class ServedRunner(Runner):
 
     backend = "triton"
 
-    def __init__(self, client: Client, sidecar: Sidecar, max_batch: int, model: str = NETWORK):
-        self._client, self._sidecar, self._max_batch, self._model = client, sidecar, max_batch, model
+    def __init__(self, client: Client, max_batch: int):
+        self._client, self._max_batch = client, max_batch
 
     def problem(self) -> str | None:
+        """Why it cannot run at this moment, in one line; None where nothing is wrong."""
         return None if self._client.ready() else AWAY
 
-    def inputs(self) -> dict[str, TensorSpec]:
-        return {
-            "image": TensorSpec(("B", 3, "H", "W"), "float32"),
-            "label_embeddings": TensorSpec(("N", self._sidecar.embedding_dim), "float32"),
-        }
-
-    def _run(self, feed) -> dict[str, np.ndarray]:
-        parts = []
-        for start in range(0, len(feed["image"]), self._max_batch):
-            image, labels = feed["image"][start : start + self._max_batch], feed["label_embeddings"]
-            parts.append(
-                self._client.infer(
-                    self._model,
-                    {"image": image, "label_embeddings": np.broadcast_to(labels, (len(image), *labels.shape))},
-                    OUTPUTS,
-                )
-            )
+    def _run(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        starts = range(0, len(image), self._max_batch)
+        parts = [self._client.infer(NETWORK, image[start : start + self._max_batch]) for start in starts]
         return {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS}

@@ -1,24 +1,21 @@
 """The model repository of the inference server, written as files: preprocess -> network -> decode, and their ensemble.
 
     zeroseg             photo (bytes), label_embeddings (N, D), threshold (1,) -> label_map, confidence, ...
-    zeroseg_preprocess  photo -> image
-    zeroseg_network     image, label_embeddings -> segment maps and scores: several instances, dynamic batching
-    zeroseg_decode      segment maps and scores -> label map of the photo's size
+    zeroseg_preprocess  photo -> image, size
+    zeroseg_network     image -> segment maps and embeddings: several instances, dynamic batching
+    zeroseg_decode      segment maps and embeddings, labels, threshold -> label map of the photo's size
 
-Requests with other sizes and other label sets share a batch: zeroseg_network takes them ragged and joins them
-(zeroseg/serving/joining.py). It runs the network itself, or asks zeroseg_model, which one of the server's own back ends
-runs.
+No label enters the network, so the server itself joins images of one size to a batch, whatever their labels are. One of
+the server's own back ends runs zeroseg_network, or our Python code (zeroseg.serving.steps).
 """
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from zeroseg.sidecar import Sidecar
 
 ENSEMBLE, PREPROCESS, NETWORK, DECODE = "zeroseg", "zeroseg_preprocess", "zeroseg_network", "zeroseg_decode"
-MODEL = "zeroseg_model"
-RAGGED = "allow_ragged_batch: true"
 MODEL_PY = '''"""{what}: the work is zeroseg's own."""
 
 import os
@@ -44,147 +41,101 @@ class Batching:
     queue: int = 64
 
 
-def write_repository(folder: Path, sidecar: dict | Sidecar, batching: Batching, network: dict[str, str]) -> None:
-    """Write the repository into the new folder.
+def write_repository(folder: Path, sidecar: Sidecar, batching: Batching, network: dict[str, str]) -> None:
+    """Write the repository of a network with segments into the new folder; our Python code runs the network.
 
-    network  what zeroseg_network is told: model_file, backend, threads; or served_model and max_labels.
+    network  its model_file, backend and threads.
     """
-    document = sidecar if isinstance(sidecar, dict) else sidecar_document(sidecar)
-    for name, (step, config) in _steps(document, batching, network).items():
-        version = folder / name / "1"
-        version.mkdir(parents=True)
-        (folder / name / "config.pbtxt").write_text(config, encoding="utf-8")
-        if step is None:
-            (version / "README").write_text("An ensemble has no file, but needs this folder.\n", encoding="utf-8")
-            continue
-        (version / "model.py").write_text(MODEL_PY.format(what=name, step=step), encoding="utf-8")
-        (version / "model.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_steps(folder, sidecar, batching)
+    _write_code(write_network(folder, sidecar, batching, _python(batching), **network), "Network")
 
 
-def _steps(document: dict, batching: Batching, network: dict[str, str]) -> dict[str, tuple[str | None, str]]:
-    """Name -> (class in zeroseg/serving/steps.py or None, config.pbtxt)."""
-    dim, segments = document["embedding_dim"], document["segments"]
+def write_steps(folder: Path, sidecar: Sidecar, batching: Batching) -> None:
+    """Write all models but zeroseg_network."""
+    segments, dim = sidecar.segments, sidecar.embedding_dim
     photo, labels = ("photo", "UINT8", "-1"), ("label_embeddings", "FP32", f"-1, {dim}")
-    size, threshold = ("size", "INT32", "2"), ("threshold", "FP32", "1", "optional: true")
-    image, image_labels = ("image", "FP32", "1, 3, -1, -1"), ("labels", "FP32", f"1, -1, {dim}")
-    maps, scores = ("segment_maps", "FP32", f"1, {segments}, -1, -1"), ("segment_scores", "FP32", f"1, {segments}, -1")
+    image, size = ("image", "FP32", "1, 3, -1, -1"), ("size", "INT32", "2")
+    threshold = ("threshold", "FP32", "1", "optional: true")
+    encoded = [
+        ("segment_maps", "FP32", f"1, {segments}, -1, -1"),
+        ("segment_embeddings", "FP32", f"1, {segments}, {dim}"),
+        ("image_embedding", "FP32", f"1, {dim}"),
+    ]
     answers = [
         ("label_map", "INT16", "-1, -1"),
         ("confidence", "FP32", "-1, -1"),
         ("segment_labels", "INT16", f"{segments}"),
         ("scores", "FP32", "-1"),
     ]
-    ragged = [("image", "FP32", "3, -1, -1", RAGGED), (*labels, RAGGED)]
-    batched = [
-        ("segment_maps", "FP32", f"{segments}, -1, -1"),
-        ("segment_scores", "FP32", f"{segments}, -1"),
-        ("image_scores", "FP32", "-1"),
-    ]
-    python = ('backend: "python"', f"instance_group [ {{ kind: KIND_CPU, count: {batching.instances} }} ]")
-    return {
-        PREPROCESS: ("Preprocess", _model(PREPROCESS, [photo, labels], [image, image_labels, size], *python)),
-        NETWORK: (
-            "Network",
-            _model(
-                NETWORK,
-                ragged,
-                batched,
-                *python,
-                dynamic_batching(batching),
-                *_parameters(network),
-                max_batch=batching.max_batch,
-            ),
-        ),
-        DECODE: ("Decode", _model(DECODE, [maps, scores, size, threshold], answers, *python)),
-        ENSEMBLE: (None, _model(ENSEMBLE, [photo, labels, threshold], answers, 'platform: "ensemble"', ensemble())),
-    }
+    steps = [(PREPROCESS, [photo], [image, size]), (DECODE, [*encoded, size, labels, threshold], answers)]
+    code = [*_python(batching), *_parameters(sidecar)]
+    for name, inputs, outputs in steps:
+        _write_code(_write(folder, name, inputs, outputs, *code), name.removeprefix(f"{ENSEMBLE}_").capitalize())
+    steps.insert(1, (NETWORK, [image], encoded))
+    whole = _write(folder, ENSEMBLE, [photo, labels, threshold], answers, 'platform: "ensemble"', _ensemble(steps))
+    (whole / "README").write_text("An ensemble has no file, but needs this folder.\n", encoding="utf-8")
 
 
-def dynamic_batching(batching: Batching) -> str:
+def write_network(folder: Path, sidecar: Sidecar, batching: Batching, runs: list[str], **about: str) -> Path:
+    """Write the configuration of zeroseg_network; returns the folder that its file is to be put into.
+
+    runs   lines of config.pbtxt: what runs it and where.
+    about  parameters; clients find the sidecar beside them.
+    """
+    outputs = [("image_embedding", "FP32", f"{sidecar.embedding_dim}")]
+    if sidecar.dense is None:
+        segments = ("segment_embeddings", "FP32", f"{sidecar.segments}, {sidecar.embedding_dim}")
+        outputs = [("segment_maps", "FP32", f"{sidecar.segments}, -1, -1"), segments, *outputs]
+    else:
+        outputs = [("place_embeddings", "FP32", f"{sidecar.embedding_dim}, -1, -1"), *outputs]
+    lines = [*runs, _dynamic_batching(batching), *_parameters(sidecar, **about)]
+    return _write(folder, NETWORK, [("image", "FP32", "3, -1, -1")], outputs, *lines, max_batch=batching.max_batch)
+
+
+def _python(batching: Batching) -> list[str]:
+    return ['backend: "python"', f"instance_group [ {{ kind: KIND_CPU, count: {batching.instances} }} ]"]
+
+
+def _dynamic_batching(batching: Batching) -> str:
     """The scheduler: waits window_ms for more photos, refuses what would wait behind more than queue others."""
-    if batching.max_batch == 1:
-        return f"dynamic_batching {{ default_queue_policy {{ max_queue_size: {batching.queue} }} }}"
-    return (
-        f"dynamic_batching {{ max_queue_delay_microseconds: {round(1000 * batching.window_ms)}, "
-        f"default_queue_policy {{ max_queue_size: {batching.queue} }} }}"
-    )
+    window = f"max_queue_delay_microseconds: {round(1000 * batching.window_ms)}, " if batching.max_batch > 1 else ""
+    return f"dynamic_batching {{ {window}default_queue_policy {{ max_queue_size: {batching.queue} }} }}"
 
 
-def ensemble() -> str:
-    """preprocess -> network -> decode, by the names of their tensors (the server's name -> ours)."""
-    steps = [
-        (PREPROCESS, ["photo", "label_embeddings"], {"image": "image", "labels": "labels", "size": "size"}),
-        (NETWORK, {"image": "image", "label_embeddings": "labels"}, ["segment_maps", "segment_scores"]),
-        (
-            DECODE,
-            ["segment_maps", "segment_scores", "size", "threshold"],
-            ["label_map", "confidence", "segment_labels", "scores"],
-        ),
-    ]
+def _ensemble(steps: list[tuple[str, list[tuple], list[tuple]]]) -> str:
+    """The steps (name, inputs, outputs) in a row; a tensor has the same name in all of them."""
     texts = []
     for name, inputs, outputs in steps:
-        lines = [
-            f'    {kind} {{ key: "{theirs}" value: "{ours}" }}'
-            for kind, names in (("input_map", inputs), ("output_map", outputs))
-            for theirs, ours in (names.items() if isinstance(names, dict) else zip(names, names))
+        maps = [
+            f'    {kind} {{ key: "{entry[0]}" value: "{entry[0]}" }}'
+            for kind, entries in (("input_map", inputs), ("output_map", outputs))
+            for entry in entries
         ]
-        texts.append(f'  {{\n    model_name: "{name}"\n    model_version: -1\n' + "\n".join(lines) + "\n  }")
+        texts.append(f'  {{\n    model_name: "{name}"\n    model_version: -1\n' + "\n".join(maps) + "\n  }")
     return "ensemble_scheduling {\n  step [\n" + ",\n".join(texts) + "\n  ]\n}"
 
 
-def sidecar_document(sidecar: Sidecar) -> dict:
-    """The sidecar of a network with segments, as the JSON object that parse_sidecar() reads."""
-    document = {field.name: getattr(sidecar, field.name) for field in fields(sidecar) if field.name != "dense"}
-    document["input"] = {field.name: getattr(sidecar.input, field.name) for field in fields(sidecar.input)}
-    return {"format": 1, **document}
-
-
-def native_config(document: dict, platform: str, instance_group: str, *more: str, about: dict[str, str]) -> str:
-    """config.pbtxt of zeroseg_model: a network's file as an export writes it, in the server's back end for it.
-
-    max_batch_size is 0: label_embeddings has no batch axis, so the server must not add or join any.
-    """
-    dim = document["embedding_dim"]
-    outputs = [("image_scores", "FP32", "-1, -1")]
-    if document.get("dense") is None:
-        segments = document["segments"]
-        outputs = [
-            ("segment_maps", "FP32", f"-1, {segments}, -1, -1"),
-            ("segment_scores", "FP32", f"-1, {segments}, -1"),
-            *outputs,
-        ]
-    else:
-        outputs = [("place_scores", "FP32", "-1, -1, -1, -1"), *outputs]
-    return _model(
-        MODEL,
-        [("image", "FP32", "-1, 3, -1, -1"), ("label_embeddings", "FP32", f"-1, {dim}")],
-        outputs,
-        f'platform: "{platform}"',
-        f"instance_group [ {{ {instance_group} }} ]",
-        *more,
-        *_parameters(about),
-    )
-
-
-def _model(name: str, inputs, outputs, kind: str, *more: str, max_batch: int = 0) -> str:
-    lines = [f'name: "{name}"', kind, f"max_batch_size: {max_batch}"]
+def _write(folder: Path, name: str, inputs: list[tuple], outputs: list[tuple], *lines: str, max_batch: int = 0) -> Path:
+    """Write config.pbtxt of a model; a tensor is its name, type, shape and more. Returns the folder of its version."""
+    text = [f'name: "{name}"', f"max_batch_size: {max_batch}"]
     for side, entries in (("input", inputs), ("output", outputs)):
-        body = ",\n".join(
-            f'  {{ name: "{entry[0]}", data_type: TYPE_{entry[1]}, dims: [ {entry[2]} ]'
-            + "".join(f", {extra}" for extra in entry[3:])
-            + " }"
-            for entry in entries
-        )
-        lines.append(f"{side} [\n{body}\n]")
-    return "\n".join([*lines, *more]) + "\n"
+        tensors = [
+            f'  {{ name: "{tensor}", data_type: TYPE_{kind}, ' + ", ".join([f"dims: [ {dims} ]", *more]) + " }"
+            for tensor, kind, dims, *more in entries
+        ]
+        text.append(f"{side} [\n" + ",\n".join(tensors) + "\n]")
+    version = folder / name / "1"
+    version.mkdir(parents=True)
+    (folder / name / "config.pbtxt").write_text("\n".join([*text, *lines]) + "\n", encoding="utf-8")
+    return version
 
 
-def _parameters(values: dict[str, str]) -> list[str]:
-    return [
-        f"parameters {{ key: {_quoted(key)} value {{ string_value: {_quoted(value)} }} }}"
-        for key, value in values.items()
-    ]
+def _write_code(version: Path, step: str) -> None:
+    """model.py for a class of zeroseg/serving/steps.py."""
+    (version / "model.py").write_text(MODEL_PY.format(what=version.parent.name, step=step), encoding="utf-8")
 
 
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+def _parameters(sidecar: Sidecar, **about: str) -> list[str]:
+    values = {"sidecar": json.dumps(sidecar.to_dict()), **about}
+    quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+    return [f'parameters {{ key: "{key}" value {{ string_value: {value} }} }}' for key, value in quoted.items()]

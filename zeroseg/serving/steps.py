@@ -5,44 +5,40 @@ and execute() with a list of requests; each gets its answer or its own error lin
 """
 
 import json
-from pathlib import Path
 
 import numpy as np
 
 from zeroseg.artifact import read_artifact
-from zeroseg.errors import ZerosegError, check_array
+from zeroseg.errors import ZerosegError
 from zeroseg.kernels._threads import set_threads
-from zeroseg.kernels.mask_decode import mask_decode
-from zeroseg.kernels.preprocess import preprocess
-from zeroseg.photos.network_size import network_size
-from zeroseg.runtime.base import OUTPUTS, Runner, TensorSpec
+from zeroseg.runtime.base import IMAGE, OUTPUTS
 from zeroseg.runtime.opening import open_runner
-from zeroseg.serving.joining import Request, run_joined
+from zeroseg.segment.encode import segments_of
+from zeroseg.segment.prepare import network_input
 from zeroseg.serving.photo_bytes import decode_photo
 from zeroseg.sidecar import parse_sidecar
-
-SIDECAR = "model.json"  # beside model.py
+from zeroseg.words import LabelPack
 
 
 class _Step:
-    """One model of the repository; answer() is the work on one request."""
+    """One model of the repository; answer() is the work on one request. Its config.pbtxt has the sidecar."""
 
     def initialize(self, args: dict) -> None:
         import triton_python_backend_utils as server
 
         self.server = server
-        version = Path(args["model_repository"]) / args["model_version"]
-        self.sidecar = parse_sidecar(json.loads((version / SIDECAR).read_text(encoding="utf-8")), SIDECAR)
         parameters = json.loads(args["model_config"])["parameters"]
         self.parameters = {name: value["string_value"] for name, value in parameters.items()}
+        self.sidecar = parse_sidecar(json.loads(self.parameters["sidecar"]), "config.pbtxt: sidecar")
         set_threads(int(self.parameters.get("threads", "1")))
 
     def execute(self, requests) -> list:
-        return [self._respond(self._tried(request)) for request in requests]
+        return [self._respond(self._tried(self.answer, request)) for request in requests]
 
-    def _tried(self, request) -> dict | str:
+    def _tried(self, work, *inputs):
+        """The work's answer, or the line that says why there is none."""
         try:
-            return self.answer(request)
+            return work(*inputs)
         except (ZerosegError, ValueError) as error:
             return str(error)
 
@@ -59,89 +55,46 @@ class _Step:
 
 
 class Preprocess(_Step):
-    """photo (bytes of a file,) uint8, label_embeddings (N, D) -> image (1, 3, h, w), labels (1, N, D), size (2,)."""
+    """photo (bytes of a file,) uint8 -> image (1, 3, h, w) float32, size (2,) int32, the photo's (H, W)."""
 
     def answer(self, request) -> dict:
-        labels = self._input(request, "label_embeddings")
-        check_array("label_embeddings", labels, ("N", self.sidecar.embedding_dim), "float32")
         photo = decode_photo(self._input(request, "photo").tobytes())
-        spec = self.sidecar.input
-        size = network_size(photo.shape[:2], spec.short_side, spec.max_long_side, spec.multiple)
-        return {
-            "image": preprocess(photo, size, spec.mean, spec.std)[None],
-            "labels": labels[None],
-            "size": np.array(photo.shape[:2], np.int32),
-        }
-
-
-class Decode(_Step):
-    """The network's answer for one photo -> label_map (H, W) int16, confidence (H, W), segment_labels (K,), scores."""
-
-    def answer(self, request) -> dict:
-        maps, scores = self._input(request, "segment_maps"), self._input(request, "segment_scores")
-        height, width = (int(side) for side in self._input(request, "size"))
-        threshold = self._input(request, "threshold")
-        limit = self.sidecar.threshold if threshold is None else float(threshold[0])
-        if not np.isfinite(scores).all():
-            raise ZerosegError(f"model {self.sidecar.name} gave scores that are not finite; the file may be damaged")
-        if not np.isfinite(limit):
-            raise ZerosegError("threshold: expected a finite number")
-        table = np.where(scores[0].max(1) >= limit, scores[0].argmax(1), -1).astype(np.int16)
-        label_map, confidence = mask_decode(maps[0], table, (height, width))
-        return {"label_map": label_map, "confidence": confidence, "segment_labels": table, "scores": scores[0].max(0)}
+        return {IMAGE: network_input(photo, self.sidecar)[None], "size": np.array(photo.shape[:2], np.int32)}
 
 
 class Network(_Step):
-    """image (b, 3, h, w), label_embeddings (b, N, D) -> maps and scores. The requests of one batch are run together.
+    """image (b, 3, h, w) -> the network's outputs. The requests of one batch have one size, and are one run.
 
-    Its parameters in config.pbtxt: model_file, backend, threads; or served_model, the name of a model of this server
-    that is asked instead, and max_labels, the most it takes.
+    Parameters besides: model_file, backend, threads.
     """
 
     def initialize(self, args: dict) -> None:
         super().initialize(args)
-        if "served_model" in self.parameters:
-            self.run = ModelRunner(self.server, self.parameters["served_model"], self.sidecar.embedding_dim).run
-            self.max_labels = int(self.parameters["max_labels"])
-            return
         artifact = read_artifact(self.parameters["model_file"], self.parameters["backend"])
-        self.run = open_runner(artifact, int(self.parameters["threads"])).run
-        self.max_labels = None
+        self.runner = open_runner(artifact, int(self.parameters["threads"]))
 
     def execute(self, requests) -> list:
-        asked = [Request(*(self._input(request, name) for name in Request._fields)) for request in requests]
-        answers = run_joined(self.run, asked, self.sidecar.embedding_dim, self.max_labels)
-        return [self._respond(answer) for answer in answers]
+        images = [self._input(request, IMAGE) for request in requests]
+        output = self._tried(self.runner.run, np.concatenate(images))
+        if isinstance(output, str):
+            return [self._respond(output) for _ in requests]
+        ends = np.cumsum([len(image) for image in images])[:-1]
+        parts = zip(*(np.split(output[name], ends) for name in OUTPUTS), strict=True)
+        return [self._respond(dict(zip(OUTPUTS, part, strict=True))) for part in parts]
 
 
-class ModelRunner(Runner):
-    """Another model of the same server, with the inputs and outputs of an exported network, asked by business logic
-    scripting; its answer comes to the host.
+class Decode(_Step):
+    """The network's outputs for one image, its size, labels and threshold -> label_map (H, W) int16, confidence (H, W)
+    float32, segment_labels (K,) int16, scores (N,) float32.
     """
 
-    backend = "triton"
-
-    def __init__(self, server, model: str, dim: int):
-        self._server, self._model, self._dim = server, model, dim
-
-    def inputs(self):
-        return {
-            "image": TensorSpec(("B", 3, "H", "W"), "float32"),
-            "label_embeddings": TensorSpec(("N", self._dim), "float32"),
-        }
-
-    def _run(self, feed):
-        server = self._server
-        tensors = [server.Tensor(name, np.ascontiguousarray(array)) for name, array in feed.items()]
+    def answer(self, request) -> dict:
+        vectors, threshold = self._input(request, "label_embeddings"), self._input(request, "threshold")
         try:
-            answer = server.InferenceRequest(
-                model_name=self._model,
-                requested_output_names=list(OUTPUTS),
-                inputs=tensors,
-                preferred_memory=server.PreferredMemory(server.TRITONSERVER_MEMORY_CPU, 0),
-            ).exec()
-        except server.TritonModelException as error:
-            raise ZerosegError(f"{self._model}: {error}") from error
-        if answer.has_error():
-            raise ZerosegError(f"{self._model}: {answer.error().message()}")
-        return {name: server.get_output_tensor_by_name(answer, name).as_numpy() for name in OUTPUTS}
+            pack = LabelPack([str(row + 1) for row in range(len(vectors))], vectors, self.sidecar.embedding_space)
+        except ValueError as error:
+            raise ZerosegError(f"label_embeddings: {str(error).partition(': ')[2]}") from error
+        size = tuple(int(side) for side in self._input(request, "size"))
+        segments = segments_of({name: self._input(request, name) for name in OUTPUTS}, self.sidecar, size=size)
+        result = segments.masks(pack, None if threshold is None else float(threshold[0]))
+        return {name: getattr(result, name) for name in ("label_map", "confidence", "segment_labels", "scores")}

@@ -47,7 +47,7 @@ class InferenceServer:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
         self.host, self.restarts, self._say = host, 0, say
-        self.client = Client("127.0.0.1" if host in ("0.0.0.0", "::") else host, self.http_port)
+        self.client = Client("127.0.0.1" if host in ("0.0.0.0", "::") else host, self.grpc_port)
         self._repository, self._log = repository, self._folder / "log.txt"
         self._process: subprocess.Popen | None = None
         self._ending = threading.Event()

@@ -16,7 +16,6 @@ from tests.export.trt.fake_tensorrt import VERSIONS
 from zeroseg.errors import ZerosegError
 from zeroseg.export.trt import bundle
 from zeroseg.export.trt.device import describe
-from zeroseg.export.trt.serving import VARIANTS as VARIANTS_SERVED
 from zeroseg.words import LabelPack
 
 onnx = pytest.importorskip("onnx")
@@ -90,7 +89,7 @@ def test_device_builds_checks_and_runs_it(make, install, version):
     assert trt.record.profiles[0]["label_embeddings"][2] == [30, 16]
     assert trt.record.profiles[0]["image"][2][0] == 8
     assert (out / "timing.cache").is_file()
-    assert (out / "triton/tensorrt/zeroseg_model/1/model.plan").read_bytes() == (out / "net.engine").read_bytes()
+    assert (out / "triton/tensorrt/zeroseg_network/1/model.plan").read_bytes() == (out / "net.engine").read_bytes()
     photo = next((out / "check").glob("*.jpg"))
     result = Segmenter.load(out / "net.engine").set_labels(out / "labels.npz").segment(photo)
     assert result.labels == ["a", "b", "c"] and result.label_map.shape == result.image.shape[:2]
@@ -138,7 +137,7 @@ def test_device_refuses_kernels_that_decode_otherwise(make, install, monkeypatch
     out = make("datacenter")
     install(FakeMachine("H200", (9, 0)))
     assert on_device(out).exit_code == 0
-    built = (out / "net.engine", out / "net.engine.json", out / "triton/tensorrt/zeroseg_model/1/model.plan")
+    built = (out / "net.engine", out / "net.engine.json", out / "triton/tensorrt/zeroseg_network/1/model.plan")
     for path in built:
         path.write_bytes(b"older")
 
@@ -200,40 +199,10 @@ def test_script_runs_on_the_bundles_own_code(make, tmp_path, chosen):
     assert done.returncode == 2 and "Usage: zeroseg-infer" in done.stderr
 
 
-@pytest.mark.parametrize("variant", VARIANTS_SERVED)
-def test_triton_reads_the_model_repository(make, variant):
-    service = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="needs tritonclient[grpc]")
-    from google.protobuf import text_format
-
-    out = make("datacenter", "--max-labels", 30, "--max-batch", 3)
-    configs = {
-        path.parent.name: text_format.Parse(path.read_text(), service.ModelConfig())
-        for path in (out / "triton" / variant).glob("*/config.pbtxt")
-    }
-    assert {name: config.name for name, config in configs.items()} == {
-        name: name for name in ("zeroseg", "zeroseg_preprocess", "zeroseg_network", "zeroseg_decode", "zeroseg_model")
-    }
-    model, network = configs["zeroseg_model"], configs["zeroseg_network"]
-    platform = {"onnx": "onnxruntime_onnx", "tensorrt": "tensorrt_plan"}[variant]
-    assert (model.platform, model.max_batch_size, network.max_batch_size) == (platform, 0, 3)
-    assert {name: value.string_value for name, value in network.parameters.items()} == {
-        "served_model": "zeroseg_model",
-        "max_labels": "30",
-    }
-    # as the file itself says
-    graph = onnx.load(out / "net.onnx").graph
-    for told, real in ((model.input, graph.input), (model.output, graph.output)):
-        assert {entry.name: list(entry.dims) for entry in told} == {
-            value.name: [dim.dim_value or -1 for dim in value.type.tensor_type.shape.dim] for value in real
-        }
-        assert {entry.data_type for entry in told} == {service.TYPE_FP32}
-        assert {value.type.tensor_type.elem_type for value in real} == {onnx.TensorProto.FLOAT}
-
-
 def test_repositories_share_the_bundles_network(make):
     """One file, linked: the bundle stays small, and a link that is copied as a file is still the one that is listed."""
     out = make("datacenter")
-    link = out / "triton/onnx/zeroseg_model/1/model.onnx"
+    link = out / "triton/onnx/zeroseg_network/1/model.onnx"
     assert link.is_symlink() and link.resolve() == (out / "net.onnx").resolve()
     copy = out.parent / "copied"
     shutil.copytree(out, copy)  # follows links, as scp does
