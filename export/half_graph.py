@@ -4,6 +4,10 @@ The graph itself is rewritten, so that strongly typed runtimes (TensorRT 11) and
 and outputs stay float32: one Cast at each, and one wherever a tensor passes between the two precisions; weights need
 none. What the ONNX standard or float16's range (6e-8 to 65504) rules out stays float32 by itself, and so does what is
 computed from shapes alone, such as positions: TensorRT computes that on the CPU, where it has no float16.
+
+So do normalisations and softmax (FLOAT_OPERATORS), whose sums run over many values: a strongly typed runtime adds them
+up in the precision that the graph states. TensorRT fuses the Casts around them into its kernels. Matrix products,
+those of the assignment too, are float16: its kernels add them up in float32, and Turing has no others.
 """
 
 import numpy as np
@@ -12,6 +16,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 _HALF_TYPE, _FLOAT_TYPE = "tensor(float16)", "tensor(float)"
+FLOAT_OPERATORS = {"InstanceNormalization", "LayerNormalization", "ReduceL2", "Softmax"}
 _RESHAPING = {"Expand", "Pad", "Reshape", "Slice", "Squeeze", "Tile", "Unsqueeze"}  # only input 0 has the values
 
 
@@ -97,7 +102,7 @@ class _Rewriter:
         return any(self.types.get(name) == FLOAT for name in [*node.input, *node.output] if name)
 
     def can_be_half(self, node: NodeProto) -> bool:
-        if node.domain or node.name in self.of_shapes:
+        if node.domain or node.name in self.of_shapes or node.op_type in FLOAT_OPERATORS:
             return False
         schema = onnx.defs.get_schema(node.op_type, self.opset, node.domain)
         allowed = {c.type_param_str: set(c.allowed_type_strs) for c in schema.type_constraints}

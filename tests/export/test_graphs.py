@@ -15,7 +15,7 @@ onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from zeroseg.export.divergence import first_divergence, node_values  # noqa: E402
-from zeroseg.export.half_graph import half_nodes, rounded_graph, to_half_graph  # noqa: E402
+from zeroseg.export.half_graph import half_nodes, rounded_graph, tensor_types, to_half_graph  # noqa: E402
 from zeroseg.export.label_map import add_label_map  # noqa: E402
 
 HALF_EPS = 2**-11
@@ -123,6 +123,26 @@ def test_what_follows_from_shapes_stays_float():
     half = to_half_graph(model)
     onnx.checker.check_model(half, full_check=True)
     np.testing.assert_allclose(run(half), X * 0.5 / np.sqrt(8), atol=8 * HALF_EPS)
+
+
+def test_normalisations_and_softmax_stay_float():
+    one = numpy_helper.from_array(np.ones(8, np.float32), "one")
+    nodes = [
+        helper.make_node("Mul", ["x", "one"], ["scaled"], name="mul"),
+        helper.make_node("LayerNormalization", ["scaled", "one"], ["normal"], name="norm", axis=-1),
+        helper.make_node("Mul", ["normal", "one"], ["logits"], name="again"),
+        helper.make_node("Softmax", ["logits"], ["y"], name="softmax", axis=-1),
+    ]
+    value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 8])  # noqa: E731
+    graph = helper.make_graph(nodes, "g", [value("x")], [value("y")], [one])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    assert half_nodes(model) == ["mul", "again"]
+    half = to_half_graph(model)
+    onnx.checker.check_model(half, full_check=True)
+    types = {name: kind for name, kind in tensor_types(half).items()}
+    inputs = {node.name: types[node.input[0]] for node in half.graph.node}
+    assert inputs["norm"] == inputs["softmax"] == TensorProto.FLOAT and inputs["again"] == TensorProto.FLOAT16
+    np.testing.assert_allclose(run(half), run(model), atol=8 * HALF_EPS)
 
 
 def overflow_damage(model):

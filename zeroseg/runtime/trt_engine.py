@@ -12,6 +12,7 @@ from pathlib import Path
 
 from zeroseg.errors import ZerosegError
 from zeroseg.files import sha256, write_text
+from zeroseg.runtime.rtx_engine import check_target
 from zeroseg.runtime.trt_library import parse_version
 from zeroseg.runtime.trt_memory import Gpu
 from zeroseg.runtime.trt_plugins import KINDS
@@ -84,6 +85,11 @@ class EngineFile:
     sidecar: Sidecar
     manifest: Manifest
 
+    @property
+    def for_rtx(self) -> bool:
+        """Whether TensorRT for RTX runs it."""
+        return self.path.suffix == RTX_SUFFIX
+
 
 def manifest_path(engine: Path) -> Path:
     return engine.with_name(engine.name + ".json")
@@ -107,7 +113,7 @@ def read_engine(path: Path) -> EngineFile:
     except FileNotFoundError:
         raise ZerosegError(
             f"{path}: {source.name}, its manifest, is missing, and an engine is not run without one; "
-            "build it with zeroseg-export --trt"
+            f"build it with zeroseg-export {'--rtx' if path.suffix == RTX_SUFFIX else '--trt'}"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise ZerosegError(f"{source}: cannot be read as JSON ({error})") from error
@@ -146,6 +152,9 @@ def parse_manifest(document, source: str) -> Manifest:
 def check_machine(engine: EngineFile, gpu: Gpu, tensorrt: str) -> None:
     """Raise ZerosegError, naming every difference, unless the engine was built for this GPU and this TensorRT."""
     manifest = engine.manifest
+    if engine.for_rtx:
+        check_target(engine.path, manifest.capabilities, manifest.tensorrt, gpu, tensorrt, rebuild_hint(manifest))
+        return
     differences = []
     if manifest.tensorrt != tensorrt:
         built, here = parse_version(manifest.tensorrt), parse_version(tensorrt)

@@ -14,6 +14,8 @@ import numpy as np
 from zeroseg.artifact import Artifact
 from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.runtime.base import Runner, TensorSpec, check_face, outputs_of
+from zeroseg.runtime.rtx_engine import CachedContext, why_invalid
+from zeroseg.runtime.rtx_library import load_rtx
 from zeroseg.runtime.trt_decode import Decoder, Frame, kernel_folder
 from zeroseg.runtime.trt_engine import check_machine, read_engine, rebuild_hint
 from zeroseg.runtime.trt_library import load_tensorrt, make_logger
@@ -33,9 +35,9 @@ class TrtRunner(Runner):
 
         threads, which every runner takes, are the CPU's and mean nothing here.
         """
-        self._file = read_engine(artifact.path)
+        self._file, self.backend = read_engine(artifact.path), artifact.backend
         try:
-            trt = load_tensorrt("back end tensorrt")
+            trt = (load_rtx if self._file.for_rtx else load_tensorrt)(f"back end {self.backend}")
             self._memory = open_memory(memory)
         except UnavailableError as error:
             raise UnavailableError(f"{artifact.path}: {error}; {INSTEAD}") from error
@@ -77,9 +79,15 @@ class TrtRunner(Runner):
         self._runtime = trt.Runtime(self._logger)
         if self._file.manifest.version_compatible:
             self._runtime.engine_host_code_allowed = True  # such engines carry code; the manifest vouches for the file
-        self._engine = self._runtime.deserialize_cuda_engine(self._file.path.read_bytes())
+        content = self._file.path.read_bytes()
+        if self._file.for_rtx:
+            header = content[: self._runtime.engine_header_size]
+            if (reason := why_invalid(trt, self._runtime, header, self._logger.reason())) is not None:
+                raise ZerosegError(f"{self._file.path}: {reason}; {rebuild_hint(self._file.manifest)}")
+        self._engine = self._runtime.deserialize_cuda_engine(content)
         self._require(self._engine is not None, "load the engine")
-        self._context = self._engine.create_execution_context()
+        self._kept = CachedContext(self._engine, self._file.path) if self._file.for_rtx else None
+        self._context = self._kept.context if self._kept else self._engine.create_execution_context()
         self._require(self._context is not None, "make room for the engine's activations")
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         self._dtypes = {name: np.dtype(trt.nptype(self._engine.get_tensor_dtype(name))) for name in names}
@@ -150,13 +158,21 @@ class TrtRunner(Runner):
         if self._graph is not None:
             self._graph.launch()
             self.replays += 1
-        elif repeated and self._memory.can_capture:
+        elif repeated and self._can_capture():
             self._graph = self._memory.capture(self._enqueue)
             self._graph.launch()
             self.replays += 1
         else:
             self._enqueue()
         self._memory.wait()
+        if not repeated and self._kept is not None:
+            self._kept.save()  # what was compiled for new shapes: not every program closes its runner
+
+    def _can_capture(self) -> bool:
+        """TensorRT for RTX cannot capture while it still compiles for the shapes."""
+        if not self._memory.can_capture:
+            return False
+        return self._kept is None or self._context.is_stream_capturable(self._memory.stream)
 
     def _change(self, shapes: dict[str, tuple[int, ...]], frame) -> None:
         for name, shape in shapes.items():
@@ -205,8 +221,10 @@ class TrtRunner(Runner):
         """Give the GPU's memory back; the runner cannot be used any more."""
         if self._graph is not None:
             self._graph.destroy()
+        if self._kept is not None:
+            self._kept.save()
         self._memory.close()
-        self._graph = self._context = self._engine = None
+        self._graph = self._context = self._kept = self._engine = None
 
 
 class _Buffers:

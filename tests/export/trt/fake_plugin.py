@@ -11,7 +11,7 @@ import typing
 
 from tests.export.trt.fake_tensorrt import FACTS
 
-VERSIONS = ("10.9.0.34", "10.13.3.9", "11.4.0.106")
+VERSIONS = ("10.9.0.34", "10.16.1.11", "11.4.0.106")
 WITHOUT_AOT = "10.7.0"
 ATTRIBUTES = (int, float, bytes, bool, str)  # one-dimensional arrays too, which zeroseg does not use
 

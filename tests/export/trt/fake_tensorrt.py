@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 FACTS = Path(__file__).resolve().parent / "facts"
-VERSIONS = ("10.3.0", "10.13.3.9", "11.4.0.106")
+VERSIONS = ("10.3.0", "10.16.1.11", "11.4.0.106")
 
 
 def make_tensorrt(machine, version: str) -> types.ModuleType:

@@ -55,7 +55,7 @@ def register(install, monkeypatch):
     """register(version) -> (its tensorrt.plugin with zeroseg's plugins in it, the stand-in of the compiler)"""
 
     def register(version):
-        trt = install(version="11.4.0.106" if version[:2] == "11" else "10.13.3.9")
+        trt = install(version="11.4.0.106" if version[:2] == "11" else "10.16.1.11")
         module, compiler = make_plugin(version), Interpreted()
         monkeypatch.setitem(sys.modules, "tensorrt.plugin", module)
         register_plugins(trt, "8.7", compiler)

@@ -39,7 +39,7 @@ def test_profile_and_limits_reach_tensorrt(build, version):
     assert record.flags == set() and record.level is None
 
 
-@pytest.mark.parametrize("version, flags", [("10.3.0", 2), ("10.13.3.9", 2), ("11.4.0.106", 0)])
+@pytest.mark.parametrize("version, flags", [("10.3.0", 2), ("10.16.1.11", 2), ("11.4.0.106", 0)])
 def test_dialect_follows_the_version(build, version, flags):
     """10: the bit of STRONGLY_TYPED, whose number is 1; 11: it is always so, and the flag deprecated."""
     assert build(version)[0].network_flags == flags

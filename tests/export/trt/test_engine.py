@@ -115,7 +115,7 @@ def test_damaged_engine_never_reaches_tensorrt(build, network, damage, said):
 
 
 @pytest.mark.parametrize("version, machine, said", [
-    ("10.13.3.9", FakeMachine(), ["built by TensorRT 10.3.0, here is 10.13.3.9"]),
+    ("10.16.1.11", FakeMachine(), ["built by TensorRT 10.3.0, here is 10.16.1.11"]),
     ("10.3.0", FakeMachine("Thor", (11, 0)), ["built for Orin (compute capability 8.7), here is Thor (11.0)"]),
     ("10.3.0", FakeMachine("Orin Nano", (8, 7)), ["built for Orin", "here is Orin Nano (8.7)"]),
     ("11.4.0.106", FakeMachine("Thor", (11, 0)), ["built by TensorRT 10.3.0", "; built for Orin"]),
@@ -130,7 +130,7 @@ def test_other_machine_is_told_every_difference(build, install, version, machine
 
 
 @pytest.mark.parametrize("options, version, machine, runs", [
-    ({"version_compatible": True}, "10.13.3.9", ("Orin", (8, 7)), True),
+    ({"version_compatible": True}, "10.16.1.11", ("Orin", (8, 7)), True),
     ({"version_compatible": True}, "11.4.0.106", ("Orin", (8, 7)), False),
     ({"version_compatible": True}, "10.3.0", ("Thor", (11, 0)), False),
     ({"hardware_compatible": True}, "10.3.0", ("RTX", (8, 9)), True),
@@ -150,9 +150,9 @@ def test_compatible_engines_run_where_they_may(build, install, options, version,
 
 
 def test_later_engine_is_not_for_earlier_tensorrt(build, install):
-    _, engine = build("10.13.3.9", version_compatible=True)
+    _, engine = build("10.16.1.11", version_compatible=True)
     install(version="10.3.0")
-    with pytest.raises(ZerosegError, match="built by TensorRT 10.13.3.9, for it and later ones of its major version"):
+    with pytest.raises(ZerosegError, match="built by TensorRT 10.16.1.11, for it and later ones of its major version"):
         Segmenter.load(engine)
 
 

@@ -4,24 +4,27 @@ An engine may be for several compute capabilities at once and takes no longer to
 What the engines compute is not shown here: that takes an RTX GPU.
 """
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from zeroseg.artifact import read_artifact
+from zeroseg.errors import ZerosegError
 from zeroseg.export.trt.builder import BuildOptions, build_plan
 
 onnx = pytest.importorskip("onnx")
 
 AMPERE_ON = ("sm80", "sm86", "sm89", "sm120")
-ALL = ("sm75", *AMPERE_ON)
 
 
-def build(rtx, model, sidecar, capabilities):
+def build(rtx, content, sidecar, capabilities=AMPERE_ON, **options):
     return build_plan(
         rtx,
-        model.SerializeToString(),
+        content if isinstance(content, bytes) else content.SerializeToString(),
         "net.onnx",
         sidecar,
-        BuildOptions(capabilities=capabilities),
+        BuildOptions(capabilities=capabilities, **options),
         show_progress=False,
         keep_layers=True,
     )
@@ -35,27 +38,104 @@ def weight_count(model):
     return sum(onnx.numpy_helper.to_array(tensor).size for tensor in model.graph.initializer)
 
 
-def test_bundled_model_in_fp32(rtx):
+@pytest.fixture(scope="module")
+def bundled():
+    """(sidecar, graph)"""
     artifact = read_artifact()
-    model = onnx.load(artifact.path)
-    plan = build(rtx, model, artifact.sidecar, AMPERE_ON)
-    spec = artifact.sidecar.input
-    assert plan.profile["image"][0] == [1, 3, spec.multiple, spec.multiple]
-    assert plan.profile["image"][2] == [1, 3, spec.max_long_side, spec.max_long_side]
+    return artifact.sidecar, onnx.load(artifact.path)
+
+
+@pytest.fixture(scope="module")
+def fp32(rtx, bundled):
+    return build(rtx, bundled[1], bundled[0])
+
+
+def test_bundled_model_in_fp32(bundled, fp32):
+    sidecar, model = bundled
+    spec = sidecar.input
+    assert fp32.profile["image"][0] == [1, 3, spec.multiple, spec.multiple]
+    assert fp32.profile["image"][2] == [1, 3, spec.max_long_side, spec.max_long_side]
     # TensorRT keeps some weights twice, in two layouts
-    assert 1 <= plan.weights_bytes / (4 * weight_count(model)) < 1.4
-    assert plan.content.nbytes > plan.weights_bytes and plan.activation_bytes > 1e6
-    assert {layer.precision for layer in plan.layers} <= {"", "Float"}
+    assert 1 <= fp32.weights_bytes / (4 * weight_count(model)) < 1.4
+    assert fp32.content.nbytes > fp32.weights_bytes and fp32.activation_bytes > 1e6
+    assert {layer.precision for layer in fp32.layers} <= {"", "Float"}
     convolutions = {node.name for node in model.graph.node if node.op_type == "Conv"}
-    assert convolutions <= nodes_in(plan)
+    assert convolutions <= nodes_in(fp32)
 
 
-def test_bundled_model_in_fp16_for_turing_too(rtx):
+@pytest.fixture(scope="module")
+def half(bundled, tmp_path_factory):
+    """The bundled model's graph in fp16."""
+    from zeroseg.export.divergence import name_nodes
     from zeroseg.export.half_graph import to_half_graph
+    from zeroseg.export.int8_graph import fold
 
-    artifact = read_artifact()
-    model = onnx.load(artifact.path)
-    plan = build(rtx, to_half_graph(model), artifact.sidecar, ALL)
-    assert 1 <= plan.weights_bytes / (2 * weight_count(model)) < 1.4
+    folded = fold(bundled[1], tmp_path_factory.mktemp("folded"))  # no casts of weights that are stored as float16
+    return to_half_graph(name_nodes(folded))
+
+
+def test_bundled_model_in_fp16(rtx, bundled, fp32, half):
+    plan = build(rtx, half, bundled[0])
+    assert 0.45 < plan.weights_bytes / fp32.weights_bytes < 0.55
+    assert plan.activation_bytes < fp32.activation_bytes / 2
     heavy = [layer for layer in plan.layers if layer.kind in ("gemm", "correlation")]
     assert len(heavy) > 50 and {layer.precision for layer in heavy} == {"Half"}
+
+
+def test_bundled_model_in_fp16_for_turing(rtx, bundled, half):
+    """On its own: an engine that is for Turing too has no fused attention, and needs several times the memory."""
+    plan = build(rtx, half, bundled[0], ("sm75",))
+    assert plan.weights_bytes and not {layer.precision for layer in plan.layers if layer.kind == "gemm"} - {"Half"}
+
+
+def test_float32_for_turing_is_what_the_library_refuses(rtx, bundled):
+    """Why --rtx sm75 wants --precision fp16: should a later library take it, this says so."""
+    with pytest.raises(ZerosegError, match=r"cannot build an engine: .*Turing \(SM75\): FP32 GEMM is not supported"):
+        build(rtx, bundled[1], bundled[0], ("sm75",))
+
+
+def test_bundled_model_with_masks_in_the_graph(rtx, bundled):
+    from zeroseg.export.masks_graph import masks_graph
+
+    sidecar, model = bundled
+    plan = build(rtx, masks_graph(model, sidecar), sidecar, max_labels=40)
+    assert plan.profile["label_embeddings"] == [[1, 512], [20, 512], [40, 512]]
+    assert any(name.startswith("masks/") for name in nodes_in(plan))
+
+
+def test_base_preset(rtx, bundled):
+    """Random weights: what counts is the graph."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    from zeroseg.config import PRESETS
+    from zeroseg.export.to_onnx import to_onnx
+    from zeroseg.model.zeroseg import ZeroSeg
+
+    torch.manual_seed(0)
+    config = replace(PRESETS["base"], depth=2)  # the other ten blocks are the same again
+    sidecar = replace(bundled[0], embedding_dim=config.embedding_dim)
+    plan = build(rtx, to_onnx(ZeroSeg(config).eval(), sidecar.to_dict()), sidecar)
+    assert plan.weights_bytes > 4 * config.width**2 * 12 * config.depth
+
+
+def test_dense_tower(rtx, dense_onnx):
+    sidecar = read_artifact(dense_onnx[0]).sidecar
+    plan = build(rtx, Path(dense_onnx[0]).read_bytes(), sidecar, max_batch=4)
+    window = sidecar.dense.window
+    assert plan.profile == {"image": [[1, 3, window, window], [1, 3, window, window], [4, 3, window, window]]}
+
+
+def test_v3_plugins(rtx, bundled):
+    """Where the library was built against TensorRT's headers, it registers and its nodes are built into an engine."""
+    from zeroseg.errors import UnavailableError
+    from zeroseg.export.trt.plugins import with_plugins
+
+    artifact = read_artifact()
+    try:
+        content = with_plugins(
+            rtx, artifact.path.read_bytes(), "v3", "", artifact.sidecar.threshold, artifact.path, Path()
+        )
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    plan = build(rtx, content, bundled[0], ("sm89",))
+    assert {"segment_attention", "mask_decode"} <= {layer.kind for layer in plan.layers} | nodes_in(plan)
