@@ -27,6 +27,10 @@ def encode_input(runner: Runner, sidecar: Sidecar, network_input: np.ndarray, **
             "image_embedding": output["image_embedding"][0],
         }
         kind = Segments
+    with np.errstate(over="ignore"):  # beyond float16 is infinite, and refused
+        fields = {name: as_stored(array) for name, array in fields.items()}
     if not all(np.isfinite(array).all() for array in fields.values()):
-        raise ZerosegError(f"model {sidecar.name} gave embeddings that are not finite; the file may be damaged")
-    return kind(sidecar=sidecar, **about, **{name: as_stored(array) for name, array in fields.items()})
+        raise ZerosegError(
+            f"model {sidecar.name} gave embeddings that are not finite, or above 65504; the file may be damaged"
+        )
+    return kind(sidecar=sidecar, **about, **fields)
