@@ -48,15 +48,24 @@ def test_encode_and_masks_are_segment(segmenter, threshold):
     np.testing.assert_array_equal(segments.masks(PACK).image, photo())
 
 
+def test_edges_are_the_image_s_or_none(segmenter):
+    segments = segmenter.encode(photo())
+    plain = replace(segments, image=None)
+    assert_same(segments.masks(PACK, edges=False), plain.masks(PACK))
+    assert_same(segmenter.segment(photo(), edges=False), plain.masks(PACK))
+    assert (segments.masks(PACK).label_map != plain.masks(PACK).label_map).any()
+
+
 def test_new_words_and_thresholds_run_no_network(segmenter):
     counted = counting(segmenter)
     segments = counted.encode(photo())
     assert counted.runner.images == 1
-    for names in (["red"], ["blue", "dark"], NAMES):
+    for names in (["green"], ["blue", "dark"], NAMES):
         pack = LabelPack(names, vectors(*names), SPACE)
         for threshold in (None, 0.1):
-            result = segments.masks(pack, threshold)
-            assert result.labels == names and (result.label_map >= 0).any()
+            expected = segmenter.encode(photo()).masks(pack, threshold)
+            assert_same(segments.masks(pack, threshold), expected)
+            assert expected.labels == names and (expected.segment_labels >= 0).any()
     assert counted.runner.images == 1
     assert_same(segments.masks(PACK), segmenter.segment(photo()))  # nothing of the other words is left
 
@@ -86,7 +95,7 @@ def test_scores_are_those_of_the_embeddings(segmenter):
 
 def test_masks_are_the_maps_argmax_with_the_table_s_names(segmenter):
     segments = segmenter.encode(photo(size=(64, 96)))
-    result = segments.masks(PACK, threshold=-1)
+    result = segments.masks(PACK, threshold=-1, edges=False)
     torch = pytest.importorskip("torch")
     maps = torch.from_numpy(segments.maps)[None].double()
     large = torch.nn.functional.interpolate(maps, (64, 96), mode="bilinear", align_corners=False)[0].numpy()

@@ -54,8 +54,12 @@ def test_loaded_segments_give_identical_scores_and_masks(kind, request, tmp_path
     assert type(loaded) is type(encoded) and loaded.size == (90, 130) and loaded.image is None
     np.testing.assert_array_equal(loaded.scores(PACK), encoded.scores(PACK))
     np.testing.assert_array_equal(loaded.image_embedding, encoded.image_embedding)
-    for threshold in (None, 0.0, -1):
-        one, two = (these.masks(PACK, threshold) for these in (loaded, encoded))
+    with_image = load_segments(path, photo())
+    for threshold, edges in ((None, True), (0.0, False), (-1, True), (-1, False)):
+        one, two = (
+            (with_image if edges else loaded).masks(PACK, threshold),
+            encoded.masks(PACK, threshold, edges=edges),
+        )
         np.testing.assert_array_equal(one.label_map, two.label_map)
         np.testing.assert_array_equal(one.confidence, two.confidence)
         assert one.found == two.found and one.threshold == two.threshold
