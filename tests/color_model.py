@@ -1,10 +1,8 @@
-"""A network small enough to read, with the shipped model's inputs and outputs.
+"""A network small enough to read, with the shipped model's input and outputs.
 
-Its segments are red, green, blue and dark places.
-
-The photo is averaged over patches of 16 pixels; segment k's logit is 10 times channel k of the normalised photo, and 0
-for the dark segment. Segment k's embedding is the k-th unit vector, so the label with that vector names it, with
-score 1.
+Its segments are red, green, blue and dark patches. The image is averaged over patches of 16 pixels; segment k's logit
+is 10 times channel k of the normalised image, and 0 for the dark segment. Segment k's embedding is the k-th unit
+vector, so the label with that vector names it, with score 1.
 """
 
 import hashlib

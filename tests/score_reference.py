@@ -18,10 +18,10 @@ def scores_by_loops(embeddings, vectors, centre=None, share=0.0) -> np.ndarray:
 
 
 def fallen_by_loops(scores, share) -> np.ndarray:
-    """Scores (K, N) after ten times what each is short of share x the label's best one; never below 0 by that."""
+    """Scores (K, N) less ten times what each is short of share x the label's best; a hundredth of it is kept."""
     fallen = np.array(scores, np.float64)
     for k, n in np.ndindex(fallen.shape):
         score, best = float(scores[k][n]), max(float(row[n]) for row in scores)
         lowered = score - 10 * max(0.0, share * best - score)
-        fallen[k, n] = score if score < 0 else max(0.0, lowered)
+        fallen[k, n] = score if score < 0 else max(0.01 * score, lowered)
     return fallen

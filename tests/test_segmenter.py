@@ -191,9 +191,9 @@ def test_a_larger_short_side_finds_a_smaller_thing(color_model):
         segmenter = Segmenter.load(color_model, threads=1, short_side=short_side).set_labels(PACK)
         run = segmenter.runner.run
 
-        def seen(feed, run=run, short_side=short_side):
-            sizes[short_side] = feed["image"].shape[2:]
-            return run(feed)
+        def seen(image, run=run, short_side=short_side):
+            sizes[short_side] = image.shape[2:]
+            return run(image)
 
         segmenter.runner.run = seen
         result = segmenter.segment(image)
@@ -241,11 +241,13 @@ def test_a_threshold_of_numpy_is_a_number(segmenter):
     assert segmenter.segment(flag(), threshold=np.float32(1.5)).threshold == 1.5
 
 
-def test_damaged_scores_are_named(segmenter, monkeypatch):
-    output = segmenter.runner.run({"image": np.zeros((1, 3, 64, 64), np.float32), "label_embeddings": PACK.vectors})
-    output["segment_scores"] = output["segment_scores"] * np.nan
-    monkeypatch.setattr(segmenter.runner, "run", lambda feed: output)
-    with pytest.raises(ZerosegError, match="scores that are not finite"):
+@pytest.mark.parametrize("name", ["segment_maps", "segment_embeddings", "image_embedding"])
+@pytest.mark.parametrize("damage", [np.float32(np.nan), np.float32(np.inf), np.float32(7e4)])
+def test_a_network_s_damaged_numbers_are_named(segmenter, monkeypatch, name, damage):
+    output = segmenter.runner.run(np.zeros((1, 3, 64, 64), np.float32))
+    output[name] = output[name] + damage
+    monkeypatch.setattr(segmenter.runner, "run", lambda image: output)
+    with pytest.raises(ZerosegError, match="model colors gave embeddings that are not finite"):
         segmenter.segment(flag())
 
 

@@ -111,12 +111,9 @@ def test_stages_overlap(color_segmenter):
     class SlowRunner:
         backend = "slow"
 
-        def inputs(self):
-            return color_segmenter.runner.inputs()
-
-        def run(self, feed):
+        def run(self, image):
             time.sleep(0.03)
-            return color_segmenter.runner.run(feed)
+            return color_segmenter.runner.run(image)
 
     from zeroseg.segment.segmenter import Segmenter
 
@@ -250,13 +247,10 @@ def test_failing_sink_waits_for_the_network_to_be_left(color_segmenter):
     class SlowRunner:
         backend, inside = "slow", False
 
-        def inputs(self):
-            return color_segmenter.runner.inputs()
-
-        def run(self, feed):
+        def run(self, image):
             self.inside = True
             time.sleep(0.3)
-            output = color_segmenter.runner.run(feed)
+            output = color_segmenter.runner.run(image)
             self.inside = False
             return output
 
@@ -382,7 +376,7 @@ def test_network_sees_no_more_of_a_wide_live_picture_than_of_another(color_segme
     seen = []
     monkeypatch.setattr("zeroseg.live.pipeline.live_short_side", lambda size, short_side: 24)
     monkeypatch.setattr(
-        "zeroseg.segment.segmenter.network_size", lambda size, short_side, *rest: seen.append(short_side) or (32, 32)
+        "zeroseg.segment.prepare.network_size", lambda size, short_side, *rest: seen.append(short_side) or (32, 32)
     )
     usual = color_segmenter.sidecar.input.short_side
     Pipeline(open_source(f"test://?size=160x64&frames=2&live={live:d}"), color_segmenter, [Kept()]).run()

@@ -1,15 +1,20 @@
 """Model files and their sidecars: found, validated, refused in one line."""
 
+import base64
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.color_model import sidecar, write_color_model
 from zeroseg.artifact import find_model, read_artifact
 from zeroseg.errors import UnavailableError, ZerosegError
-from zeroseg.sidecar import parse_sidecar
+from zeroseg.sidecar import DenseInput, Scoring, parse_sidecar
 
 pytest.importorskip("onnx")
+
+NAN_CENTRE = base64.b64encode(np.full(512, np.nan, "<f4").tobytes()).decode()
 
 
 def test_reads_what_was_written(color_model):
@@ -28,7 +33,12 @@ def test_a_renamed_pair_still_works(tmp_path, color_model):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "format 2, this version of zeroseg reads 1"),
+        (
+            {"format": 1},
+            "format 1, this version of zeroseg reads 2; make the file again .*: zeroseg-export model.pt --onnx$",
+        ),
+        ({"format": 3}, "format 3, this version of zeroseg reads 2$"),
+        ({"format": None}, "format None, this version"),
         ({"name": None}, "name: expected a text, got null"),
         ({"embedding_dim": 0}, "embedding_dim: expected a positive integer, got 0"),
         ({"segments": "8"}, 'segments: expected an integer, got "8"'),
@@ -37,6 +47,13 @@ def test_a_renamed_pair_still_works(tmp_path, color_model):
         ({"input": {**sidecar()["input"], "std": [1, 1]}}, "input: std: expected three numbers"),
         ({"threshold": "high"}, "threshold: expected a number"),
         ({"files": None}, "files: expected an object"),
+        ({"scoring": None}, "scoring: expected an object, got null"),
+        ({"scoring": {"centre": None, "share": 1}}, r"scoring: share: expected a number in \[0, 1\), got 1"),
+        ({"scoring": {"centre": None}}, "scoring: share: expected a number, got null"),
+        ({"scoring": {"centre": "AAAA", "share": 0}}, "scoring: centre: expected 512 float32 as base64"),
+        ({"scoring": {"centre": "not base64", "share": 0}}, "scoring: centre: expected 512 float32 as base64"),
+        ({"scoring": {"centre": [0.5], "share": 0}}, "scoring: centre: expected a text"),
+        ({"scoring": {"centre": NAN_CENTRE, "share": 0}}, "scoring: centre: expected finite numbers"),
     ],
 )
 def test_wrong_sidecar_names_the_key(change, message):
@@ -115,3 +132,19 @@ def test_backend_that_cannot_read_the_file(color_model):
 def test_sidecar_is_json_that_others_can_write(color_model):
     document = json.loads(color_model.with_suffix(".json").read_text())
     assert set(sidecar()) == set(document)
+
+
+def test_a_sidecar_written_and_read_again_is_the_same():
+    rng = np.random.default_rng(0)
+    centre, background = rng.normal(size=512).astype(np.float32), rng.normal(size=(2, 512)).astype(np.float32)
+    plain = parse_sidecar(sidecar(card={"photos": 3}, files={"a.onnx": "0"}), "x")
+    assert plain.to_dict() == sidecar(card={"photos": 3}, files={"a.onnx": "0"})
+    dense = DenseInput(64, 32, "naclip", "open_clip:A/B", 7, ("sky", "sea"), background)
+    full = replace(plain, scoring=Scoring(centre, 0.65), dense=dense)
+    again = parse_sidecar(json.loads(json.dumps(full.to_dict())), "x")
+    np.testing.assert_array_equal(again.scoring.centre, centre)
+    np.testing.assert_array_equal(again.dense.background_vectors, background)
+    assert again.scoring.share == 0.65
+    empty = replace(dense, background_vectors=None)
+    assert replace(again.dense, background_vectors=None) == empty
+    assert replace(again, scoring=Scoring(), dense=None) == replace(plain, scoring=Scoring())

@@ -95,7 +95,7 @@ class Pipeline:
         return self._captured.dropped + self.source.lost
 
     def change(self, **changes) -> Settings:
-        """Change settings; the next frame that is segmented has them; a paused one is done again.
+        """Change settings: the next frame has them, and of a paused one the masks are made again without a network run.
 
         Labels that were there before keep their colours.
         """
@@ -185,22 +185,27 @@ class Pipeline:
 
     def _segment(self) -> None:
         while (frame := self._captured.get()) is not None:
-            if not self._segment_one(frame):
+            settings = self.settings
+            if not self._segment_one(frame, settings):
                 return
-            self._hold(frame)
+            self._hold(frame, settings)
 
-    def _hold(self, frame: Frame) -> None:
-        """While paused: show what changed settings make of the last frame, whose segments are kept."""
-        settings = self.settings
-        while settings.paused and not self._stopping.is_set():
+    def _hold(self, frame: Frame, shown: Settings) -> None:
+        """While paused: show what settings other than the shown ones make of the last frame, whose segments are kept."""
+        while True:
             with self._change:
-                self._change.wait_for(lambda before=settings: self.settings is not before or self._stopping.is_set())
+                self._change.wait_for(lambda: self._moves_on() or self.settings is not shown)
                 settings = self.settings
-            if settings.paused and not self._stopping.is_set():
+            if self._moves_on():
+                return
+            if settings is not shown:
                 self._mask(frame, self._past[1], settings, 0.0, again=True)
+                shown = settings
 
-    def _segment_one(self, frame: Frame) -> bool:
-        settings = self.settings
+    def _moves_on(self) -> bool:
+        return self._stopping.is_set() or not self.settings.paused
+
+    def _segment_one(self, frame: Frame, settings: Settings) -> bool:
         wait_ms = 1000 * (time.perf_counter() - frame.captured_s) - frame.capture_ms
         size = frame.image.shape[:2]
         short_side = live_short_side(size, self._segmenter.sidecar.input.short_side) if self._live_size else None

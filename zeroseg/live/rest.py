@@ -3,14 +3,19 @@
 import asyncio
 import base64
 import math
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
+from hashlib import sha256
+from threading import Lock
 
 import numpy as np
 from fastapi import HTTPException
 
 from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.live.picture import to_jpeg
+from zeroseg.segment.encoded import Encoded
 from zeroseg.segment.segmentation import Segmentation
 from zeroseg.segment.segmenter import Segmenter
 from zeroseg.serving.photo_bytes import PIXEL_LIMIT, TooLarge, decode_photo
@@ -19,6 +24,7 @@ from zeroseg.words import LabelPack, split_words
 LABELS_MAX, LABEL_LENGTH_MAX = 200, 100
 OVERLAY_QUALITY = 90  # of the JPEG inside the JSON; format=overlay is without loss
 WAITING_MAX = 8  # requests in line for the network; more get 503
+KEPT_PHOTOS, KEPT_PIXELS = 4, 1 << 26  # of encoded photos in memory; 3 bytes a pixel
 
 
 class Photos:
@@ -42,6 +48,7 @@ class Photos:
         self._waiting, self._waiting_max = 0, waiting
         self.requests = 0
         self._embedded = lru_cache(maxsize=16)(self._embed)  # clients ask for the same words photo after photo
+        self._kept = KeptPhotos()
 
     async def segment(self, data: bytes, pack: LabelPack, threshold: float | None) -> Segmentation:
         """Decode and segment; HTTPException with one line where that cannot be."""
@@ -59,8 +66,12 @@ class Photos:
             self.requests += 1
 
     def _work(self, data: bytes, pack: LabelPack, threshold: float | None) -> Segmentation:
-        picture = read_picture(data, self._pixel_limit)
-        return self._segmenter.encode(picture).masks(pack, threshold)
+        digest = sha256(data).digest()
+        encoded = self._kept.get(digest)
+        if encoded is None:
+            encoded = self._segmenter.encode(read_picture(data, self._pixel_limit))
+            self._kept.put(digest, encoded)
+        return encoded.masks(pack, threshold)
 
     def pack(self, labels: str | list[str]) -> LabelPack:
         """Words, typed in one line or one by one, to a pack; HTTPException 422 with one line where that cannot be."""
@@ -77,6 +88,38 @@ class Photos:
 
     def _embed(self, names: tuple[str, ...]) -> LabelPack:
         return self._segmenter.label_pack(list(names), self._text)
+
+
+class KeptPhotos:
+    """The segments of the last photos by the sha256 of their bytes: other words for one of them run no network.
+
+    At most KEPT_PHOTOS with KEPT_PIXELS in all; the least recently used goes first. For several threads.
+    """
+
+    def __init__(self):
+        self._lock, self._by_digest = Lock(), OrderedDict()
+
+    def get(self, digest: bytes) -> Encoded | None:
+        """The kept segments, whose stages up to the network took no time; None where there are none."""
+        with self._lock:
+            if digest not in self._by_digest:
+                return None
+            self._by_digest.move_to_end(digest)
+            return self._by_digest[digest]
+
+    def put(self, digest: bytes, encoded: Encoded) -> None:
+        """Keep segments, unless the photo alone is too large."""
+        if _pixels(encoded) > KEPT_PIXELS:
+            return
+        with self._lock:
+            self._by_digest[digest] = replace(encoded, timings_ms=dict.fromkeys(encoded.timings_ms, 0.0))
+            self._by_digest.move_to_end(digest)
+            while len(self._by_digest) > KEPT_PHOTOS or sum(map(_pixels, self._by_digest.values())) > KEPT_PIXELS:
+                self._by_digest.popitem(last=False)
+
+
+def _pixels(encoded: Encoded) -> int:
+    return encoded.size[0] * encoded.size[1]
 
 
 def read_picture(data: bytes, pixel_limit: int):

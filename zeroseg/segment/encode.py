@@ -30,6 +30,10 @@ def segments_of(output: Mapping[str, np.ndarray], sidecar: Sidecar, **about) -> 
 
 
 def _checked(kind: type[Encoded], sidecar: Sidecar, fields: dict[str, np.ndarray], about: dict) -> Encoded:
+    with np.errstate(over="ignore"):  # beyond float16 is infinite, and refused
+        fields = {name: as_stored(array) for name, array in fields.items()}
     if not all(np.isfinite(array).all() for array in fields.values()):
-        raise ZerosegError(f"model {sidecar.name} gave embeddings that are not finite; the file may be damaged")
-    return kind(sidecar=sidecar, **about, **{name: as_stored(array) for name, array in fields.items()})
+        raise ZerosegError(
+            f"model {sidecar.name} gave embeddings that are not finite, or above 65504; the file may be damaged"
+        )
+    return kind(sidecar=sidecar, **about, **fields)

@@ -9,6 +9,7 @@ import json
 import math
 import time
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from numbers import Real
@@ -29,6 +30,19 @@ from zeroseg.sidecar import Sidecar, parse_sidecar
 from zeroseg.words import LabelPack
 
 _BYTES_MAX = 1 << 28  # of a file, unpacked
+_PIXELS_MAX = 1 << 28  # of the image; the label map of a damaged size would ask for all memory
+_NO_SEGMENTS = (
+    OSError,
+    EOFError,
+    KeyError,
+    TypeError,
+    ValueError,
+    MemoryError,
+    RecursionError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -184,23 +198,40 @@ def load_segments(path: str | Path, image=None) -> Encoded:
                 raise ValueError("it unpacks to too many bytes")
         with np.load(path, allow_pickle=False) as stored:
             kind = {"Segments": Segments, "Places": Places}[str(stored["kind"])]
-            size = tuple(int(side) for side in stored["size"])
+            size = _stored_size(stored["size"])
             sidecar = parse_sidecar(json.loads(str(stored["sidecar"])), str(path))
             arrays = {name: stored[name].astype(np.float32) for name in kind.ARRAYS}
-        D, K = sidecar.embedding_dim, "K"
-        shapes = {"maps": (K, "h", "w"), "embeddings": (K, D) if kind is Segments else (D, "h", "w")}
-        for name, array in arrays.items():
-            check_array(name, array, shapes.get(name, (D,)))
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name} is not finite")
+        _check_stored(kind, arrays, sidecar)
     except FileNotFoundError:
         raise ZerosegError(f"{path}: no such file") from None
-    except (OSError, EOFError, KeyError, ValueError, MemoryError, zipfile.BadZipFile) as error:
+    except _NO_SEGMENTS as error:
         raise ZerosegError(f"{path}: expected segments saved by zeroseg, but {' '.join(str(error).split())}") from error
     photo = None if image is None else load_image(image)
     if photo is not None and photo.shape[:2] != size:
-        raise ZerosegError(f"{path}: was made of an image of {size[1]} x {size[0]} pixels, got {photo.shape[1::-1]}")
+        height, width = photo.shape[:2]
+        raise ZerosegError(f"{path}: was made of an image of {size[1]} x {size[0]} pixels, got {width} x {height}")
     return kind(size=size, sidecar=sidecar, image=photo, **arrays)
+
+
+def _stored_size(stored: np.ndarray) -> tuple[int, int]:
+    sides = tuple(int(side) for side in stored.ravel())
+    if len(sides) != 2 or min(sides) < 1 or sides[0] * sides[1] > _PIXELS_MAX:
+        raise ValueError(f"size: expected two positive sides of at most {_PIXELS_MAX} pixels in all, got {sides}")
+    return sides
+
+
+def _check_stored(kind: type[Encoded], arrays: dict[str, np.ndarray], sidecar: Sidecar) -> None:
+    """Raise ValueError unless the arrays fit one another and the sidecar."""
+    if (kind is Places) != (sidecar.dense is not None):
+        raise ValueError(f"kind: {kind.__name__} of model {sidecar.name}, which gives the other kind")
+    D, K = sidecar.embedding_dim, len(arrays["maps"]) if kind is Segments else None
+    shapes = {"maps": (K, "h", "w"), "embeddings": (D, "h", "w") if kind is Places else (K, D), "image_embedding": (D,)}
+    for name, array in arrays.items():
+        check_array(name, array, shapes[name])
+        if not array.size:
+            raise ValueError(f"{name}: expected at least one segment and patch, got {array.shape}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} is not finite")
 
 
 def as_stored(array: np.ndarray) -> np.ndarray:
