@@ -27,6 +27,7 @@ try:
 except ImportError as error:
     raise missing_extra("FastAPI and uvicorn", "serve", "the page") from error
 
+from zeroseg.live.answers import answer_head, answer_wrong_input
 from zeroseg.live.board import Board, to_png
 from zeroseg.live.guard import LOCAL, Guard, check_exposure
 from zeroseg.live.metrics import CONTENT_TYPE, metrics_text
@@ -39,6 +40,7 @@ PICTURES_PER_S = 150  # to all viewers together; one viewer gets every frame up 
 STATES_PER_S = 8
 _QUIET_S = 2.0  # without news, how often a viewer is told so (and found out to be gone)
 _STUCK_S = 30.0  # a connection that takes nothing for so long is closed: phones vanish without a word
+_EVENTS, _PICTURES = "text/event-stream", "multipart/x-mixed-replace; boundary=frame"
 _NEXT_PART = b"\r\n--frame\r\nContent-Type: image/jpeg\r\n\r\n"
 
 
@@ -148,12 +150,12 @@ def make_app(
 
     @app.get("/events", include_in_schema=False)
     async def events():
-        return StreamingResponse(_events(state_text), media_type="text/event-stream")
+        return StreamingResponse(_events(state_text), media_type=_EVENTS)
 
     @app.get("/live.mjpg", include_in_schema=False)
     async def pictures():
         live()
-        return StreamingResponse(_pictures(board), media_type="multipart/x-mixed-replace; boundary=frame")
+        return StreamingResponse(_pictures(board), media_type=_PICTURES)
 
     @app.get(
         "/snapshot.png",
@@ -226,6 +228,8 @@ def make_app(
         picture = await asyncio.to_thread(result.label_picture if format == "labels" else lambda: result.overlay(alpha))
         return Response(await asyncio.to_thread(to_png, picture), media_type="image/png")
 
+    answer_wrong_input(app)
+    answer_head(app, {"/events": _EVENTS, "/live.mjpg": _PICTURES})
     return Guard(app, token, any_host)
 
 
