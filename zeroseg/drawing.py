@@ -68,7 +68,7 @@ def _choose(labels: tuple[str, ...], kept: Mapping[str, Sequence[int]]) -> np.nd
     colors = np.empty((len(labels), 3), np.uint8)
     for i, label in enumerate(labels):
         if label not in chosen:
-            code = zlib.crc32(label.strip().lower().encode())
+            code = zlib.crc32(label.strip().lower().encode("utf-8", "backslashreplace"))
             first, step = code % len(PALETTE), _STEPS[code // len(PALETTE) % len(_STEPS)]
             walk = [(first + step * k) % len(PALETTE) for k in range(len(PALETTE))]
             hues = {hue for hue, color in zip(_HUES, shades[0]) if color in taken}

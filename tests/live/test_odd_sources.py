@@ -195,6 +195,13 @@ def test_the_address_of_a_picture_is_a_photo(camera, tmp_path, capsys, path):
     assert Path(local).read_bytes() == b"a file of the user's" and Path(other).read_bytes() == JPEG.getvalue()
 
 
+@pytest.mark.parametrize("path", ["/still/cat.jpg", "/still/typed"])
+def test_a_picture_is_no_stream(camera, path):
+    with pytest.raises(ZerosegError, match="is one picture, no stream; save it as a file") as caught:
+        open_source(camera + path)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("path", ["/good", "/nothing.jpg", "/still/unknown"])
 def test_other_addresses_stay_as_they_are(camera, tmp_path, path):
     assert local_pictures([camera + path, "a.jpg"], tmp_path / "out") == [camera + path, "a.jpg"]

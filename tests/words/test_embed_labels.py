@@ -131,7 +131,8 @@ def test_nearest_is_sorted_by_centred_cosine():
         (["a" * 10**6], "at most 200 characters"),
         (["🎉" * 100], "at most 200 characters"),
         (["cat"] * 10_001, "at most 10000"),
-        (["\ud800"], "no letter"),
+        (["\ud800"], "label 1: expected Unicode text, got a lone surrogate"),
+        (["cat", "caf\udce9"], "label 2: expected Unicode text, got a lone surrogate"),
     ],
 )
 def test_hostile_labels_are_one_line(labels, message):

@@ -13,6 +13,7 @@ from zeroseg import drawing
 from zeroseg.lettering import lettering
 from zeroseg.segment.segmentation import Segmentation
 
+JPEG_SIDE_MAX = 65_500  # px, what libjpeg writes
 _PAPER, _INK = (16, 16, 16, 176), (240, 240, 240, 255)
 _LINES_MAX = 16  # of a legend; the rest is summed up in one line
 
@@ -73,9 +74,13 @@ def _box(rows: tuple, size: int) -> np.ndarray:
 
 
 def to_jpeg(picture: np.ndarray, quality: int = 80) -> bytes:
-    """Encode (H, W, 3) uint8 RGB."""
+    """Encode (H, W, 3) uint8 RGB; a picture with a side of more than JPEG_SIDE_MAX is scaled down to that."""
     import io
 
-    data = io.BytesIO()
-    Image.fromarray(picture).save(data, "JPEG", quality=quality)
+    data, image = io.BytesIO(), Image.fromarray(picture)
+    if (largest := max(image.size)) > JPEG_SIDE_MAX:
+        image = image.resize(
+            [max(1, side * JPEG_SIDE_MAX // largest) for side in image.size], Image.Resampling.BILINEAR
+        )
+    image.save(data, "JPEG", quality=quality)
     return data.getvalue()

@@ -191,10 +191,10 @@ class Pipeline:
             self._hold(frame, settings)
 
     def _hold(self, frame: Frame, shown: Settings) -> None:
-        """While paused: show what settings other than the shown ones make of the last frame, whose segments are kept."""
+        """While paused: hold the labels of new settings against the last frame's segments."""
         while True:
             with self._change:
-                self._change.wait_for(lambda: self._moves_on() or self.settings is not shown)
+                self._change.wait_for(lambda before=shown: self._moves_on() or self.settings is not before)
                 settings = self.settings
             if self._moves_on():
                 return

@@ -24,6 +24,7 @@ try:
 except ImportError as error:
     raise missing_extra("FastAPI and uvicorn", "serve", "the page") from error
 
+from zeroseg.live.answers import answer_head, answer_wrong_input
 from zeroseg.live.board import Board, to_png
 from zeroseg.live.connections import timed_protocol
 from zeroseg.live.guard import LOCAL, Guard, check_exposure
@@ -36,6 +37,7 @@ from zeroseg.segment.segmenter import Segmenter
 __all__ = ["Server", "check_exposure", "make_app"]
 CONNECTIONS_MAX = 500  # beyond them requests are answered 503
 _STUCK_S = 30.0  # a connection that takes nothing for so long is closed: phones vanish without a word
+_EVENTS, _PICTURES = "text/event-stream", "multipart/x-mixed-replace; boundary=frame"
 
 
 class Labels(BaseModel):
@@ -144,12 +146,12 @@ def make_app(
 
     @app.get("/events", include_in_schema=False)
     async def events():
-        return StreamingResponse(send_states(state_text), media_type="text/event-stream")
+        return StreamingResponse(send_states(state_text), media_type=_EVENTS)
 
     @app.get("/live.mjpg", include_in_schema=False)
     async def pictures():
         live()
-        return StreamingResponse(send_pictures(board), media_type="multipart/x-mixed-replace; boundary=frame")
+        return StreamingResponse(send_pictures(board), media_type=_PICTURES)
 
     @app.get(
         "/snapshot.png",
@@ -222,6 +224,8 @@ def make_app(
         picture = await asyncio.to_thread(result.label_picture if format == "labels" else lambda: result.overlay(alpha))
         return Response(await asyncio.to_thread(to_png, picture), media_type="image/png")
 
+    answer_wrong_input(app)
+    answer_head(app, {"/events": _EVENTS, "/live.mjpg": _PICTURES})
     return Guard(app, token, any_host)
 
 

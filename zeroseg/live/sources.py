@@ -67,6 +67,9 @@ def open_source(
         options["rtsp_transport"] = "tcp"  # UDP loses pieces of pictures, and routers lose UDP
     stream = _Stream(text, without_password(text), options)
     first = stream.connect()
+    if first.format.endswith("_pipe"):  # FFmpeg's name for pictures that are no stream
+        first.close()
+        raise ZerosegError(f"{without_password(text)}: is one picture, no stream; save it as a file and give that")
     if first.finite:  # a file that lies behind a URL
         first.close()
         return played(lambda: Decoder(text, without_password(text)))

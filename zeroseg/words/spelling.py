@@ -119,6 +119,8 @@ def clean(label: str, position: int = 0) -> str:
     """
     if not isinstance(label, str):
         raise ValueError(f"label {position + 1}: expected a word or phrase (str), got {type(label).__name__}")
+    if any("\ud800" <= character <= "\udfff" for character in label):  # half a pair, or bytes that were no UTF-8
+        raise ValueError(f"label {position + 1}: expected Unicode text, got a lone surrogate; write it in UTF-8")
     text = label
     if len(label) <= LABEL_MAX_CHARS:
         text = "".join(_visible(character) for character in unicodedata.normalize("NFKD", label)).casefold()
