@@ -5,7 +5,7 @@ from torch import nn
 
 from zeroseg.dense.readings import reading_named
 from zeroseg.dense.towers import read_tower
-from zeroseg.dense.weights import load_open_clip, normalisation, space_of, weights_file
+from zeroseg.dense.weights import load_open_clip, needs_quick_gelu, normalisation, space_of, weights_file
 from zeroseg.errors import ZerosegError
 from zeroseg.files import sha256
 from zeroseg.training.recipes import TeacherConfig
@@ -45,6 +45,8 @@ class ClipTower(Teacher):
             "view_size": self.view_size,
             "dense": reading,
         }
+        if needs_quick_gelu(arch, tag):  # caches from before it was heeded are another teacher's
+            self.fingerprint["activation"] = "quick_gelu"
 
     @torch.no_grad()
     def embed(self, crops: torch.Tensor) -> torch.Tensor:

@@ -114,8 +114,15 @@ def test_windowed_protocol_from_the_command(folder, color_model, pack):
 
 def test_dry_run_measures_nothing(folder, color_model):
     result = invoke(folder, "--model", color_model, "-n", "--threshold", 0.25, "--edges", "on")
-    assert last_json(result)["config"] == {"protocol": "deployment", "threshold": 0.25, "edges": True}
+    used = {"protocol": "deployment", "threshold": 0.25, "edges": True, "background_rule": "score"}
+    assert last_json(result)["config"] == used
     assert last_json(result)["photos"] == 3 and "mIoU" not in result.output
+
+
+def test_the_background_rule_of_published_evaluations_is_kept_with_the_numbers(folder, color_model):
+    rule = ["--background-rule", "probability", "--threshold", 0.4, "--logit-scale", 40]
+    config = last_json(invoke(folder, "--model", color_model, "-n", *rule))["config"]
+    assert config == {"protocol": "deployment", "threshold": 0.4, "background_rule": "probability", "logit_scale": 40.0}
 
 
 @pytest.mark.parametrize(
@@ -125,6 +132,9 @@ def test_dry_run_measures_nothing(folder, color_model):
         (["--subset", "blue"], "subset: expected classes of"),
         (["--pictures", "3"], "needs --out"),
         (["--window", "64"], "--window: only with --protocol groupvit"),
+        (["--logit-scale", "40"], "--logit-scale: only with --protocol groupvit"),
+        (["--background-rule", "probability", "--protocol", "groupvit"], "groupvit has a rule of its own"),
+        (["--background-rule", "probability"], "--background-rule probability: give --threshold"),
         (["--dataset", "voc"], "expected the masks at"),
         (["--dataset", "voc", "--classes", "x.txt"], "only with --dataset folder"),
         (["--model", "nowhere.onnx"], "nowhere.onnx: no such model file"),

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from zeroseg.errors import ZerosegError
-from zeroseg.evaluation import class_names, label_sets, oracle, report, standard_sets
+from zeroseg.evaluation import class_names, label_sets, oracle, report, resize, standard_sets
 from zeroseg.evaluation.evaluate import evaluate, sweep_thresholds
 from zeroseg.evaluation.folders import Pairs, plain_folder
 from zeroseg.evaluation.protocol import ProtocolConfig, SegmentReading, read_whole
@@ -188,3 +188,32 @@ def test_official_and_plain_names_share_class_ids(dataset):
     assert changed == [("dining table", "table"), ("potted plant", "plant"), ("tv monitor", "monitor")]
     assert official.class_ids.tolist() == plain.class_ids.tolist() == list(range(1, 21))
     assert math.isnan(report.Report(folder, plain, ProtocolConfig()).mean_iou())
+
+
+@pytest.mark.parametrize("scale", [1.0, 40.0])
+def test_probability_of_the_best_label_is_that_of_a_softmax_at_every_pixel(scale):
+    """As SCLIP's evaluation: scores resized, times the scale, softmax over all words, the best word's share."""
+    places = np.random.default_rng(2).normal(0, 0.1, (7, 5, 6)).astype(np.float32)
+    reading = read_whole(lambda photo, size: {"place_scores": places}, np.zeros((23, 31, 3), np.uint8), 5, scale)
+    full = resize.bilinear(places, (23, 31)).astype(np.float64)
+    shares = np.exp(scale * full) / np.exp(scale * full).sum(0)
+    best = shares.argmax(0)
+    np.testing.assert_allclose(reading.score_map(), shares.max(0), rtol=1e-4)
+    expected = np.where((shares.max(0) >= 0.3) & (best < 5), best, -1)
+    clear = np.abs(shares.max(0) - 0.3) > 1e-4
+    np.testing.assert_array_equal(reading.label_map(0.3)[clear], expected[clear])
+
+
+def test_probability_of_a_segment_s_label_is_a_softmax_over_labels():
+    scores = np.array([[0.3, 0.1, 0.2], [0.0, 0.0, 0.0]], np.float32)
+    maps = np.array([[[1.0, 0.0]], [[0.0, 1.0]]], np.float32)
+    outputs = {"segment_maps": maps, "segment_scores": scores, "image_scores": np.zeros(3, np.float32)}
+    reading = read_whole(lambda photo, size: outputs, np.zeros((2, 4, 3), np.uint8), 3, 10.0)
+    e = np.exp([3.0, 1.0, 2.0])
+    np.testing.assert_allclose(reading.score, [e[0] / e.sum(), 1 / 3], rtol=1e-6)
+    assert reading.label_map(0.5)[0].tolist() == [0, 0, -1, -1]
+
+
+def test_a_background_rule_that_is_none():
+    with pytest.raises(ZerosegError, match="background_rule: expected score or probability, got 'area'"):
+        ProtocolConfig(background_rule="area")

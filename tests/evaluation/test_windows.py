@@ -100,12 +100,14 @@ def interpolate_by_hand(plane, size, y, x):
     return top * (1 - fy) + (plane[y1, x0] * (1 - fx) + plane[y1, x1] * fx) * fy
 
 
-@pytest.mark.parametrize("softmax_first,threshold", [(True, 0.4), (False, 0.9), (True, -math.inf)])
-def test_whole_protocol_equals_slow_reading(softmax_first, threshold):
+@pytest.mark.parametrize("last_softmax", [False, True])  # mmsegmentation 1.2, 0.18
+@pytest.mark.parametrize("threshold", [0.4, 0.9, -math.inf])
+def test_whole_protocol_equals_slow_reading(last_softmax, threshold):
+    """What mmsegmentation does: mean over windows, resize, softmax (0.18 alone), argmax."""
     K, N, window, stride = 3, 6, 8, 4
     config = ProtocolConfig(
         "groupvit", threshold, short_side_px=11, max_long_side_px=40, window_px=window, stride_px=stride,
-        multiple_px=8, logit_scale=4.0, softmax_before_resize=softmax_first,
+        multiple_px=8, logit_scale=4.0,
     )  # fmt: skip
     photo = np.random.default_rng(3).integers(0, 256, (9, 13, 3), dtype=np.uint8)
     predict, sizes = toy_predict(K, N, 1)
@@ -130,14 +132,38 @@ def test_whole_protocol_equals_slow_reading(softmax_first, threshold):
                 total[:, top + y, left + x] += [background, *pixel]
                 hits[top + y, left + x] += 1
     mean = total / hits
-    if softmax_first:
-        mean = np.exp(mean) / np.exp(mean).sum(0)
     expected = np.zeros(photo.shape[:2], int)
     for y in range(9):
         for x in range(13):
-            expected[y, x] = int(np.argmax([interpolate_by_hand(plane, (9, 13), y, x) for plane in mean])) - 1
+            values = np.array([interpolate_by_hand(plane, (9, 13), y, x) for plane in mean])
+            if last_softmax:
+                values = np.exp(values) / np.exp(values).sum()
+            expected[y, x] = int(np.argmax(values)) - 1
     assert (got == expected).all()
     assert (got == -1).any() == (threshold > 0)
+
+
+def test_without_background_no_pixel_is_background_even_at_a_tie():
+    """Where every score is 0 a background column of zeros would come first."""
+    window = windows.Window((0, 0, 2, 2), np.zeros((2, 2), int), np.zeros((1, 3)))
+    reading = windows.WindowReading((window,), (2, 2), (4, 4))
+    assert (reading.label_map(-math.inf) == 0).all()
+    assert (reading.label_map(0.0) == -1).all()
+
+
+def test_scores_are_resized_before_the_softmax_would_be_taken():
+    """Two pixels and three names: between the pixels the order of the blended scores is not that of blended softmaxes."""
+    segments = np.array([[0, 1]])
+    scores = np.array([[0.9, 0.0, 0.35], [0.0, 0.4, 0.35]])
+    window = windows.Window((0, 0, 1, 2), segments, scores)
+    wide = windows.WindowReading((window,), (1, 2), (1, 20)).label_map(-math.inf)[0]
+    expected = [
+        int(np.argmax([interpolate_by_hand(scores.T[n][None], (1, 20), 0, x) for n in range(3)])) for x in range(20)
+    ]
+    assert wide.tolist() == expected
+    soft = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    other = [int(np.argmax([interpolate_by_hand(soft.T[n][None], (1, 20), 0, x) for n in range(3)])) for x in range(20)]
+    assert other != expected
 
 
 def test_side_shorter_than_the_window_is_one_padded_input():

@@ -109,7 +109,14 @@ PATH = click.Path(path_type=Path)
     "--logit-scale",
     type=click.FloatRange(0, min_open=True),
     metavar="S",
-    help="groupvit: scores are multiplied by this before a softmax.",
+    help="groupvit, probability: scores are multiplied by this before a softmax.",
+)
+@click.option(
+    "--background-rule",
+    type=click.Choice(["score", "probability"]),
+    default="score",
+    show_default=True,
+    help="What --threshold is held against: a label's score, or its softmax over all words.",
 )
 @click.option(
     "--top-names",
@@ -128,7 +135,7 @@ PATH = click.Path(path_type=Path)
     help="Draw N photos, spread evenly: photo, mask, answer.  Needs --out.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would be measured and stop.")
-def evaluate(edges, short_side, window, stride, logit_scale, top_names, protocol, **options):
+def evaluate(edges, short_side, window, stride, logit_scale, top_names, background_rule, protocol, **options):
     """Measure mIoU, naming and grouping on photos with masks.
 
     Prints a table, then one JSON line.
@@ -148,12 +155,18 @@ def evaluate(edges, short_side, window, stride, logit_scale, top_names, protocol
     given = {name: value for name, value in fields.items() if value is not None}
     if top_names is not None:
         given["top_names"] = top_names or None
+    if background_rule == "probability":
+        if protocol == "groupvit":
+            raise click.UsageError("--background-rule: groupvit has a rule of its own; use --protocol deployment")
+        scale = given.pop("logit_scale", None)
     if given and protocol != "groupvit":
         option = next(iter(given)).removesuffix("_px").replace("_", "-")
         raise click.UsageError(f"--{option}: only with --protocol groupvit")
     if edges == "on" and protocol == "groupvit":
         raise click.UsageError("--edges on: only with --protocol deployment")
     given["edges"] = protocol == "deployment" and edges != "off"
+    if background_rule == "probability":
+        given |= {"background_rule": background_rule} | ({"logit_scale": scale} if scale else {})
     run_eval(EvalOptions(config=ProtocolConfig(protocol, **given), **options))
 
 

@@ -72,7 +72,8 @@ def _cache_file(spec: DenseSpec, folder: Path | None) -> Path:
     if path is not None:  # a file of the same name may hold other weights tomorrow
         status = path.stat()
         weights = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
-    key = f"1 {spec.arch} {weights} {spec.templates}"
+    # 2: until then tags whose weights want QuickGELU were run with GELU
+    key = f"2 {spec.arch} {weights} {spec.templates}"
     return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
 
 

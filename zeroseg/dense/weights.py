@@ -5,6 +5,7 @@ Weights of a tag are looked for in open_clip's caches and else fetched from its 
 
 import difflib
 import textwrap
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ SPACES = {
 FILE_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # OpenAI's, where none is stated
 _BATCH = 256  # prompts
+_ARCHIVE_EXTRAS = (b"input_resolution", b"context_length", b"vocab_size")  # buffers besides the weights
 
 
 def weights_file(weights: str) -> Path | None:
@@ -73,20 +75,63 @@ def load_open_clip(
         raise ZerosegError(
             f"{role}: open_clip has no weights {weights!r} for {arch}; it has {', '.join(tags) or 'none'}"
         )
+    quick_gelu = needs_quick_gelu(arch, weights)
     if path is None:
         with fetching(f"weights of the {role} {arch}/{weights}", f"a file, as in {option} open_clip:{arch}/FILE"):
-            model = open_clip.create_model(arch, pretrained=weights, device=device)
+            model = open_clip.create_model(arch, pretrained=weights, device=device, force_quick_gelu=quick_gelu)
         return model.eval().requires_grad_(False)
     if not _looks_like_weights(path):
         raise ZerosegError(f"{role}: {weights} holds no weights; expected a file of torch.save or safetensors")
     try:
         with quiet():
-            model = open_clip.create_model(arch, pretrained=str(path), device=device)
+            if quick_gelu:
+                model = open_clip.create_model(arch, device=device, force_quick_gelu=True)
+                model.load_state_dict(_archived_state(path))
+            else:
+                model = open_clip.create_model(arch, pretrained=str(path), device=device)
     except Exception as error:  # noqa: BLE001 torch.load and load_state_dict raise many kinds
         said = str(error) if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"
         reason = textwrap.shorten(said, 120, placeholder=" ...")
         raise ZerosegError(f"{role}: {weights} does not hold open_clip's {arch} ({reason})") from error
     return model.eval().requires_grad_(False)
+
+
+def needs_quick_gelu(arch: str, weights: str) -> bool:
+    """Whether weights were trained with QuickGELU, x sigmoid(1.702 x), where open_clip's architecture has GELU.
+
+    open_clip knows it of a tag and does no more than warn. Of a file it is known only where it is the TorchScript
+    archive that OpenAI gives out; other files say nothing of their activation: ARCH-quickgelu names it.
+    """
+    import open_clip
+
+    path = weights_file(weights)
+    if path is not None:
+        return is_openai_archive(path)
+    return bool((open_clip.get_pretrained_cfg(arch, weights) or {}).get("quick_gelu"))
+
+
+def is_openai_archive(path: Path) -> bool:
+    """Whether a file is a TorchScript archive of OpenAI's CLIP: a zip with code, and with the model's input sizes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            pickled = next((name for name in names if name.endswith("/data.pkl")), None)
+            if pickled is None or not any(name.endswith("/constants.pkl") for name in names):
+                return False
+            content = archive.read(pickled)
+    except (OSError, zipfile.BadZipFile):
+        return False
+    return all(name in content for name in _ARCHIVE_EXTRAS)
+
+
+def _archived_state(path: Path) -> dict[str, torch.Tensor]:
+    """The weights of a TorchScript archive, float32; its code is not run."""
+    state = torch.jit.load(path, map_location="cpu").state_dict()
+    return {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in state.items()
+        if name.encode() not in _ARCHIVE_EXTRAS
+    }
 
 
 def _looks_like_weights(path: Path) -> bool:

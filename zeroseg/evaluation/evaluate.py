@@ -83,7 +83,8 @@ def read_photo(predict: Predict, photo: np.ndarray, names: int, config: Protocol
     """The reading of one photo by the configured protocol."""
     if config.protocol == "groupvit":
         return read_windows(predict, photo, names, config)
-    return read_whole(predict, photo, names, config.edges)
+    scale = config.logit_scale if config.background_rule == "probability" else None
+    return read_whole(predict, photo, names, scale, config.edges)
 
 
 def sweep_thresholds(predict: Predict, dataset: MaskFolder, names: int, config: ProtocolConfig) -> list[float]:

@@ -13,6 +13,9 @@ deployment  what users run: the whole photo at once; maps upsampled to the photo
             background
 groupvit    GroupViT's evaluation with sliding windows: `windows`
 
+background rule: "score" holds a label's score against the threshold, as users' runs do; "probability" the softmax over
+            all words of logit_scale times the scores, as the evaluations of SCLIP, NACLIP and ClearCLIP do
+
 Both give a reading, which answers label_map(threshold) -> (H, W) int16, -1 background, else index of the name, and
 oracle_map(mask, classes, rule) -> (H, W) ids: the same segments, each named after the ground truth.
 """
@@ -26,10 +29,12 @@ import numpy as np
 
 from zeroseg.errors import ZerosegError, check_array
 from zeroseg.evaluation.oracle import label_counts, oracle_labels
+from zeroseg.evaluation.resize import bilinear
 from zeroseg.kernels.mask_decode import dense_decode, mask_decode
 
 Predict = Callable[[np.ndarray, "tuple[int, int] | None"], Mapping[str, np.ndarray]]
 PROTOCOLS = ("deployment", "groupvit")
+BACKGROUND_RULES = ("score", "probability")
 
 
 @dataclass(frozen=True)
@@ -37,14 +42,17 @@ class ProtocolConfig:
     """Every choice of both protocols; the defaults of the second group are GroupViT's.
 
     protocol: "deployment" or "groupvit". threshold: score below which a pixel is background; on the scale of
-    segment_scores in deployment, of the product of two softmax probabilities in groupvit. -inf: no background.
+    segment_scores or, by background_rule "probability", of softmax probabilities in deployment; of the product of two
+    softmax probabilities in groupvit. -inf: no background.
+
+    logit_scale s, by which scores are multiplied before each softmax (CLIP: 100): groupvit, and background_rule
+    "probability".
 
     Of deployment only: edges, whether masks follow the photo's edges (mask_decode with the photo as guide).
 
     Of groupvit only: short_side_px and max_long_side_px of the resized photo; window_px and stride_px; multiple_px that
-    the network's input sides must divide by; logit_scale s, by which scores are multiplied before each softmax (CLIP:
-    100); top_names, how many names the image-level filter keeps, None to leave it out; softmax_before_resize, whether
-    the averaged scores pass a softmax before they are resized to the photo (mmsegmentation 1.x) or not.
+    the network's input sides must divide by; top_names, how many names the image-level filter keeps, None to leave it
+    out.
     """
 
     protocol: str = "deployment"
@@ -57,11 +65,14 @@ class ProtocolConfig:
     multiple_px: int = 32
     logit_scale: float = 100.0
     top_names: int | None = 5
-    softmax_before_resize: bool = True
+    background_rule: str = "score"
 
     def __post_init__(self):
         if self.protocol not in PROTOCOLS:
             raise ZerosegError(f"protocol: expected one of {', '.join(PROTOCOLS)}, got {self.protocol!r}")
+        if self.background_rule not in BACKGROUND_RULES:
+            wanted = " or ".join(BACKGROUND_RULES)
+            raise ZerosegError(f"background_rule: expected {wanted}, got {self.background_rule!r}")
         for name in ("short_side_px", "max_long_side_px", "window_px", "stride_px", "multiple_px", "logit_scale"):
             if not getattr(self, name) > 0:
                 raise ZerosegError(f"{name}: expected a number above 0, got {getattr(self, name)}")
@@ -73,10 +84,10 @@ class ProtocolConfig:
     def in_use(self) -> dict:
         """The fields that this protocol looks at, as a dict."""
         values = asdict(self)
-        if self.protocol == "deployment":
-            return {name: values[name] for name in ("protocol", "threshold", "edges")}
-        del values["edges"]
-        return values
+        if self.protocol == "groupvit":
+            return {k: v for k, v in values.items() if k not in ("background_rule", "edges")}
+        used = ("protocol", "threshold", "edges", "background_rule")
+        return {k: values[k] for k in used + (("logit_scale",) if self.background_rule == "probability" else ())}
 
 
 @dataclass(frozen=True)
@@ -117,9 +128,14 @@ class PlaceReading:
         return self.score
 
 
-def read_whole(predict: Predict, photo: np.ndarray, names: int, edges: bool = False) -> SegmentReading | PlaceReading:
-    """Deployment: the whole photo in one pass. photo: (H, W, 3) uint8 RGB; names: N, how many are asked for; edges:
-    whether segments follow the photo's edges (dense maps never do).
+def read_whole(
+    predict: Predict, photo: np.ndarray, names: int, scale: float | None = None, edges: bool = False
+) -> SegmentReading | PlaceReading:
+    """Deployment: the whole photo in one pass.
+
+    photo: (H, W, 3) uint8 RGB. names: N, how many are asked for. scale: of the background rule "probability", whose
+    probabilities take the place of scores in the reading; None for the rule "score". edges: whether segments follow the
+    edges of the photo (dense maps never do).
     """
     outputs, size = predict(photo, None), photo.shape[:2]
     if "place_scores" in outputs:
@@ -127,11 +143,26 @@ def read_whole(predict: Predict, photo: np.ndarray, names: int, edges: bool = Fa
         if len(places) < names:
             raise ValueError(f"place_scores: expected at least {names} maps, one for each name, got {len(places)}")
         label, score = dense_decode(places.astype(np.float32, copy=False), size)  # one map at a time: N can be large
+        if scale is not None:
+            score = probability_of_best(places, score, scale)
         label[label >= names] = -1
         return PlaceReading(label, score)
     maps, scores = segment_outputs(outputs, names)
-    segments = segment_of_pixels(maps, size, photo if edges else None)
-    return SegmentReading(segments, scores.argmax(1), scores.max(1))
+    best = scores.max(1)
+    if scale is not None:
+        best = 1 / np.exp(scale * (scores.astype(np.float64) - best[:, None])).sum(1)
+    return SegmentReading(segment_of_pixels(maps, size, photo if edges else None), scores.argmax(1), best)
+
+
+def probability_of_best(places: np.ndarray, best: np.ndarray, scale: float) -> np.ndarray:
+    """(H, W) float32: the largest of softmax(scale * scores) at each pixel, scores being places (N, h, w) resized.
+
+    best: (H, W), the largest score. One map is resized at a time, since N can be large.
+    """
+    total = np.zeros(best.shape, np.float32)
+    for plane in places:
+        total += np.exp(scale * (bilinear(plane[None], best.shape)[0] - best))
+    return 1 / total
 
 
 def segment_of_pixels(maps: np.ndarray, size: tuple[int, int], guide: np.ndarray | None = None) -> np.ndarray:

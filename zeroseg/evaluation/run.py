@@ -26,6 +26,8 @@ from zeroseg.segment.segmenter import Segmenter
 
 # The ZeroSeg paper's thresholds for GroupViT's protocol, whose scores are products of two probabilities.
 PAPER_THRESHOLDS = {"voc": 0.95, "voc-dev": 0.95, "folder": 0.95, "context": 0.05, "coco-object": 0.35}
+# SCLIP's prob_thd for the three sets with a background (wangf3014/SCLIP, configs).
+PUBLISHED_PROBABILITIES = {"voc": 0.1, "context": 0.1, "coco-object": 0.1}
 READERS = STANDARD_READERS | SCENE_READERS
 SUBSETS = {"animals": VOC_ANIMALS}
 DEFAULT_SUBSET = {"voc-dev": "animals"}
@@ -125,6 +127,10 @@ def with_threshold(options: EvalOptions, segmenter: Segmenter, dataset: MaskFold
         return options.config, "nowhere: this folder has no background class"
     if options.threshold is not None:
         return replace(options.config, threshold=options.threshold), "--threshold"
+    if options.config.background_rule == "probability":
+        if options.dataset not in PUBLISHED_PROBABILITIES:
+            raise ZerosegError("--background-rule probability: give --threshold, the least probability of a label")
+        return replace(options.config, threshold=PUBLISHED_PROBABILITIES[options.dataset]), "SCLIP's configuration"
     if options.config.protocol == "groupvit":
         return replace(options.config, threshold=PAPER_THRESHOLDS[options.dataset]), "the ZeroSeg paper"
     return replace(options.config, threshold=segmenter.sidecar.threshold), "the model"

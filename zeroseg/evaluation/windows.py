@@ -10,8 +10,9 @@ the last one shifted inwards. In each window, with s the logit scale, g.t the se
 5. thr = min(threshold, max group score of this window); pixels whose best score is < thr get background score 1, so
    that the strongest segment of every window stays foreground
 
-Scores are summed over windows, divided by the number of windows over each pixel, passed through a softmax, resized to
-the photo and the best of background and names is taken. Where the dataset has no background, use threshold -inf.
+Scores are summed over windows, divided by the number of windows over each pixel, resized to the photo, and the best of
+background and names is taken, as mmsegmentation does (0.x passes them through a softmax last, which moves no argmax).
+Where the dataset has no background, use threshold -inf: there is no background column then.
 """
 
 from __future__ import annotations
@@ -44,10 +45,11 @@ class WindowReading:
     windows: tuple[Window, ...]
     resized: tuple[int, int]
     size: tuple[int, int]
-    softmax: bool
 
     def label_map(self, threshold: float) -> np.ndarray:
         """(H, W) int16: -1 background, else index of the name."""
+        if threshold == -math.inf:
+            return self._combine([window.scores for window in self.windows]).astype(np.int16)
         scores = [with_background(window.scores, threshold) for window in self.windows]
         return (self._combine(scores) - 1).astype(np.int16)
 
@@ -63,8 +65,7 @@ class WindowReading:
     def _combine(self, scores: list[np.ndarray]) -> np.ndarray:
         """Best column per pixel of the photo, (H, W), of one (K, columns) score matrix per window.
 
-        Pixels that lie in the same segment of every window over them have the same scores, so sums, softmax and argmax
-        run once per such patch; only where bilinear resizing mixes patches are pixels computed one by one.
+        Pixels that lie in the same segment of every window over them have the same scores, so sums and argmax run once per such patch; only where bilinear resizing mixes patches are pixels computed one by one.
         """
         patches, members = self._patches()
         mean = np.zeros((len(members), scores[0].shape[1]))
@@ -74,8 +75,6 @@ class WindowReading:
             mean[inside] += matrix[segment[inside]]
             hits[inside] += 1
         mean /= hits
-        if self.softmax:
-            mean = softmax(mean, axis=1)
         (top, bottom, fy), (left, right, fx) = (taps(*sides) for sides in zip(self.resized, self.size, strict=True))
         fy, fx = fy[:, None], fx[None]
         corners = [patches[y[:, None], x] for y in (top, bottom) for x in (left, right)]
@@ -116,7 +115,7 @@ def read_windows(predict: Predict, photo: np.ndarray, names: int, config: Protoc
         image_scores = checked(outputs, "image_scores", (names,))
         segments = segment_of_pixels(maps, (h, w))
         windows.append(Window(box, segments, group_scores(scores, image_scores, config.logit_scale, config.top_names)))
-    return WindowReading(tuple(windows), resized, size, config.softmax_before_resize)
+    return WindowReading(tuple(windows), resized, size)
 
 
 def group_scores(scores: np.ndarray, image_scores: np.ndarray, scale: float, top_names: int | None) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Label packs: names with their vectors in one file, made once anywhere and accepted wherever a label is.
 
 labels.npz holds names (n,) str, vectors (n, D) float and space (a str), and may hold known (n,) bool and nearest
-(n,) str, names joined by "|". It never holds pickled objects: a pack from a stranger runs nothing.
+(n,) str, names joined by "|", and edition, an int. It never holds pickled objects: a pack from a stranger runs nothing.
 """
 
 import difflib
@@ -19,6 +19,17 @@ from zeroseg.words.stored_arrays import check_arrays
 
 SPACE = "openai/clip-vit-base-patch32"
 LABELS_MAX = 10_000
+EDITION = 2  # of the files; 1 had no number
+# what open_clip's towers ran with a wrong activation in edition 1
+_QUICK_SPACES = (
+    SPACE,
+    "openai/clip-vit-base-patch16",
+    "openai/clip-vit-large-patch14",
+    "openai/clip-vit-large-patch14-336",
+)
+_QUICK_TAGS = (
+    "openai,yfcc15m,cc12m,laion400m_e31,laion400m_e32,metaclip_400m,metaclip_fullcc,dfn2b,dfn5b,metaclip2_worldwide"
+).split(",")
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,7 @@ class LabelPack:
                 space=np.array(self.space),
                 known=self.known,
                 nearest=np.array(["|".join(row) for row in self.nearest]),
+                edition=np.array(EDITION),
             )
         return path
 
@@ -129,11 +141,28 @@ def _read(path: Path) -> dict:
             "vectors": stored["vectors"],
             "space": str(_strings(stored, "space")),
         }
+        _refuse_wrong_activation(stored, fields["space"])
         if "known" in stored:
             fields["known"] = stored["known"]
         if "nearest" in stored:
             fields["nearest"] = [row.split("|") if row else [] for row in _strings(stored, "nearest").ravel().tolist()]
     return fields
+
+
+def _refuse_wrong_activation(stored, space: str) -> None:
+    """Raise ValueError for a pack that an earlier zeroseg made with an open_clip tower run with a wrong activation.
+
+    Packs of the bundled word table have the same space as OpenAI's ViT-B/32; they have nearest words, a tower has none.
+    """
+    ours = "nearest" in stored and "known" in stored
+    if "edition" in stored or not ours or any(_strings(stored, "nearest").ravel().tolist()):
+        return
+    arch, _, tag = space.removeprefix("open_clip/").partition("/")
+    if space in _QUICK_SPACES or (space.startswith("open_clip/") and tag in _QUICK_TAGS and "quickgelu" not in arch):
+        raise ValueError(
+            "an earlier version may have made it with GELU where these weights want QuickGELU; make it again with: "
+            "zeroseg words LABELS --model open_clip:ARCH/TAG -o FILE"
+        )
 
 
 def _strings(stored, key: str) -> np.ndarray:
