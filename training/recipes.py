@@ -6,7 +6,7 @@ can quote it at once.
 """
 
 import json
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 
 from zeroseg.config import PRESETS, ModelConfig
 from zeroseg.errors import ZerosegError
@@ -125,6 +125,25 @@ class DiffusionConfig:
 
 
 @dataclass(frozen=True)
+class PartsConfig:
+    """Helper teachers that make the dense targets better; see zeroseg.training.teachers. All off: the teacher alone."""
+
+    weights: str | None = None  # folder with their files
+    walk: bool = False  # DINOv2's affinity carries the teacher's map; `diffusion` says how
+    saliency: bool = False  # what does not stand out is background
+    detectors: tuple[str, ...] = ()  # nanodet, centernet: boxes of COCO's 80 names
+    persons: bool = False  # person masks inside nanodet's boxes
+    streets: tuple[
+        str, ...
+    ] = ()  # photos of streets, by how their names begin ("streets/"); these get Cityscapes' names
+    short_side: int = 224  # px, short side of the photo as DINOv2 reads it
+    dense_grid: int = 12  # cells per side of the teacher's cached map
+    box_score: float = 0.2  # boxes below this score are left out
+    person_score: float = 0.35  # the same, for the boxes in which persons are looked for
+    street_strength: float = 0.8  # of the names of streets
+
+
+@dataclass(frozen=True)
 class CropConfig:
     """What random crops look like."""
 
@@ -164,6 +183,7 @@ class TrainConfig:
     teacher: TeacherConfig = field(default_factory=lambda: TeacherConfig("open_clip:ViT-L-14/openai"))
     views: ViewConfig = field(default_factory=ViewConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    parts: PartsConfig = field(default_factory=PartsConfig)
     # Photos
     augment: str = "centre"  # "centre": the centre square at crops.sizes[0] [paper]; "crops": random crops
     crops: CropConfig = field(default_factory=CropConfig)
@@ -309,4 +329,18 @@ _DENSE = TrainConfig(
     name="tiny",
 )
 
-RECIPES = {"paper": _PAPER, "dense": _DENSE}
+_IMAGENET = replace(
+    _DENSE,
+    teacher=replace(_DENSE.teacher, spec="timm:tf_efficientnet_lite2+tf_efficientnet_lite0", dense_short_side=256),
+    views=ViewConfig(grids=(), dense_grid=24),
+    parts=PartsConfig(walk=True, saliency=True, short_side=196),
+    name="tiny-imagenet",
+)
+
+_EVERYDAY = replace(
+    _IMAGENET,
+    parts=replace(_IMAGENET.parts, detectors=("nanodet", "centernet"), persons=True, streets=("streets/",)),
+    name="tiny",
+)
+
+RECIPES = {"paper": _PAPER, "dense": _DENSE, "imagenet": _IMAGENET, "everyday": _EVERYDAY}
