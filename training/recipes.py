@@ -190,6 +190,7 @@ class TrainConfig:
     stem_views: int = 0  # frozen stem: cache its features of this many crops per photo; 0 = run it in training
     shuffle_shards: int = 16  # photos in shards: how many shards' photos are shuffled together
     val_photos: int = 64  # held out: their losses are logged, the first are drawn
+    stem_flips: bool = False  # cached stem features are mirrored at random, with their targets
     # Losses
     losses: LossWeights = field(default_factory=LossWeights)
     view_reduction: str = "mean"  # [open] over the views of multi_scale: mean or sum
@@ -208,6 +209,7 @@ class TrainConfig:
     weight_decay: float = 0.05  # [MAE] none on biases, norms and other 1-D parameters
     clip_norm: float = 0.0  # 0 = off [MAE]
     ema_decay: float = 0.0  # 0 = off; else the averaged weights are the result
+    keep_best: bool = False  # the result is that of the epoch with the lowest loss on the held-out photos
     precision: str = "auto"  # fp32, bf16 (autocast) or auto: bf16 where it is there on a GPU or measured faster
     compile: bool = False  # torch.compile; slower to begin, other random numbers in the assignment's noise
     recompute: bool = False  # gradient checkpointing: activations of the encoder's blocks are computed twice, not kept
@@ -334,12 +336,20 @@ _IMAGENET = replace(
     teacher=replace(_DENSE.teacher, spec="timm:tf_efficientnet_lite2+tf_efficientnet_lite0", dense_short_side=256),
     views=ViewConfig(grids=(), dense_grid=24),
     parts=PartsConfig(walk=True, saliency=True, short_side=196),
+    crops=CropConfig(sizes=((288, 288), (256, 320), (320, 256)), area=(0.4, 1.0)),
+    model={"group_tokens": [32, 16], "output_groups": [32, 16]},
+    stem_flips=True,
+    keep_best=True,
+    lr=5e-4,
+    ema_decay=0.99,
+    short_side=288,
     name="tiny-imagenet",
 )
 
 _EVERYDAY = replace(
     _IMAGENET,
     parts=replace(_IMAGENET.parts, detectors=("nanodet", "centernet"), persons=True, streets=("streets/",)),
+    model=_IMAGENET.model | {"prototypes": 1090, "prototype_classifier": True},
     name="tiny",
 )
 

@@ -48,22 +48,37 @@ def check_parts(parts: PartsConfig) -> None:
         raise ZerosegError("parts.persons: person masks are cut by nanodet's boxes; add nanodet to parts.detectors")
 
 
+def spoken_names(parts: PartsConfig) -> list[str]:
+    """The names that boxes and streets teach, each once."""
+    from zeroseg.evaluation.class_names import COCO_THINGS
+
+    names = [*(COCO_THINGS if parts.detectors else ()), *(NAMES if parts.streets else ())]
+    return list(dict.fromkeys(RIDER if name == "rider" else name for name in names))
+
+
+def more_prototypes(rows: torch.Tensor, centre: torch.Tensor, names: list[str]) -> torch.Tensor:
+    """A readout's vectors (P, D) with those of more names after them."""
+    return torch.cat([rows, directions(names, centre)]) if names else rows
+
+
+def directions(names: list[str], centre: torch.Tensor) -> torch.Tensor:
+    """Unit directions of names, measured from centre (D,): (n, D) float32."""
+    from zeroseg.words.embed import embed_labels
+
+    vectors = torch.from_numpy(embed_labels(names).vectors).float()
+    return torch.nn.functional.normalize(vectors - centre, dim=1)
+
+
 def name_vectors(space: str, centre: torch.Tensor) -> NameVectors:
     """Unit directions, measured from centre (D,), of COCO's 80 things and Cityscapes' 19 classes.
 
     ZerosegError for a space other than the words table's.
     """
     from zeroseg.evaluation.class_names import COCO_THINGS
-    from zeroseg.words.embed import embed_labels
 
     if space != WORDS_SPACE:
         raise ZerosegError(
             f"teachers: boxes and streets need text vectors of {space}; the words table has {WORDS_SPACE}"
         )
     streets = [RIDER if name == "rider" else name for name in NAMES]
-
-    def directions(names) -> torch.Tensor:
-        vectors = torch.from_numpy(embed_labels(list(names)).vectors).float()
-        return torch.nn.functional.normalize(vectors - centre, dim=1)
-
-    return NameVectors(directions(COCO_THINGS), directions(streets))
+    return NameVectors(directions(list(COCO_THINGS), centre), directions(streets, centre))

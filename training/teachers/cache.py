@@ -48,10 +48,10 @@ def cache_targets(
 
     threads  photos in work at once, each on one CPU thread.
     minutes  stop after that time; what was not reached is left out, and a later call goes on.
-    make     False: take what is there.
+    make     False: take what is there, also while another process is adding to it.
     Raises ZerosegError if a cache is damaged or if no photo can be read.
     """
-    steps = open_caches(photos, teacher, config, Path(root))
+    steps = open_caches(photos, teacher, config, Path(root), as_it_is=not make)
     try:
         if make:
             fill_together(steps, photos, config.seed, threads, minutes, progress)
@@ -66,44 +66,44 @@ def cache_targets(
     return ViewCache(None, dense, rows, unreadable)
 
 
-def open_caches(photos: PhotoSet, teacher: Teacher, config: TrainConfig, root: Path) -> list[Step]:
-    """A cache for the first teacher's dense map, one for each part, and the last for the targets."""
+def open_caches(
+    photos: PhotoSet, teacher: Teacher, config: TrainConfig, root: Path, as_it_is: bool = False
+) -> list[Step]:
+    """A cache for the first teacher's dense map, one for each part, and the last for the targets.
+
+    as_it_is  only the targets', and of them what is there.
+    """
     if not teacher.has_dense:
         raise ZerosegError(f"teacher {teacher.spec} has no dense maps; use a recipe without them")
     parts = build_parts(config)
     centre = getattr(teacher, "centre", torch.zeros(teacher.dim))
     spoken = config.parts.detectors or config.parts.streets
     names = name_vectors(teacher.space, centre) if spoken else NameVectors(*2 * (torch.zeros(0, teacher.dim),))
-    base = {"photos": photos.fingerprint}
-    grid = config.parts.dense_grid
-    steps = [
-        Step(
-            "dense",
-            RowCache(
-                root,
-                "dense",
-                base | {"teacher": teacher.fingerprint, "grid": grid},
-                {"places": ((grid, grid, teacher.dim), "float16")},
-                len(photos),
-            ),
-            lambda image, name, found: {"places": dense_map(teacher, image, grid).numpy()},
-        )
-    ]
-    for part in parts:
-        key = base | {"part": part.fingerprint}
-        steps.append(Step(part.name, RowCache(root, part.name, key, part.arrays, len(photos)), part.compute))
+    base, cells, grid = {"photos": photos.fingerprint}, config.views.dense_grid, config.parts.dense_grid
     settings = asdict(config.parts) | asdict(config.diffusion)
     settings.pop("weights")
-    cells = config.views.dense_grid
     key = base | {"teacher": teacher.fingerprint, "parts": [part.fingerprint for part in parts], "settings": settings}
+    arrays = {"dense": ((cells, cells, teacher.dim), "float16")}
+    targets = RowCache(root, "targets", key, arrays, len(photos), as_it_is)
+
+    def dense(image, name, found):
+        return {"places": dense_map(teacher, image, grid).numpy()}
 
     def target(image, name, found):
         places = torch.from_numpy(np.asarray(found["dense"]["places"]))
         with torch.no_grad():
             return {"dense": shrink(combine(places, found, names, config.parts, config.diffusion), cells).numpy()}
 
-    arrays = {"dense": ((cells, cells, teacher.dim), "float16")}
-    return [*steps, Step("targets", RowCache(root, "targets", key, arrays, len(photos)), target)]
+    last = Step("targets", targets, target)
+    if as_it_is:
+        return [last]
+    key = base | {"teacher": teacher.fingerprint, "grid": grid}
+    places = {"places": ((grid, grid, teacher.dim), "float16")}
+    steps = [Step("dense", RowCache(root, "dense", key, places, len(photos)), dense)]
+    for part in parts:
+        key = base | {"part": part.fingerprint}
+        steps.append(Step(part.name, RowCache(root, part.name, key, part.arrays, len(photos)), part.compute))
+    return [*steps, last]
 
 
 def fill_together(

@@ -68,7 +68,7 @@ class Dino(Part):
 
 
 def patch_grid(size: tuple[int, int], short_side: int) -> tuple[int, int]:
-    """(h, w) patches for a photo of size (width, height): the aspect kept up to LONGEST, MOST_PATCHES a side at most."""
+    """(h, w) patches of a photo of size (width, height): the aspect up to LONGEST, MOST_PATCHES a side at most."""
     width, height = size
     short = max(1, round(short_side / PATCH))
     long = min(MOST_PATCHES, round(short * min(LONGEST, max(size) / min(size))))

@@ -38,7 +38,7 @@ class Streets(Part):
             from ai_edge_litert.interpreter import Interpreter
         except ModuleNotFoundError as error:
             raise UnavailableError(
-                "teachers: streets need the reader of .tflite files; pip install ai-edge-litert, or set parts.streets=[]"
+                "teachers: streets need a reader of .tflite files; pip install ai-edge-litert, or set parts.streets=[]"
             ) from error
         self.folders = folders
         self._interpreter = Interpreter(str(path), num_threads=1)
