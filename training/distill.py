@@ -29,6 +29,7 @@ from zeroseg.training.stem_cache import cache_stem
 from zeroseg.training.teacher import Teacher, build_teacher
 from zeroseg.training.teachers.build import any_part, more_prototypes, spoken_names
 from zeroseg.training.teachers.cache import cache_targets
+from zeroseg.training.teachers.described import describe, zero_shot
 from zeroseg.training.views import ViewCache, cache_views
 from zeroseg.training.warm_start import load_initial
 
@@ -252,7 +253,14 @@ def sidecar(config: TrainConfig, student: ZeroSeg, teacher: Teacher, photo_count
         },
         "threshold": config.threshold,
         "files": {},
-        "card": {"teacher": teacher.spec, "photos": photo_count, "epochs": config.epochs, "preset": config.preset},
+        "card": {
+            "teacher": teacher.spec,
+            "teachers": [item.name for item in describe(config)],
+            "zero_shot": zero_shot(config),
+            "photos": photo_count,
+            "epochs": config.epochs,
+            "preset": config.preset,
+        },
     }
 
 

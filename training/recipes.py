@@ -336,12 +336,12 @@ _IMAGENET = replace(
     teacher=replace(_DENSE.teacher, spec="timm:tf_efficientnet_lite2+tf_efficientnet_lite0", dense_short_side=256),
     views=ViewConfig(grids=(), dense_grid=24),
     parts=PartsConfig(walk=True, saliency=True, short_side=196),
-    crops=CropConfig(sizes=((288, 288), (256, 320), (320, 256)), area=(0.4, 1.0)),
-    model={"group_tokens": [32, 16], "output_groups": [32, 16]},
+    crops=CropConfig(sizes=((256, 256), (224, 288), (288, 224)), area=(0.4, 1.0)),
     stem_flips=True,
+    val_photos=32,
     keep_best=True,
-    lr=5e-4,
-    ema_decay=0.99,
+    lr=7e-4,
+    ema_decay=0.97,
     short_side=288,
     name="tiny-imagenet",
 )
@@ -349,7 +349,7 @@ _IMAGENET = replace(
 _EVERYDAY = replace(
     _IMAGENET,
     parts=replace(_IMAGENET.parts, detectors=("nanodet", "centernet"), persons=True, streets=("streets/",)),
-    model=_IMAGENET.model | {"prototypes": 1090, "prototype_classifier": True},
+    model={"prototypes": 1090, "prototype_classifier": True},
     name="tiny",
 )
 

@@ -151,6 +151,9 @@ def main(ctx, **options):
         resolved = {"config": config.to_dict(), "inputs": inputs, "model": config.model_config().to_dict()}
         click.echo(json.dumps(resolved, indent=1))
         if not options["print_config"]:
+            from zeroseg.training.teachers.described import lines
+
+            click.echo("\n".join(lines(config)))
             _estimate(config, inputs, options)
         return
     if not inputs["photos"]:
