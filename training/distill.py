@@ -183,6 +183,7 @@ def _distill(
             say(f"took the weights after step {trainer.best[1]}: the lowest loss on the held-out photos")
         save_checkpoint(path, trainer.chosen(), sidecar=sidecar(config, student, teacher, len(rows)))
         folder.write_image("curve.png", draw_curve(folder.path / "curve.csv"))
+        folder.write_curve_json()
         say(f"wrote {path}")
     processes.wait()
     return path
