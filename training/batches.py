@@ -114,7 +114,8 @@ class TrainingSet(torch.utils.data.Dataset):
     def __getitem__(self, step: int) -> Batch:
         bucket, rows = self.schedule[step]
         if self.stem is not None:
-            return self._cached(self.stem[bucket], rows[self.mine])
+            mirror = self.config.stem_flips and np.random.default_rng([self.config.seed, 8, step]).random() < 0.5
+            return self._cached(self.stem[bucket], rows[self.mine], mirror)
         return self._decoded(step, rows)
 
     def _decoded(self, step: int, rows: np.ndarray) -> Batch:
@@ -141,10 +142,13 @@ class TrainingSet(torch.utils.data.Dataset):
             grid,
         )
 
-    def _cached(self, bucket: StemBucket, rows: np.ndarray) -> Batch:
+    def _cached(self, bucket: StemBucket, rows: np.ndarray, mirror: bool = False) -> Batch:
+        """mirror: features and targets left to right, which is nearly what the stem would say of mirrored photos."""
         fine, coarse = (torch.from_numpy(maps[rows].astype(np.float32)) for maps in (bucket.fine, bucket.coarse))
         grid = tuple(fine.shape[2:])
         boxes, flips = torch.from_numpy(bucket.box[rows]), torch.from_numpy(bucket.flip[rows] > 0)
+        if mirror:
+            fine, coarse, flips = fine.flip(3), coarse.flip(3), ~flips
         return Batch(None, (fine, coarse), *self._targets(bucket.photo[rows], boxes, flips, grid), grid)
 
     def _targets(self, photo: np.ndarray, boxes: torch.Tensor, flips: torch.Tensor, grid: tuple[int, int]):

@@ -27,7 +27,11 @@ from zeroseg.training.run_folder import RunFolder
 from zeroseg.training.shards import ShardOrder, ShardSet, cache_shards, find_shards, holds_shards
 from zeroseg.training.stem_cache import cache_stem
 from zeroseg.training.teacher import Teacher, build_teacher
+from zeroseg.training.teachers.build import any_part, more_prototypes, spoken_names
+from zeroseg.training.teachers.cache import cache_targets
+from zeroseg.training.teachers.described import describe, zero_shot
 from zeroseg.training.views import ViewCache, cache_views
+from zeroseg.training.warm_start import load_initial
 
 PICTURED = 8  # held-out photos drawn in masks.png
 
@@ -46,6 +50,7 @@ class Inputs:
     stem_weights: str | None = None  # .safetensors for the hybrid encoder's stem; None = timm's hub
     initial: str | None = None  # model.pt to start from
     limit: int | None = None  # use this many photos
+    cached_only: bool = False  # with helper teachers: train on the photos whose targets are cached, make none
 
 
 def distill(
@@ -125,7 +130,7 @@ def _distill(
         rows = ShardOrder(cache, config)
         held_out = rows.held_out
     else:
-        cache = _first_alone(processes, lambda: cache_views(photos, teacher, config.views, inputs.cache, progress))
+        cache = _first_alone(processes, lambda: _cached(photos, teacher, config, inputs, workers, progress))
         if cache.unreadable:
             say(
                 f"{len(cache.unreadable)} of {len(photos)} photos cannot be read and are left out: "
@@ -147,6 +152,7 @@ def _distill(
                 inputs.cache,
                 _weights_digest(student.stem),
                 progress=progress,
+                rows=cache.rows,
             ),
         )
     plan = plan_steps(config, len(rows))
@@ -173,11 +179,22 @@ def _distill(
         return folder.path / "checkpoint.pt"
     path = folder.path / "model.pt"
     if processes.first:
-        save_checkpoint(path, trainer.result(), sidecar=sidecar(config, student, teacher, len(rows)))
+        if trainer.best is not None:
+            say(f"took the weights after step {trainer.best[1]}: the lowest loss on the held-out photos")
+        save_checkpoint(path, trainer.chosen(), sidecar=sidecar(config, student, teacher, len(rows)))
         folder.write_image("curve.png", draw_curve(folder.path / "curve.csv"))
+        folder.write_curve_json()
         say(f"wrote {path}")
     processes.wait()
     return path
+
+
+def _cached(photos, teacher, config: TrainConfig, inputs: Inputs, threads: int, progress: bool) -> ViewCache:
+    """What the teacher, or the teacher with its helpers, says of every photo."""
+    if not any_part(config.parts):
+        return cache_views(photos, teacher, config.views, inputs.cache, progress)
+    make = not inputs.cached_only
+    return cache_targets(photos, teacher, config, inputs.cache, threads=max(1, threads), make=make, progress=progress)
 
 
 class Validation:
@@ -237,7 +254,14 @@ def sidecar(config: TrainConfig, student: ZeroSeg, teacher: Teacher, photo_count
         },
         "threshold": config.threshold,
         "files": {},
-        "card": {"teacher": teacher.spec, "photos": photo_count, "epochs": config.epochs, "preset": config.preset},
+        "card": {
+            "teacher": teacher.spec,
+            "teachers": [item.name for item in describe(config)],
+            "zero_shot": zero_shot(config),
+            "photos": photo_count,
+            "epochs": config.epochs,
+            "preset": config.preset,
+        },
     }
 
 
@@ -266,18 +290,9 @@ def _student(config: TrainConfig, inputs: Inputs, teacher: Teacher) -> tuple[Zer
     torch.manual_seed(config.seed)
     student = ZeroSeg(model)
     if model.readout == "prototypes":
-        student.readout.set_vectors(*teacher.prototypes(model.prototypes))
+        student.readout.set_vectors(*prototypes(config, teacher))
     if inputs.initial:
-        given = load_checkpoint(inputs.initial)
-        own = student.state_dict()
-        wrong = [name for name, value in given.state.items() if name not in own or own[name].shape != value.shape]
-        missing = [name for name in own if name not in given.state and not name.startswith("reconstruction.")]
-        if wrong or missing:
-            raise ZerosegError(
-                f"initial: {inputs.initial} holds another model than this run's ({len(wrong + missing)} "
-                f"weights differ, first {(wrong + missing)[0]})"
-            )
-        student.load_state_dict(given.state, strict=False)
+        load_initial(student, load_checkpoint(inputs.initial).state, inputs.initial, config.seed)
     elif student.stem is not None and config.stem_pretrained:
         if inputs.stem_weights:
             student.stem.load_pretrained(model.stem, inputs.stem_weights)
@@ -289,6 +304,15 @@ def _student(config: TrainConfig, inputs: Inputs, teacher: Teacher) -> tuple[Zer
     if config.stem_views and config.augment != "crops":
         raise ZerosegError("stem_views: the stem is cached for random crops; set augment to crops")
     return student, config
+
+
+def prototypes(config: TrainConfig, teacher: Teacher) -> tuple[torch.Tensor, torch.Tensor]:
+    """The vectors (P, D) that a readout mixes, the teacher's and then the helpers' names, and their centre (D,)."""
+    conse = config.teacher.conse
+    worn = conse.worn_name if conse.worn_gain else None
+    beyond = [name for name in spoken_names(config.parts) if name != worn]
+    rows, centre = teacher.prototypes(config.model_config().prototypes - len(beyond))
+    return more_prototypes(rows, centre, beyond), centre
 
 
 def _first_alone(processes: Processes, make):

@@ -111,6 +111,7 @@ class Trainer:
             self.wrapped = torch.compile(self.wrapped)
         self.optimizer = build_optimizer(student, config)
         self.average = Average(student, config.ema_decay) if config.ema_decay else None
+        self.best = None  # (loss on the held-out photos, step, weights) with keep_best
         self.step = 0
 
     def state(self) -> dict:
@@ -120,6 +121,7 @@ class Trainer:
             "student": self.student.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.values if self.average else None,
+            "best": self.best,
         }
 
     def load_state(self, state: dict) -> None:
@@ -135,6 +137,7 @@ class Trainer:
                 f"checkpoint {self.folder.path / 'checkpoint.pt'} belongs to another model or recipe "
                 f"than the config.json beside it ({type(error).__name__})"
             ) from error
+        self.best = state.get("best")
         self.step = int(state["step"])
 
     def result(self) -> ZeroSeg:
@@ -143,6 +146,18 @@ class Trainer:
         if self.average:
             student.load_state_dict(self.average.values, strict=False)
         return student
+
+    def chosen(self) -> ZeroSeg:
+        """The result of the epoch that did best on the held-out photos; without keep_best, result()."""
+        student = self.result()
+        if self.best is not None:
+            student.load_state_dict(self.best[2], strict=False)
+        return student
+
+    def _note_best(self, loss: float, student: ZeroSeg) -> None:
+        if self.config.keep_best and (self.best is None or loss < self.best[0]):
+            weights = {n: p.detach().clone() for n, p in student.named_parameters() if not n.startswith("stem.")}
+            self.best = (loss, self.step, weights)
 
     def run(self, validate=None, until: int | None = None, progress: bool = True) -> None:
         """Train to the end, or to step `until`.
@@ -178,7 +193,9 @@ class Trainer:
                 due = self.step % self.plan.per_epoch == 0 or self.step == last
                 if self.processes.first:
                     if due and validate is not None:
-                        row |= {f"val_{name}": value for name, value in validate(self.result()).items()}
+                        result = self.result()
+                        row |= {f"val_{name}": value for name, value in validate(result).items()}
+                        self._note_best(row["val_total"], result)
                     curve.add(self.step, row)
                     bar.set_postfix(loss=f"{row['total']:.4f}", refresh=False)
                     bar.update()

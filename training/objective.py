@@ -96,7 +96,7 @@ class Objective(nn.Module):
         mask_noise (B, L) float32: which places the encoder does not see; None = it sees all.
         """
         stem = batch.stem
-        if self.config.diffusion.share and batch.dense is not None:
+        if self.config.diffusion.share and batch.dense is not None and not self.config.parts.walk:  # that one is cached
             stem = self.student.stem(batch.image) if stem is None else stem
             batch = batch.with_dense(diffuse_targets(batch.dense, *stem, self.config.diffusion))
         output = self.student(

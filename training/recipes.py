@@ -6,7 +6,7 @@ can quote it at once.
 """
 
 import json
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 
 from zeroseg.config import PRESETS, ModelConfig
 from zeroseg.errors import ZerosegError
@@ -125,6 +125,25 @@ class DiffusionConfig:
 
 
 @dataclass(frozen=True)
+class PartsConfig:
+    """Helper teachers that make the dense targets better; see zeroseg.training.teachers. All off: the teacher alone."""
+
+    weights: str | None = None  # folder with their files
+    walk: bool = False  # DINOv2's affinity carries the teacher's map; `diffusion` says how
+    saliency: bool = False  # what does not stand out is background
+    detectors: tuple[str, ...] = ()  # nanodet, centernet: boxes of COCO's 80 names
+    persons: bool = False  # person masks inside nanodet's boxes
+    streets: tuple[
+        str, ...
+    ] = ()  # photos of streets, by how their names begin ("streets/"); these get Cityscapes' names
+    short_side: int = 224  # px, short side of the photo as DINOv2 reads it
+    dense_grid: int = 12  # cells per side of the teacher's cached map
+    box_score: float = 0.2  # boxes below this score are left out
+    person_score: float = 0.35  # the same, for the boxes in which persons are looked for
+    street_strength: float = 0.8  # of the names of streets
+
+
+@dataclass(frozen=True)
 class CropConfig:
     """What random crops look like."""
 
@@ -164,12 +183,14 @@ class TrainConfig:
     teacher: TeacherConfig = field(default_factory=lambda: TeacherConfig("open_clip:ViT-L-14/openai"))
     views: ViewConfig = field(default_factory=ViewConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    parts: PartsConfig = field(default_factory=PartsConfig)
     # Photos
     augment: str = "centre"  # "centre": the centre square at crops.sizes[0] [paper]; "crops": random crops
     crops: CropConfig = field(default_factory=CropConfig)
     stem_views: int = 0  # frozen stem: cache its features of this many crops per photo; 0 = run it in training
     shuffle_shards: int = 16  # photos in shards: how many shards' photos are shuffled together
     val_photos: int = 64  # held out: their losses are logged, the first are drawn
+    stem_flips: bool = False  # cached stem features are mirrored at random, with their targets
     # Losses
     losses: LossWeights = field(default_factory=LossWeights)
     view_reduction: str = "mean"  # [open] over the views of multi_scale: mean or sum
@@ -188,6 +209,7 @@ class TrainConfig:
     weight_decay: float = 0.05  # [MAE] none on biases, norms and other 1-D parameters
     clip_norm: float = 0.0  # 0 = off [MAE]
     ema_decay: float = 0.0  # 0 = off; else the averaged weights are the result
+    keep_best: bool = False  # the result is that of the epoch with the lowest loss on the held-out photos
     precision: str = "auto"  # fp32, bf16 (autocast) or auto: bf16 where it is there on a GPU or measured faster
     compile: bool = False  # torch.compile; slower to begin, other random numbers in the assignment's noise
     recompute: bool = False  # gradient checkpointing: activations of the encoder's blocks are computed twice, not kept
@@ -309,4 +331,26 @@ _DENSE = TrainConfig(
     name="tiny",
 )
 
-RECIPES = {"paper": _PAPER, "dense": _DENSE}
+_IMAGENET = replace(
+    _DENSE,
+    teacher=replace(_DENSE.teacher, spec="timm:tf_efficientnet_lite2+tf_efficientnet_lite0", dense_short_side=256),
+    views=ViewConfig(grids=(), dense_grid=24),
+    parts=PartsConfig(walk=True, saliency=True, short_side=196),
+    crops=CropConfig(sizes=((256, 256), (224, 288), (288, 224)), area=(0.4, 1.0)),
+    stem_flips=True,
+    val_photos=32,
+    keep_best=True,
+    lr=7e-4,
+    ema_decay=0.97,
+    short_side=288,
+    name="tiny-imagenet",
+)
+
+_EVERYDAY = replace(
+    _IMAGENET,
+    parts=replace(_IMAGENET.parts, detectors=("nanodet", "centernet"), persons=True, streets=("streets/",)),
+    model={"prototypes": 1090, "prototype_classifier": True},
+    name="tiny",
+)
+
+RECIPES = {"paper": _PAPER, "dense": _DENSE, "imagenet": _IMAGENET, "everyday": _EVERYDAY}

@@ -39,11 +39,18 @@ class RowCache:
     """
 
     def __init__(
-        self, root: Path, kind: str, key: Mapping, arrays: Mapping[str, tuple[tuple[int, ...], str]], rows: int
+        self,
+        root: Path,
+        kind: str,
+        key: Mapping,
+        arrays: Mapping[str, tuple[tuple[int, ...], str]],
+        rows: int,
+        as_it_is: bool = False,
     ):
         """Open or begin the cache of this kind and key under root.
 
-        arrays  name -> (shape of one row, dtype name).
+        arrays    name -> (shape of one row, dtype name).
+        as_it_is  only read what is there, also while another process is filling it: rows written later are not seen.
         Raises ZerosegError if the cache is damaged, if another process is filling it, or if the disk is too small.
         """
         self.key, self.rows = json.loads(json.dumps(key)), rows
@@ -63,6 +70,9 @@ class RowCache:
         if self.complete:
             self._map(self.folder, "r")
             self.verify()
+            return
+        if as_it_is:
+            self._map_partial()
             return
         self.partial.parent.mkdir(parents=True, exist_ok=True)
         self._take_lock()
@@ -192,6 +202,16 @@ class RowCache:
             if self._row_crc(row) != self.crc[row]:
                 self.status[row] = PENDING
         return True
+
+    def _map_partial(self) -> None:
+        """Map what another job is filling, or left; rows whose checksum does not hold count as pending."""
+        if stored_index(self.partial) != self.index:
+            raise ZerosegError(f"cache: there is no {self.folder.name} in {self.folder.parent}, not even a part of it")
+        self._map(self.partial, "r")
+        self.status = np.array(self.status)
+        for row in self.readable():
+            if self._row_crc(row) != self.crc[row]:
+                self.status[row] = PENDING
 
     def _take_lock(self) -> None:
         if fcntl is None:

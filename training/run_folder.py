@@ -74,6 +74,15 @@ class RunFolder:
         """curve.csv, open for more rows; rows of later steps than `step` are dropped."""
         return Curve(self.path / "curve.csv", columns, step)
 
+    def write_curve_json(self) -> None:
+        """curve.csv as curve.json: column -> a number per step, null where it was not measured."""
+        rows = read_curve(self.path / "curve.csv")
+        columns = {
+            name: [float(row[name]) if row[name] else None for row in rows] for name in (rows[0] if rows else ())
+        }
+        text = json.dumps(columns) + "\n"
+        self._replace("curve.json", lambda path: path.write_text(text, encoding="utf-8"))
+
     def write_image(self, name: str, image) -> None:
         """A PIL image as PNG."""
         with whole_file(self.path / name) as partial:

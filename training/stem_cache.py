@@ -15,7 +15,7 @@ from zeroseg.training.forward import FrozenForward
 from zeroseg.training.photos import PhotoSet
 from zeroseg.training.progress import progress_bar
 from zeroseg.training.recipes import CropConfig
-from zeroseg.training.row_cache import RowCache
+from zeroseg.training.row_cache import RowCache, digest
 from zeroseg.training.teacher import to_tensor
 from zeroseg.training.views import fill
 
@@ -59,12 +59,14 @@ def cache_stem(
     fingerprint: str,
     impl: str = "auto",
     progress: bool = True,
+    rows: np.ndarray | None = None,
 ) -> list[StemBucket]:
     """The stem caches of per_photo random crops of every photo, one bucket per size; made now where they are missing.
 
     stem         image (B, 3, H, W) -> (fine, coarse).
     mean, std    three numbers each: the stem sees (x - mean) / std, x RGB in [0, 1].
     fingerprint  equal for stems with equal weights.
+    rows         the photos to cache, ascending; None: all.
     """
     sizes = plan_sizes(len(photos), per_photo, config, seed)
     run, buckets = None, []
@@ -74,6 +76,9 @@ def cache_stem(
         shapes = [output.shape[1] for output in stem(torch.zeros(1, 3, MULTIPLE, MULTIPLE))]
     for number, (height, width) in enumerate(config.sizes):
         photo, version = np.nonzero(sizes == number)
+        if rows is not None and len(rows) < len(photos):
+            wanted = np.isin(photo, rows)
+            photo, version = photo[wanted], version[wanted]
         if not len(photo):
             continue
         key = {
@@ -86,6 +91,8 @@ def cache_stem(
             "seed": seed,
             "per_photo": per_photo,
         }
+        if rows is not None and len(rows) < len(photos):
+            key["rows"] = digest([int(row) for row in rows])
         arrays = {
             "fine": ((shapes[0], height // 16, width // 16), "float16"),
             "coarse": ((shapes[1], height // 32, width // 32), "float16"),

@@ -29,6 +29,7 @@ SETTINGS = {
     "preset": "preset",
     "teacher": "teacher.spec",
     "teacher_weights": "teacher.weights",
+    "helper_weights": "parts.weights",
     "tf_weights": "teacher.tf_weights",
     "dense": "teacher.reading",
     "epochs": "epochs",
@@ -71,6 +72,8 @@ FILE = click.Path(dir_okay=False)
     "--dense", type=click.Choice(READINGS), help="How an open_clip teacher's places are read.  [default: maskclip]"
 )
 @click.option("--teacher-weights", type=DIR, metavar="DIR", help="Folder with NAME.safetensors for timm teachers.")
+@click.option("--helper-weights", type=DIR, metavar="DIR", help="Folder with the files of the helper teachers.")
+@click.option("--cached-only", is_flag=True, help="With helper teachers: train on photos whose targets are cached.")
 @click.option(
     "--tf-weights",
     metavar="NAME",
@@ -148,6 +151,9 @@ def main(ctx, **options):
         resolved = {"config": config.to_dict(), "inputs": inputs, "model": config.model_config().to_dict()}
         click.echo(json.dumps(resolved, indent=1))
         if not options["print_config"]:
+            from zeroseg.training.teachers.described import lines
+
+            click.echo("\n".join(lines(config)))
             _estimate(config, inputs, options)
         return
     if not inputs["photos"]:
@@ -160,7 +166,7 @@ def _config(options: dict, config: TrainConfig) -> TrainConfig:
     for option, path in SETTINGS.items():
         value = options[option]
         if value not in (None, ()):
-            if option == "teacher_weights":
+            if option in ("teacher_weights", "helper_weights"):
                 value = os.path.abspath(os.path.expanduser(value))
             config = config.set(path, list(value) if isinstance(value, tuple) else value)
     for change in options["changes"]:
@@ -180,7 +186,8 @@ def _inputs(run: str, options: dict) -> dict:
     for option, name in LABEL_FILES.items():
         inputs[option] = options[option] or (options["labels"] and os.path.join(options["labels"], name))
     inputs = {name: path and os.path.abspath(os.path.expanduser(path)) for name, path in inputs.items()}
-    return inputs | {"label_space": options["label_space"], "limit": options["limit"]}
+    given = {name: options[name] for name in ("label_space", "limit", "cached_only")}
+    return inputs | given
 
 
 def _cache(photos: str | None) -> str:

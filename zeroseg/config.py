@@ -65,6 +65,7 @@ class ModelConfig:
     projector_hidden: int = 4096  # [open] GroupViT's
     projector_norm: str = "layer"  # [open] BatchNorm would mix the statistics of pooled and segment tokens
     prototypes: int = 1001  # readout "prototypes": the stem's classes, then names that no class stands for
+    prototype_classifier: bool = False  # a trained classifier beside the stem's, for the names that no class stands for
     prototype_hidden: int = 384  # [open] its correction of the class logits goes through this many units
     projector_shared: bool = True  # [open] one projector for z and g_i is GroupViT's convention
     score_share: float = 0.0  # scores fall off below this share of what the label's best segment has; 0: never

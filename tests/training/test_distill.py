@@ -45,6 +45,7 @@ def test_dense_run_learns_and_leaves_everything(dense_config, inputs):
         "checkpoint.pt",
         "config.json",
         "curve.csv",
+        "curve.json",
         "curve.png",
         "masks.png",
         "model.pt",
@@ -52,6 +53,9 @@ def test_dense_run_learns_and_leaves_everything(dense_config, inputs):
     rows = read_curve(folder / "curve.csv")
     assert [int(row["step"]) for row in rows] == list(range(1, len(rows) + 1))
     first, last = rows[0], rows[-1]
+    curve = json.loads((folder / "curve.json").read_text())
+    assert curve["total"] == [float(row["total"]) for row in rows]
+    assert curve["val_total"][0] is None and curve["val_total"][-1] == float(last["val_total"])
     for name in ("group_variance", "segment_name", "place"):
         assert float(last[f"val_{name}"]) > 0 and float(first[name]) > 0
     total = sum(float(last[name]) for name in ("group_variance", "segment_name", "place"))

@@ -43,7 +43,8 @@ class Prototypes(nn.Module):
     """A segment as a mixture of known vectors: softmax(class logits) over prototypes gives its name, a gate its length.
 
     The logits start as those of the stem's own ImageNet classifier, pooled over the segment by the soft map, plus the
-    whole photo's (the strongest cue to what a part belongs to); the segment token corrects them. So the readout begins
+    whole photo's (the strongest cue to what a part belongs to); the segment token corrects them. Names that no class
+    stands for start at 0, or have a classifier of their own (config.prototype_classifier). So the readout begins
     where ConSE (Norouzi et al., 2014) with this network would be, and every class keeps its name. Vectors are measured
     from `centre`, the mean text vector; |e| in [0, 1] says how sure the segment is to be something with a name.
     """
@@ -56,6 +57,8 @@ class Prototypes(nn.Module):
         self.register_buffer("vectors", torch.zeros(config.prototypes, config.embedding_dim))
         self.register_buffer("centre", torch.zeros(config.embedding_dim))
         self.extra = config.prototypes - classes
+        learned = config.prototype_classifier and self.extra
+        self.classifier = nn.Linear(stem.classifier.in_features, self.extra) if learned else None
         self.mix = nn.Parameter(torch.tensor([1.0, 2.0]))  # weights of the segment's own logits and of the photo's
         self.hidden = nn.Linear(width, config.prototype_hidden)
         self.correct = nn.Linear(config.prototype_hidden, config.prototypes)
@@ -77,7 +80,7 @@ class Prototypes(nn.Module):
         return torch.sigmoid(self.gate(torch.cat([hidden_BKH, sureness_BK2], dim=-1))) * name_BKD
 
     def _class_logits(self, soft_map_BLK, stem):
-        """The stem's class logits of every segment (B, K, P) and of the photo (B, 1, P); 0 for prototypes beyond."""
+        """Class logits of every segment (B, K, P) and of the photo (B, 1, P), before the token's correction."""
         coarse = stem.features.coarse
         features_BQT = stem.module.head_features(coarse).flatten(2)  # Q = 1280 channels, T = coarse places
         if stem.keep is not None:  # removed places belong to no segment
@@ -87,9 +90,15 @@ class Prototypes(nn.Module):
         map_BTK = F.avg_pool2d(map_BKhw, 2).flatten(2).transpose(1, 2)
         weight_BTK = map_BTK / map_BTK.sum(dim=1, keepdim=True).clamp_min(1e-4)
         pooled_BKQ = (features_BQT @ weight_BTK).transpose(1, 2)
-        own_BKP = F.pad(stem.module.classifier(pooled_BKQ), (0, self.extra))
-        photo_B1P = F.pad(stem.module.classifier(features_BQT.mean(dim=2)[:, None]), (0, self.extra))
-        return own_BKP, photo_B1P
+        classify = self._classifier(stem)
+        return classify(pooled_BKQ), classify(features_BQT.mean(dim=2)[:, None])
+
+    def _classifier(self, stem):
+        """Head features (B, K, Q) -> logits (B, K, P): the stem's classes, then the names beyond them, 0 or learned."""
+        if self.classifier is None:
+            return lambda features_BKQ: F.pad(stem.module.classifier(features_BKQ), (0, self.extra))
+        both = (stem.module.classifier, self.classifier)
+        return lambda features_BKQ: torch.cat([part(features_BKQ) for part in both], dim=-1)
 
 
 def build_readout(config: ModelConfig, stem: ConvStem | None) -> nn.Module:

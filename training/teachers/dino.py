@@ -1,0 +1,110 @@
+"""Which places of a photo belong together, and which stand out: a DINOv2 network fine-tuned for saliency.
+
+Affinity: the mean cosine of the tokens of three layers, each centred over the photo, less the squared distance,
+
+    S_ij = softmax_j((mean_l cos(f_li, f_lj) - 1) / tau - |p_i - p_j|^2 / reach^2)
+
+as in zeroseg.training.diffusion, with other features. Only the largest entries of each row are kept.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from zeroseg.training.recipes import IMAGENET_MEAN, IMAGENET_STD, DiffusionConfig
+from zeroseg.training.teacher import file_digest
+from zeroseg.training.teachers.onnx_network import OnnxNetwork
+from zeroseg.training.teachers.part import Part, as_bytes
+
+FILE = "dinov2s_saliency.onnx"
+PATCH = 14  # px
+LAYERS = ("tokens_6", "tokens_9", "tokens_12")
+MOST_PATCHES = 46  # per side: what the network's position table was measured with
+LONGEST = 2.0  # the long side is read at most this many times as long as the short one
+KEPT = 32  # entries of a row of the affinity that are kept
+SALIENCY_GRID = 48  # cells per side of the cached saliency, over the whole photo
+
+
+class Dino(Part):
+    """Arrays: index (L, KEPT) uint16 and weight (L, KEPT) float16, rows sum to 1, of the first h * w places, row by
+    row; grid (2,) uint8, (h, w); saliency (SALIENCY_GRID, SALIENCY_GRID) uint8, 255 = stands out.
+    """
+
+    name = "dino"
+
+    def __init__(self, folder, short_side: int, walk: DiffusionConfig):
+        """folder with FILE; short_side px of the photo as it is read, a multiple of 14."""
+        self.network = OnnxNetwork(f"{folder}/{FILE}")
+        self.short_side, self.walk = short_side, walk
+        short = max(1, round(short_side / PATCH))
+        places = short * min(MOST_PATCHES, round(LONGEST * short))
+        self.arrays = {
+            "index": ((places, KEPT), "uint16"),
+            "weight": ((places, KEPT), "float16"),
+            "grid": ((2,), "uint8"),
+            "saliency": ((SALIENCY_GRID, SALIENCY_GRID), "uint8"),
+        }
+        self.fingerprint = {
+            "file": file_digest(self.network.path),
+            "short_side": short_side,
+            "affinity": [walk.tau, walk.reach, KEPT],
+        }
+
+    def compute(self, image: Image.Image, photo_name: str, found) -> dict[str, np.ndarray]:
+        grid = patch_grid(image.size, self.short_side)
+        pixels = image.resize((grid[1] * PATCH, grid[0] * PATCH), Image.Resampling.BICUBIC)
+        values = (np.asarray(pixels, np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD
+        out = self.network(image=values.astype(np.float32).transpose(2, 0, 1)[None])
+        tokens = [torch.from_numpy(out[layer][0, 1:]) for layer in LAYERS]
+        index, weight = keep_largest(affinity(tokens, grid, self.walk), KEPT)
+        whole = {name: np.zeros(shape, dtype) for name, (shape, dtype) in self.arrays.items()}
+        whole["index"][: len(index), : index.shape[1]] = index.numpy()
+        whole["weight"][: len(index), : index.shape[1]] = weight.numpy()
+        whole["grid"][:] = grid
+        saliency = F.adaptive_avg_pool2d(torch.from_numpy(out["saliency"]), (SALIENCY_GRID, SALIENCY_GRID))
+        whole["saliency"] = as_bytes(saliency[0, 0].numpy())
+        return whole
+
+
+def patch_grid(size: tuple[int, int], short_side: int) -> tuple[int, int]:
+    """(h, w) patches of a photo of size (width, height): the aspect up to LONGEST, MOST_PATCHES a side at most."""
+    width, height = size
+    short = max(1, round(short_side / PATCH))
+    long = min(MOST_PATCHES, round(short * min(LONGEST, max(size) / min(size))))
+    return (short, max(short, long)) if height <= width else (max(short, long), short)
+
+
+def affinity(tokens: list[torch.Tensor], grid: tuple[int, int], config: DiffusionConfig) -> torch.Tensor:
+    """Features of several layers, each (L, C) float32, of the places of a grid (h, w), row by row -> (L, L) float32,
+    rows sum to 1."""
+    similarity = 0.0
+    for f_LC in tokens:
+        f_LC = F.normalize(f_LC - f_LC.mean(dim=0), dim=1)
+        similarity = similarity + f_LC @ f_LC.T / len(tokens)
+    rows, columns = (torch.arange(grid[0]) + 0.5) / grid[0], (torch.arange(grid[1]) + 0.5) / grid[1]
+    place_L2 = torch.cartesian_prod(rows, columns)
+    distance_LL = torch.cdist(place_L2, place_L2).square() / config.reach**2
+    return ((similarity - 1) / config.tau - distance_LL).softmax(dim=-1)
+
+
+def keep_largest(affinity_LL: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The count largest entries of each row as (index (L, k) int64, weight (L, k) float32), rows sum to 1 again."""
+    weight, index = affinity_LL.topk(min(count, affinity_LL.shape[1]), dim=1)
+    return index, weight / weight.sum(dim=1, keepdim=True)
+
+
+def spread_out(index: np.ndarray, weight: np.ndarray, places: int) -> torch.Tensor:
+    """Inverse of keep_largest for cached rows: the (places, places) float32 matrix, rows sum to 1."""
+    matrix = torch.zeros(places, places)
+    weight = torch.from_numpy(weight[:places].astype(np.float32))
+    matrix.scatter_add_(1, torch.from_numpy(index[:places].astype(np.int64)), weight)
+    return matrix / matrix.sum(dim=1, keepdim=True)
+
+
+def walk(affinity_LL: torch.Tensor, values_LD: torch.Tensor, config: DiffusionConfig) -> torch.Tensor:
+    """The walk with restart of zeroseg.training.diffusion over one photo: values (L, D) float32 -> the same shape."""
+    walked = values_LD
+    for _ in range(config.steps):
+        walked = config.share * (affinity_LL @ walked) + (1 - config.share) * values_LD
+    return walked
