@@ -125,8 +125,8 @@ def compare(reference: Runner, candidate: Runner, cases: list[Case], scoring: Sc
     if not cases:
         raise ZerosegError("nothing to compare on: none of the images has a size that the exported file takes")
     pairs = {}
-    shares = []  # (pixels, share with every segment named, share with each threshold)
-    weights = []  # the share of pixels that count, per image and threshold
+    tallies = [([], []) for _ in range(3)]  # per threshold and image: pixels with the same label, pixels that count
+    pixels = []  # per image
     found = {}  # label set -> the reference's label maps
     answers = {}  # an image is run once, whatever number of cases it is in
     for case in cases:
@@ -141,28 +141,27 @@ def compare(reference: Runner, candidate: Runner, cases: list[Case], scoring: Sc
                 pairs.setdefault(name, []).append(both)
         expected, got = answers[key]
         for b in range(len(case.image)):
-            same = []
-            for floor in (-np.inf, case.near, case.threshold):
+            for floor, (same, counted) in zip((-np.inf, case.near, case.threshold), tallies, strict=True):
                 own, other = (label_map(output, b, case, floor, scoring) for output in (expected, got))
-                counted = decided(expected, b, case, floor, scoring)
-                count = max(int(counted.sum()), 1)
-                same.append(0.0 if own is None or other is None else float(((own == other) & counted).sum()) / count)
-                weights.append(float(counted.mean()))
-            shares.append((case.size[0] * case.size[1], *same))
+                counts = decided(expected, b, case, floor, scoring)
+                broken = own is None or other is None  # not finite: wrong everywhere
+                same.append(0 if broken else int(((own == other) & counts).sum()))
+                counted.append(counts.size if broken else int(counts.sum()))
+            pixels.append(case.size[0] * case.size[1])
             if own is not None:
                 found.setdefault(case.vectors.tobytes(), []).append(own.ravel())
-    pixels, *by_floor = np.array(shares).T
     max_abs, cosine = {}, {}
     for name, values in pairs.items():
         a, b = (np.concatenate(side) for side in zip(*values))
         max_abs[name] = float(np.abs(a - b).max())
         cosine[name] = float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
-    agreement = min(np.average(share, weights=pixels) for share in by_floor)
+    same, counted = np.array(tallies, float).transpose(1, 0, 2)  # (thresholds, images) each
+    agreement = (same.sum(1) / np.maximum(counted.sum(1), 1)).min()
     asked = max(len(case.vectors) for case in cases)
     telling = is_telling([(np.concatenate(maps), None) for maps in found.values()], asked)
-    worst = min(share.min() for share in by_floor)
-    undecided = 1 - float(np.mean(weights))
-    return Parity(float(agreement), float(worst), max_abs, cosine, len(shares), telling, undecided)
+    worst = (same / np.maximum(counted, 1))[counted > LEAST_SHARE * np.array(pixels)].min(initial=1)
+    undecided = 1 - counted.sum() / (len(tallies) * sum(pixels))
+    return Parity(float(agreement), float(worst), max_abs, cosine, len(pixels), telling, float(undecided))
 
 
 def decided(output, b: int, case: Case, floor: float, scoring: Scoring) -> np.ndarray:

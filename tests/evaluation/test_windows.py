@@ -152,7 +152,7 @@ def test_without_background_no_pixel_is_background_even_at_a_tie():
 
 
 def test_scores_are_resized_before_the_softmax_would_be_taken():
-    """Two pixels and three names: between the pixels the order of the blended scores is not that of blended softmaxes."""
+    """Two pixels, three names: between the pixels, blended scores have another order than blended softmaxes."""
     segments = np.array([[0, 1]])
     scores = np.array([[0.9, 0.0, 0.35], [0.0, 0.4, 0.35]])
     window = windows.Window((0, 0, 1, 2), segments, scores)

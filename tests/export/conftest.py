@@ -28,9 +28,10 @@ CONFIGS = {
 @pytest.fixture(scope="session")
 def sidecar():
     return {
-        "format": 1, "name": "test", "embedding_space": "test/space", "embedding_dim": 16, "segments": 8, "stride": 16,
+        "format": 2, "name": "test", "embedding_space": "test/space", "embedding_dim": 16, "segments": 8, "stride": 16,
         "input": {"short_side": 64, "multiple": 32, "max_long_side": 128, "mean": [0.5] * 3, "std": [0.5] * 3},
-        "threshold": 0.0, "files": {}, "card": {"data": "none"},
+        "threshold": 0.0, "scoring": {"centre": None, "share": 0.0}, "files": {},
+        "card": {"data": "none"},
     }  # fmt: skip
 
 

@@ -6,17 +6,20 @@ All on graphs made by hand, so that the right answer is known.
 import numpy as np
 import pytest
 
+from tests.color_model import sidecar as color_sidecar
 from tests.color_model import vectors, write_color_model
 from zeroseg.errors import ZerosegError
 from zeroseg.export.islands import find_islands
 from zeroseg.kernels.mask_decode import mask_decode
+from zeroseg.segment.scores import segment_scores
+from zeroseg.sidecar import parse_sidecar
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from zeroseg.export.divergence import first_divergence, node_values  # noqa: E402
 from zeroseg.export.half_graph import half_nodes, rounded_graph, tensor_types, to_half_graph  # noqa: E402
-from zeroseg.export.label_map import add_label_map  # noqa: E402
+from zeroseg.export.masks_graph import masks_graph  # noqa: E402
 
 HALF_EPS = 2**-11
 
@@ -231,7 +234,8 @@ def test_growth_names_the_node_when_none_is_beyond():
 
 @pytest.mark.parametrize("size", [(64, 96), (100, 37), (480, 640)])
 @pytest.mark.parametrize("threshold", [None, -1.0, 0.5, 2.0])
-def test_label_map_is_what_mask_decode_gives(tmp_path, size, threshold):
+@pytest.mark.parametrize("share", [0.0, 0.6])
+def test_masks_in_the_graph_are_those_of_the_host(tmp_path, share, size, threshold):
     model = onnx.load(write_color_model(tmp_path))
     del model.opset_import[:]
     model.opset_import.append(helper.make_opsetid("", 18))
@@ -241,18 +245,22 @@ def test_label_map_is_what_mask_decode_gives(tmp_path, size, threshold):
             node.attribute.append(helper.make_attribute("keepdims", 0))
             node.input.append("mean_axes")
     model.graph.initializer.append(numpy_helper.from_array(np.array([2, 3]), "mean_axes"))
-    add_label_map(model, 0.5)
+    plain = model
+    sidecar = parse_sidecar(color_sidecar(scoring={"centre": None, "share": share}), "colors")
+    model = masks_graph(model, sidecar)
     onnx.checker.check_model(model, full_check=True)
     image = np.random.default_rng(2).uniform(-1, 1, (2, 3, 64, 96)).astype(np.float32)
     labels = vectors("blue", "red", "green")
     feed = {"image": image, "label_embeddings": labels}
     floor = {} if threshold is None else {"threshold": np.array(threshold, np.float32)}
     given = feed | {"size": np.array(size)} | floor
-    opened = session(model)
-    got, maps, scores = opened.run(["label_map", "segment_maps", "segment_scores"], given)
+    opened, network = session(model), session(plain)
+    got, scores = opened.run(["label_map", "segment_scores"], given)
+    maps, embeddings = network.run(["segment_maps", "segment_embeddings"], {"image": image})
     assert got.dtype == np.int32 and got.shape == (2, *size)
     floor = 0.5 if threshold is None else threshold
     for b in range(2):
+        np.testing.assert_allclose(scores[b], segment_scores(embeddings[b], labels, sidecar.scoring), atol=1e-6)
         table = np.where(scores[b].max(1) >= floor, scores[b].argmax(1), -1)
         expected = mask_decode(maps[b], table, size)[0]
         assert (got[b] == expected).mean() > 0.9995  # ties of two segments may round either way

@@ -65,7 +65,8 @@ class WindowReading:
     def _combine(self, scores: list[np.ndarray]) -> np.ndarray:
         """Best column per pixel of the photo, (H, W), of one (K, columns) score matrix per window.
 
-        Pixels that lie in the same segment of every window over them have the same scores, so sums and argmax run once per such patch; only where bilinear resizing mixes patches are pixels computed one by one.
+        Pixels that lie in the same segment of every window over them have the same scores, so sums and argmax run
+        once per such patch; only where bilinear resizing mixes patches are pixels computed one by one.
         """
         patches, members = self._patches()
         mean = np.zeros((len(members), scores[0].shape[1]))
