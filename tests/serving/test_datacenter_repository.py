@@ -172,7 +172,7 @@ def test_many_clients_get_the_masks_of_the_segmenter(port):
 
 
 def test_what_the_network_says_reaches_the_client(port):
-    vectors, _, _ = zeroseg.embed_labels([*SETS[0], *SETS[1], *SETS[2]])
+    vectors = zeroseg.embed_labels([*SETS[0], *SETS[1], *SETS[2]]).vectors
     assert len(vectors) > MAX_LABELS
     with pytest.raises(http.InferenceServerException, match="zeroseg_model: .*more labels than the engine takes"):
         ask(port, PHOTOS[0], vectors)
@@ -203,7 +203,7 @@ def test_network_alone_answers_as_the_file(port):
     rng = np.random.default_rng(0)
     feed = {
         "image": rng.normal(size=(2, 3, 64, 96)).astype(np.float32),
-        "label_embeddings": zeroseg.embed_labels(["cat", "dog"])[0],
+        "label_embeddings": zeroseg.embed_labels(["cat", "dog"]).vectors,
     }
     tensors = [http.InferInput(name, array.shape, "FP32") for name, array in feed.items()]
     for tensor, array in zip(tensors, feed.values()):
