@@ -279,9 +279,7 @@ def model_maps() -> np.ndarray:
     segmenter = Segmenter.load()
     photo = np.asarray(Image.open(PHOTO).convert("RGB").resize((640, 360)))
     tensor = preprocess_op()(photo, tuple(16 * side for side in MAPS_SIZE), MEAN, MEAN)
-    vectors = np.zeros((1, segmenter.sidecar.embedding_dim), np.float32)
-    vectors[0, 0] = 1
-    return segmenter.runner.run({"image": tensor[None], "label_embeddings": vectors})["segment_maps"][0]
+    return segmenter.runner.run(tensor[None])["segment_maps"][0]
 
 
 def preprocess_op():

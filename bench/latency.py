@@ -321,8 +321,8 @@ def time_peers(segmenter, threads: int, rounds: int, say) -> list[dict]:
 
 def network_call(segmenter, batch: int, side: int):
     """A call of the network alone on a batch of squares."""
-    feed = {"image": np.zeros((batch, 3, side, side), np.float32), "label_embeddings": segmenter.pack.vectors}
-    return lambda: segmenter.runner.run(feed)
+    image = np.zeros((batch, 3, side, side), np.float32)
+    return lambda: segmenter.runner.run(image)
 
 
 def why_not(call) -> str | None:

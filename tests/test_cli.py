@@ -30,7 +30,7 @@ def workplace(tmp_path, monkeypatch):
     image[:30] = [255, 0, 0]
     Image.fromarray(image).save("photo.png")
     LabelPack(
-        ["rose", "sea"], vectors("red", "blue"), SPACE, known=np.array([False, True]), nearest=[["tulip", "daisy"], []]
+        ["rose", "sea"], vectors("red", "blue"), SPACE, kind=["noun", "name"], nearest=[["tulip", "daisy"], []]
     ).save("labels.npz")
 
 

@@ -14,6 +14,7 @@ from zeroseg.errors import ZerosegError
 from zeroseg.hub import fetching
 from zeroseg.model.checkpoint import load_checkpoint, save_checkpoint
 from zeroseg.model.zeroseg import ZeroSeg
+from zeroseg.sidecar import InputSpec, Sidecar
 from zeroseg.training.batches import TrainingSet, split_rows, validation_batch
 from zeroseg.training.conse import LabelSpace, load_label_space
 from zeroseg.training.loop import Trainer, plan_steps
@@ -236,25 +237,21 @@ class Validation:
 
 
 def sidecar(config: TrainConfig, student: ZeroSeg, teacher: Teacher, photo_count: int) -> dict:
-    """What a runtime must know of the model: input, space, threshold, and where it comes from."""
+    """What a runtime must know of the model: input, space, scoring, threshold, and where it comes from."""
     model = student.config
-    return {
-        "format": 1,
-        "name": config.name,
-        "embedding_space": model.embedding_space,
-        "embedding_dim": model.embedding_dim,
-        "segments": model.segments,
-        "stride": model.patch_size,
-        "input": {
-            "short_side": config.short_side,
-            "multiple": model.size_multiple,
-            "max_long_side": config.max_long_side,
-            "mean": list(config.mean),
-            "std": list(config.std),
-        },
-        "threshold": config.threshold,
-        "files": {},
-        "card": {
+    return Sidecar(
+        name=config.name,
+        embedding_space=model.embedding_space,
+        embedding_dim=model.embedding_dim,
+        segments=model.segments,
+        stride=model.patch_size,
+        input=InputSpec(
+            config.short_side, model.size_multiple, config.max_long_side, tuple(config.mean), tuple(config.std)
+        ),
+        threshold=config.threshold,
+        scoring=student.scoring(),
+        files={},
+        card={
             "teacher": teacher.spec,
             "teachers": [item.name for item in describe(config)],
             "zero_shot": zero_shot(config),
@@ -262,7 +259,7 @@ def sidecar(config: TrainConfig, student: ZeroSeg, teacher: Teacher, photo_count
             "epochs": config.epochs,
             "preset": config.preset,
         },
-    }
+    ).to_dict()
 
 
 def find_source(config: TrainConfig, inputs: Inputs) -> PhotoSet | ShardSet:

@@ -222,8 +222,7 @@ def _labels(labels: str | None, sidecar, path: Path, model: Path | str) -> None:
             named = is_dense_name(model)
             pack = model_pack(names, model if named else f"{sidecar.dense.text}@templates={sidecar.dense.templates}")
         else:
-            vectors, known, nearest = embed_labels(names)
-            pack = LabelPack(names=names, vectors=vectors, known=known, nearest=nearest)
+            pack = embed_labels(names)
     pack.require(sidecar.embedding_space, sidecar.embedding_dim)
     pack.save(path)
 

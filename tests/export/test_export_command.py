@@ -52,7 +52,7 @@ def test_exported_file_gives_the_models_masks(model_pt):
     for count in (2, 6):
         vectors = torch.nn.functional.normalize(torch.randn(count, 16), dim=1).numpy()
         names = [f"label {i}" for i in range(count)]
-        pack = LabelPack(names=names, vectors=vectors, space="test/space", known=[True] * count, nearest=[[]] * count)
+        pack = LabelPack(names=names, vectors=vectors, space="test/space")
         onnx, torch_ = (Segmenter.load(path).set_labels(pack).segment(photo) for path in (out, model_pt))
         assert (onnx.label_map == torch_.label_map).mean() >= 0.995
 

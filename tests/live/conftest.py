@@ -2,7 +2,6 @@
 
 from fractions import Fraction
 
-import numpy as np
 import pytest
 
 from tests.color_model import SPACE, vectors
@@ -14,8 +13,7 @@ COLORS = ["red", "green", "blue"]
 
 def color_pack(names=COLORS, colors=None):
     """A pack whose labels are the color model's segments."""
-    known = np.ones(len(names), bool)
-    return LabelPack(list(names), vectors(*(colors or names)), SPACE, known=known, nearest=[[] for _ in names])
+    return LabelPack(list(names), vectors(*(colors or names)), SPACE)
 
 
 @pytest.fixture(scope="session")
@@ -64,16 +62,15 @@ def video_times(path):
 @pytest.fixture
 def color_words(monkeypatch):
     """red, green, blue and zzz are words for the color model; zzz is one it does not know."""
-    import zeroseg.words
 
     def embed(names, text="auto"):
-        known = np.array([name != "zzz" for name in names])
         if any(name == "bad" for name in names):
             raise ValueError("label 'bad': no letters in it")
         rows = vectors(*(name if name in ("red", "green", "blue") else "dark" for name in names))
-        return rows, known, [[] if k else ["black"] for k in known]
+        kind = ["guess" if name == "zzz" else "name" for name in names]
+        return LabelPack(names, rows, SPACE, kind=kind, nearest=[["black"] if k == "guess" else [] for k in kind])
 
-    monkeypatch.setattr(zeroseg.words, "embed_labels", embed)
+    monkeypatch.setattr("zeroseg.segment.labels.embed_labels", embed)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from zeroseg.kernels.preprocess import preprocess
 from zeroseg.runtime.backends import BACKENDS
 from zeroseg.runtime.base import OUTPUTS, Runner
 from zeroseg.runtime.opening import open_runner
+from zeroseg.runtime.rtx_library import provider_folder
 from zeroseg.segment.segmenter import Segmenter
 from zeroseg.words import LabelPack
 
@@ -69,6 +70,8 @@ def why_not(backend):
     if backend in ("onnxruntime-cuda", "onnxruntime-tensorrt"):
         wanted = {"onnxruntime-cuda": "CUDAExecutionProvider", "onnxruntime-tensorrt": "TensorrtExecutionProvider"}
         return None if wanted[backend] in onnxruntime.get_available_providers() else "onnxruntime without GPU"
+    if backend == "onnxruntime-rtx":
+        return None if torch.cuda.is_available() and provider_folder() else "no GPU, or the extra rtx is not installed"
     if "cuda" in backend:
         return None if torch.cuda.is_available() else "torch.cuda.is_available() is False"
     return None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import sys
 
 import numpy as np
 import pytest
@@ -199,7 +200,8 @@ def test_a_model_pt_s_scoring_comes_from_its_weights_and_configuration(checkpoin
 
 
 def test_torch_runner_without_torch(checkpoint, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "zeroseg.model.checkpoint")  # as where it was never imported
     with pytest.raises(UnavailableError, match=r"back end torch needs torch.*pip install 'zeroseg\[train\]'"):
         read_artifact(checkpoint[0])
 

@@ -27,7 +27,7 @@ def test_known_names_have_the_vectors_of_the_label_file():
     with np.load(Path(__file__).parent / "label_sketch.npz") as stored:
         signs, sketch = stored["signs"].astype(np.float32), stored["sketch"] * stored["scale"]
     got = embed_labels(NAMES)
-    assert len(NAMES) == len(sketch) == 1613 and got.known.all()
+    assert len(NAMES) == len(sketch) == 1613 and all(got.known)
     np.testing.assert_allclose(np.linalg.norm(got.vectors, axis=1), 1, atol=1e-5)
     apart = ((got.vectors @ signs / 32**0.5 - sketch) ** 2).sum(1)
     assert apart.max() < 0.01, NAMES[int(apart.argmax())]
@@ -104,7 +104,8 @@ def test_nouns_and_phrases_meet_the_bar_in_both_halves():
 
 def test_nearest_is_sorted_by_centred_cosine():
     labels = ["tabby", "sailor", "zorgblat"]
-    vectors, _, nearest = embed_labels(labels)
+    pack = embed_labels(labels)
+    vectors, nearest = pack.vectors, pack.nearest
     directions = vectors - centre()
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     others = embed_labels(NAMES).vectors - centre()
@@ -150,7 +151,7 @@ def test_unknown_source_of_vectors_is_one_line(text):
 @pytest.mark.parametrize("label", ["zorgblat", "xqzzv", "日本", "(((", "((a)b", "🏽👧_ß2", "of of of", "42", "a" * 200])
 def test_no_word_at_all_still_gets_a_unit_vector(label):
     got, again = embed_labels([label]), embed_labels([label])
-    assert not got.known.any()
+    assert not any(got.known)
     np.testing.assert_allclose(np.linalg.norm(got.vectors, axis=1), 1, atol=1e-5)
     np.testing.assert_array_equal(got.vectors, again.vectors)
 
@@ -164,11 +165,16 @@ def test_gibberish_is_told_from_words():
 
 
 def test_pack_round_trip_and_strangers_files(tmp_path):
-    vectors, known, nearest = embed_labels(["cat", "sedan"])
-    path = LabelPack(names=["cat", "sedan"], vectors=vectors, known=known, nearest=nearest).save(tmp_path / "a.npz")
+    pack = embed_labels(["cat", "sedan"])
+    vectors, path = pack.vectors, pack.save(tmp_path / "a.npz")
     back = LabelPack.load(path)
     np.testing.assert_array_equal(back.vectors, vectors)
-    assert list(back.names) == ["cat", "sedan"] and back.known.tolist() == [True, False]
+    assert list(back.names) == ["cat", "sedan"] and back.kind == ["name", "noun"]
+    older = {"names": np.array(pack.names), "vectors": vectors, "space": np.array(pack.space)}
+    np.savez(tmp_path / "older.npz", **older, known=np.array([True, False]))
+    assert LabelPack.load(tmp_path / "older.npz").marks == ["", "~"]
+    with pytest.raises(ValueError, match=r"kind: expected 1 of name, noun, phrase, guess, got \['verb'\]"):
+        LabelPack(["go"], vectors[:1], kind=["verb"])
     np.savez(tmp_path / "bad.npz", names=np.array(["cat"], dtype=object), vectors=vectors[:1], space=np.array("x"))
     with pytest.raises(Exception, match="pickled"):
         LabelPack.load(tmp_path / "bad.npz")
@@ -246,13 +252,13 @@ def test_pick_takes_names_in_any_case_and_says_what_is_not_there():
         ["Cat", "fire truck", "dog"],
         np.eye(3, 5, dtype=np.float32),
         "test/space",
-        known=np.array([True, False, True]),
+        kind=["name", "phrase", "guess"],
         nearest=[["a"], ["b"], []],
     )
     chosen = pack.pick(["dog", "FIRE truck"])
     assert (chosen.names, chosen.space, chosen.nearest) == (["dog", "FIRE truck"], "test/space", [[], ["b"]])
     np.testing.assert_array_equal(chosen.vectors, np.eye(3, 5)[[2, 1]])
-    np.testing.assert_array_equal(chosen.known, [True, False])
+    assert chosen.kind == ["guess", "phrase"]
     with pytest.raises(ValueError, match="label pack: 'dgo' is not among its 3 names; near it: dog"):
         pack.pick(["cat", "dgo"])
 

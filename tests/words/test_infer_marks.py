@@ -12,8 +12,7 @@ from zeroseg.segment.segmentation import Segmentation
 
 
 def pack_of(*labels):
-    vectors, known, nearest = embed_labels(labels)
-    return LabelPack(labels, vectors, known=known, nearest=nearest)
+    return embed_labels(labels)
 
 
 def test_marks_tell_nouns_from_guesses():
@@ -51,8 +50,9 @@ def test_names_side_by_side_may_be_several_things(label, hint):
 
 
 def test_a_pack_with_names_that_are_no_text_is_marked_too():
-    pack = LabelPack(["...", "x" * 300, "cat"], np.eye(3, 512, dtype=np.float32), known=np.zeros(3, bool))
-    assert [line[0] for line in approximate_words(pack)] == ["?", "?", "~"]
+    names = ["...", "x" * 300, "...", "cat"]
+    pack = LabelPack(names, np.eye(4, 512, dtype=np.float32), kind=["guess", "guess", "phrase", "noun"])
+    assert [line[0] for line in approximate_words(pack)] == ["?", "?", "~", "~"]
 
 
 def test_legends_and_json_mark_words_as_the_command_line_does():

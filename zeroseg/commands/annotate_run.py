@@ -94,8 +94,7 @@ def read_labels(options: AnnotateOptions) -> LabelPack:
     words = read_words(options.labels)
     if not words:
         raise ZerosegError(f'--labels {options.labels!r}: no words in it; expected something like "cat,sofa"')
-    vectors, known, nearest = embed_labels(words, text=options.text)
-    return LabelPack(words, vectors, known=known, nearest=nearest)
+    return embed_labels(words, text=options.text)
 
 
 def begin(folder: Path, options: AnnotateOptions, artifact, pack: LabelPack, threads: int) -> None:

@@ -205,5 +205,4 @@ def _bundled() -> str:
 def _words() -> str:
     from zeroseg import embed_labels
 
-    vectors, known, _ = embed_labels(["cat"], text="auto")
-    return f"yes, {vectors.shape[1]} numbers a word"
+    return f"yes, {embed_labels(['cat'], text='auto').vectors.shape[1]} numbers a word"

@@ -129,7 +129,10 @@ def _means_nothing(name: str) -> bool:
 def _things_in(name: str) -> list[str]:
     """The words of a phrase where each is a name known by heart, as in "cat dog" (but in "carrot cake" too)."""
     words = [word for word in re.findall(r"[\w'-]+", name) if word.lower() not in ("and", "or")]
-    whole, *parts = (reading.kind for reading in explain([name, *words]))
+    try:
+        whole, *parts = (reading.kind for reading in explain([name, *words]))
+    except ValueError:  # no text at all, but a pack may have a vector for it
+        return []
     return words if whole == "phrase" and len(parts) > 1 and set(parts) == {"name"} else []
 
 

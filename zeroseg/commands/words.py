@@ -41,7 +41,7 @@ def words(words, out, text, model):
       zeroseg words "cat,tabby,fire truck" -o labels.npz
       zeroseg words words.txt --model open_clip:ViT-B-16/openai -o labels.npz
     """
-    from zeroseg.words import LabelPack, embed_labels
+    from zeroseg.words import embed_labels
 
     if out is not None and out.suffix not in ("", ".npz"):
         raise click.BadParameter(f"{out}: a label pack ends in .npz", param_hint="--out")
@@ -52,12 +52,11 @@ def words(words, out, text, model):
         if out is not None:
             click.echo(f"wrote {pack.save(out)}: {len(pack)} labels")
         return
-    embedded = embed_labels(labels, text=text)
-    for line in table_lines(labels, embedded, text):
+    pack = embed_labels(labels, text=text)
+    for line in table_lines(pack, text):
         click.echo(line)
     if out is not None:
-        written = LabelPack(labels, embedded.vectors, known=embedded.known, nearest=embedded.nearest).save(out)
-        click.echo(f"wrote {written}: {len(labels)} labels")
+        click.echo(f"wrote {pack.save(out)}: {len(pack)} labels")
 
 
 def model_pack(labels: list[str], model: str):
@@ -90,16 +89,17 @@ def read_words(words: str) -> list[str]:
         raise click.BadParameter(f"{path[:200]}: {reason}", param_hint="WORDS") from None
 
 
-def table_lines(labels, embedded, text):
+def table_lines(pack, text):
     """The lines to print, one per label."""
     from zeroseg.words import centre, embed_labels, explain
 
-    names = sorted({name for row in embedded.nearest for name in row})
+    labels = pack.names
+    names = sorted({name for row in pack.nearest for name in row})
     of_names = dict(zip(names, _directions(embed_labels(names).vectors, centre())))
     readings = [None] * len(labels) if text.startswith("open_clip") else explain(labels)
     width = max(len(label) for label in labels)
     for label, reading, direction, near in zip(
-        labels, readings, _directions(embedded.vectors, centre()), embedded.nearest, strict=True
+        labels, readings, _directions(pack.vectors, centre()), pack.nearest, strict=True
     ):
         mark, said = (" ", "text tower") if reading is None else _READ_AS[reading.kind]
         shown = ", ".join(f"{name} {float(direction @ of_names[name]):.2f}" for name in near)

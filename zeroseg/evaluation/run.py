@@ -149,7 +149,8 @@ def set_names(segmenter: Segmenter, labels: LabelSet, options: EvalOptions) -> N
         if missing:
             raise ZerosegError(f"{options.pack}: has no vector for {len(missing)} of the names, as {missing[0]!r}")
         chosen = [rows[name] for name in labels.names]
-        segmenter.set_labels(LabelPack(labels.names, given.vectors[chosen], given.space, given.known[chosen]))
+        kind = [given.kind[row] for row in chosen]
+        segmenter.set_labels(LabelPack(labels.names, given.vectors[chosen], given.space, kind))
     known = segmenter.pack.known
     if not all(known):
         click.echo("approximate words: " + ", ".join(n for n, k in zip(labels.names, known) if not k))

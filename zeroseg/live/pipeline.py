@@ -191,16 +191,17 @@ class Pipeline:
             self._hold(frame, settings)
 
     def _hold(self, frame: Frame, shown: Settings) -> None:
-        """While paused: hold the labels of new settings against the last frame's segments."""
-        while True:
-            with self._change:
-                self._change.wait_for(lambda before=shown: self._moves_on() or self.settings is not before)
-                settings = self.settings
-            if self._moves_on():
-                return
+        """While paused: show what changed settings make of the last frame, whose segments are kept.
+
+        shown: the settings that it was shown with; others may have come while it was segmented.
+        """
+        while not self._moves_on():
+            settings = self.settings
             if settings is not shown:
                 self._mask(frame, self._past[1], settings, 0.0, again=True)
                 shown = settings
+            with self._change:
+                self._change.wait_for(lambda before=shown: self._moves_on() or self.settings is not before)
 
     def _moves_on(self) -> bool:
         return self._stopping.is_set() or not self.settings.paused

@@ -63,7 +63,9 @@ class Runner(ABC):
         """image (B, 3, H, W) float32 -> the outputs by name. Raises ValueError when shape or dtype is not input()'s."""
         spec = self.input()
         check_array(IMAGE, image, spec.shape, spec.dtype)
-        if not len(image) or any(side % self.multiple or not side for side in image.shape[2:]):
+        if not len(image):
+            raise ValueError("image: expected at least one image, got a batch of none")
+        if any(side % self.multiple or not side for side in image.shape[2:]):
             raise ValueError(f"image: expected sides that are multiples of {self.multiple}, got {image.shape}")
         outputs = self._run(image)
         check_outputs(outputs, len(image))

@@ -32,8 +32,7 @@ def label_pack(labels, sidecar: Sidecar, text: str = "auto") -> LabelPack:
         elif sidecar.dense is not None and text == "auto":
             pack = LabelPack(names, _tower_vectors(sidecar, names), sidecar.embedding_space)
         else:
-            vectors, known, nearest = embed_labels(names, text=text)
-            pack = LabelPack(names=names, vectors=vectors, known=known, nearest=nearest)
+            pack = embed_labels(names, text=text)
     pack.require(sidecar.embedding_space, sidecar.embedding_dim)
     return pack
 

@@ -1,31 +1,23 @@
 """Labels to text vectors of the bundled model's space."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 
 from zeroseg.words.lookup import Reading, read_label
-from zeroseg.words.pack import LABELS_MAX
-from zeroseg.words.spelling import clean
+from zeroseg.words.pack import LabelPack
+from zeroseg.words.spelling import LABELS_MAX, clean
 from zeroseg.words.table import load_table
 
 
-class LabelEmbeddings(NamedTuple):
-    """vectors (n, 512) float32 unit rows; known (n,) bool, False where approximate; nearest: 3 known names each."""
-
-    vectors: np.ndarray
-    known: np.ndarray
-    nearest: list[list[str]]
-
-
-def embed_labels(labels: Iterable[str], text: str = "auto") -> LabelEmbeddings:
+def embed_labels(labels: Iterable[str], text: str = "auto") -> LabelPack:
     """Text vectors for words and phrases, in the space of CLIP ViT-B/32, row for row.
 
     text  "auto" and "words": the bundled table, the same vectors on every machine. The 1,613 known names, in any case,
-          number or common spelling and by their synonyms, are exact (known True); any other noun or phrase is put
-          together from its place in WordNet, and a string that is no word from what it looks like (known False).
-          "open_clip" or "open_clip:FILE": CLIP's own text tower, which must be on this machine (known True).
+          number or common spelling and by their synonyms, are exact (kind "name"); any other noun or phrase is put
+          together from its place in WordNet ("noun", "phrase"), and a string that is no word from what it looks like
+          ("guess").
+          "open_clip" or "open_clip:FILE": CLIP's own text tower, which must be on this machine (kind "name").
     nearest holds the known names with the highest centred cosine, nearest first.
 
     Raises ValueError for no labels, over 10,000 of them, or one that is no text; UnavailableError where the tower is
@@ -43,18 +35,18 @@ def embed_labels(labels: Iterable[str], text: str = "auto") -> LabelEmbeddings:
                 f"text: expected a tower with {table.vectors.shape[1]} numbers per label, got "
                 f"{vectors.shape[1]}; the bundled model knows CLIP ViT-B/32 only"
             )
-        directions, known = vectors - table.centre, np.ones(len(labels), bool)
+        directions, kind = vectors - table.centre, ["name"] * len(labels)
     elif text in ("auto", "words"):
         readings = explain(labels)
         directions = np.stack([reading.direction for reading in readings])
         vectors = table.to_vectors(directions)
-        known = np.array([reading.kind == "name" for reading in readings])
+        kind = [reading.kind for reading in readings]
         rows = [reading.row for reading in readings if reading.row is not None]
-        vectors[known] = table.vectors[rows]
+        vectors[[one == "name" for one in kind]] = table.vectors[rows]
     else:
         raise ValueError(f"text: expected auto, words, open_clip or open_clip:FILE, got {text!r}")
     nearest = [[table.names[row] for row in rows] for rows in table.nearest_rows(directions)]
-    return LabelEmbeddings(vectors, known, nearest)
+    return LabelPack(labels, vectors, kind=kind, nearest=nearest)
 
 
 def explain(labels: Iterable[str]) -> list[Reading]:

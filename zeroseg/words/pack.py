@@ -1,24 +1,23 @@
 """Label packs: names with their vectors in one file, made once anywhere and accepted wherever a label is.
 
-labels.npz holds names (n,) str, vectors (n, D) float and space (a str), and may hold known (n,) bool and nearest
-(n,) str, names joined by "|", and edition, an int. It never holds pickled objects: a pack from a stranger runs nothing.
+labels.npz holds names (n,) str, vectors (n, D) float and space (a str), and may hold kind (n,) str, nearest (n,) str,
+names joined by "|", and edition, an int. It never holds pickled objects: a pack from a stranger runs nothing.
 """
 
 import difflib
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from zeroseg.errors import ZerosegError
 from zeroseg.files import whole_file
+from zeroseg.words.spelling import LABELS_MAX
 from zeroseg.words.stored_arrays import check_arrays
 
 SPACE = "openai/clip-vit-base-patch32"
-LABELS_MAX = 10_000
 EDITION = 2  # of the files; 1 had no number
 # what open_clip's towers ran with a wrong activation in edition 1
 _QUICK_SPACES = (
@@ -30,6 +29,7 @@ _QUICK_SPACES = (
 _QUICK_TAGS = (
     "openai,yfcc15m,cc12m,laion400m_e31,laion400m_e32,metaclip_400m,metaclip_fullcc,dfn2b,dfn5b,metaclip2_worldwide"
 ).split(",")
+MARKS = {"name": "", "noun": "~", "phrase": "~", "guess": "?"}  # kind of a label -> how it is marked
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class LabelPack:
     vectors  (n, D) float32, unit rows. Rows of another length are scaled to 1 on the way in, since only the direction
              means anything and many towers give them unscaled; a zero row, NaN or infinity is refused.
     space    name of the embedding space; packs of different spaces cannot be mixed.
-    known    (n,) bool: exact, or (False) approximate.
+    kind     per name what its vector stands for: "name", itself exactly; "noun" or "phrase", an approximation; "guess",
+             no English noun. None: all are names.
     nearest  per name the nearest known names; empty lists where unknown.
 
     Raises ValueError where these do not fit together.
@@ -49,7 +50,7 @@ class LabelPack:
     names: Sequence[str]
     vectors: np.ndarray
     space: str = SPACE
-    known: np.ndarray | None = None
+    kind: Sequence[str] | None = None
     nearest: Sequence[Sequence[str]] = field(default_factory=list)
 
     def __post_init__(self):
@@ -58,9 +59,9 @@ class LabelPack:
             raise ValueError("names: expected at least one name, none of them empty")
         if len(names) > LABELS_MAX:
             raise ValueError(f"names: expected at most {LABELS_MAX}, got {len(names)}")
-        known = np.ones(len(names), bool) if self.known is None else np.asarray(self.known)
-        if known.shape != (len(names),) or known.dtype != bool:
-            raise ValueError(f"known: expected ({len(names)},) bool, got {known.shape} {known.dtype}")
+        kind = ["name"] * len(names) if self.kind is None else list(self.kind)
+        if len(kind) != len(names) or not all(isinstance(one, str) and one in MARKS for one in kind):
+            raise ValueError(f"kind: expected {len(names)} of {', '.join(MARKS)}, got {str(kind)[:80]}")
         nearest = [list(row) for row in self.nearest] or [[] for _ in names]
         if len(nearest) != len(names):
             raise ValueError(f"nearest: expected {len(names)} lists, got {len(nearest)}")
@@ -68,16 +69,21 @@ class LabelPack:
             raise ValueError(f"space: expected the name of an embedding space, got {self.space!r}")
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "vectors", _unit_rows(self.vectors, len(names)))
-        object.__setattr__(self, "known", known)
+        object.__setattr__(self, "kind", kind)
         object.__setattr__(self, "nearest", nearest)
 
     def __len__(self) -> int:
         return len(self.names)
 
-    @cached_property
+    @property
+    def known(self) -> list[bool]:
+        """Per name whether its vector is exact, and not an approximation."""
+        return [kind == "name" for kind in self.kind]
+
+    @property
     def marks(self) -> list[str]:
-        """How each name is to be shown: "" known by heart, "~" approximate, "?" no English noun and so a guess."""
-        return ["" if known else _doubt(name) for name, known in zip(self.names, self.known, strict=True)]
+        """How each name is to be shown: "" exact, "~" approximate, "?" no English noun and so a guess."""
+        return [MARKS[kind] for kind in self.kind]
 
     def require(self, space: str, dim: int) -> None:
         """Raise ValueError unless the pack is of this space and width (a model's embedding_space, embedding_dim)."""
@@ -97,7 +103,11 @@ class LabelPack:
             raise ValueError(f"label pack: {missing[0]!r} is not among its {len(self)} names{hint}")
         chosen = [rows[str(name).strip().lower()] for name in names]
         return LabelPack(
-            list(names), self.vectors[chosen], self.space, self.known[chosen], [self.nearest[i] for i in chosen]
+            list(names),
+            self.vectors[chosen],
+            self.space,
+            [self.kind[i] for i in chosen],
+            [self.nearest[i] for i in chosen],
         )
 
     def save(self, path: str | Path) -> Path:
@@ -113,7 +123,7 @@ class LabelPack:
                 names=np.array(self.names),
                 vectors=self.vectors,
                 space=np.array(self.space),
-                known=self.known,
+                kind=np.array(self.kind),
                 nearest=np.array(["|".join(row) for row in self.nearest]),
                 edition=np.array(EDITION),
             )
@@ -142,8 +152,10 @@ def _read(path: Path) -> dict:
             "space": str(_strings(stored, "space")),
         }
         _refuse_wrong_activation(stored, fields["space"])
-        if "known" in stored:
-            fields["known"] = stored["known"]
+        if "kind" in stored:
+            fields["kind"] = _strings(stored, "kind").ravel().tolist()
+        elif "known" in stored:  # packs of zeroseg before kinds
+            fields["kind"] = ["name" if known else "noun" for known in stored["known"].ravel().tolist()]
         if "nearest" in stored:
             fields["nearest"] = [row.split("|") if row else [] for row in _strings(stored, "nearest").ravel().tolist()]
     return fields
@@ -182,15 +194,6 @@ def _reason(error: Exception) -> str:
     if "allow_pickle" in str(error):
         return "it holds pickled objects, which are never loaded"
     return " ".join(str(error).split())
-
-
-def _doubt(name: str) -> str:
-    from zeroseg.words.embed import explain
-
-    try:
-        return "?" if explain([name])[0].kind == "guess" else "~"
-    except ValueError:  # a pack may hold names that are no words at all
-        return "?"
 
 
 def _unit_rows(vectors, count: int) -> np.ndarray:

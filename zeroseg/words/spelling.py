@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+LABELS_MAX = 10_000  # of one list
 LABEL_MAX_CHARS = 200
 _SEPARATORS = re.compile(r"[,;\n，、；،؛]")  # with those of Chinese, Japanese and Arabic keyboards
 

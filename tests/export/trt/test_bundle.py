@@ -32,9 +32,7 @@ def invoke(*arguments):
 @pytest.fixture
 def pack(tmp_path, unit_rows):
     path = tmp_path / "words.npz"
-    LabelPack(names=list("abc"), vectors=unit_rows(3), space="test/space", known=[True] * 3, nearest=[[]] * 3).save(
-        path
-    )
+    LabelPack(names=list("abc"), vectors=unit_rows(3), space="test/space").save(path)
     return path
 
 

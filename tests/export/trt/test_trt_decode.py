@@ -198,7 +198,7 @@ def test_segmenter_gives_the_cpus_masks(decoding, network, unit_rows):
 
     _, engine = decoding()
     photo = draw_scene(np.random.default_rng(3), (90, 120))
-    pack = LabelPack(names=list("abc"), vectors=unit_rows(3), space="test/space", known=[True] * 3, nearest=[[]] * 3)
+    pack = LabelPack(names=list("abc"), vectors=unit_rows(3), space="test/space")
     segmenter = Segmenter.load(engine).set_labels(pack)
     got, expected = segmenter.segment(photo), Segmenter.load(network).set_labels(pack).segment(photo, edges=False)
     assert segmenter.runner.can_decode

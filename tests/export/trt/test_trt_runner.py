@@ -79,7 +79,7 @@ def test_segmenter_gives_the_networks_masks(build, network, unit_rows):  # noqa:
 
     _, engine = build()
     photo = draw_scene(np.random.default_rng(3), (90, 120))
-    pack = LabelPack(names=list("abc"), vectors=unit_rows(3), space="test/space", known=[True] * 3, nearest=[[]] * 3)
+    pack = LabelPack(names=list("abc"), vectors=unit_rows(3), space="test/space")
     got, expected = (
         Segmenter.load(path, backend).set_labels(pack).segment(photo)
         for path, backend in ((engine, "tensorrt"), (network, "onnxruntime"))
