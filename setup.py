@@ -41,8 +41,9 @@ EXTRAS = {
     "eval": ["pyyaml"],
     "ray": ["ray[data]", "pyarrow"],
     "live": ["av>=14.4"],
-    # zeroseg-serve --engine triton, and a client for its tests; wants protobuf < 7: see docs/serving.md. Before 0.7 the
-    # server's wheel did not say that it reads nothing from NumPy 2, so a resolver takes an older one beside NumPy 2
+    # zeroseg-serve --engine triton asks the server over gRPC; http is for the tests. It wants protobuf < 7: see
+    # docs/serving.md. Before 0.7 the server's wheel did not say that it reads nothing from NumPy 2, so a resolver takes
+    # an older one beside NumPy 2
     "triton": [
         "nvidia-pytriton>=0.7; platform_system == 'Linux' and platform_machine == 'x86_64'",
         "tritonclient[http,grpc]",

@@ -166,6 +166,18 @@ def test_configs_are_what_the_server_was_meant_to_read(service):
             client.unload_model(NETWORK)
 
 
+def test_example_of_the_docs_gives_the_masks_of_the_segmenter(service, own):
+    text = (PHOTOS[0].parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    code = text.split("```python\n")[1].split("```")[0]
+    for theirs, ours in (("127.0.0.1:8001", f"127.0.0.1:{service.server.http_port}"), ("photo.jpg", str(PHOTOS[1]))):
+        assert theirs in code
+        code = code.replace(theirs, ours)
+    names = {}
+    exec(code, names)
+    expected = own.set_labels(["cat", "dog"]).segment(PHOTOS[1]).label_map
+    assert (names["label_map"] == expected).mean() > 0.9999
+
+
 def test_network_alone_gives_the_outputs_of_the_file(service, own):
     """Six images, of which the server takes four at once; and an image that the network cannot take."""
     image = np.random.default_rng(0).normal(size=(6, 3, 64, 96)).astype(np.float32)
