@@ -78,6 +78,21 @@ def test_what_is_saved_can_be_chosen(run):
     assert written("found/here") == ["contact.png", "photo.json"]
 
 
+def test_edges_are_on_for_photos_and_can_be_left_out(run):
+    colors = np.random.default_rng(0).integers(0, 256, (9, 11, 3), np.uint8)
+    Image.fromarray(colors.repeat(13, 0).repeat(13, 1)).save("patches.png")
+    maps = {}
+    for edges in ([], ["--edges", "on"], ["--edges", "off"]):
+        done = run("patches.png", "--threshold", "0.3", "--save", "labels", *edges)
+        assert done.exit_code == 0, done.output
+        with Image.open("zeroseg-out/patches_labels.png") as labels:
+            maps[" ".join(edges)] = np.array(labels)
+    np.testing.assert_array_equal(maps[""], maps["--edges on"])
+    assert (maps[""] != maps["--edges off"]).any()
+    done = run("test://", "--edges", "on", "--headless")
+    assert done.exit_code == 2 and "--edges: only for photos" in done.output
+
+
 def test_the_legend_can_be_left_out(run):
     assert run("photo.png", "--no-legend", "--save", "overlay").exit_code == 0
     with Image.open("zeroseg-out/photo_overlay.png") as overlay:

@@ -8,6 +8,8 @@ from PIL import Image
 
 from tests.color_model import SPACE, vectors, write_color_model
 from zeroseg import Segmenter, ZerosegError
+from zeroseg.evaluation.network import SegmenterPredict
+from zeroseg.kernels.mask_decode import mask_decode
 from zeroseg.masks import decode_rle
 from zeroseg.words import LabelPack
 
@@ -44,6 +46,20 @@ def test_pixels_get_their_label(result):
     np.testing.assert_array_equal(result.label_map[inner], expected[inner])
     assert result.labels == ["lawn", "sea", "rose"] and result.segment_labels.tolist() == [2, 0, 1, -1]
     np.testing.assert_allclose(result.scores, 1)
+
+
+def test_edges_are_those_of_mask_decode(segmenter):
+    """On by default; off is the bilinear enlargement."""
+    photo = np.random.default_rng(0).integers(0, 256, (9, 11, 3), np.uint8).repeat(13, 0).repeat(13, 1)
+    outputs = SegmenterPredict(segmenter)(photo)
+    results = {edges: segmenter.segment(photo, 0.3, edges) for edges in (True, False)}
+    for edges, found in results.items():
+        guide = photo if edges else None
+        wanted = mask_decode(outputs["segment_maps"], found.segment_labels, photo.shape[:2], guide=guide)
+        np.testing.assert_array_equal(found.label_map, wanted[0])
+        np.testing.assert_array_equal(found.confidence, wanted[1])
+    np.testing.assert_array_equal(segmenter.segment(photo, 0.3).label_map, results[True].label_map)
+    assert (results[True].label_map != results[False].label_map).any()
 
 
 def test_found_is_sorted_by_area_and_adds_up(result):

@@ -5,8 +5,8 @@
     result.overlay().save("overlay.png")
 
 The network gives K soft segment maps and every segment's score for every label. Each pixel goes to the segment whose
-map is highest there after bilinear upsampling to the photo's size; each segment takes its best label if that scores
-at least the threshold, else it is background.
+map is highest there, brought to the photo's size so that it follows the photo's edges; each segment takes its best
+label if that scores at least the threshold, else it is background.
 """
 
 import math
@@ -108,10 +108,12 @@ class Segmenter:
         self.pack = pack
         return self
 
-    def segment(self, image, threshold: float | None = None) -> Segmentation:
+    def segment(self, image, threshold: float | None = None, edges: bool = True) -> Segmentation:
         """Segment one picture: a path, a PIL image or an (H, W, 3) uint8 RGB array.
 
         threshold replaces the model's own: segments whose best label scores below it become background.
+        edges: whether masks follow the photo's edges, or are the maps' bilinear enlargement. open_clip models and
+        engines that decode themselves know the latter only.
         Raises ZerosegError for a picture that cannot be read or a threshold that is no finite number.
         """
         if self.pack is None:
@@ -146,7 +148,9 @@ class Segmenter:
         else:
             best = segment_scores.argmax(1)
             table = np.where(segment_scores.max(1) >= threshold, best, -1).astype(np.int16)
-            label_map, confidence = mask_decode(output["segment_maps"][0], table, photo.shape[:2])
+            label_map, confidence = mask_decode(
+                output["segment_maps"][0], table, photo.shape[:2], guide=photo if edges else None
+            )
         clock.append(time.perf_counter())
         stages = ("load", "preprocess", "network", "decode")
         return Segmentation(

@@ -86,8 +86,8 @@ def test_same_masks_as_the_segmenter(ask, own, vectors):
     for words, labels, path in zip(SETS, vectors, PHOTOS):
         arrays = {"photo": photo(path), "label_embeddings": labels}
         own.set_labels(words)
-        same(own.segment(path), ask("zeroseg", arrays, OUTPUTS))
-        same(own.segment(path, ALL), ask("zeroseg", arrays | {"threshold": np.float32([ALL])}, OUTPUTS))
+        same(own.segment(path, edges=False), ask("zeroseg", arrays, OUTPUTS))
+        same(own.segment(path, ALL, edges=False), ask("zeroseg", arrays | {"threshold": np.float32([ALL])}, OUTPUTS))
         none = ask("zeroseg", {"photo": photo(path), "label_embeddings": labels, "threshold": np.float32([9])}, OUTPUTS)
         assert (none["label_map"] == -1).all()
 
@@ -110,7 +110,7 @@ def test_label_sets_in_one_batch_do_not_mix(ask, service, own, vectors):
     runs, photos = (after - earlier for after, earlier in zip(executions(service), before))
     assert photos == len(cases) and runs < photos, "nothing was batched, so nothing was shown"
     for (path, index), answer in zip(cases, answers):
-        same(own.set_labels(SETS[index]).segment(path, ALL), answer)
+        same(own.set_labels(SETS[index]).segment(path, ALL, edges=False), answer)
     assert any(len(np.unique(answer["label_map"])) > 1 for answer in answers)
 
 
@@ -198,7 +198,7 @@ def post(rest, data, **fields):
 
 def test_rest_answers_as_before(rest, own):
     status, body = post(rest, PHOTOS[1].read_bytes(), labels="cat, rug", format="labels", threshold=ALL)
-    expected = own.set_labels(["cat", "rug"]).segment(PHOTOS[1], ALL).label_map + 1
+    expected = own.set_labels(["cat", "rug"]).segment(PHOTOS[1], ALL, edges=False).label_map + 1
     assert status == 200 and (np.asarray(Image.open(io.BytesIO(body))) == expected).mean() > 0.9999
     assert post(rest, b"nothing")[0] == 415
     assert post(rest, PHOTOS[1].read_bytes(), labels=" , ")[0] == 422
@@ -231,7 +231,7 @@ def network_process(pid):
 @pytest.mark.parametrize("victim", ["server", "network"])
 def test_killed_server_comes_back_and_never_gives_a_wrong_mask(service, own, vectors, rest, ask, victim):
     """Requests of three label sets go on while it is killed: each is answered right or with one clear error."""
-    expected = [own.set_labels(words).segment(path, ALL) for words, path in zip(SETS, PHOTOS)]
+    expected = [own.set_labels(words).segment(path, ALL, edges=False) for words, path in zip(SETS, PHOTOS)]
     arrays = [
         {"photo": photo(path), "label_embeddings": labels, "threshold": np.float32([ALL])}
         for path, labels in zip(PHOTOS, vectors)
@@ -284,7 +284,8 @@ def test_stopped_server_leaves_nothing(own, vectors):
     with open_service(threads=1, batching=Batching(instances=1, max_batch=1)) as service:
         segmenter = service.segmenter.set_labels(SETS[0])
         np.testing.assert_array_equal(
-            segmenter.segment(PHOTOS[1], ALL).label_map, own.set_labels(SETS[0]).segment(PHOTOS[1], ALL).label_map
+            segmenter.segment(PHOTOS[1], ALL).label_map,
+            own.set_labels(SETS[0]).segment(PHOTOS[1], ALL, edges=False).label_map,
         )
         pids = [service.server.pid, *children(service.server.pid)]
         memory, folders = service.server._memory, [service.server._folder, Path(service._folder.name)]

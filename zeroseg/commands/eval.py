@@ -100,9 +100,7 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--edges",
     type=click.Choice(["on", "off"]),
-    default="off",
-    show_default=True,
-    help="Whether masks follow the photo's edges; only with --protocol deployment.",
+    help="Whether masks follow the photo's edges; only with --protocol deployment.  [default: on there]",
 )
 @click.option("--short-side", type=click.IntRange(1), metavar="PX", help="groupvit: photo's short side.")
 @click.option("--window", type=click.IntRange(1), metavar="PX", help="groupvit: side of the windows.")
@@ -155,7 +153,7 @@ def evaluate(edges, short_side, window, stride, logit_scale, top_names, protocol
         raise click.UsageError(f"--{option}: only with --protocol groupvit")
     if edges == "on" and protocol == "groupvit":
         raise click.UsageError("--edges on: only with --protocol deployment")
-    given["edges"] = edges == "on"
+    given["edges"] = protocol == "deployment" and edges != "off"
     run_eval(EvalOptions(config=ProtocolConfig(protocol, **given), **options))
 
 

@@ -57,6 +57,13 @@ class SaveList(click.ParamType):
     "labels.npz that holds them.",
 )
 @threshold_option
+@click.option(
+    "--edges",
+    type=click.Choice(["on", "off"]),
+    default="on",
+    show_default=True,
+    help="Whether masks of photos follow the photo's edges.",
+)
 # What to write
 @click.option(
     "--out",
@@ -107,7 +114,7 @@ class SaveList(click.ParamType):
 )
 @options(NETWORK)
 @click.pass_context
-def infer(ctx, sources, save, **given):
+def infer(ctx, sources, save, edges, **given):
     """Find what you name in photos, videos, cameras and streams.
 
     SOURCE is a picture, a folder of pictures, a glob in quotes, a video file, an address (rtsp://, http:// of an MJPEG
@@ -156,8 +163,10 @@ def infer(ctx, sources, save, **given):
                     "--save VIDEO, --jsonl or --serve"
                 )
         kinds = save.kinds if save else tuple(PHOTO_KINDS.split(","))
-        failed = run_infer(sources, InferOptions(save=kinds, **photo_options), started)
+        failed = run_infer(sources, InferOptions(save=kinds, edges=edges, **photo_options), started)
         raise SystemExit(1 if failed else 0)
+    if ctx.get_parameter_source("edges") is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--edges: only for photos; masks of cameras, videos and streams do not follow edges")
     from zeroseg.commands.live_run import LiveOptions, run_live
 
     for kind in save.kinds if save else ():

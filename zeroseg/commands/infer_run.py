@@ -37,6 +37,7 @@ class InferOptions:
     backend: str
     threads: int | None
     short_side: int | None = None
+    edges: str = "on"
 
 
 def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
@@ -57,7 +58,7 @@ def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
     with tqdm(total=len(photos), unit="photo", disable=None if len(photos) > 1 else True, leave=False) as bar:
         for photo in photos:
             try:
-                result = segmenter.segment(photo, options.threshold)
+                result = segmenter.segment(photo, options.threshold, edges=options.edges == "on")
                 write_ms = write_results(result, photo, outputs[photo], options, sheet)
             except (ZerosegError, ValueError, OSError, MemoryError) as error:
                 failed += 1

@@ -208,7 +208,7 @@ class Pipeline:
             spec = replace(spec, short_side=live_short_side(size, spec.short_side))
             self._segmenter.sidecar, self._frame_size = replace(self._sidecar, input=spec), size
         self._smoother.now = frame.time_s
-        result = self._segmenter.segment(frame.image, settings.threshold)
+        result = self._segmenter.segment(frame.image, settings.threshold, edges=False)
         result.colors = settings.colors
         return self._segmented.put(_Segmented(frame, result, settings, max(0.0, wait_ms), again))
 
