@@ -41,21 +41,25 @@ def check(maps, table, guide, **options):
 def test_matches_reference(name, device, monkeypatch):
     torch.manual_seed(3)
     case, batch = CASES[name], 2
-    if _triton.interpreted():  # its time goes by the number of tiles, and then by their size
+    if _triton.interpreted():  # its time goes by segments and tiles, and then by the tiles' size
+        if case.segments > 20:
+            case = case._replace(segments=9, photo_size=tuple(side // 8 for side in case.photo_size))
+        elif case.photo_size[0] > 200:
+            case = case._replace(segments=2, photo_size=(case.photo_size[0] // 2, case.photo_size[1] // 2))
         rows, width = 2 * grid_of(case.photo_size).cell, max(case.photo_size[1], 2)
         tile = guided_triton.Launch(1 << (rows - 1).bit_length(), min(1024, 1 << (width - 1).bit_length()), 4)
         monkeypatch.setattr(guided_triton, "LAUNCH", tile)
-        batch = 1 if case.photo_size[0] > 200 else 2
+        batch = 1 if case.photo_size[0] > 100 else 2
     maps = torch.randn(batch, case.segments, *case.maps_size).mul(3).softmax(1).to(device)
     table = torch.stack([torch.randperm(case.segments) - 1 for _ in range(batch)]).to(device)
     check(maps, table, photos_of(batch, case.photo_size, device))
 
 
-@pytest.mark.parametrize("size", [(1, 40), (37, 2), (60, 61), (90, 95), (179, 200), (181, 131)])
+@pytest.mark.parametrize("size", [(1, 40), (37, 2), (29, 61), (95, 90), (131, 181)])
 def test_every_row_is_written(size, device):
     """Poisoned outputs at the smallest tiles: intervals of any length, none of them left out; views, no table."""
-    maps = torch.randn(2, 3, 5, 8, device=device).transpose(2, 3)
-    check(maps, None, photos_of(2, size, device).flip(2), threshold=0.2, label_dtype="uint8")
+    maps = torch.randn(1, 2, 5, 8, device=device).transpose(2, 3)
+    check(maps, None, photos_of(1, size, device).flip(2), threshold=0.2, label_dtype="uint8")
 
 
 def test_longest_interval_fits_the_launch():
@@ -66,7 +70,7 @@ def test_longest_interval_fits_the_launch():
 
 
 def test_overlay(device):
-    maps, guide = torch.randn(2, 5, 6, 5, device=device).softmax(1), photos_of(2, (77, 91), device)
+    maps, guide = torch.randn(2, 5, 6, 5, device=device).softmax(1), photos_of(2, (17, 41), device)
     colors = torch.randint(0, 256, (3, 3), dtype=torch.uint8, device=device)
     table = torch.tensor([[0, 1, 2, 3, -1]] * 2, device=device)
     check(maps, table, guide, overlay=Overlay(guide, colors, 0.3))
