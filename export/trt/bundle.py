@@ -46,21 +46,25 @@ class Target:
     served: bool = False
 
 
+ORIN = (
+    "JetPack 6.2 (TensorRT 10.3, CUDA 12.6) and JetPack 7.2 (TensorRT 10.16, from 7.2.2 on 11.4; CUDA 13). On JetPack "
+    '7.2 write "cuda-bindings==13.*" in step 3. The engine belongs to the JetPack that built it: after an upgrade run '
+    "`./build.sh` again."
+)
 TARGETS = {
-    "jetson-orin": Target((87,), 12, "JetPack 6.2 (TensorRT 10.3, CUDA 12.6)"),
+    "jetson-orin": Target((87,), 12, ORIN),
     "jetson-orin-nano": Target(
-        (87,),
-        12,
-        "JetPack 6.2 (TensorRT 10.3, CUDA 12.6); if the build runs out of memory, "
-        "make the bundle again with --workspace-mib 256",
+        (87,), 12, f"{ORIN} If the build runs out of memory, make the bundle again with --workspace-mib 256."
     ),
-    "jetson-thor": Target((110,), 13, "JetPack 7 (CUDA 13)"),
-    "datacenter": Target((80, 86, 89, 90, 100, 120), 13, "TensorRT 10.3 to 11", True),
+    "jetson-thor": Target((110,), 13, "JetPack 7 (CUDA 13; 7.2.0 has TensorRT 10.16, 7.2.2 and later 11.4)."),
+    "datacenter": Target((80, 86, 89, 90, 100, 120), 13, "TensorRT 10.3 to 11.", True),
 }
 
 README = """# {model} for {target}
 
-For {notes}. On the machine that made this folder, then on the device:
+For {notes}
+
+On the machine that made this folder, then on the device:
 
 1. `scp -r {folder} DEVICE:`
 2. `ssh DEVICE`, and there `cd {folder}`

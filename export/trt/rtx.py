@@ -16,7 +16,7 @@ from zeroseg.export.trt.builder import BuildOptions, build_plan
 from zeroseg.export.trt.layers import write_layers
 from zeroseg.export.trt.manifest import make_manifest, rebuild_command
 from zeroseg.export.trt.plugins import with_plugins
-from zeroseg.runtime.rtx_library import load_rtx
+from zeroseg.runtime.rtx_library import cache_folder, load_rtx, require_by_name
 from zeroseg.runtime.trt_engine import EngineFile, manifest_path, read_engine, write_manifest
 from zeroseg.runtime.trt_memory import Gpu
 
@@ -106,6 +106,8 @@ def build_rtx(
     artifact = read_artifact(onnx, "onnxruntime")
     content = onnx.read_bytes()
     refuse_float_products(content, onnx.name, options.capabilities)
+    if options.plugins == "v3":
+        require_by_name(cache_folder() / rtx.__version__)
     given = with_plugins(rtx, content, options.plugins, "", artifact.sidecar.threshold, onnx, out)
     plan = build_plan(
         rtx, given, onnx.name, artifact.sidecar, options, report, show_progress, keep_layers=layers is not None

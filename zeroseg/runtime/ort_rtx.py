@@ -6,13 +6,11 @@ start is quick. It needs an RTX GPU of the Ampere generation or later and NVIDIA
 """
 
 import importlib
-import os
-from pathlib import Path
 
 from zeroseg.artifact import Artifact
 from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.runtime.ort_runner import OrtRunner, first_line, session_options
-from zeroseg.runtime.rtx_library import INSTALL, PROVIDER
+from zeroseg.runtime.rtx_library import INSTALL, PROVIDER, cache_folder
 from zeroseg.runtime.trt_profile import make_profile
 from zeroseg.sidecar import Sidecar
 
@@ -57,11 +55,6 @@ def provider_options(artifact: Artifact) -> dict[str, str]:
 
 def image_profile(sidecar: Sidecar) -> dict[str, list[list[int]]]:
     return make_profile({"image": (-1, 3, -1, -1)}, sidecar, MAX_BATCH, 1, "the network")
-
-
-def cache_folder() -> Path:
-    """$XDG_CACHE_HOME/zeroseg/rtx, or ~/.cache/zeroseg/rtx."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "zeroseg" / "rtx"
 
 
 def rtx_devices() -> list:

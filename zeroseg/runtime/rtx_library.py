@@ -9,6 +9,7 @@ Building an engine needs neither a GPU nor a driver.
 import ctypes
 import importlib
 import importlib.util
+import os
 from pathlib import Path
 
 from zeroseg.errors import UnavailableError
@@ -52,6 +53,35 @@ def load_libraries() -> None:
     for stem in LIBRARIES if folder is not None else ():
         for path in sorted(folder.glob(f"{stem}.so.*.*"))[-1:]:  # the wheel has each once, under its full version
             ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+
+
+def require_by_name(folder: Path) -> None:
+    """For networks with plugins the library opens itself by its bare name, and ends the process where that fails.
+
+    UnavailableError in one line, with the variable to set, before that happens; `folder` then has the link it needs.
+    """
+    name = f"{LIBRARIES[0]}.so"
+    try:
+        ctypes.CDLL(name)
+        return
+    except OSError:
+        pass
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        [path] = sorted(provider_folder().glob(f"{name}.*.*"))[-1:]
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(path)
+    except (OSError, AttributeError, ValueError) as error:
+        raise UnavailableError(f"--plugins v3: TensorRT for RTX needs {name} on the library path ({error})") from error
+    raise UnavailableError(
+        f"--plugins v3: TensorRT for RTX looks for {name} by its name; start the command again with "
+        f"LD_LIBRARY_PATH={folder} before it"
+    )
+
+
+def cache_folder() -> Path:
+    """$XDG_CACHE_HOME/zeroseg/rtx, or ~/.cache/zeroseg/rtx."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "zeroseg" / "rtx"
 
 
 def provider_folder() -> Path | None:

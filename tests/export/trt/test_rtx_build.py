@@ -4,13 +4,16 @@ An engine may be for several compute capabilities at once and takes no longer to
 What the engines compute is not shown here: that takes an RTX GPU.
 """
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from zeroseg.artifact import read_artifact
-from zeroseg.errors import ZerosegError
+from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.export.trt.builder import BuildOptions, build_plan
 
 onnx = pytest.importorskip("onnx")
@@ -125,17 +128,44 @@ def test_dense_tower(rtx, dense_onnx):
     assert plan.profile == {"image": [[1, 3, window, window], [1, 3, window, window], [4, 3, window, window]]}
 
 
-def test_v3_plugins(rtx, bundled):
-    """Where the library was built against TensorRT's headers, it registers and its nodes are built into an engine."""
-    from zeroseg.errors import UnavailableError
-    from zeroseg.export.trt.plugins import with_plugins
+V3 = """
+import sys
+from pathlib import Path
+from zeroseg.export.trt.builder import BuildOptions
+from zeroseg.export.trt.rtx import build_rtx
+build_rtx(Path(sys.argv[1]), Path(sys.argv[2]), BuildOptions(plugins="v3", capabilities=("sm89",)),
+          layers=Path(sys.argv[3]), show_progress=False)
+"""
 
-    artifact = read_artifact()
+
+def test_v3_plugins(rtx, tmp_path, monkeypatch):
+    """Where the library was built against TensorRT's headers, it registers and its nodes are built into an engine.
+
+    In a process of its own: a graph with plugins makes the library open itself by its bare name, and abort if it cannot.
+    """
+    from zeroseg.runtime.rtx_library import require_by_name
+    from zeroseg.runtime.trt_plugins import find_library
+
     try:
-        content = with_plugins(
-            rtx, artifact.path.read_bytes(), "v3", "", artifact.sidecar.threshold, artifact.path, Path()
-        )
+        library = find_library()
     except UnavailableError as error:
         pytest.skip(str(error))
-    plan = build(rtx, content, bundled[0], ("sm89",))
-    assert {"segment_attention", "mask_decode"} <= {layer.kind for layer in plan.layers} | nodes_in(plan)
+    with pytest.raises(UnavailableError, match=r"start the command again with LD_LIBRARY_PATH=.*links before it"):
+        require_by_name(tmp_path / "links")
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path / "links"), "ZEROSEG_TRT_PLUGINS": str(library)}
+    command = [sys.executable, "-c", V3, read_artifact().path, tmp_path / "v3.rtx", tmp_path / "layers.tsv"]
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    kinds = [line.split("\t")[1] for line in (tmp_path / "layers.tsv").read_text().splitlines()]
+    assert kinds.count("custom_layer") >= 2  # the two stages' segment_attention
+
+
+def test_without_the_link_it_is_one_line(rtx, network, tmp_path, monkeypatch):
+    """Not the library's abort."""
+    from zeroseg.export.trt.rtx import build_rtx
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(UnavailableError, match="looks for libtensorrt_rtx.so by its name; start the command again"):
+        build_rtx(network, tmp_path / "x.rtx", BuildOptions(plugins="v3"))
+    assert (tmp_path / "cache/zeroseg/rtx" / rtx.__version__ / "libtensorrt_rtx.so").is_symlink()
