@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +12,9 @@ from zeroseg.export.gate import Gate
 from zeroseg.export.parity import Case, Parity
 from zeroseg.export.trt.builder import BuildOptions, build_plan
 from zeroseg.export.trt.fit import fitting
-from zeroseg.export.trt.kernels import check_decoding, check_pixels, compile_kernels
 from zeroseg.export.trt.manifest import make_manifest
 from zeroseg.export.trt.plugins import with_plugins
 from zeroseg.runtime.base import Runner
-from zeroseg.runtime.trt_decode import kernel_folder
 from zeroseg.runtime.trt_engine import (
     EngineFile,
     manifest_path,
@@ -49,17 +46,14 @@ def build_engine(
     *,
     rebuild: str,
     masks: Callable[[Runner], float] | None = None,
-    own_kernels: bool = False,
     report: Callable[[str], None] = lambda line: None,
     show_progress: bool = True,
 ) -> EngineFile:
     """Build out (.engine, and .engine.json beside it) from onnx and compare it with reference on cases.
 
     rebuild is the command that does this again, for the manifest; masks, if any, gives a runner's mIoU, which is
-    compared too; own_kernels compiles the kernels that decode masks and puts them beside the engine, else those that
-    lie there are used. report gets the comparison's table and notes. Cases of other sizes than the engine takes are
-    left out. ZerosegError when TensorRT fails, the masks differ, or kernels or plugins do not decode them as the CPU
-    does; what was at `out` and beside it before stays as it was.
+    compared too. report gets the comparison's table and notes. Cases of other sizes than the engine takes are left out.
+    ZerosegError when TensorRT fails or the masks differ; what was at `out` and beside it before stays as it was.
     """
     trt = load_tensorrt("building an engine")
     memory = open_memory()
@@ -76,35 +70,12 @@ def build_engine(
             file.write(plan.content)
         manifest = make_manifest(onnx, partial, trt.__version__, gpu, options, plan, rebuild)
         write_manifest(partial, sidecar, manifest)
-        segments = artifact.sidecar.dense is None
-        compiled = own_kernels and segments and compile_kernels(Path(folder), [int(gpu.sm.replace(".", ""))], report)
-        _bring(out, partial, gpu.sm)
+        if (library := out.parent / LIBRARY).is_file():
+            partial.with_name(LIBRARY).symlink_to(library.resolve())  # a link: it finds its own neighbour from there
         check_engine(partial, reference, cases, masks=masks, report=report, name=str(out))
-        if segments:
-            check_decoding(partial, cases, report, str(out))
-        if options.plugins != "none":
-            check_pixels(partial, cases, report, str(out))
-        if compiled:
-            _replace_folder(kernel_folder(partial, gpu.sm), kernel_folder(out, gpu.sm))
         for source, target in ((partial, out), (manifest_path(partial), manifest_path(out))):
             os.replace(source, target)
     return read_engine(out)
-
-
-def _bring(out: Path, partial: Path, sm: str) -> None:
-    """Give the engine under construction what lies beside `out` and will be used with it."""
-    kernels, library = kernel_folder(partial, sm), out.parent / LIBRARY
-    if kernel_folder(out, sm).is_dir() and not kernels.is_dir():
-        shutil.copytree(kernel_folder(out, sm), kernels)
-    if library.is_file():
-        partial.with_name(LIBRARY).symlink_to(library.resolve())  # a link: it finds its own neighbour from where it is
-
-
-def _replace_folder(source: Path, target: Path) -> None:
-    target.parent.mkdir(exist_ok=True)
-    if target.is_dir():
-        shutil.rmtree(target)
-    os.replace(source, target)
 
 
 def check_engine(

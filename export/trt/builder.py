@@ -44,7 +44,7 @@ def choose_dialect(version: str) -> Dialect:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """max_batch, max_labels: the profile's upper ends. timing_cache: file, read if there and written afterwards.
+    """max_batch: the profile's upper end. timing_cache: file, read if there and written afterwards.
 
     version_compatible: later TensorRT of the same major version may load the engine; hardware_compatible: GPUs of
     compute capability 8.0 and up other than this one may (not on Jetson). Both cost speed. plugins: one of
@@ -53,7 +53,6 @@ class BuildOptions:
     """
 
     max_batch: int = 1
-    max_labels: int = 1200
     workspace_mib: int = 1024
     timing_cache: Path | None = None
     version_compatible: bool = False
@@ -64,7 +63,7 @@ class BuildOptions:
     def __post_init__(self):
         if self.plugins not in KINDS:
             raise ZerosegError(f"plugins: expected one of {', '.join(KINDS)}, got {self.plugins!r}")
-        for name in ("max_batch", "max_labels", "workspace_mib"):
+        for name in ("max_batch", "workspace_mib"):
             if getattr(self, name) < 1:
                 raise ZerosegError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.plugins == "aot" and self.hardware_compatible:
@@ -115,7 +114,7 @@ def build_plan(
     if not parser.parse(onnx):
         raise ZerosegError(f"{source}: {name} cannot read it: {_parser_errors(parser, logger)}")
     inputs = {tensor.name: tuple(tensor.shape) for tensor in map(network.get_input, range(network.num_inputs))}
-    profile = make_profile(inputs, sidecar, options.max_batch, options.max_labels, source)
+    profile = make_profile(inputs, sidecar, options.max_batch, source)
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     _add_profile(builder, config, profile, source)

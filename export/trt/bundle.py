@@ -22,8 +22,6 @@ from zeroseg.export.trt.builder import BuildOptions
 from zeroseg.export.trt.code_copy import copy_code
 from zeroseg.export.trt.command import prepare
 from zeroseg.export.trt.device import DESCRIPTION, EXPECTED, record
-from zeroseg.export.trt.fit import cut_labels
-from zeroseg.export.trt.kernels import compile_kernels
 from zeroseg.export.trt.serving import PLAN, write_serving
 from zeroseg.files import sha256
 from zeroseg.runtime.base import Runner
@@ -77,7 +75,6 @@ On the machine that made this folder, then on the device:
 An engine that gives other masks than the model is not kept. `./build.sh --check` compares again later. The scripts run
 `venv/bin/python` where there is one, else `python3`; `PYTHON=... ./build.sh` another.
 {words}
-{kernels}
 {serving}"""
 INFER_IT = "5. `./infer.sh PHOTO --labels labels.npz`"
 SERVE_IT = "5. `./serve.sh tensorrt`  in the Triton Inference Server's container; or `./serve.sh onnx`, without step 4"
@@ -154,9 +151,7 @@ def make_bundle(
         from zeroseg.photos.decode import load_image
 
         cases = gate_cases(reference, artifact.sidecar, [load_image(path) for path in pictures])
-        cases = cut_labels(cases, options.max_labels)
         record(reference, cases, folder / EXPECTED)
-        kernels = "" if artifact.sidecar.dense else _kernels(target, folder, report)
         copy_code(folder / "python" / "zeroseg")
         if target.served:
             write_serving(folder, onnx, artifact.sidecar, options)
@@ -173,7 +168,6 @@ def make_bundle(
                 cuda=target.cuda,
                 stem=stem,
                 words=words,
-                kernels=kernels,
                 fifth=SERVE_IT if target.served else INFER_IT,
                 serving=_serving(target, artifact.sidecar),
             ).rstrip()
@@ -245,13 +239,6 @@ def _photos(export: dict, folder: Path) -> list[str]:
         names.append(f"photo-{len(names)}.jpg")
         Image.fromarray(photo).save(folder / names[-1], quality=90)
     return names
-
-
-def _kernels(target: Target, folder: Path, report) -> str:
-    """Compile the kernels that decode masks for the target's architectures; the sentence for the README."""
-    if not compile_kernels(folder, target.sms, report):
-        return ""
-    return "kernels/ decodes masks on the GPU, right behind the engine; without it they are decoded on the CPU.\n"
 
 
 def _words(folder: Path, onnx: Path) -> str:

@@ -15,7 +15,6 @@ NAMES = (
     "labels",
     "layers",
     "max_batch",
-    "max_labels",
     "workspace_mib",
     "timing_cache",
     "version_compatible",
@@ -58,14 +57,6 @@ def trt_options(command):
             type=click.IntRange(1),
             metavar="N",
             help="Most photos an engine takes at once.  [default: 1; datacenter: 8]",
-        ),
-        click.option(
-            "--max-labels",
-            type=click.IntRange(LEAST_LABELS),
-            default=1200,
-            show_default=True,
-            metavar="N",
-            help="Most labels an engine takes.",
         ),
         click.option(
             "--workspace-mib",
@@ -153,7 +144,6 @@ def _run_engine(model, out, options, export, half_weights, dry_run) -> None:
     from zeroseg.errors import UnavailableError
     from zeroseg.export.trt.build import build_engine, why_not
     from zeroseg.export.trt.builder import read_timing_cache
-    from zeroseg.export.trt.fit import cut_labels
     from zeroseg.export.trt.manifest import check_suffix, rebuild_command
     from zeroseg.runtime.trt_plugins import LIBRARY, VARIABLE
 
@@ -178,14 +168,11 @@ def _run_engine(model, out, options, export, half_weights, dry_run) -> None:
         out,
         options,
         gate.reference.runner,
-        cut_labels(gate.cases, options.max_labels),
+        gate.cases,
         rebuild=rebuild_command(onnx, out, options),
         masks=gate.masks,
-        own_kernels=True,
         report=click.echo,
     )
-    if file.sidecar.dense is not None:
-        click.echo("the engine gives scores of places; they are decoded on the CPU")
     if options.plugins == "v3":
         click.echo(
             f"{out.name} calls {LIBRARY}: whatever loads the engine must load that first; zeroseg looks for it "

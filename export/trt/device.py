@@ -18,7 +18,7 @@ from zeroseg.errors import ZerosegError
 from zeroseg.export.parity import Case, LabelSet, make_cases, outputs_in
 from zeroseg.files import sha256, whole_file
 from zeroseg.photos.decode import load_image
-from zeroseg.runtime.base import Runner, TensorSpec, outputs_of
+from zeroseg.runtime.base import Runner, outputs_of
 
 DESCRIPTION = "bundle.json"
 EXPECTED = "check/expected.npz"
@@ -30,28 +30,23 @@ class RecordedRunner(Runner):
     backend = "recorded"
 
     def __init__(self, cases: list[Case], outputs: list[dict[str, np.ndarray]]):
-        self._outputs = {
-            (id(case.image), id(case.label_embeddings)): answer for case, answer in zip(cases, outputs, strict=True)
-        }
+        self._outputs = {id(case.image): answer for case, answer in zip(cases, outputs, strict=True)}
         self._cases = cases  # keeps the ids alive
 
-    def inputs(self):
-        labels = ("N", self._cases[0].label_embeddings.shape[1])
-        return {"image": TensorSpec(("B", 3, "H", "W"), "float32"), "label_embeddings": TensorSpec(labels, "float32")}
-
-    def _run(self, feed):
-        return self._outputs[id(feed["image"]), id(feed["label_embeddings"])]
+    def _run(self, image):
+        return self._outputs[id(image)]
 
 
 def record(runner: Runner, cases: list[Case], path: Path) -> None:
-    """Write the cases' two label sets, the threshold, and what the runner answers."""
+    """Write the cases' two label sets, their thresholds, and what the runner answers."""
     answers = {
-        "labels.0": cases[0].label_embeddings,
-        "labels.1": cases[1].label_embeddings,
+        "labels.0": cases[0].vectors,
+        "labels.1": cases[1].vectors,
         "threshold": cases[0].threshold,
+        "near": np.array([cases[0].near, cases[1].near]),
     }
     for index, case in enumerate(cases):
-        output = runner.run({"image": case.image, "label_embeddings": case.label_embeddings})
+        output = runner.run(case.image)
         answers |= {f"{index}.{name}": output[name] for name in outputs_in(output)}
     np.savez_compressed(path, **answers)
 
@@ -62,10 +57,9 @@ def recorded(folder: Path) -> tuple[RecordedRunner, list[Case]]:
     artifact = read_artifact(folder / description["onnx"], "onnxruntime")
     photos = [load_image(folder / "check" / name) for name in description["photos"]]
     with np.load(folder / EXPECTED) as answers:
-        rows = [name for name in answers if name.startswith("labels.")]
-        cases = make_cases(
-            artifact.sidecar, photos, [LabelSet(answers[name], float(answers["threshold"])) for name in sorted(rows)]
-        )
+        threshold = float(answers["threshold"])
+        sets = [LabelSet(answers[f"labels.{i}"], threshold, float(near)) for i, near in enumerate(answers["near"])]
+        cases = make_cases(artifact.sidecar, photos, sets)
         outputs = [
             {name: answers[f"{index}.{name}"] for name in outputs_of(artifact.sidecar)} for index in range(len(cases))
         ]
@@ -96,7 +90,6 @@ def main(folder, check):
     """Build the engine of a bundle on this device and compare it with the model."""
     from zeroseg.export.trt.build import build_engine, check_engine
     from zeroseg.export.trt.builder import BuildOptions
-    from zeroseg.export.trt.kernels import check_decoding
     from zeroseg.runtime.trt_engine import manifest_path
 
     description = describe(folder)
@@ -107,7 +100,6 @@ def main(folder, check):
     reference, cases = recorded(folder)
     if check:
         check_engine(engine, reference, cases, report=click.echo)
-        check_decoding(engine, cases, click.echo)
         return
     options = BuildOptions(**description["options"], timing_cache=folder / "timing.cache")
     file = build_engine(onnx, engine, options, reference, cases, rebuild="./build.sh", report=click.echo)

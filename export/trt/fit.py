@@ -4,21 +4,14 @@ from collections.abc import Callable
 
 from zeroseg.errors import ZerosegError
 from zeroseg.export.parity import Case
+from zeroseg.runtime.base import IMAGE
 from zeroseg.runtime.trt_engine import EngineFile
 
 
-def cut_labels(cases: list[Case], most: int) -> list[Case]:
-    """The cases with the first `most` of their labels."""
-    return [case._replace(label_embeddings=case.label_embeddings[:most]) for case in cases]
-
-
 def fits(case: Case, engine: EngineFile) -> bool:
-    """Whether the engine takes the case's images and labels."""
-    for name, array in (("image", case.image), ("label_embeddings", case.label_embeddings)):
-        least, _, greatest = engine.manifest.profile[name]
-        if not all(low <= side <= high for low, side, high in zip(least, array.shape, greatest, strict=True)):
-            return False
-    return True
+    """Whether the engine takes the case's images."""
+    least, _, greatest = engine.manifest.profile[IMAGE]
+    return all(low <= side <= high for low, side, high in zip(least, case.image.shape, greatest, strict=True))
 
 
 def fitting(cases: list[Case], engine: EngineFile, report: Callable[[str], None]) -> list[Case]:

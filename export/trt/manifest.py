@@ -58,7 +58,7 @@ def rebuild_command(source: Path, out: Path, options: BuildOptions, what: str = 
     """
     default = BuildOptions()
     words = ["zeroseg-export", *what.split(), source.name, "-o", out.name]
-    for name in ("max_batch", "max_labels", "workspace_mib"):
+    for name in ("max_batch", "workspace_mib"):
         if getattr(options, name) != getattr(default, name):
             words += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     if options.plugins != default.plugins:

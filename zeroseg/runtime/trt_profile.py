@@ -6,29 +6,28 @@ from zeroseg.errors import ZerosegError
 from zeroseg.photos.network_size import network_size
 from zeroseg.sidecar import Sidecar
 
-BEST_LABELS = 20  # the label count that tactics are timed at; any count up to the greatest runs
+LABELS = (1, 20, 1200)  # of a self-contained graph: least, the count that tactics are timed at, greatest
 BEST_PHOTO = (480, 640)
 
 
 def make_profile(
-    inputs: Mapping[str, tuple[int, ...]], sidecar: Sidecar, max_batch: int, max_labels: int, source: str
+    inputs: Mapping[str, tuple[int, ...]], sidecar: Sidecar, max_batch: int, source: str
 ) -> dict[str, list[list[int]]]:
     """Input -> [least, best, greatest] shape, for every input that has a free axis (-1 in `inputs`).
 
     (B, 3, H, W) are images: up to max_batch, of every size that zeroseg's preprocessing makes of a photo. (N, D), with
-    the sidecar's embedding size D, are label embeddings: 1 to max_labels. ZerosegError for any other input; source
-    names the network in it.
+    the sidecar's embedding size D, are the label embeddings of a self-contained graph (--masks). ZerosegError for any
+    other input; source names the network in it.
     """
     profile = {}
     for name, dims in inputs.items():
         if len(dims) == 4 and dims[1] == 3:
             wanted = [[count, 3, *size] for count, size in zip((1, 1, max_batch), image_sizes(sidecar), strict=True)]
         elif len(dims) == 2 and dims[1] == sidecar.embedding_dim:
-            wanted = [[count, dims[1]] for count in (1, min(BEST_LABELS, max_labels), max_labels)]
+            wanted = [[count, dims[1]] for count in LABELS]
         elif -1 in dims:
             raise ZerosegError(
-                f"{source}: not a zeroseg network: expected inputs (B, 3, H, W) and (N, {sidecar.embedding_dim}), got "
-                f"{name} of shape {tuple(dims)}"
+                f"{source}: not a zeroseg network: expected an input (B, 3, H, W), got {name} of shape {tuple(dims)}"
             )
         if -1 in dims:
             profile[name] = [

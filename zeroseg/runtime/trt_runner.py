@@ -1,29 +1,25 @@
 """TensorRT: an engine on this machine's GPU.
 
 Inputs and outputs have pinned host buffers and device buffers of the profile's greatest shapes, made once, so addresses
-never change. Copies in, the network, the decoding of masks and copies out go to one stream. Work of the same shapes
+never change. Copies in, the network and copies out go to one stream. Work of the same shape
 that comes a second time in a row is captured as a CUDA graph, copies included, and replayed from then on; other work
 drops the graph, because an execution context that has moved on invalidates what was captured from it.
 """
 
-import logging
 from math import prod
 
 import numpy as np
 
 from zeroseg.artifact import Artifact
 from zeroseg.errors import UnavailableError, ZerosegError
-from zeroseg.runtime.base import Runner, TensorSpec, check_face, outputs_of
+from zeroseg.runtime.base import IMAGE, Runner, TensorSpec, check_signature, outputs_of
 from zeroseg.runtime.rtx_engine import CachedContext, why_invalid
 from zeroseg.runtime.rtx_library import load_rtx
-from zeroseg.runtime.trt_decode import Decoder, Frame, kernel_folder
 from zeroseg.runtime.trt_engine import check_machine, read_engine, rebuild_hint
 from zeroseg.runtime.trt_library import load_tensorrt, make_logger
 from zeroseg.runtime.trt_memory import DeviceMemory, Graph, open_memory
-from zeroseg.runtime.trt_plugins import PIXELS, find_library, load_library
+from zeroseg.runtime.trt_plugins import find_library, load_library
 
-_log = logging.getLogger("zeroseg.runtime")
-DECODED = ("label_map", "confidence", "segment_labels", "segment_scores", "image_scores")
 INSTEAD = "elsewhere than on its GPU, run the .onnx file with backend onnxruntime"
 
 
@@ -44,30 +40,19 @@ class TrtRunner(Runner):
         gpu = self._memory.gpu()
         check_machine(self._file, gpu, trt.__version__)
         self._load(trt)
-        check_face(artifact, self._inputs, self._outputs)
+        outputs = {name: tuple(self._engine.get_tensor_shape(name)) for name in self._outputs}
+        check_signature(artifact, self._inputs, outputs)
         self._wanted = outputs_of(artifact.sidecar)
         self._buffers = _Buffers(self._memory, self._greatest_shapes(), self._dtypes)
         for name, address in self._buffers.device.items():
             self._require(self._context.set_tensor_address(name, address), f"take the address of {name}")
-        self._decoder = self._open_decoder(kernel_folder(artifact.path, gpu.sm))
-        self._shapes: dict[str, tuple[int, ...]] | None = None
-        self._frame: Frame | tuple[str, ...] | None = None  # what the last run decoded to, None for none
+        self._shape: tuple[int, ...] | None = None  # of the last image
         self._graph: Graph | None = None
         self.replays = 0  # runs that were the replay of a graph
-
-    def _open_decoder(self, folder) -> Decoder | None:
-        if not folder.is_dir():
-            _log.info("%s: no kernels for this GPU in %s, masks are decoded on the CPU", self._file.path, folder)
-            return None
-        return Decoder(folder, self._memory)
 
     @property
     def largest_batch(self) -> int:
         return self._range["image"][1][0]
-
-    @property
-    def can_decode(self) -> bool:
-        return self._decoder is not None and "segment_maps" in self._outputs
 
     def _load(self, trt) -> None:
         self._logger = make_logger(trt)
@@ -118,43 +103,15 @@ class TrtRunner(Runner):
         if not ok:
             raise ZerosegError(f"{self._file.path}: TensorRT cannot {what}: {self._logger.reason()}")
 
-    def inputs(self) -> dict[str, TensorSpec]:
-        return self._inputs
+    def input(self) -> TensorSpec:
+        return self._inputs[IMAGE]
 
-    def _run(self, feed) -> dict[str, np.ndarray]:
-        self._execute(feed, None)
-        # copies: the buffers are the next run's too
-        return {name: self._host(name).copy() for name in self._wanted}
-
-    def run_pixels(self, feed) -> dict[str, np.ndarray]:
-        """What the mask_decode plugin in the engine gives: trt_plugins.PIXELS, and the OUTPUTS of the same run."""
-        self._check_feed(feed)
-        missing = [name for name in PIXELS if name not in self._outputs]
-        if missing:
-            raise UnavailableError(f"{self._file.path}: has no {', '.join(missing)}: it was built without --plugins")
-        self._execute(feed, PIXELS)
-        return {name: self._host(name).copy() for name in (*self._wanted, *PIXELS)}
-
-    def _decode(self, feed, size, threshold) -> dict[str, np.ndarray]:
-        if not self.can_decode:
-            raise UnavailableError(
-                f"{self._file.path}: no kernels for this GPU beside the engine, so masks are "
-                "decoded on the CPU: use run() and mask_decode"
-            )
-        self._execute(feed, Frame(size, threshold))
-        return {name: self._host(name).copy() for name in DECODED}
-
-    def _execute(self, feed, frame: Frame | tuple[str, ...] | None) -> None:
-        """Run, and decode to frame unless it is None; the results are in the host buffers afterwards.
-
-        A frame of names is the engine's own decoding, whose outputs they are.
-        """
-        shapes = {name: tuple(int(side) for side in feed[name].shape) for name in self._inputs}
-        repeated = shapes == self._shapes and frame == self._frame
+    def _run(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        shape = tuple(int(side) for side in image.shape)
+        repeated = shape == self._shape
         if not repeated:
-            self._change(shapes, frame)
-        for name in self._inputs:
-            np.copyto(self._host(name), feed[name])
+            self._change(shape)
+        np.copyto(self._host(IMAGE), image)
         if self._graph is not None:
             self._graph.launch()
             self.replays += 1
@@ -166,7 +123,9 @@ class TrtRunner(Runner):
             self._enqueue()
         self._memory.wait()
         if not repeated and self._kept is not None:
-            self._kept.save()  # what was compiled for new shapes: not every program closes its runner
+            self._kept.save()  # what was compiled for a new shape: not every program closes its runner
+        # copies: the buffers are the next run's too
+        return {name: self._host(name).copy() for name in self._wanted}
 
     def _can_capture(self) -> bool:
         """TensorRT for RTX cannot capture while it still compiles for the shapes."""
@@ -174,47 +133,29 @@ class TrtRunner(Runner):
             return False
         return self._kept is None or self._context.is_stream_capturable(self._memory.stream)
 
-    def _change(self, shapes: dict[str, tuple[int, ...]], frame) -> None:
-        for name, shape in shapes.items():
-            least, greatest = self._range[name]
-            if not all(low <= side <= high for low, side, high in zip(least, shape, greatest, strict=True)):
-                raise ZerosegError(
-                    f"{self._file.path}: {name}: the engine takes {least} to {greatest}, got {shape}; "
-                    f"{rebuild_hint(self._file.manifest)}, with wider limits"
-                )
+    def _change(self, shape: tuple[int, ...]) -> None:
+        least, greatest = self._range[IMAGE]
+        if not all(low <= side <= high for low, side, high in zip(least, shape, greatest, strict=True)):
+            raise ZerosegError(
+                f"{self._file.path}: image: the engine takes {least} to {greatest}, got {shape}; "
+                f"{rebuild_hint(self._file.manifest)}, with wider limits"
+            )
         if self._graph is not None:
             self._graph.destroy()
-        self._graph = self._shapes = None  # should the next lines fail, nothing stale is replayed
-        self._set_shapes(shapes)
-        current = shapes | {name: tuple(self._context.get_tensor_shape(name)) for name in self._outputs}
-        if isinstance(frame, Frame):
-            (B, K, _), pixels = current["segment_scores"], (shapes["image"][0], *frame.size)
-            current |= {"segment_labels": (B, K), "label_map": pixels, "confidence": pixels}
-            for name, dtype in (("segment_labels", np.int32), ("label_map", np.int16), ("confidence", np.float32)):
-                self._buffers.grow(name, current[name], np.dtype(dtype))
-        self._current, self._shapes, self._frame = current, shapes, frame
+        self._graph = self._shape = None  # should the next lines fail, nothing stale is replayed
+        self._set_shapes({IMAGE: shape})
+        self._current = {name: tuple(self._context.get_tensor_shape(name)) for name in self._outputs} | {IMAGE: shape}
+        self._shape = shape
 
     def _host(self, name: str) -> np.ndarray:
         return self._buffers.host(name, self._current[name])
 
     def _enqueue(self) -> None:
-        """Copies in, network, masks, copies out: onto the stream."""
+        """Copies in, network, copies out: onto the stream."""
         device = self._buffers.device
-        for name in self._inputs:
-            self._memory.upload(device[name], self._host(name))
+        self._memory.upload(device[IMAGE], self._host(IMAGE))
         self._require(self._context.execute_async_v3(self._memory.stream), "run")
-        if isinstance(self._frame, Frame):
-            self._decoder.enqueue(
-                device["segment_scores"],
-                device["segment_maps"],
-                device["segment_labels"],
-                device["label_map"],
-                device["confidence"],
-                self._current["segment_maps"],
-                self._current["segment_scores"][2],
-                self._frame,
-            )
-        for name in DECODED if isinstance(self._frame, Frame) else (*self._wanted, *(self._frame or ())):
+        for name in self._wanted:
             self._memory.download(self._host(name), device[name])
 
     def close(self) -> None:
@@ -231,23 +172,10 @@ class _Buffers:
     """A pinned host buffer and a device buffer per tensor, large enough for the shapes given."""
 
     def __init__(self, memory: DeviceMemory, shapes: dict[str, tuple[int, ...]], dtypes: dict[str, np.dtype]):
-        self._memory, self._dtypes = memory, dict(dtypes)
-        self._pinned: dict[str, np.ndarray] = {}
-        self.device: dict[str, int] = {}  # name -> address
-        for name, shape in shapes.items():
-            self.grow(name, shape, dtypes[name])
-
-    def grow(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        """Make room for a tensor of this shape, where there is none yet; nothing on the stream may still use it."""
-        nbytes = prod(shape) * dtype.itemsize
-        self._dtypes[name] = dtype
-        if name in self._pinned:
-            if nbytes <= self._pinned[name].nbytes:
-                return
-            self._memory.free(self.device.pop(name))
-            self._memory.free_pinned(self._pinned.pop(name))
-        self._pinned[name] = self._memory.pinned(nbytes)
-        self.device[name] = self._memory.alloc(nbytes)
+        self._dtypes = dict(dtypes)
+        sizes = {name: prod(shape) * dtypes[name].itemsize for name, shape in shapes.items()}
+        self._pinned = {name: memory.pinned(nbytes) for name, nbytes in sizes.items()}
+        self.device = {name: memory.alloc(nbytes) for name, nbytes in sizes.items()}  # name -> address
 
     def host(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """The host buffer's beginning as an array of this shape."""

@@ -15,9 +15,9 @@ GPU_LIBRARIES = ("cuda-12.9.8", "cuda-13.5.0", "pycuda-2026.1")
 
 NETWORK = """
 <ir_version: 8, opset_import: ["" : 18]>
-net (float[batch,3,height,width] image, float[labels,16] label_embeddings)
-    => (float[batch,8,rows,columns] segment_maps, float[batch,8,labels] segment_scores,
-        float[batch,labels] image_scores)
+net (float[batch,3,height,width] image)
+    => (float[batch,8,rows,columns] segment_maps, float[batch,8,16] segment_embeddings,
+        float[batch,16] image_embedding)
 {
     logits = Conv<kernel_shape=[16,16], strides=[16,16]>(image, map_weight)
     segment_maps = Softmax<axis=1>(logits)
@@ -26,23 +26,21 @@ net (float[batch,3,height,width] image, float[labels,16] label_embeddings)
     flat_features = Reshape(features, flat_16)
     columns_first = Transpose<perm=[0,2,1]>(flat_features)
     segments = MatMul(flat_maps, columns_first)
-    unit = LpNormalization<axis=2, p=2>(segments)
-    directions = Transpose<perm=[1,0]>(label_embeddings)
-    segment_scores = MatMul(unit, directions)
-    image_scores = ReduceMax<keepdims=0>(segment_scores, one)
+    segment_embeddings = LpNormalization<axis=2, p=2>(segments)
+    image_embedding = ReduceMean<keepdims=0>(segment_embeddings, one)
 }
 """
 
 
 SIDECAR = {
-    "format": 1, "name": "test", "embedding_space": "test/space", "embedding_dim": 16, "segments": 8, "stride": 16,
+    "format": 2, "name": "test", "embedding_space": "test/space", "embedding_dim": 16, "segments": 8, "stride": 16,
     "input": {"short_side": 64, "multiple": 32, "max_long_side": 128, "mean": [0.5] * 3, "std": [0.5] * 3},
-    "threshold": 0.0, "files": {}, "card": {"data": "none"},
+    "threshold": 0.0, "scoring": {"centre": None, "share": 0.0}, "files": {}, "card": {"data": "none"},
 }  # fmt: skip
 
 
 def write_network(folder):
-    """Path of a small network with a zeroseg network's face, and its sidecar beside it."""
+    """Path of a small network with a zeroseg network's inputs and outputs, and its sidecar beside it."""
     onnx = pytest.importorskip("onnx")
     model = onnx.parser.parse_model(NETWORK)
     rng = np.random.default_rng(0)

@@ -12,7 +12,7 @@ from zeroseg.errors import ZerosegError
 from zeroseg.export.trt.builder import CACHE_MARK, BuildOptions, build_plan, choose_dialect, make_profile
 from zeroseg.export.trt.progress import Phases
 
-OPTIONS = BuildOptions(max_batch=2, max_labels=40)
+OPTIONS = BuildOptions(max_batch=2)
 
 
 @pytest.fixture
@@ -30,11 +30,9 @@ def build(install, network):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_profile_and_limits_reach_tensorrt(build, version):
-    record, plan, _ = build(version, BuildOptions(max_batch=2, max_labels=40, workspace_mib=300))
+    record, plan, _ = build(version, BuildOptions(max_batch=2, workspace_mib=300))
     assert plan.nbytes > 1000
-    assert record.profiles == [
-        {"image": [[1, 3, 32, 32], [1, 3, 64, 96], [2, 3, 128, 128]], "label_embeddings": [[1, 16], [20, 16], [40, 16]]}
-    ]
+    assert record.profiles == [{"image": [[1, 3, 32, 32], [1, 3, 64, 96], [2, 3, 128, 128]]}]
     assert record.pools == {"WORKSPACE": 300 * 2**20}
     assert record.flags == set() and record.level is None
 
@@ -139,7 +137,7 @@ def test_ctrl_c_ends_the_build_between_two_steps(build, monkeypatch, callback, c
 
 
 @pytest.mark.parametrize("wrong, said", [
-    ({"max_batch": 0}, "expected at least 1"), ({"max_labels": 0}, "expected at least 1"),
+    ({"max_batch": 0}, "expected at least 1"),
     ({"workspace_mib": -1}, "expected at least 1"), ({"plugins": "v4"}, "plugins: expected one of none, aot, v3"),
     ({"plugins": "aot", "hardware_compatible": True}, "compiled for this GPU"),
 ])  # fmt: skip

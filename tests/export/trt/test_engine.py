@@ -5,7 +5,6 @@ counts what did.
 """
 
 import json
-import sys
 
 import pytest
 
@@ -55,12 +54,12 @@ def change(engine, **changes):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_manifest_says_what_the_engine_is(build, network, version):
-    _, engine = build(version, max_labels=50)
+    _, engine = build(version)
     manifest = read_engine(engine).manifest
     assert (manifest.gpu, manifest.sm, manifest.tensorrt) == ("Orin", "8.7", version)
     assert manifest.onnx_sha256 == sha256(network) and manifest.onnx_file == "net.onnx"
     assert manifest.size_bytes == engine.stat().st_size and manifest.precision == "fp32"
-    assert manifest.profile["label_embeddings"] == [[1, 16], [20, 16], [50, 16]]
+    assert manifest.profile == {"image": [[1, 3, 32, 32], [1, 3, 64, 96], [1, 3, 128, 128]]}
     assert sorted(path.name for path in engine.parent.iterdir()) == [
         "net.engine",
         "net.engine.json",
@@ -214,72 +213,30 @@ def files_of(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-@pytest.mark.parametrize("failing", ["check_engine", "check_decoding", "check_pixels"])
-def test_whatever_check_fails_nothing_is_replaced(install, network, monkeypatch, cases, failing):
-    """Engine, manifest and kernels, which are finished by then."""
+def test_a_check_that_fails_replaces_nothing(install, network, monkeypatch, cases):
+    """Neither engine nor manifest, which are finished by then."""
     from zeroseg.export.trt import build as module
 
     def fail(*arguments, **options):
-        raise ZerosegError(f"{failing} says no")
-
-    def compile_kernels(folder, sms, report):
-        (folder / "kernels/sm_87").mkdir(parents=True)
-        (folder / "kernels/sm_87/new.cubin").write_bytes(b"new")
-        return True
+        raise ZerosegError("the check says no")
 
     install()
-    for name in ("check_engine", "check_decoding", "check_pixels"):
-        monkeypatch.setattr(module, name, fail if name == failing else lambda *arguments, **options: None)
-    monkeypatch.setattr(module, "compile_kernels", compile_kernels)
-    monkeypatch.setattr(module, "with_plugins", lambda trt, content, *arguments: content)
-    engine, old = network.with_suffix(".engine"), network.parent / "kernels/sm_87/old.cubin"
-    old.parent.mkdir(parents=True)
-    for path in (engine, manifest_path(engine), old):
+    monkeypatch.setattr(module, "check_engine", fail)
+    engine = network.with_suffix(".engine")
+    for path in (engine, manifest_path(engine)):
         path.write_bytes(b"older")
     before = files_of(network.parent)
-    with pytest.raises(ZerosegError, match=f"{failing} says no"):
-        build_engine(
-            network,
-            engine,
-            BuildOptions(plugins="v3"),
-            open_runner(read_artifact(network), 1),
-            cases,
-            rebuild=REBUILD,
-            own_kernels=True,
-        )
+    reference = open_runner(read_artifact(network), 1)
+    with pytest.raises(ZerosegError, match="the check says no"):
+        build_engine(network, engine, BuildOptions(), reference, cases, rebuild=REBUILD)
     assert files_of(network.parent) == before
     install()
-    monkeypatch.setattr(module, failing, lambda *arguments, **options: None)
-    build_engine(
-        network,
-        engine,
-        BuildOptions(plugins="v3"),
-        open_runner(read_artifact(network), 1),
-        cases,
-        rebuild=REBUILD,
-        own_kernels=True,
-    )
-    after = files_of(network.parent)
-    assert sorted(after) == ["kernels/sm_87/new.cubin", "net.engine", "net.engine.json", "net.json", "net.onnx"]
-    assert b"older" not in after.values()
-
-
-def test_a_folder_of_that_name_is_left_alone_where_no_kernels_can_be_compiled(install, network, cases, monkeypatch):
-    monkeypatch.setitem(sys.modules, "zeroseg.kernels.aot", None)
+    monkeypatch.undo()
     install()
-    theirs = network.parent / "kernels" / "theirs.ptx"
-    theirs.parent.mkdir()
-    theirs.write_bytes(b"somebody's")
-    build_engine(
-        network,
-        network.with_suffix(".engine"),
-        BuildOptions(),
-        open_runner(read_artifact(network), 1),
-        cases,
-        rebuild=REBUILD,
-        own_kernels=True,
-    )
-    assert theirs.read_bytes() == b"somebody's"
+    build_engine(network, engine, BuildOptions(), reference, cases, rebuild=REBUILD)
+    after = files_of(network.parent)
+    assert sorted(after) == ["net.engine", "net.engine.json", "net.json", "net.onnx"]
+    assert b"older" not in after.values()
 
 
 def test_comparisons_that_the_engine_does_not_take_are_counted(build, network, cases):
@@ -287,7 +244,7 @@ def test_comparisons_that_the_engine_does_not_take_are_counted(build, network, c
     reference, lines = open_runner(read_artifact(network), 1), []
     pair = cases[0]._replace(image=cases[0].image.repeat(2, 0))
     check_engine(engine, reference, [*cases, pair], report=lines.append)
-    assert lines[0].startswith("1 of 3 comparisons left out: the engine takes image from 1x3x32x32 to 1x3x128x128 and")
+    assert lines[0].startswith("1 of 3 comparisons left out: the engine takes image from 1x3x32x32 to 1x3x128x128")
     with pytest.raises(ZerosegError, match="net.engine: nothing to compare it on: it takes none of 1 comparisons"):
         check_engine(engine, reference, [pair], report=lines.append)
 

@@ -32,14 +32,3 @@ def test_peers_are_compared_where_it_runs(build, monkeypatch):  # noqa: F811
     )
     assert [(row["side"], row["network"]) for row in rows] == [(64, "zeroseg test, tensorrt"), (64, "peer")]
     assert "672 zeroseg test, tensorrt" in lines[-1] and "not run: " in lines[-1]
-
-
-def test_more_labels_than_it_takes_are_left_out(build, monkeypatch, tmp_path):  # noqa: F811
-    _, engine = build(max_labels=50)
-    photo = latency.picture(latency.PHOTO, (96, 64), tmp_path)
-    rows, lines = timed(
-        engine, monkeypatch, lambda segmenters, say: latency.time_labels(segmenters, photo, [2, 50, 51], 3, say)
-    )
-    assert [row["labels"] for row in rows] == [2, 50]
-    [said] = [line for line in lines if "not run" in line]
-    assert said.split()[0] == "51" and "(1, 16) to (50, 16), got (51, 16)" in said

@@ -101,8 +101,8 @@ def test_bundled_model_with_masks_in_the_graph(rtx, bundled):
     from zeroseg.export.masks_graph import masks_graph
 
     sidecar, model = bundled
-    plan = build(rtx, masks_graph(model, sidecar), sidecar, max_labels=40)
-    assert plan.profile["label_embeddings"] == [[1, 512], [20, 512], [40, 512]]
+    plan = build(rtx, masks_graph(model, sidecar), sidecar)
+    assert plan.profile["label_embeddings"] == [[1, 512], [20, 512], [1200, 512]]
     assert any(name.startswith("masks/") for name in nodes_in(plan))
 
 

@@ -1,9 +1,6 @@
 """zeroseg-export --trt from a model.pt: through the export's own gate first, in the precision asked for."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,7 +10,6 @@ from PIL import Image
 from tests.export.trt.fake_nodes import is_plugin
 from zeroseg.errors import ZerosegError
 from zeroseg.export.parity import draw_scene
-from zeroseg.export.trt.kernels import compile_kernels
 from zeroseg.export.trt.plugin_graph import insert_plugins
 
 pytest.importorskip("torch")
@@ -74,30 +70,3 @@ def test_export_that_fails_its_gate_never_reaches_tensorrt(model_pt, photo, inst
     done = invoke(model_pt, "--trt", "--photo", photo, "-o", tmp_path / "x.engine")
     assert done.exit_code == 1 and done.output.endswith("x.onnx: not written, the masks differ\n")
     assert trt.record.network_flags is None and not list(tmp_path.iterdir())
-
-
-def test_datacenter_kernels_fit_into_the_bundle(tmp_path):
-    """In a process of its own, because this one may interpret kernels."""
-    pytest.importorskip("triton")
-    from zeroseg.export.trt.bundle import LIMIT_MB, TARGETS
-
-    assert {90, 100, 120} <= set(TARGETS["datacenter"].sms)
-    code = (
-        "import sys; from pathlib import Path; from zeroseg.export.trt.kernels import compile_kernels; "
-        "sys.exit(not compile_kernels(Path(sys.argv[1]), (100, 120), print))"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    for sm in (100, 120):
-        names = sorted(path.name for path in (tmp_path / f"kernels/sm_{sm}").iterdir())
-        assert names == ["manifest.json", "mask_decode_int16.cubin", "segment_labels.cubin", "zeroseg_kernels.h"]
-    size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
-    assert size / 2 * len(TARGETS["datacenter"].sms) / 1e6 < LIMIT_MB / 4
-
-
-def test_without_a_compiler_the_reason_is_said(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "zeroseg.kernels.aot", None)
-    lines = []
-    assert compile_kernels(tmp_path, (90,), lines.append) is False
-    assert "no GPU kernels were compiled" in lines[0] and not list(tmp_path.iterdir())
