@@ -60,7 +60,11 @@ def by_opencv(maps: np.ndarray, guide: np.ndarray) -> tuple[np.ndarray, np.ndarr
     whole = cv2.copyMakeBorder(guide, 0, below, 0, beside, cv2.BORDER_REPLICATE)
     mean = cv2.resize(whole, shape, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     squares = cv2.resize((whole.astype(np.float32) ** 2).sum(2), shape, interpolation=cv2.INTER_AREA) / 255**2
-    p = joined([cv2.resize(x, shape, interpolation=cv2.INTER_LINEAR) for x in parts(maps.transpose(1, 2, 0))])
+    down, across = (
+        between_places(cells, grid.cell / side, places)
+        for cells, side, places in zip((grid.rows, grid.columns), (height, width), maps.shape[1:], strict=True)
+    )
+    p = (down @ maps @ across.T).transpose(1, 2, 0)
     guide_mean = box(mean)
     covariance = box(mean[..., :, None] * mean[..., None, :]) - guide_mean[..., :, None] * guide_mean[..., None, :]
     inverse = np.linalg.inv(covariance + EPSILON * np.eye(3, dtype=np.float32))
@@ -78,6 +82,13 @@ def by_opencv(maps: np.ndarray, guide: np.ndarray) -> tuple[np.ndarray, np.ndarr
         q += enlarged(a[:, :, c]) * (guide[..., c : c + 1] * np.float32(1 / 255))
     winner = q.argmax(2)
     return winner, np.take_along_axis(q, winner[..., None], 2)[..., 0]
+
+
+def between_places(cells: int, step: float, places: int) -> np.ndarray:
+    """(cells, places) float32: what every place of a map weighs at the cells' centres; step: a cell's share of it."""
+    centers = (np.arange(cells) + 0.5) * step * places - 0.5
+    weights = [np.interp(centers, np.arange(places), one) for one in np.eye(places)]
+    return np.stack(weights, 1).astype(np.float32)
 
 
 def parts(planes: np.ndarray) -> list[np.ndarray]:
