@@ -30,8 +30,9 @@ from zeroseg.live.server import Server  # noqa: E402
 from zeroseg.segment.segmenter import Segmenter  # noqa: E402
 from zeroseg.serving.repository import NETWORK, Batching  # noqa: E402
 
-PHOTOS = sorted((Path(__file__).resolve().parents[2] / "export" / "photos").glob("*.jpg"))
-SETS = [["cat", "rug"], ["person", "space suit", "flag", "rocket"], ["coffee"]]
+ASTRONAUT, CAT, COFFEE, ROCKET = sorted((Path(__file__).resolve().parents[2] / "export" / "photos").glob("*.jpg"))
+PHOTOS = [CAT, ASTRONAUT, ROCKET]
+SETS = [["cat", "rug"], ["person", "space suit", "flag", "rocket"], ["sky", "tower"]]  # several labels in PHOTOS
 OUTPUTS = ("label_map", "scores")
 ALL = -1.0  # a threshold that leaves no segment in the background, so that masks are full of labels
 START_S = 30
@@ -83,18 +84,20 @@ def same(result, answer):
 
 
 def test_same_masks_as_the_segmenter(ask, own, vectors):
-    for words, labels, path in zip(SETS, vectors, PHOTOS):
+    for words, labels, path in zip(SETS, vectors, PHOTOS, strict=True):
         arrays = {"photo": photo(path), "label_embeddings": labels}
         own.set_labels(words)
-        same(own.segment(path, edges=False), ask("zeroseg", arrays, OUTPUTS))
-        same(own.segment(path, ALL, edges=False), ask("zeroseg", arrays | {"threshold": np.float32([ALL])}, OUTPUTS))
+        same(own.segment(path), ask("zeroseg", arrays, OUTPUTS))
+        full = own.segment(path, ALL)
+        assert len(np.unique(full.label_map)) > 1, "one label alone does not tell masks apart"
+        same(full, ask("zeroseg", arrays | {"threshold": np.float32([ALL])}, OUTPUTS))
         none = ask("zeroseg", {"photo": photo(path), "label_embeddings": labels, "threshold": np.float32([9])}, OUTPUTS)
         assert (none["label_map"] == -1).all()
 
 
 def test_requests_in_one_batch_do_not_mix(ask, service, own, vectors):
     """Twelve requests at once, three label sets of other lengths over photos of other sizes."""
-    cases = [(path, index) for index in range(len(SETS)) for path in PHOTOS[:4]]
+    cases = [(path, index) for index in range(len(SETS)) for path in [*PHOTOS, COFFEE]]
     before = executions(service)
     with ThreadPoolExecutor(len(cases)) as pool:
         answers = list(
@@ -110,7 +113,7 @@ def test_requests_in_one_batch_do_not_mix(ask, service, own, vectors):
     runs, photos = (after - earlier for after, earlier in zip(executions(service), before))
     assert photos == len(cases) and runs < photos, "nothing was batched, so nothing was shown"
     for (path, index), answer in zip(cases, answers):
-        same(own.set_labels(SETS[index]).segment(path, ALL, edges=False), answer)
+        same(own.set_labels(SETS[index]).segment(path, ALL), answer)
     assert any(len(np.unique(answer["label_map"])) > 1 for answer in answers)
 
 
@@ -167,14 +170,14 @@ def test_configs_are_what_the_server_was_meant_to_read(service):
 
 
 def test_example_of_the_docs_gives_the_masks_of_the_segmenter(service, own):
-    text = (PHOTOS[0].parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    text = (CAT.parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
     code = text.split("```python\n")[1].split("```")[0]
-    for theirs, ours in (("127.0.0.1:8001", f"127.0.0.1:{service.server.http_port}"), ("photo.jpg", str(PHOTOS[1]))):
+    for theirs, ours in (("127.0.0.1:8001", f"127.0.0.1:{service.server.http_port}"), ("photo.jpg", str(CAT))):
         assert theirs in code
         code = code.replace(theirs, ours)
     names = {}
     exec(code, names)
-    expected = own.set_labels(["cat", "dog"]).segment(PHOTOS[1]).label_map
+    expected = own.set_labels(["cat", "dog"]).segment(CAT).label_map
     assert (names["label_map"] == expected).mean() > 0.9999
 
 
@@ -222,12 +225,12 @@ def post(rest, data, **fields):
 
 
 def test_rest_answers_as_before(rest, own):
-    status, body = post(rest, PHOTOS[1].read_bytes(), labels="cat, rug", format="labels", threshold=ALL)
-    expected = own.set_labels(["cat", "rug"]).segment(PHOTOS[1], ALL, edges=False).label_map + 1
+    status, body = post(rest, CAT.read_bytes(), labels="cat, rug", format="labels", threshold=ALL)
+    expected = own.set_labels(["cat", "rug"]).segment(CAT, ALL).label_map + 1
     assert status == 200 and (np.asarray(Image.open(io.BytesIO(body))) == expected).mean() > 0.9999
     assert post(rest, b"nothing")[0] == 415
-    assert post(rest, PHOTOS[1].read_bytes(), labels=" , ")[0] == 422
-    assert post(rest, PHOTOS[1].read_bytes(), labels="cat", threshold="nan")[0] == 422
+    assert post(rest, CAT.read_bytes(), labels=" , ")[0] == 422
+    assert post(rest, CAT.read_bytes(), labels="cat", threshold="nan")[0] == 422
 
 
 def children(pid):
@@ -256,7 +259,7 @@ def network_process(pid):
 @pytest.mark.parametrize("victim", ["server", "network"])
 def test_killed_server_comes_back_and_never_gives_a_wrong_mask(service, own, vectors, rest, ask, victim):
     """Requests of three label sets go on while it is killed: each is answered right or with one clear error."""
-    expected = [own.set_labels(words).segment(path, ALL, edges=False) for words, path in zip(SETS, PHOTOS)]
+    expected = [own.set_labels(words).segment(path, ALL) for words, path in zip(SETS, PHOTOS)]
     arrays = [
         {"photo": photo(path), "label_embeddings": labels, "threshold": np.float32([ALL])}
         for path, labels in zip(PHOTOS, vectors)
@@ -315,8 +318,8 @@ def test_stopped_server_leaves_nothing(own, vectors):
         assert refused and all(isinstance(error, UnavailableError) for error in refused)
         assert all(str(error).startswith("the inference server has too many photos in line") for error in refused)
         np.testing.assert_array_equal(
-            segmenter.segment(PHOTOS[1], ALL).label_map,
-            own.set_labels(SETS[0]).segment(PHOTOS[1], ALL, edges=False).label_map,
+            segmenter.segment(CAT, ALL).label_map,
+            own.set_labels(SETS[0]).segment(CAT, ALL).label_map,
         )
         pids = [service.server.pid, *children(service.server.pid)]
         memory, folders = service.server._memory, [service.server._folder, Path(service._folder.name)]

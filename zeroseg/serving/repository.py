@@ -1,9 +1,9 @@
 """The model repository of the inference server, written as files: preprocess -> network -> decode, and their ensemble.
 
     zeroseg             photo (bytes), label_embeddings (N, D), threshold (1,) -> label_map, confidence, ...
-    zeroseg_preprocess  photo -> image, size
+    zeroseg_preprocess  photo -> pixels, and image, the network's input
     zeroseg_network     image -> segment maps and embeddings: several instances, dynamic batching
-    zeroseg_decode      segment maps and embeddings, labels, threshold -> label map of the photo's size
+    zeroseg_decode      segment maps and embeddings, pixels, labels, threshold -> label map of the photo's size
 
 No label enters the network, so the server itself joins images of one size to a batch, whatever their labels are. One of
 the server's own back ends runs zeroseg_network, or our Python code (zeroseg.serving.steps).
@@ -54,7 +54,7 @@ def write_steps(folder: Path, sidecar: Sidecar, batching: Batching) -> None:
     """Write all models but zeroseg_network."""
     segments, dim = sidecar.segments, sidecar.embedding_dim
     photo, labels = ("photo", "UINT8", "-1"), ("label_embeddings", "FP32", f"-1, {dim}")
-    image, size = ("image", "FP32", "1, 3, -1, -1"), ("size", "INT32", "2")
+    image, pixels = ("image", "FP32", "1, 3, -1, -1"), ("pixels", "UINT8", "-1, -1, 3")
     threshold = ("threshold", "FP32", "1", "optional: true")
     encoded = [
         ("segment_maps", "FP32", f"1, {segments}, -1, -1"),
@@ -67,7 +67,7 @@ def write_steps(folder: Path, sidecar: Sidecar, batching: Batching) -> None:
         ("segment_labels", "INT16", f"{segments}"),
         ("scores", "FP32", "-1"),
     ]
-    steps = [(PREPROCESS, [photo], [image, size]), (DECODE, [*encoded, size, labels, threshold], answers)]
+    steps = [(PREPROCESS, [photo], [image, pixels]), (DECODE, [*encoded, pixels, labels, threshold], answers)]
     code = [*_python(batching), *_parameters(sidecar)]
     for name, inputs, outputs in steps:
         _write_code(_write(folder, name, inputs, outputs, *code), name.removeprefix(f"{ENSEMBLE}_").capitalize())

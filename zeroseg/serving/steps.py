@@ -55,11 +55,11 @@ class _Step:
 
 
 class Preprocess(_Step):
-    """photo (bytes of a file,) uint8 -> image (1, 3, h, w) float32, size (2,) int32, the photo's (H, W)."""
+    """photo (bytes of a file,) uint8 -> image (1, 3, h, w) float32, pixels (H, W, 3) uint8 RGB."""
 
     def answer(self, request) -> dict:
         photo = decode_photo(self._input(request, "photo").tobytes())
-        return {IMAGE: network_input(photo, self.sidecar)[None], "size": np.array(photo.shape[:2], np.int32)}
+        return {IMAGE: network_input(photo, self.sidecar)[None], "pixels": photo}
 
 
 class Network(_Step):
@@ -84,8 +84,8 @@ class Network(_Step):
 
 
 class Decode(_Step):
-    """The network's outputs for one image, its size, labels and threshold -> label_map (H, W) int16, confidence (H, W)
-    float32, segment_labels (K,) int16, scores (N,) float32.
+    """The network's outputs for one image, its pixels, label_embeddings (N, D), threshold -> label_map (H, W) int16,
+    confidence (H, W) float32, segment_labels (K,) int16, scores (N,) float32.
     """
 
     def answer(self, request) -> dict:
@@ -94,7 +94,8 @@ class Decode(_Step):
             pack = LabelPack([str(row + 1) for row in range(len(vectors))], vectors, self.sidecar.embedding_space)
         except ValueError as error:
             raise ZerosegError(f"label_embeddings: {str(error).partition(': ')[2]}") from error
-        size = tuple(int(side) for side in self._input(request, "size"))
-        segments = segments_of({name: self._input(request, name) for name in OUTPUTS}, self.sidecar, size=size)
+        pixels = self._input(request, "pixels")
+        output = {name: self._input(request, name) for name in OUTPUTS}
+        segments = segments_of(output, self.sidecar, size=pixels.shape[:2], image=pixels)
         result = segments.masks(pack, None if threshold is None else float(threshold[0]))
         return {name: getattr(result, name) for name in ("label_map", "confidence", "segment_labels", "scores")}
