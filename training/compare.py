@@ -111,7 +111,7 @@ def main(
     Example:
       python training/compare.py voc-dev --unlabelled photos --teacher-weights teacher --labels labels
     """
-    from zeroseg.cli import user_errors
+    from zeroseg.commands.command import user_errors
 
     with user_errors():
         rows = compare(
