@@ -41,7 +41,7 @@ def main(only, jobs, output):
     Example:
       python bench/cuda_compile.py --only 87,90
     """
-    from zeroseg.cli import user_errors
+    from zeroseg.commands.command import user_errors
     from zeroseg.commit import current_commit
 
     with user_errors():

@@ -151,7 +151,7 @@ def main(out, minutes, only, again, listing, load_aot):
     Example:
       python bench/gpu_session.py --out gpu --minutes 9
     """
-    from zeroseg.cli import user_errors
+    from zeroseg.commands.command import user_errors
 
     with user_errors():
         machine = this_machine()

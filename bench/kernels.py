@@ -93,7 +93,7 @@ def main(threads, device, full, output):
       python bench/kernels.py --threads 2
       python bench/kernels.py --device cuda --full
     """
-    from zeroseg.cli import user_errors
+    from zeroseg.commands.command import user_errors
     from zeroseg.commit import current_commit
 
     with user_errors():

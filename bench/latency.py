@@ -67,7 +67,7 @@ def main(full, plot, **options):
       python bench/latency.py --size 1920x1080 --threads 2
     """
     from zeroseg.bench.latency_plot import check_plot, draw
-    from zeroseg.cli import user_errors
+    from zeroseg.commands.command import user_errors
 
     with user_errors():
         if plot:

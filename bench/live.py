@@ -56,7 +56,7 @@ def main(model, labels, threads, seconds, full, sizes, viewers, plot):
       python bench/live.py --threads 2 --seconds 20
     """
     from zeroseg.bench.live_plot import check_plot, draw
-    from zeroseg.cli import user_errors
+    from zeroseg.commands.command import user_errors
     from zeroseg.live.memory import limit_arenas
     from zeroseg.segment.segmenter import Segmenter
 

@@ -37,7 +37,7 @@ def main(out, threads, seconds, quality):
     Example:
       python bench/page_picture.py page.jpg
     """
-    from zeroseg.cli import user_errors
+    from zeroseg.commands.command import user_errors
     from zeroseg.live.memory import limit_arenas
     from zeroseg.live.pipeline import Pipeline
     from zeroseg.live.server import Server

@@ -79,7 +79,7 @@ def main(clients, seconds, rounds, labels, threads, plot):
     Example:
       python bench/serving.py --clients 1,8 --seconds 5 --rounds 3
     """
-    from zeroseg.cli import user_errors
+    from zeroseg.commands.command import user_errors
 
     with user_errors():
         crowds = [int(number) for number in clients.split(",") if number.strip().isdecimal()]

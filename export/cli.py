@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from zeroseg.cli import Command
+from zeroseg.commands.command import Command
 from zeroseg.dense.spec import default_output, is_dense_name
 from zeroseg.export.trt import command as engines
 

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from zeroseg.export.masks_graph import SUFFIX, masks_graph
 from zeroseg.export.parity import Parity, network_images
 from zeroseg.export.race import race
 from zeroseg.photos.decode import load_image
-from zeroseg.runtime.base import IMAGE
+from zeroseg.runtime.base import IMAGE, Runner
 from zeroseg.runtime.opening import open_runner
 from zeroseg.sidecar import Sidecar
 
@@ -150,6 +151,32 @@ def make_gate(source, options: ExportOptions, report: Callable[[str], None] = la
         photos += photos_of(options.gate_photos)
     report(f"choosing labels by what the model finds in {len(photos)} photos")
     return Gate(source.reference, gate_cases(source.reference, sidecar, photos), sidecar, masks)
+
+
+def prepare(
+    model: Path | str, onnx: Path, options: ExportOptions, report: Callable[[str], None] = lambda line: None
+) -> Gate:
+    """Export model to onnx through the gate, unless it is that ONNX file already; the gate for what is made next.
+
+    Its reference is the model in PyTorch, or the ONNX file on the CPU. ZerosegError as for export_file.
+    """
+    if model == onnx:
+        artifact = read_artifact(model)
+        return make_gate(_OnnxSource(open_runner(artifact), artifact.sidecar), options)
+    try:
+        from zeroseg.export.source import open_source
+    except ModuleNotFoundError as error:
+        raise missing_extra(error.name, "export", "exporting") from error
+    source = open_source(model)
+    export_file(source, onnx, options, report=report)
+    return make_gate(source, options)
+
+
+class _OnnxSource(NamedTuple):
+    """What make_gate asks of a Source, of an ONNX file."""
+
+    reference: Runner
+    sidecar: Sidecar
 
 
 def calibration_images(sidecar: Sidecar, options: ExportOptions) -> list[np.ndarray]:

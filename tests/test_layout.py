@@ -78,6 +78,57 @@ def test_imports_point_one_way(path):
         assert not {name for name in ours if not inside(name, {"zeroseg.kernels", "zeroseg.errors"})}
 
 
+def module_name(path: Path) -> str:
+    """As it is imported: kernels/tint/native.py is zeroseg.kernels.tint.native, as zeroseg/__init__.py maps it."""
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    parts = ["zeroseg", *parts] if parts[0] in FOLDERS else parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def run_imports(path: Path, modules: set[str]) -> set[str]:
+    """Those of the modules that the file imports when it or one of its functions runs: none for type checkers alone."""
+    found, nodes = set(), [ast.parse(path.read_text(encoding="utf-8"))]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            nodes += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (names & modules) or {node.module}
+        nodes += ast.iter_child_nodes(node)
+    return (found & modules) - {module_name(path)}
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """[module, what it imports of the others] for the modules of all circles, and those on a path between two of them.
+
+    It is what is left when modules that import none of the rest, or that none of the rest imports, are taken away.
+    """
+    left = dict(graph)
+    while True:
+        imported = set().union(*left.values())
+        free = [name for name, imports in left.items() if not imports & left.keys() or name not in imported]
+        if not free:
+            return [[name, *sorted(imports & left.keys())] for name, imports in sorted(left.items())]
+        for name in free:
+            del left[name]
+
+
+def test_no_import_circle():
+    modules = {module_name(path): path for path in SOURCES}
+    graph = {name: run_imports(path, set(modules)) for name, path in modules.items()}
+    assert graph["zeroseg.kernels.mask_decode"] and graph["zeroseg.segment.segmenter"]  # else nothing was read
+    assert circles(graph) == []
+
+
+def test_circles_are_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}) == [["b", "c"], ["c", "b"]]
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_folders_have_no_init(folder):
     assert not (ROOT / folder / "__init__.py").exists(), "it would hide other distributions of that name; see setup.py"

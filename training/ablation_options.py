@@ -133,11 +133,11 @@ def open_all(config: TrainConfig, options: dict):
     from zeroseg.evaluation.label_sets import label_set
     from zeroseg.evaluation.standard_sets import voc_dev
     from zeroseg.training.ablation_runs import Measure
+    from zeroseg.training.build_teacher import build_teacher
     from zeroseg.training.choose_threshold import RULES
     from zeroseg.training.conse import load_label_space
     from zeroseg.training.photos import find_photos
     from zeroseg.training.processes import join
-    from zeroseg.training.teacher import build_teacher
 
     if options["rule"] not in RULES:
         raise ZerosegError(f"--rule: expected one of {', '.join(RULES)}, got {options['rule']!r}")

@@ -23,7 +23,7 @@ try:
 except ModuleNotFoundError:  # run from a checkout that is not installed
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from zeroseg.cli import Command
+from zeroseg.commands.command import Command
 from zeroseg.config import PRESETS
 from zeroseg.errors import ZerosegError
 from zeroseg.training.ablation_options import absolute, open_all, shared_options

@@ -19,7 +19,7 @@ try:
 except ModuleNotFoundError:  # run from a checkout that is not installed
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from zeroseg.cli import Command
+from zeroseg.commands.command import Command
 from zeroseg.errors import ZerosegError
 from zeroseg.training.ablation_options import FILE, absolute, open_all, shared_options
 from zeroseg.training.recipes import RECIPES, TrainConfig

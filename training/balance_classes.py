@@ -40,7 +40,7 @@ def main(model, out, amount):
     Example:
       python training/balance_classes.py runs/first/model.pt -o balanced.pt
     """
-    from zeroseg.cli import user_errors
+    from zeroseg.commands.command import user_errors
 
     with user_errors():
         balance(model, out, amount)

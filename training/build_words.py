@@ -23,7 +23,7 @@ except ModuleNotFoundError:  # a checkout that is not installed
     sys.path.append(str(Path(__file__).resolve().parent.parent))
     import zeroseg
 
-from zeroseg.cli import Command
+from zeroseg.commands.command import Command
 from zeroseg.errors import ZerosegError
 from zeroseg.training.word_corrections import Corrections
 from zeroseg.training.word_features import SentenceEncoder, WordVectors, unit

@@ -176,7 +176,7 @@ def main(photos, model, labels, rule, limit, threads, write):
       python training/choose_threshold.py ~/photos --model runs/first/model.pt --limit 500 --write
     """
     from zeroseg.artifact import find_model
-    from zeroseg.cli import user_errors
+    from zeroseg.commands.command import user_errors
     from zeroseg.commands.infer_run import parse_labels
     from zeroseg.evaluation.class_names import COCO_THINGS
     from zeroseg.evaluation.network import SegmenterPredict

@@ -111,7 +111,7 @@ def main(
     Example:
       python training/compare.py voc-dev --unlabelled photos --teacher-weights teacher --labels labels
     """
-    from zeroseg.cli import user_errors
+    from zeroseg.commands.command import user_errors
 
     with user_errors():
         rows = compare(
@@ -238,8 +238,8 @@ def _contenders(wanted, model, teacher_weights, label_folder, names, recipe, pro
 
 
 def _teacher(config: TeacherConfig, label_folder: Path):
+    from zeroseg.training.build_teacher import build_teacher
     from zeroseg.training.conse import load_label_space
-    from zeroseg.training.teacher import build_teacher
 
     space = load_label_space(
         label_folder / "names.txt",

@@ -16,6 +16,7 @@ from zeroseg.model.checkpoint import load_checkpoint, save_checkpoint
 from zeroseg.model.zeroseg import ZeroSeg
 from zeroseg.sidecar import InputSpec, Sidecar
 from zeroseg.training.batches import TrainingSet, split_rows, validation_batch
+from zeroseg.training.build_teacher import build_teacher
 from zeroseg.training.conse import LabelSpace, load_label_space
 from zeroseg.training.loop import Trainer, plan_steps
 from zeroseg.training.objective import Objective, check_weights
@@ -27,7 +28,7 @@ from zeroseg.training.recipes import TrainConfig
 from zeroseg.training.run_folder import RunFolder
 from zeroseg.training.shards import ShardOrder, ShardSet, cache_shards, find_shards, holds_shards
 from zeroseg.training.stem_cache import cache_stem
-from zeroseg.training.teacher import Teacher, build_teacher
+from zeroseg.training.teacher import Teacher
 from zeroseg.training.teachers.build import any_part, more_prototypes, spoken_names
 from zeroseg.training.teachers.cache import cache_targets
 from zeroseg.training.teachers.described import describe, zero_shot

@@ -73,7 +73,7 @@ def main(model, run, steps, out):
     Example:
       python training/model_card.py runs/tiny/model.pt --run runs/tiny -o models/tiny/README.md
     """
-    from zeroseg.cli import user_errors
+    from zeroseg.commands.command import user_errors
     from zeroseg.model.checkpoint import load_checkpoint
 
     with user_errors():

@@ -125,10 +125,11 @@ def main(photos, labels, teacher_weights, recipe, limit, out):
     """Fit a probe that finds persons in a classifier's logits, from faces in unlabelled photos."""
     from dataclasses import replace
 
+    from zeroseg.training.build_teacher import build_teacher
     from zeroseg.training.conse import load_label_space
     from zeroseg.training.photos import WHOLE, UnreadablePhoto, crop_array, find_photos
     from zeroseg.training.progress import progress_bar
-    from zeroseg.training.teacher import build_teacher, to_tensor
+    from zeroseg.training.teacher import to_tensor
 
     try:
         if recipe not in RECIPES:

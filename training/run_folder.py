@@ -81,7 +81,7 @@ class RunFolder:
             name: [float(row[name]) if row[name] else None for row in rows] for name in (rows[0] if rows else ())
         }
         text = json.dumps(columns) + "\n"
-        self._replace("curve.json", lambda path: path.write_text(text, encoding="utf-8"))
+        write_text(self.path / "curve.json", text)
 
     def write_image(self, name: str, image) -> None:
         """A PIL image as PNG."""

@@ -37,7 +37,7 @@ def main(model, out, share):
     Example:
       python training/set_score_share.py balanced.pt -o model.pt --share 0.65
     """
-    from zeroseg.cli import user_errors
+    from zeroseg.commands.command import user_errors
 
     with user_errors():
         set_share(model, out, share)

@@ -13,10 +13,6 @@ import torch
 from PIL import Image
 
 from zeroseg.errors import ZerosegError
-from zeroseg.training.conse import LabelSpace
-from zeroseg.training.recipes import TeacherConfig
-
-KINDS = ("open_clip", "timm")
 
 
 class Teacher(ABC):
@@ -51,34 +47,6 @@ class Teacher(ABC):
     def dense(self, images: torch.Tensor) -> torch.Tensor:
         """images (B, 3, H, W) float32 RGB in [0, 1], of dense_size -> (B, h, w, D) float32."""
         raise ZerosegError(f"teacher {self.spec} has no dense maps; use views only")
-
-
-def build_teacher(
-    config: TeacherConfig, labels: LabelSpace | None = None, device: str = "cpu", impl: str = "auto"
-) -> Teacher:
-    """The teacher that config names.
-
-    labels  what a classifier is read through; timm teachers need it.
-    impl    "auto", "onnxruntime" or "torch": what runs a classifier.
-    Raises ZerosegError for a wrong name or file, UnavailableError if weights cannot be had.
-    """
-    kind, _, name = config.spec.partition(":")
-    if kind not in KINDS or not name:
-        raise ZerosegError(f"teacher: expected open_clip:ARCH/TAG_or_file or timm:NAME+NAME, got {config.spec!r}")
-    if config.reading and kind != "open_clip":
-        raise ZerosegError(f"teacher {config.spec}: a classifier has no reading {config.reading!r}; drop --dense")
-    if kind == "open_clip":
-        from zeroseg.training.clip_tower import ClipTower
-
-        return ClipTower(config, device)
-    if labels is None:
-        raise ZerosegError(
-            f"teacher {config.spec} is a classifier and is read through label embeddings: give "
-            "--labels DIR (or --label-names, --label-vectors and --class-names)"
-        )
-    from zeroseg.training.classifiers import ClassifierEnsemble
-
-    return ClassifierEnsemble(config, labels, device, impl)
 
 
 def to_tensor(images: list[Image.Image | np.ndarray]) -> torch.Tensor:

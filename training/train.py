@@ -12,7 +12,7 @@ try:
 except ModuleNotFoundError:  # run as a file from a checkout that is not installed; appended, so an installed one wins
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from zeroseg.cli import Command
+from zeroseg.commands.command import Command
 from zeroseg.config import PRESETS
 from zeroseg.dense.spec import READINGS
 from zeroseg.errors import ZerosegError

@@ -5,18 +5,12 @@ the others need. The group turns a user's mistake into one line on stderr and ex
 """
 
 import os
-import sys
-from contextlib import contextmanager
 from importlib import import_module
 
 import click
 
 from zeroseg import __version__
-from zeroseg.errors import ZerosegError
-
-# before NumPy is imported: after a product of words and names, OpenBLAS's other threads spin for a tenth of a second on
-# the cores that the network needs next
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+from zeroseg.commands.command import Group, user_errors
 
 # name -> where the command is, and the one line `zeroseg --help` shows for it (so that help imports none of them)
 COMMANDS = {
@@ -32,45 +26,21 @@ COMMANDS = {
 }
 
 
-@contextmanager
-def user_errors():
-    """Turn the errors that bad input raises into click's `Error: ...`, exit code 1.
+def keep_openblas_to_one_thread() -> None:
+    """Set its variable, unless it is set; before NumPy is imported.
 
-    ZEROSEG_TRACEBACK=1 leaves them alone, for whoever looks for a bug. What the output's encoding lacks is no error: it
-    is printed as escapes.
+    After a product of words and names OpenBLAS's other threads spin for a tenth of a second on the cores that the
+    network needs next.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if getattr(stream, "errors", None) in ("strict", "surrogateescape"):
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        yield
-    except BrokenPipeError:  # `| head` has read enough: click ends the command quietly
-        raise
-    except (ZerosegError, ValueError, OSError) as error:
-        if os.environ.get("ZEROSEG_TRACEBACK"):
-            raise
-        named = isinstance(error, OSError) and error.filename and error.strerror  # else "[Errno 2] No such file: 'x'"
-        raise click.ClickException(f"{error.filename}: {error.strerror}" if named else str(error)) from error
-
-
-class Command(click.Command):
-    """A command whose bad input ends in one line; for commands that are console scripts of their own."""
-
-    def invoke(self, ctx: click.Context):
-        with user_errors():
-            return super().invoke(ctx)
-
-
-class Group(click.Group):
-    """A group of such commands."""
-
-    def invoke(self, ctx: click.Context):
-        with user_errors():
-            return super().invoke(ctx)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 class LazyGroup(Group):
     """The commands of COMMANDS, each imported when it is run or asked for help."""
+
+    def main(self, *args, **options):
+        keep_openblas_to_one_thread()
+        return super().main(*args, **options)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -100,6 +70,7 @@ def main():
 
 def infer():
     """Entry point of `zeroseg-infer`."""
+    keep_openblas_to_one_thread()
     from zeroseg.commands.infer import infer as command
 
     command.main(prog_name="zeroseg-infer")

@@ -18,9 +18,9 @@ from zeroseg.dense.spec import default_output, is_dense_name
 from zeroseg.errors import ZerosegError
 from zeroseg.export.gate import photos_of
 from zeroseg.export.gate_labels import gate_cases
+from zeroseg.export.run import ExportOptions, prepare
 from zeroseg.export.trt.builder import BuildOptions
 from zeroseg.export.trt.code_copy import copy_code
-from zeroseg.export.trt.command import prepare
 from zeroseg.export.trt.device import DESCRIPTION, EXPECTED, record
 from zeroseg.export.trt.serving import PLAN, write_serving
 from zeroseg.files import sha256
@@ -201,7 +201,7 @@ def onnx_mb(folder: Path, stem: str) -> float:
 def _network(model: Path | str, onnx: Path, export: dict, half_weights: bool) -> Runner:
     """Put the network there; what it is held against: the model in PyTorch, or the ONNX file on the CPU."""
     if Path(model).suffix != ".onnx":
-        return prepare(model, onnx, export, half_weights).reference.runner
+        return prepare(model, onnx, ExportOptions(half_weights=half_weights, **export)).reference.runner
     read_artifact(model, "onnxruntime")
     shutil.copyfile(model, onnx)
     shutil.copyfile(model.with_suffix(".json"), onnx.with_suffix(".json"))

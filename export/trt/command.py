@@ -1,7 +1,6 @@
 """The part of zeroseg-export that makes engines and bundles: its options, and what they start."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import click
 
@@ -142,6 +141,7 @@ def run(model: Path | str, out: Path | None, trt: dict, export: dict, half_weigh
 
 def _run_engine(model, out, options, export, half_weights, dry_run) -> None:
     from zeroseg.errors import UnavailableError
+    from zeroseg.export.run import ExportOptions, prepare
     from zeroseg.export.trt.build import build_engine, why_not
     from zeroseg.export.trt.builder import read_timing_cache
     from zeroseg.export.trt.manifest import check_suffix, rebuild_command
@@ -162,7 +162,7 @@ def _run_engine(model, out, options, export, half_weights, dry_run) -> None:
         raise UnavailableError(
             f"--trt: {reason}; zeroseg-export --bundle TARGET makes a folder that builds the engine on the device"
         )
-    gate = prepare(model, onnx, export, half_weights)
+    gate = prepare(model, onnx, ExportOptions(half_weights=half_weights, **export), click.echo)
     file = build_engine(
         onnx,
         out,
@@ -220,29 +220,6 @@ def _run_rtx(model, out, options, layers, export, half_weights, dry_run) -> None
 
 def _mb(count: int | None) -> str:
     return "unknown" if count is None else f"{count / 1e6:.1f} MB"
-
-
-def prepare(model: Path | str, onnx: Path, export: dict, half_weights: bool):
-    """Export model to onnx through the gate, unless it is an ONNX file already; returns the Gate for what is made next.
-
-    Its reference is the model in PyTorch, or the ONNX file on the CPU.
-    """
-    from zeroseg.artifact import read_artifact
-    from zeroseg.errors import missing_extra
-    from zeroseg.export.run import ExportOptions, export_file, make_gate
-    from zeroseg.runtime.opening import open_runner
-
-    options = ExportOptions(half_weights=half_weights, **export)
-    if model == onnx:
-        artifact = read_artifact(model)
-        return make_gate(SimpleNamespace(reference=open_runner(artifact), sidecar=artifact.sidecar), options)
-    try:
-        from zeroseg.export.source import open_source
-    except ModuleNotFoundError as error:
-        raise missing_extra(error.name, "export", "exporting") from error
-    source = open_source(model)
-    export_file(source, onnx, options, report=click.echo)
-    return make_gate(source, options)
 
 
 def _run_bundle(model, out, target, labels, options, export, half_weights, dry_run) -> None:

@@ -13,7 +13,7 @@ import click
 import numpy as np
 
 from zeroseg.artifact import read_artifact
-from zeroseg.cli import Command
+from zeroseg.commands.command import Command
 from zeroseg.errors import ZerosegError
 from zeroseg.export.parity import Case, LabelSet, make_cases, outputs_in
 from zeroseg.files import sha256, whole_file

@@ -1,10 +1,15 @@
 """Little videos made on the spot, and a segmenter that knows the test pattern's colours."""
 
+import io
+import time
 from fractions import Fraction
 
 import pytest
+from PIL import Image
 
 from tests.color_model import SPACE, vectors
+from zeroseg.live.pattern import TestPattern
+from zeroseg.live.sinks import Sink
 from zeroseg.segment.segmenter import Segmenter
 from zeroseg.words import LabelPack
 
@@ -26,6 +31,26 @@ def packs(tmp_path):
     path = tmp_path / "labels.npz"
     color_pack().save(path)
     return path
+
+
+class Kept(Sink):
+    """Remembers what it gets; slow on demand."""
+
+    wants_picture = True
+
+    def __init__(self, pause_s=0.0):
+        self.outputs, self.pause_s = [], pause_s
+
+    def write(self, output):
+        time.sleep(self.pause_s)
+        self.outputs.append(output)
+
+
+def wait_until(condition, seconds=15.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.01)
 
 
 def write_video(path, pictures, pts=None, rate=25, codec="mpeg4", pix_fmt="yuv420p", time_base=None):
@@ -84,3 +109,14 @@ def photo_app(color_segmenter, color_words):
     segmenter = Segmenter(color_segmenter.runner, color_segmenter.sidecar).set_labels(color_pack())
     with TestClient(make_app(segmenter, None, Board()), base_url="http://127.0.0.1") as client:
         yield client
+
+
+def png(picture, **options):
+    data = io.BytesIO()
+    Image.fromarray(picture).save(data, "PNG", **options)
+    return data.getvalue()
+
+
+@pytest.fixture
+def scene():
+    return TestPattern("test://?size=160x96").picture(7)

@@ -1,5 +1,6 @@
 """The threads together: every frame of a file, the newest of a camera, files finished whatever happens."""
 
+import itertools
 import json
 import re
 import threading
@@ -9,30 +10,17 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tests.live.conftest import color_pack, video_times, write_video
+from tests.live.conftest import Kept, color_pack, video_times, write_video
 from zeroseg.drawing import label_colors
 from zeroseg.errors import ZerosegError
 from zeroseg.live.frame import Frame, Source
-from zeroseg.live.handoff import Handoff
+from zeroseg.live.handoff import AWAKE, Handoff
 from zeroseg.live.pattern import TestPattern, frame_number
 from zeroseg.live.pipeline import Pipeline
 from zeroseg.live.sinks import JsonLines, PictureFiles, Sink, VideoFile
 from zeroseg.live.sources import open_source
 
 pytest.importorskip("av")
-
-
-class Kept(Sink):
-    """Remembers what it gets; slow on demand."""
-
-    wants_picture = True
-
-    def __init__(self, pause_s=0.0):
-        self.outputs, self.pause_s = [], pause_s
-
-    def write(self, output):
-        time.sleep(self.pause_s)
-        self.outputs.append(output)
 
 
 def pattern_pictures(count, size=(160, 96)):
@@ -143,27 +131,6 @@ def test_labels_change_with_the_next_frame(color_segmenter):
     assert all(output.picture.shape == (96, 160, 3) for output in kept.outputs)
 
 
-def test_paused_pipeline_shows_changes_on_the_held_frame(color_segmenter):
-    kept = Kept()
-    kept.takes_repeats = True
-    pipeline = Pipeline(open_source("test://?size=160x96&fps=50"), color_segmenter, [kept]).start()
-    wait_until(lambda: len(kept.outputs) > 3)
-    pipeline.change(paused=True)
-    time.sleep(0.3)
-    held = len(kept.outputs)
-    pipeline.change(pack=color_pack(["sea"], ["blue"]))
-    wait_until(lambda: len(kept.outputs) > held)
-    time.sleep(0.1)
-    assert kept.outputs[-1].result.labels == ["sea"] and kept.outputs[-1].frame.index == kept.outputs[-2].frame.index
-    dropped = pipeline.dropped
-    pipeline.change(paused=False)
-    wait_until(lambda: len(kept.outputs) > held + 3)
-    assert pipeline.dropped < dropped + 25  # a pause is no drop
-    pipeline.stop()
-    assert pipeline.join(5)
-    pipeline.close()
-
-
 def test_a_word_keeps_its_colour_in_the_picture_when_others_come_before_it(color_segmenter):
     alone = label_colors(["green"])[0]
     thief = next(name for name in map(str, range(100)) if (label_colors([name, "green"])[1] != alone).any())
@@ -188,13 +155,6 @@ def test_a_word_keeps_its_colour_in_the_picture_when_others_come_before_it(color
         assert (output.result.colors[index] == alone).all()
         assert (output.picture[output.result.label_map == index] == alone).all()
         assert len(np.unique(output.result.colors, axis=0)) == len(output.result.labels)
-
-
-def wait_until(condition, seconds=10.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.01)
 
 
 def test_ctrl_c_finishes_the_file(tmp_path, color_segmenter):
@@ -273,11 +233,13 @@ def test_failing_sink_waits_for_the_network_to_be_left(color_segmenter):
 @pytest.mark.parametrize(
     ("in_the_way", "message"),
     [
-        (".000002_labels.png.partial", "000002_labels.png: cannot be written ("),
+        (".2.partial", "000002_labels.png: cannot be written ("),
         ("000002_labels.png", "000002_labels.png: is not zeroseg's and would be overwritten"),
     ],
 )
-def test_picture_that_cannot_be_written_is_named(tmp_path, color_segmenter, in_the_way, message):
+def test_picture_that_cannot_be_written_is_named(tmp_path, color_segmenter, monkeypatch, in_the_way, message):
+    numbers = itertools.count()
+    monkeypatch.setattr("zeroseg.files.secrets.token_hex", lambda _: str(next(numbers)))
     (tmp_path / in_the_way).mkdir()
     with pytest.raises(ZerosegError, match=re.escape(message)):
         Pipeline(
@@ -381,3 +343,13 @@ def test_network_sees_no_more_of_a_wide_live_picture_than_of_another(color_segme
     usual = color_segmenter.sidecar.input.short_side
     Pipeline(open_source(f"test://?size=160x64&frames=2&live={live:d}"), color_segmenter, [Kept()]).run()
     assert set(seen) == {24 if live else usual} and color_segmenter.sidecar.input.short_side == usual
+
+
+def test_handoff_wakes_who_waits():
+    handoff, asked = Handoff(), []
+    threading.Timer(0.05, lambda: (asked.append(True), handoff.poke())).start()
+    assert handoff.get(lambda: bool(asked)) is AWAKE
+    handoff.put(1)
+    assert handoff.get(lambda: True) is AWAKE and handoff.get() == 1
+    handoff.close()
+    assert handoff.get(lambda: True) is None

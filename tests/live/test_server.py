@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.live.conftest import color_pack
+from tests.live.conftest import color_pack, png, wait_until
 from zeroseg.bench.loopback import MjpegServer
 from zeroseg.drawing import label_colors
 from zeroseg.errors import ZerosegError
@@ -35,17 +35,6 @@ from zeroseg.live.rest import Photos, hex_color  # noqa: E402
 from zeroseg.live.server import Server, make_app  # noqa: E402
 
 
-def png(picture, **options):
-    data = io.BytesIO()
-    Image.fromarray(picture).save(data, "PNG", **options)
-    return data.getvalue()
-
-
-@pytest.fixture
-def scene():
-    return TestPattern("test://?size=160x96").picture(7)
-
-
 @pytest.fixture
 def live_app(color_segmenter, color_words):
     """(client, pipeline) with a running test pattern."""
@@ -59,13 +48,6 @@ def live_app(color_segmenter, color_words):
         pipeline.stop()
         assert pipeline.join(10)
         pipeline.close()
-
-
-def wait_until(condition, seconds=15.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.01)
 
 
 def test_segment_gives_what_the_segmenter_gives(photo_app, color_segmenter, scene):

@@ -16,10 +16,10 @@ from zeroseg.training.ablation_runs import HeldSet, hold_photos, variant_config,
 from zeroseg.training.ablation_tables import BASE, FULL, TABLES, Variant, judge, variants
 from zeroseg.training.ablations import main
 from zeroseg.training.batches import TrainingSet
+from zeroseg.training.build_teacher import build_teacher
 from zeroseg.training.objective import Objective
 from zeroseg.training.photos import find_photos
 from zeroseg.training.recipes import RECIPES, CropConfig, LossWeights, ViewConfig
-from zeroseg.training.teacher import build_teacher
 from zeroseg.training.views import cache_views
 
 MODEL = {

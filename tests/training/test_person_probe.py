@@ -128,9 +128,10 @@ def test_the_command_fits_what_it_sees(monkeypatch, tmp_path, photo_folder, labe
     """From end to end with a stand-in for the cascade, which OpenCV 5 lacks: a face in every bright photo."""
     from PIL import Image
 
+    from zeroseg.training.build_teacher import build_teacher
     from zeroseg.training.photos import find_photos
     from zeroseg.training.recipes import RECIPES
-    from zeroseg.training.teacher import build_teacher, to_tensor
+    from zeroseg.training.teacher import to_tensor
 
     class Cascade:
         def detectMultiScale(self, grey, *_, **__):

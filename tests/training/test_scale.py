@@ -74,9 +74,9 @@ def test_hours_bytes_and_traffic_are_products():
 
 
 def test_a_photo_takes_in_the_cache_what_is_said(photo_folder, tmp_path, teacher_config, labels):
+    from zeroseg.training.build_teacher import build_teacher
     from zeroseg.training.recipes import ViewConfig
     from zeroseg.training.scale import ROW_BYTES
-    from zeroseg.training.teacher import build_teacher
 
     cache_views(find_photos(photo_folder), build_teacher(teacher_config, labels), ViewConfig(), tmp_path, False)
     stored = sum(path.stat().st_size for path in tmp_path.rglob("*.bin"))

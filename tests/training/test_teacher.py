@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 
 from zeroseg.errors import UnavailableError, ZerosegError
+from zeroseg.training.build_teacher import build_teacher
 from zeroseg.training.classifiers import ClassifierEnsemble
 from zeroseg.training.conse import class_vectors, read_logits
 from zeroseg.training.forward import FrozenForward
 from zeroseg.training.recipes import TeacherConfig
-from zeroseg.training.teacher import build_teacher, to_tensor
+from zeroseg.training.teacher import to_tensor
 
 NET = "test_efficientnet"
 ARCH = "zeroseg-test-vit"

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from zeroseg.training.teacher import file_digest
+from zeroseg.files import sha256
 from zeroseg.training.teachers.onnx_network import OnnxNetwork
 from zeroseg.training.teachers.part import Part
 
@@ -25,7 +25,7 @@ class Detector(Part):
         self.network = OnnxNetwork(f"{folder}/{self.file}")
         self.least_score = least_score
         self.arrays = {"boxes": ((MOST_BOXES, 6), "float32")}
-        self.fingerprint = {"file": file_digest(self.network.path), "score": least_score, "overlap": OVERLAP}
+        self.fingerprint = {"file": sha256(self.network.path), "score": least_score, "overlap": OVERLAP}
 
     def compute(self, image: Image.Image, photo_name: str, found) -> dict[str, np.ndarray]:
         pixels, width, height = fit(image, self.side)

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from zeroseg.files import sha256
 from zeroseg.training.recipes import IMAGENET_MEAN, IMAGENET_STD, DiffusionConfig
-from zeroseg.training.teacher import file_digest
 from zeroseg.training.teachers.onnx_network import OnnxNetwork
 from zeroseg.training.teachers.part import Part, as_bytes
 
@@ -46,7 +46,7 @@ class Dino(Part):
             "saliency": ((SALIENCY_GRID, SALIENCY_GRID), "uint8"),
         }
         self.fingerprint = {
-            "file": file_digest(self.network.path),
+            "file": sha256(self.network.path),
             "short_side": short_side,
             "affinity": [walk.tau, walk.reach, KEPT],
         }

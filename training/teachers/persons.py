@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from zeroseg.training.teacher import file_digest
+from zeroseg.files import sha256
 from zeroseg.training.teachers.onnx_network import OnnxNetwork
 from zeroseg.training.teachers.part import Part, as_bytes
 
@@ -24,7 +24,7 @@ class Persons(Part):
         self.network = OnnxNetwork(f"{folder}/{FILE}")
         self.least_score = least_score
         self.arrays = {"person": ((GRID, GRID), "uint8")}
-        self.fingerprint = {"file": file_digest(self.network.path), "score": least_score, "cut": [WIDER, MOST_CUTS]}
+        self.fingerprint = {"file": sha256(self.network.path), "score": least_score, "cut": [WIDER, MOST_CUTS]}
 
     def compute(self, image: Image.Image, photo_name: str, found) -> dict[str, np.ndarray]:
         boxes = found["nanodet"]["boxes"]

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from zeroseg.errors import UnavailableError, ZerosegError
-from zeroseg.training.teacher import file_digest
+from zeroseg.files import sha256
 from zeroseg.training.teachers.part import Part
 
 FILE = "deeplab_mobilenet_edgetpu_slim_cityscapes_quant.tflite"
@@ -45,7 +45,7 @@ class Streets(Part):
         self._interpreter.allocate_tensors()
         self._lock = threading.Lock()  # an interpreter has one set of buffers
         self.arrays = {"label": ((GRID, GRID), "uint8")}
-        self.fingerprint = {"file": file_digest(path), "folders": list(folders)}
+        self.fingerprint = {"file": sha256(path), "folders": list(folders)}
 
     def compute(self, image: Image.Image, photo_name: str, found) -> dict[str, np.ndarray]:
         if not photo_name.startswith(self.folders):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from zeroseg.cli import Command
+from zeroseg.commands.command import Command
 from zeroseg.commands.threshold import threshold_option
 from zeroseg.runtime.backends import BACKENDS
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from zeroseg import __version__
-from zeroseg.cli import Command
+from zeroseg.commands.command import Command
 
 PACKAGES = {  # distribution -> what it is for
     "numpy": "base",

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import click
 
-from zeroseg.cli import Command
+from zeroseg.commands.command import Command
 from zeroseg.commands.live_options import LOOK, NAMES, NETWORK, SERVER, SOURCE, VIDEO_FILES, options
 from zeroseg.commands.threshold import threshold_option
 from zeroseg.runtime.backends import BACKENDS

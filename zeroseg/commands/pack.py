@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from zeroseg.cli import Command
 from zeroseg.collection.pack import PHOTOS_PER_SHARD
+from zeroseg.commands.command import Command
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})

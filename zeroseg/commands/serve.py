@@ -2,7 +2,7 @@
 
 import click
 
-from zeroseg.cli import Command
+from zeroseg.commands.command import Command
 from zeroseg.commands.live_options import LOOK, NAMES, NETWORK, SERVER, SOURCE, TRITON, options
 from zeroseg.commands.threshold import threshold_option
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from zeroseg.cli import Command
+from zeroseg.commands.command import Command
 
 # how a label was read (zeroseg.words.explain) -> its mark and what is said of it
 _READ_AS = {

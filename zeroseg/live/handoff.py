@@ -2,6 +2,9 @@
 
 import threading
 from collections import deque
+from collections.abc import Callable
+
+AWAKE = object()
 
 
 class Handoff:
@@ -31,15 +34,25 @@ class Handoff:
             self._changed.notify_all()
             return True
 
-    def get(self):
-        """The next item, waiting for it; None once closed and empty."""
+    def get(self, wake: Callable[[], bool] = lambda: False):
+        """The next item, waiting for it; None once closed and empty. AWAKE, and no item, where wake() is true.
+
+        wake() is asked again after poke().
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._items)
-            if not self._items:
+            self._changed.wait_for(lambda: self._closed or self._items or wake())
+            if self._closed and not self._items:
                 return None
+            if wake():
+                return AWAKE
             item = self._items.popleft()
             self._changed.notify_all()
             return item
+
+    def poke(self) -> None:
+        """Let a get() that waits ask its wake() again."""
+        with self._changed:
+            self._changed.notify_all()
 
     def close(self, discard: bool = False) -> None:
         """No more items; those inside are still given, unless discard."""

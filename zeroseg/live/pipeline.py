@@ -16,7 +16,7 @@ import numpy as np
 from zeroseg import drawing
 from zeroseg.live.figures import Figures
 from zeroseg.live.frame import Frame, Source
-from zeroseg.live.handoff import Handoff
+from zeroseg.live.handoff import AWAKE, Handoff
 from zeroseg.live.picture import draw_frame
 from zeroseg.live.sinks import Output, Sink
 from zeroseg.photos.network_size import live_short_side
@@ -105,6 +105,7 @@ class Pipeline:
                 changes["colors"] = drawing.label_colors(changes["pack"].names, shown)
             self.settings = replace(self.settings, **changes)
             self._change.notify_all()
+            self._captured.poke()
             return self.settings
 
     def start(self) -> "Pipeline":
@@ -184,16 +185,19 @@ class Pipeline:
                 return
 
     def _segment(self) -> None:
-        while (frame := self._captured.get()) is not None:
-            settings = self.settings
-            if not self._segment_one(frame, settings):
+        frame = shown = None  # the last frame, and the settings that it was last shown with
+        while (item := self._captured.get(lambda: self._past is not None and self.settings.paused)) is not None:
+            if item is AWAKE:
+                shown = self._hold(frame, shown)
+                continue
+            frame, shown = item, self.settings
+            if not self._segment_one(frame, shown):
                 return
-            self._hold(frame, settings)
 
-    def _hold(self, frame: Frame, shown: Settings) -> None:
+    def _hold(self, frame: Frame, shown: Settings) -> Settings:
         """While paused: show what changed settings make of the last frame, whose segments are kept.
 
-        shown: the settings that it was shown with; others may have come while it was segmented.
+        shown: the settings that it was shown with; others may have come while it was segmented. Returns the last.
         """
         while not self._moves_on():
             settings = self.settings
@@ -202,6 +206,7 @@ class Pipeline:
                 shown = settings
             with self._change:
                 self._change.wait_for(lambda before=shown: self._moves_on() or self.settings is not before)
+        return shown
 
     def _moves_on(self) -> bool:
         return self._stopping.is_set() or not self.settings.paused
