@@ -7,11 +7,11 @@ What the engines compute is not shown here: that takes an RTX GPU.
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.export.trt.small_network import write_small_network
 from zeroseg.artifact import read_artifact
 from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.export.trt.builder import BuildOptions, build_plan
@@ -106,19 +106,16 @@ def test_bundled_model_with_masks_in_the_graph(rtx, bundled):
     assert any(name.startswith("masks/") for name in nodes_in(plan))
 
 
-def test_base_preset(rtx, bundled):
-    """Random weights: what counts is the graph."""
-    torch = pytest.importorskip("torch")
+def test_base_preset_in_small(rtx, make_model, sidecar):
+    """A ViT instead of convolutions in front: the preset's graph, narrower and with random weights."""
     pytest.importorskip("onnxscript")
-    from zeroseg.config import PRESETS
     from zeroseg.export.to_onnx import to_onnx
-    from zeroseg.model.zeroseg import ZeroSeg
+    from zeroseg.sidecar import parse_sidecar
 
-    torch.manual_seed(0)
-    config = replace(PRESETS["base"], depth=2)  # the other ten blocks are the same again
-    sidecar = replace(bundled[0], embedding_dim=config.embedding_dim)
-    plan = build(rtx, to_onnx(ZeroSeg(config).eval(), sidecar.to_dict()), sidecar)
-    assert plan.weights_bytes > 4 * config.width**2 * 12 * config.depth
+    model = to_onnx(make_model("vit"), sidecar)
+    plan = build(rtx, model, parse_sidecar(sidecar, "the test's"))
+    assert plan.weights_bytes > 4 * weight_count(model)
+    assert "Half" not in {tensor.dtype for layer in plan.layers for tensor in (*layer.inputs, *layer.outputs)}
 
 
 def test_dense_tower(rtx, dense_onnx):
@@ -141,7 +138,7 @@ build_rtx(Path(sys.argv[1]), Path(sys.argv[2]), BuildOptions(plugins="v3", capab
 def test_v3_plugins(rtx, tmp_path, monkeypatch):
     """Where the library was built against TensorRT's headers, it registers and its nodes are built into an engine.
 
-    In a process of its own: a graph with plugins makes the library open itself by its bare name, and abort if it cannot.
+    In a process of its own: for a graph with plugins the library opens itself by its bare name, or aborts.
     """
     from zeroseg.runtime.rtx_library import require_by_name
     from zeroseg.runtime.trt_plugins import find_library
@@ -161,10 +158,11 @@ def test_v3_plugins(rtx, tmp_path, monkeypatch):
     assert kinds.count("custom_layer") >= 2  # the two stages' segment_attention
 
 
-def test_without_the_link_it_is_one_line(rtx, network, tmp_path, monkeypatch):
+def test_without_the_link_it_is_one_line(rtx, tmp_path, monkeypatch):
     """Not the library's abort."""
     from zeroseg.export.trt.rtx import build_rtx
 
+    network = write_small_network(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(UnavailableError, match="looks for libtensorrt_rtx.so by its name; start the command again"):
         build_rtx(network, tmp_path / "x.rtx", BuildOptions(plugins="v3"))
