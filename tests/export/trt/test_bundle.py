@@ -39,7 +39,6 @@ def pack(tmp_path, unit_rows):
 @pytest.fixture
 def make(network, pack, tmp_path, monkeypatch):
     """make(target, *options) -> the finished bundle; without GPU kernels, whose compiling is tested elsewhere."""
-    monkeypatch.setattr(bundle, "_kernels", lambda target, folder, report: "")
 
     def make(target="jetson-orin", *options):
         out = tmp_path / "out"
@@ -225,7 +224,7 @@ def test_missing_parts_are_one_line(network, install, version, library, machine,
     (["--trt", "--timing-cache", "no/timings"], "--timing-cache: no: no such folder"),
     (["--trt", "--timing-cache", "{here}/net.onnx"], "net.onnx is another kind of file"),
     (["--trt", "--plugins", "aot", "--hardware-compatible"], "compiled for this GPU"),
-    (["--bundle", "jetson-orin", "--label-map"], "engines give segment maps and scores"),
+    (["--bundle", "jetson-orin", "--masks"], "engines give segment maps and embeddings"),
     (["--bundle", "jetson-orin", "--timing-cache", "t"], "is the device's own in a bundle"),
     (["--bundle", "jetson-orin", "--labels", "cat", "-o", "{here}/b"], "test/space"),
     (["--bundle", "jetson-orin", "-o", "{here}"], "is there already"),
@@ -249,7 +248,7 @@ def test_wrong_options_are_one_line(network, arguments, said):
     (["--trt", "--calibration", "{here}"], "--calibration: would change nothing", "onnx"),
     (["--trt", "--symmetric"], "--symmetric: would change nothing", "onnx"),
     (["--bundle", "jetson-orin", "--precision", "int8"], "--precision: would change nothing", "onnx"),
-    (["--bundle", "jetson-orin", "--gate-photos", "{here}", "--masks", "voc"], "--masks: would change nothing", "onnx"),
+    (["--bundle", "jetson-orin", "--gate-photos", "{here}", "--gate-masks", "voc"], "--gate-masks: would change nothing", "onnx"),
 ])  # fmt: skip
 def test_options_that_would_do_nothing_are_refused(network, model, arguments, option, models):
     path = network.with_name(model)
