@@ -10,12 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from zeroseg.errors import ZerosegError
-from zeroseg.export.masks_graph import LABEL_MAP
 from zeroseg.export.parity import Case, Parity, compare, label_map
 from zeroseg.photos.decode import load_image
 from zeroseg.photos.listing import photos_below
 from zeroseg.runtime.base import OUTPUTS, Runner
-from zeroseg.runtime.ort_runner import open_session
 from zeroseg.sidecar import Scoring, Sidecar
 
 PHOTOS = Path(__file__).resolve().parent / "photos"  # redistributable; see the README there
@@ -108,6 +106,9 @@ def check_masks_file(path: Path, network: Path, cases: list[Case], scoring: Scor
     """Share of pixels on which the self-contained file's label map is the one that the network's maps and embeddings
     lead to on the host: the lowest of that with the thresholds of the cases, and of that with none.
     """
+    from zeroseg.export.masks_graph import LABEL_MAP
+    from zeroseg.runtime.ort_runner import open_session
+
     session, alone = open_session(path, 1), open_session(network, 1)
     shares = []
     for case in cases:

@@ -54,7 +54,6 @@ def test_engine_of_a_model_comes_from_its_checked_export(model_pt, photo, instal
     assert [node.op_type for node in changed.graph.node if is_plugin(node)] == [
         "segment_attention_assign",
         "segment_attention_pool",
-        "mask_decode",
     ]
 
 
