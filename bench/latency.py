@@ -98,6 +98,7 @@ def run(
     say,
 ) -> dict:
     """Everything the command prints, as plain values; say gets the tables as they are ready."""
+    from zeroseg.bench.label_scores import label_pack, time_scores
     from zeroseg.bench.machine import machine
     from zeroseg.bench.stages import STAGES, time_frames
     from zeroseg.commit import current_commit
@@ -154,6 +155,7 @@ def run(
         )
         if len(counts) > 1:
             report["labels"] = time_labels(segmenters, pictures[LABELS_SIZE], counts, rounds, say)
+        report["scores"] = time_scores(first.encode(pictures[LABELS_SIZE]), counts, say)
     if full:
         report["batches"] = time_batches(segmenters, rounds, say)
         report["peers"] = time_peers(first, threads, rounds, say)
@@ -197,9 +199,9 @@ def open_all(files: dict, wanted, threads: int):
 
     slow = () if wanted else ("torch-compile",)  # compiles for minutes: only when asked for
     segmenters, missing = {}, {}
-    for name, suffixes in BACKENDS.items():
+    for name, known in BACKENDS.items():
         source = source_of(files, name)
-        if (wanted and name not in wanted) or name in slow or (source is None and ".onnx" not in suffixes):
+        if (wanted and name not in wanted) or name in slow or (source is None and ".onnx" not in known.suffixes):
             continue
         try:
             segmenters[name] = Segmenter.load(source, name, threads)
@@ -214,7 +216,7 @@ def source_of(files: dict, backend: str):
     """Which of the files (suffix -> path or None) the back end reads; None for none, which is the bundled one."""
     from zeroseg.runtime.backends import BACKENDS
 
-    return next((file for suffix, file in files.items() if suffix in BACKENDS[backend] and file), None)
+    return next((file for suffix, file in files.items() if suffix in BACKENDS[backend].suffixes and file), None)
 
 
 def measure_memory(segmenters, files: dict, threads: int, labels: int, pictures: list[Path], say) -> dict:
@@ -223,6 +225,7 @@ def measure_memory(segmenters, files: dict, threads: int, labels: int, pictures:
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
 
+    from zeroseg.bench.label_scores import label_pack
     from zeroseg.bench.stages import peak_memory_mib
 
     peaks = {}
@@ -241,6 +244,7 @@ def measure_memory(segmenters, files: dict, threads: int, labels: int, pictures:
 
 def time_labels(segmenters, file: Path, counts: list[int], rounds: int, say) -> list[dict]:
     """One row per back end and number of labels: total_ms and the median over rounds of its time over the first's."""
+    from zeroseg.bench.label_scores import label_pack
     from zeroseg.bench.stages import time_frames
     from zeroseg.segment.segmenter import Segmenter
 
@@ -334,14 +338,6 @@ def why_not(call) -> str | None:
     except (ZerosegError, ValueError) as error:
         return str(error)
     return None
-
-
-def label_pack(sidecar, count: int):
-    """So many labels with random directions."""
-    from zeroseg.words import LabelPack
-
-    vectors = np.random.default_rng(count).normal(size=(count, sidecar.embedding_dim)).astype(np.float32)
-    return LabelPack(names=[f"label {i}" for i in range(count)], vectors=vectors, space=sidecar.embedding_space)
 
 
 def parse_pair(text: str) -> tuple[int, int]:

@@ -47,6 +47,8 @@ def test_reports_stages_and_label_counts(color_model):
     assert row["size"] == "96x64" and row["backend"] == "onnxruntime" and row["speedup"] == 1
     assert all(row[stage] > 0 for stage in STAGES) and row["total_ms"] <= row["p90_ms"] * 1.001
     assert 0 < row["network_share"] < 1
+    assert [r["labels"] for r in report["scores"]] == [2, 50]
+    assert all(0 < r["ms"] <= r["p90_ms"] for r in report["scores"])
     assert [r["labels"] for r in report["labels"]] == [2, 50] and report["labels"][0]["ratio_to_first"] == 1
     assert (
         report["versions"]["onnxruntime"]
