@@ -9,7 +9,7 @@ from tests.export.trt import fake_behaviour
 from tests.export.trt.fake_tensorrt import VERSIONS
 from zeroseg.artifact import read_artifact
 from zeroseg.errors import ZerosegError
-from zeroseg.export.trt.builder import CACHE_MARK, BuildOptions, build_plan, choose_dialect, make_profile
+from zeroseg.export.trt.builder import CACHE_MARK, BuildOptions, build_plan, choose_dialect
 from zeroseg.export.trt.progress import Phases
 
 OPTIONS = BuildOptions(max_batch=2)
@@ -20,9 +20,9 @@ def build(install, network):
     def build(version="10.3.0", options=OPTIONS, **state):
         trt = install(version=version)
         vars(trt.record).update(state)
-        profile = make_profile(read_artifact(network).sidecar, options)
+        sidecar = read_artifact(network).sidecar
         notes = []
-        plan = build_plan(trt, network.read_bytes(), network.name, profile, options, notes.append)
+        plan = build_plan(trt, network.read_bytes(), network.name, sidecar, options, notes.append)
         return trt.record, plan, notes
 
     return build
@@ -31,7 +31,7 @@ def build(install, network):
 @pytest.mark.parametrize("version", VERSIONS)
 def test_profile_and_limits_reach_tensorrt(build, version):
     record, plan, _ = build(version, BuildOptions(max_batch=2, workspace_mib=300))
-    assert plan.nbytes > 1000
+    assert len(plan.content) > 1000
     assert record.profiles == [{"image": [[1, 3, 32, 32], [1, 3, 64, 96], [2, 3, 128, 128]]}]
     assert record.pools == {"WORKSPACE": 300 * 2**20}
     assert record.flags == set() and record.level is None
@@ -76,7 +76,7 @@ def test_timings_that_cannot_be_written_do_not_cost_the_engine(build, tmp_path, 
 
     monkeypatch.setattr(Path, "replace", full)
     _, plan, notes = build(options=BuildOptions(timing_cache=tmp_path / "timings"))
-    assert plan.nbytes > 1000 and "not written ([Errno 28] No space left" in notes[0]
+    assert len(plan.content) > 1000 and "not written ([Errno 28] No space left" in notes[0]
     assert not (tmp_path / ".timings.partial").exists()
 
 

@@ -138,11 +138,7 @@ build_rtx(Path(sys.argv[1]), Path(sys.argv[2]), BuildOptions(plugins="v3", capab
 def test_v3_plugins(rtx, tmp_path, monkeypatch):
     """Where the library was built against TensorRT's headers, it registers and its nodes are built into an engine.
 
-    <<<<<<< HEAD
-        In a process of its own: for a graph with plugins the library opens itself by its bare name, or aborts.
-    =======
-        In a process of its own: a graph with plugins makes the library open itself by its bare name, or abort if it cannot.
-    >>>>>>> coretests
+    In a process of its own: for a graph with plugins the library opens itself by its bare name, or aborts.
     """
     from zeroseg.runtime.rtx_library import require_by_name
     from zeroseg.runtime.trt_plugins import find_library
