@@ -11,6 +11,7 @@ the run.
 """
 
 import http.client
+import itertools
 import json
 import os
 import platform
@@ -47,7 +48,9 @@ CONTENDERS = {
     "triton, up to 8 a run": ["--engine", "triton", "--max-batch", "8"],
 }
 START_S = 120.0
+END = b"\r\n--photo--\r\n"  # of a request's body
 AGREEMENT = 0.995  # of pixels: photos that share a run are summed in another order
+_numbers = itertools.count()
 
 
 class Turn(NamedTuple):
@@ -187,13 +190,17 @@ def multipart(photo: bytes, labels: str) -> bytes:
             b'--photo\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n'
             b"Content-Type: image/jpeg\r\n\r\n",
             photo,
-            b"\r\n--photo--\r\n",
+            END,
         ]
     )
 
 
 def ask(connection: http.client.HTTPConnection, body: bytes) -> tuple[int, bytes, float]:
-    """Status, answer, and the seconds after which a refused client may come back."""
+    """Status, answer, and the seconds after which a refused client may come back.
+
+    Each time the photo has other bytes behind its end: the server keeps the segments of photos that it has just seen.
+    """
+    body = body.removesuffix(END) + next(_numbers).to_bytes(8, "big") + END
     connection.request("POST", "/segment", body, {"Content-Type": "multipart/form-data; boundary=photo"})
     response = connection.getresponse()
     return response.status, response.read(), float(response.headers.get("Retry-After", 1))

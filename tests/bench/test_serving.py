@@ -33,11 +33,13 @@ class Stand:
     name = "a stand-in"
 
     def __init__(self, answer):
+        bodies = self.bodies = []
+
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self):
-                self.rfile.read(int(self.headers["Content-Length"]))
+                bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
                 status, mask = answer()
                 body = BytesIO()
                 Image.fromarray(mask).save(body, "PNG")
@@ -71,6 +73,14 @@ def test_wrong_mask_fails_the_run():
     other[0, 0] += 1
     with Stand(lambda: (200, other)) as server, pytest.raises(click.ClickException, match="agrees in 99.00%"):
         serving.load(server, [b"photo"], [MASK], 2, 0.5)
+
+
+def test_every_request_has_bytes_of_its_own():
+    """The server keeps the segments of photos by their bytes: a repeated photo would not run the network."""
+    with Stand(lambda: (200, MASK)) as server:
+        serving.load(server, [serving.multipart(b"photo", "cat")], [MASK], 2, 0.5)
+    assert len(set(server.bodies)) == len(server.bodies) > 2
+    assert all(body.endswith(b"\r\n--photo--\r\n") for body in server.bodies)
 
 
 def test_refused_clients_come_back():
