@@ -1,4 +1,4 @@
-"""Weights run with the activation they were trained with: open_clip's entry says which, or OpenAI's archive itself."""
+"""Weights run with the activation they were trained with: a tag by open_clip's entry, OpenAI's archive by itself."""
 
 import json
 

@@ -175,7 +175,7 @@ def test_words_makes_a_pack_that_infer_takes(tiny, photo, tmp_path):
         ("open_clip:ViT-B-16/nowhere.pt", "there is no file nowhere.pt"),
         (
             "open_clip:ViT-B-16/openai@reading=best,window=224",
-            "expected maskclip, sclip, clearclip, naclip, got 'best'",
+            "expected maskclip, sclip, clearclip, naclip, scclip, sfp, got 'best'",
         ),
         ("open_clip:ViT-B-16/openai@windows=224", "no setting 'windows'; there are reading, templates"),
         ("open_clip:ViT-B-16/openai@templates=8", "templates: expected 1, 7, 80, got '8'"),

@@ -290,7 +290,10 @@ def test_a_damaged_export_leaves_nothing_behind(dense_onnx, dense_name, dense_ph
             ["{dense_name}", "--onnx", "--gate-masks", "voc", "--gate-photos", "."],
             "--gate-masks: not for a network without segments",
         ),
-        (["{dense_name},reading=best", "--onnx"], "reading: expected maskclip, sclip, clearclip, naclip, got 'best'"),
+        (
+            ["{dense_name},reading=best", "--onnx"],
+            "reading: expected maskclip, sclip, clearclip, naclip, scclip, sfp, got 'best'",
+        ),
         (["{dense_name},window=100", "--onnx"], "multiple of this tower's patch of 16 pixels, got 100"),
         (["open_clip:zeroseg-tiny-export/nowhere.pt", "--onnx"], "there is no file nowhere.pt"),
         (["open_clip:ViT-B-17/openai", "--onnx"], "no architecture 'ViT-B-17'"),

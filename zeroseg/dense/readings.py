@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
+from zeroseg.dense.calibrated import read_scclip, read_sfp
 from zeroseg.errors import ZerosegError
 
 GAUSSIAN_STD = 5.0  # places; NACLIP's
@@ -28,11 +29,16 @@ class Layout(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """mix(q, k, v, scale, layout) -> (B, H, L, d), what stands for A v; and which parts of the block are kept."""
+    """mix(q, k, v, scale, layout) -> (B, H, L, d), what stands for A v; and which parts of the block are kept.
 
-    mix: Callable[..., torch.Tensor]
+    levels(last block, the block before it, tokens after every block but the last, layout, prefix), where there is one,
+    is called in place of the last block and gives the places' tokens.
+    """
+
+    mix: Callable[..., torch.Tensor] | None
     residual: bool
     feed_forward: bool
+    levels: Callable[..., torch.Tensor] | None = None
 
 
 def ordinary(q, k, v, scale, layout):
@@ -72,6 +78,8 @@ READINGS = {
     "sclip": Reading(query_and_key, True, True),
     "clearclip": Reading(query_query, False, False),
     "naclip": Reading(key_neighbours, False, False),
+    "scclip": Reading(None, False, False, read_scclip),
+    "sfp": Reading(None, False, False, read_sfp),
 }
 ORDINARY = Reading(ordinary, True, True)
 

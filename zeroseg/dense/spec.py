@@ -12,7 +12,7 @@ from pathlib import Path
 from zeroseg.errors import ZerosegError
 
 PREFIX = "open_clip:"
-READINGS = ("maskclip", "sclip", "clearclip", "naclip")  # zeroseg.dense.readings
+READINGS = ("maskclip", "sclip", "clearclip", "naclip", "scclip", "sfp")  # zeroseg.dense.readings
 TEMPLATES = (1, 7, 80)
 # What a photo without the things asked for is likely to show: SCLIP's background words for VOC and COCO-Object.
 BACKGROUND = tuple(
@@ -27,7 +27,7 @@ class DenseSpec:
 
     arch        open_clip's name of the architecture.
     weights     a tag that open_clip knows for it, or a checkpoint file.
-    reading     of the last block: maskclip, sclip, clearclip or naclip.
+    reading     maskclip, sclip, clearclip, naclip, scclip or sfp.
     templates   how many sentences a label is put into: 1, CLIP's best 7, or the 80 of ImageNet.
     short_side  px, the photo's before it is cut into windows.
     window      px, side of the windows; stride, from one to the next.

@@ -20,16 +20,22 @@ from zeroseg.dense.positions import Positions
 from zeroseg.dense.readings import DEFAULT, ORDINARY, READINGS, Layout, reading_named
 from zeroseg.errors import ZerosegError
 
+LEVELS = tuple(name for name, reading in READINGS.items() if reading.levels)  # want a class token and like blocks
+
+LEAST_BLOCKS = 3
+
 
 class DenseTower(nn.Module):
     """A tower read densely. Evaluation mode, no gradients.
 
     Subclasses give: `patch` px; `readings`, the names that make sense; stem(image) -> (B, L, C) tokens before the last
-    block; `last`, the block; pooled(x, layout), place_head(x, layout).
+    block; `last`, the block; pooled(x, layout), place_head(x, layout). stem(image, levels) of towers that have readings
+    of LEVELS also appends the tokens after each of its blocks to the list `levels`.
     """
 
     prefix = 0
-    readings = tuple(READINGS)
+    readings = tuple(name for name in READINGS if name not in LEVELS)
+    why = "it has no class token, or too few blocks"
     export_friendly = False  # True: nothing may depend on the image's size, which is a symbol then
 
     def __init__(self, visual: nn.Module, patch: int):
@@ -54,16 +60,26 @@ class DenseTower(nn.Module):
         self.layout = Layout(self.prefix, (window // self.patch, window // self.patch))
         return self.eval().requires_grad_(False)
 
+    def _read_blocks(self, kind, blocks, class_token: bool) -> None:
+        """Take the last block of a plain ViT, and where LEVELS make sense the one before it."""
+        self.last = kind(blocks[-1])
+        if class_token and len(blocks) >= LEAST_BLOCKS:
+            self.before, self.readings = kind(blocks[-2]), tuple(READINGS)
+
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """image (B, 3, H, W), normalised -> places (B, h, w, D) and embedding (B, D); unit vectors.
 
         H and W are multiples of the patch; those of the window are what the tower is used at.
         """
         layout = self.layout_of(image)
-        before = self.stem(image)
+        reading, levels = READINGS[self.reading], []
+        before = self.stem(image, levels) if reading.levels else self.stem(image)
         embedding = self.pooled(self.last(before, ORDINARY, layout), layout)
-        read = self.last(before, READINGS[self.reading], layout)
-        places = self.place_head(read[:, self.prefix :], layout)
+        if reading.levels:
+            read = reading.levels(self.last, self.before, levels, layout, self.prefix)
+        else:
+            read = self.last(before, reading, layout)[:, self.prefix :]
+        places = self.place_head(read, layout)
         return F.normalize(places, dim=-1).unflatten(1, layout.grid), F.normalize(embedding, dim=-1)
 
     def layout_of(self, image: torch.Tensor) -> Layout:
@@ -78,17 +94,15 @@ class OpenClipVit(DenseTower):
 
     def __init__(self, visual: nn.Module):
         super().__init__(visual, visual.patch_size[0])
-        self.last = OpenClipBlock(visual.transformer.resblocks[-1])
+        self._read_blocks(OpenClipBlock, visual.transformer.resblocks, class_token=True)
         self.positions = Positions(visual.positional_embedding, 1, tuple(visual.grid_size))
 
-    def stem(self, image):
+    def stem(self, image, levels=None):
         visual = self.visual
         x = visual.conv1(image).flatten(2).transpose(1, 2)
         x = torch.cat([visual.class_embedding.expand(x.shape[0], 1, -1), x], 1)
         x = visual.ln_pre(x + self.positions(self.layout_of(image).grid, self.export_friendly))
-        for block in visual.transformer.resblocks[:-1]:
-            x = block(x)
-        return x
+        return _through(visual.transformer.resblocks[:-1], x, levels)
 
     def pooled(self, x, layout=None):
         return self._projected(self.visual._pool(x)[0])
@@ -115,14 +129,14 @@ class TimmVit(DenseTower):
         trunk = visual.trunk
         super().__init__(visual, _patch_of(trunk))
         self.prefix = trunk.num_prefix_tokens
-        self.last = TimmBlock(trunk.blocks[-1])
+        self._read_blocks(TimmBlock, trunk.blocks, class_token=trunk.cls_token is not None)
         trunk.patch_embed.strict_img_size = False
         self.positions = None
         if trunk.pos_embed is not None:
             own = 0 if trunk.no_embed_class else self.prefix  # tokens that have a position besides the places
             self.positions = Positions(trunk.pos_embed[0], own, tuple(trunk.patch_embed.grid_size))
 
-    def stem(self, image):
+    def stem(self, image, levels=None):
         trunk = self.visual.trunk
         x = trunk.patch_embed(image)
         extra = [token.expand(x.shape[0], -1, -1) for token in (trunk.cls_token, trunk.reg_token) if token is not None]
@@ -131,10 +145,7 @@ class TimmVit(DenseTower):
         else:
             positions = self.positions(self.layout_of(image).grid, self.export_friendly)
             x = torch.cat([*extra, x + positions], 1) if trunk.no_embed_class else torch.cat([*extra, x], 1) + positions
-        x = trunk.norm_pre(x)
-        for block in trunk.blocks[:-1]:
-            x = block(x)
-        return x
+        return _through(trunk.blocks[:-1], trunk.norm_pre(x), levels)
 
     def pooled(self, x, layout=None):
         trunk = self.visual.trunk
@@ -251,6 +262,15 @@ def _tower(visual: nn.Module) -> DenseTower:
         if type(trunk).__name__ == "FastVit" and type(trunk.stages[-1].blocks[-1]).__name__ == "AttentionBlock":
             return FastVit(visual)
     raise _refusal(kind, "its last block is no plain self-attention")
+
+
+def _through(blocks, x: torch.Tensor, levels: list | None) -> torch.Tensor:
+    """x after all blocks; what each gives is appended to levels."""
+    for block in blocks:
+        x = block(x)
+        if levels is not None:
+            levels.append(x)
+    return x
 
 
 def _last(module: nn.Module, name: str):
