@@ -25,7 +25,7 @@ from zeroseg.artifact import read_artifact  # noqa: E402
 from zeroseg.dense.model import embeddings_of  # noqa: E402
 from zeroseg.dense.positions import cubic_weights  # noqa: E402
 from zeroseg.dense.readings import READINGS  # noqa: E402
-from zeroseg.dense.towers import read_tower  # noqa: E402
+from zeroseg.dense.towers import LEVELS, read_tower  # noqa: E402
 from zeroseg.errors import ZerosegError  # noqa: E402
 from zeroseg.export import divergence  # noqa: E402
 from zeroseg.export import to_onnx as export_module  # noqa: E402
@@ -67,13 +67,14 @@ def invoke(*arguments):
 
 
 class AllReadings(DenseExportModel):
-    """Every reading's place embeddings in one graph: one stem, four last blocks."""
+    """The place embeddings of every reading that is exported in one graph: one stem, four last blocks."""
 
-    outputs = (*READINGS, "image_embedding")
+    readings = tuple(name for name in READINGS if name not in LEVELS)
+    outputs = (*readings, "image_embedding")
 
     def forward(self, image):
         values = []
-        for name in READINGS:
+        for name in self.readings:
             self.tower.reading = name
             places, whole = super().forward(image)
             values.append(places)
@@ -94,7 +95,7 @@ def test_every_reading_s_graph_equals_pytorch():
     for shape in SHAPES:
         image = image_of(16, shape)
         got = dict(zip(AllReadings.outputs, session.run(list(AllReadings.outputs), {"image": image}), strict=True))
-        for name in READINGS:
+        for name in AllReadings.readings:
             tower.reading = name
             places, whole = embeddings_of(tower, torch.from_numpy(image))
             np.testing.assert_allclose(got[name], places.numpy(), atol=TOLERANCE, err_msg=f"{name} {shape}")
@@ -305,6 +306,15 @@ def test_what_cannot_be_exported_is_one_line(dense_name, tmp_path, monkeypatch, 
     done = invoke(*(argument.format(dense_name=dense_name) for argument in arguments))
     assert done.exit_code == 1 and done.output.startswith("Error: ") and message in done.output, done.output
     assert done.output.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("reading", LEVELS)
+def test_readings_that_pick_places_are_not_exported(tmp_path, monkeypatch, reading):
+    path = tiny_towers.save("class-token", tmp_path, "zeroseg-three-blocks")
+    monkeypatch.chdir(tmp_path)
+    done = invoke(f"open_clip:zeroseg-three-blocks/{path.name}@templates=1,background=none,reading={reading}", "--onnx")
+    assert done.exit_code == 1 and done.output.startswith(f"Error: reading {reading}: picks places one by one")
+    assert done.output.count("\n") == 1 and not list(tmp_path.glob("*.onnx"))
 
 
 def test_weights_out_of_reach_and_towers_that_are_refused_are_one_line(tmp_path, monkeypatch):
