@@ -78,7 +78,7 @@ def cases(tmp_path_factory):
 
 
 @pytest.fixture
-def install(monkeypatch):
+def install(monkeypatch, request):
     """install(machine, tensorrt version, GPU library) -> the fake tensorrt, importable like the real one."""
 
     def install(machine=None, version="10.3.0", library="cuda-12.9.8"):
@@ -94,7 +94,7 @@ def install(monkeypatch):
             return None
         from tests.export.trt.fake_tensorrt import make_tensorrt
 
-        trt = make_tensorrt(machine, version)
+        trt = make_tensorrt(machine, version, request.getfixturevalue("rtx"))
         trt.machine = machine
         monkeypatch.setitem(sys.modules, "tensorrt", trt)
         return trt

@@ -1,4 +1,6 @@
-"""What the fake TensorRT does behind the face of the facts: parse, "build", and run engines in ONNX Runtime.
+"""What the fake TensorRT does behind the face of the facts where a GPU is needed: run engines, in ONNX Runtime.
+
+Building is real_builder.py's.
 
 An engine's bytes are a header and the ONNX file. deserialize_cuda_engine() takes only bytes that this version made on
 this machine: anything else reaching it is an AssertionError, because a real TensorRT may crash on it.
@@ -9,31 +11,27 @@ import json
 import types
 
 import numpy as np
-import onnx
 import onnxruntime
 
-from tests.export.trt import fake_nodes
+from tests.export.trt import fake_nodes, real_builder
+from tests.export.trt.real_builder import MAGIC
 
-MAGIC = b"fake engine\n"
 
-
-def make(module, machine) -> dict[str, type]:
-    """Class name -> behaviour; methods have the real one's parameter names."""
+def make(module, machine, real) -> dict[str, type]:
+    """Class name -> behaviour; methods have the real one's parameter names. real: the module of TensorRT for RTX."""
     from tests.export.trt.fake_tensorrt import create
 
     record = types.SimpleNamespace(
-        parse_error=None,
-        build_error=None,
+        capability="SM89",  # that the real builder builds for
+        always_build=False,  # even what it has built before
         network_flags=None,
         flags=set(),
         level=None,
         profiles=[],
         pools={},
         timing_cache=None,
-        phases=[("Building", None, 2), ("Tactics", "Building", 3)],
         deserialized=0,
         executed=0,
-        stopped=False,
         monitored=False,
     )
     module.record = record
@@ -46,135 +44,6 @@ def make(module, machine) -> dict[str, type]:
         def __init__(self):
             self._constructed = True
 
-    class Builder:
-        def __init__(self, logger):
-            self.__dict__["_logger"] = logger
-
-        def create_network(self, flags=0):
-            record.network_flags = flags
-            return create(module, "INetworkDefinition", _inputs=[])
-
-        def create_builder_config(self):
-            return create(module, "IBuilderConfig", progress_monitor=None)
-
-        def create_optimization_profile(self):
-            return create(module, "IOptimizationProfile", _shapes={})
-
-        def build_serialized_network(self, network, config, kernel_text=None):
-            if record.build_error:
-                self._logger.log(module.ILogger.Severity.ERROR, record.build_error)
-                return None
-            _run_phases(config.progress_monitor, record)
-            if record.stopped:
-                return None
-            [profile] = record.profiles
-            for name, dims in network._face:
-                if -1 in dims:  # TensorRT refuses to build without a range for every free axis
-                    least, best, greatest = profile[name]
-                    assert all(a <= b <= c for a, b, c in zip(least, best, greatest, strict=True))
-                    assert all(
-                        d in (-1, low) and d in (-1, high) for d, low, high in zip(dims, least, greatest, strict=True)
-                    )
-            header = {
-                "version": module.__version__,
-                "gpu": machine.name,
-                "profile": profile,
-                "sha256": hashlib.sha256(network._content).hexdigest(),
-            }
-            return _host_memory(MAGIC + json.dumps(header).encode() + b"\n" + network._content)
-
-    class IBuilderConfig:
-        def set_flag(self, flag):
-            record.flags.add(flag.name)
-
-        def set_memory_pool_limit(self, pool, pool_size):
-            record.pools[pool.name] = pool_size
-
-        def add_optimization_profile(self, profile):
-            record.profiles.append(profile._shapes)
-            return len(record.profiles) - 1
-
-        def create_timing_cache(self, serialized_timing_cache):
-            return create(module, "ITimingCache", _content=bytes(serialized_timing_cache))
-
-        def set_timing_cache(self, cache, ignore_mismatch):
-            if cache._content.startswith(b"another GPU"):
-                return False
-            record.timing_cache = cache
-            return True
-
-        def get_timing_cache(self):
-            return record.timing_cache
-
-        @property
-        def hardware_compatibility_level(self):
-            return record.level
-
-        @hardware_compatibility_level.setter
-        def hardware_compatibility_level(self, level):
-            assert isinstance(level, module.HardwareCompatibilityLevel)
-            record.level = level.name
-
-    class ITimingCache:
-        def serialize(self):
-            return _host_memory(self._content + b"timed;")
-
-    class IOptimizationProfile:
-        def set_shape(self, input, min, opt, max):
-            self._shapes[input] = [[int(side) for side in shape] for shape in (min, opt, max)]
-
-    class INetworkDefinition:
-        @property
-        def num_inputs(self):
-            return len(self._face)
-
-        def get_input(self, index):
-            name, dims = self._face[index]
-            return create(module, "ITensor", name=name, shape=tuple(dims))
-
-        @property
-        def num_layers(self):
-            return 1
-
-    class OnnxParser:
-        def __init__(self, network, logger):
-            self.__dict__.update(_network=network, _errors=[])
-
-        def parse(self, model, path=None):
-            if record.parse_error:
-                self._errors.append(create(module, "ParserError", _facts=record.parse_error))
-                return False
-            content, known = bytes(model), module.get_plugin_registry()._libraries
-            proto = onnx.load_from_string(content)
-            for index, node in enumerate(proto.graph.node):
-                if fake_nodes.is_plugin(node) and (problem := fake_nodes.refuse(node, known)):
-                    self._errors.append(
-                        create(
-                            module,
-                            "ParserError",
-                            _facts={
-                                "desc": problem,
-                                "node": index,
-                                "node_name": node.name,
-                                "node_operator": node.op_type,
-                            },
-                        )
-                    )
-                    return False
-            face = [
-                (value.name, [dim.dim_value or -1 for dim in value.type.tensor_type.shape.dim])
-                for value in proto.graph.input
-            ]
-            self._network.__dict__.update(_content=content, _face=face)
-            return True
-
-        @property
-        def num_errors(self):
-            return len(self._errors)
-
-        def get_error(self, index):
-            return self._errors[index]
-
     class IPluginRegistry:
         def load_library(self, plugin_path):
             with open(plugin_path, "rb") as file:
@@ -182,19 +51,6 @@ def make(module, machine) -> dict[str, type]:
                     return None
             self._libraries[plugin_path] = object()
             return self._libraries[plugin_path]
-
-    class ParserError:
-        def desc(self):
-            return self._facts["desc"]
-
-        def node(self):
-            return self._facts["node"]
-
-        def node_name(self):
-            return self._facts["node_name"]
-
-        def node_operator(self):
-            return self._facts["node_operator"]
 
     class Runtime:
         def __init__(self, logger):
@@ -288,19 +144,8 @@ def make(module, machine) -> dict[str, type]:
             machine.enqueue(stream_handle, work)
             return True
 
-    return {name: kind for name, kind in locals().items() if isinstance(kind, type)}
-
-
-class _HostMemory(bytes):
-    """IHostMemory has the buffer protocol and nbytes."""
-
-    @property
-    def nbytes(self):
-        return len(self)
-
-
-def _host_memory(content: bytes) -> _HostMemory:
-    return _HostMemory(content)
+    running = {name: kind for name, kind in locals().items() if isinstance(kind, type)}
+    return real_builder.make(module, machine, record, real) | running
 
 
 def _session(content: bytes):
@@ -315,21 +160,3 @@ def _tensors(session):
 
 def _tensor(session, name):
     return next(value for value in _tensors(session) if value.name == name)
-
-
-def _run_phases(monitor, record) -> None:
-    """Tell a progress monitor of nested phases, as TensorRT does; False from it stops the build."""
-    if monitor is None:
-        return
-    record.monitored = True
-    (outer, _, steps), (inner, parent, tactics) = record.phases
-    monitor.phase_start(outer, None, steps)
-    for step in range(steps):
-        monitor.phase_start(inner, parent, tactics)
-        for tactic in range(tactics):
-            if not monitor.step_complete(inner, tactic):
-                record.stopped = True
-                return
-        monitor.phase_finish(inner)
-        monitor.step_complete(outer, step)
-    monitor.phase_finish(outer)

@@ -1,9 +1,9 @@
 """A `tensorrt` made of facts: the names, enum members, signatures and properties of one real version, and no others.
 
 An unknown attribute, enum member or keyword, a wrong number or type of arguments, or a property set that is read-only
-raises, as it would on the device. Behind the face, tests/export/trt/fake_behaviour.py does as much as our code needs:
-its engines run in ONNX Runtime, on the addresses they were given. What a method of the facts does that has no
-behaviour there is NotImplementedError, never a silent success.
+raises, as it would on the device. Behind the face, real_builder.py has a real TensorRT for RTX parse and build, and
+fake_behaviour.py runs engines in ONNX Runtime, on the addresses they were given. What a method of the facts does that
+has no behaviour there is NotImplementedError, never a silent success.
 """
 
 import json
@@ -16,7 +16,7 @@ FACTS = Path(__file__).resolve().parent / "facts"
 VERSIONS = ("10.3.0", "10.16.1.11", "11.4.0.106")
 
 
-def make_tensorrt(machine, version: str) -> types.ModuleType:
+def make_tensorrt(machine, version: str, real) -> types.ModuleType:
     """The module, working on a FakeMachine; `module.record` holds what was done, for the tests."""
     from tests.export.trt import fake_behaviour
 
@@ -26,7 +26,7 @@ def make_tensorrt(machine, version: str) -> types.ModuleType:
     enums = {name: make_enum(name, members) for name, members in facts["enums"].items()}
     for name, kind in enums.items():
         setattr(module, name, kind)
-    behaviours = fake_behaviour.make(module, machine)
+    behaviours = fake_behaviour.make(module, machine, real)
     for name, kind in facts["classes"].items():
         bases = tuple(getattr(module, base) for base in kind["bases"])
         setattr(module, name, make_class(name, kind, behaviours.get(name), bases, module))

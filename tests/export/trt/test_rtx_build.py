@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.export.trt.small_network import write_small_network
 from zeroseg.artifact import read_artifact
 from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.export.trt.builder import BuildOptions, build_plan
@@ -158,11 +157,10 @@ def test_v3_plugins(rtx, tmp_path, monkeypatch):
     assert kinds.count("custom_layer") >= 2  # the two stages' segment_attention
 
 
-def test_without_the_link_it_is_one_line(rtx, tmp_path, monkeypatch):
+def test_without_the_link_it_is_one_line(rtx, network, tmp_path, monkeypatch):
     """Not the library's abort."""
     from zeroseg.export.trt.rtx import build_rtx
 
-    network = write_small_network(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(UnavailableError, match="looks for libtensorrt_rtx.so by its name; start the command again"):
         build_rtx(network, tmp_path / "x.rtx", BuildOptions(plugins="v3"))

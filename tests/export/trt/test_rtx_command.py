@@ -9,7 +9,6 @@ import time
 import pytest
 from click.testing import CliRunner
 
-from tests.export.trt.small_network import write_small_network
 from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.export.trt.builder import BuildOptions, build_plan
 from zeroseg.export.trt.layers import HEADER
@@ -25,11 +24,6 @@ def invoke(*arguments):
     from zeroseg.export.cli import main
 
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-@pytest.fixture
-def network(tmp_path):
-    return write_small_network(tmp_path)
 
 
 def files_beside(path):

@@ -145,6 +145,6 @@ def test_facts_hold_the_fake(install):
     with pytest.raises(AttributeError):
         config.num_optimization_profiles = 2
     with pytest.raises(NotImplementedError):
-        config.reset()
+        new.Runtime(Logger()).load_runtime("lean.so")
     with pytest.raises(TypeError, match="No constructor"):
         new.IExecutionContext()
