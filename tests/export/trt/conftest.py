@@ -74,7 +74,7 @@ def cases(tmp_path_factory):
     from zeroseg.runtime.opening import open_runner
 
     artifact = read_artifact(write_network(tmp_path_factory.mktemp("cases")))
-    return gate_cases(open_runner(artifact, 1), artifact.sidecar, [])[:2]
+    return gate_cases(open_runner(artifact, 1), artifact.sidecar, [])[:4]
 
 
 @pytest.fixture
