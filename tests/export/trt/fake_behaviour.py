@@ -24,6 +24,8 @@ def make(module, machine, real) -> dict[str, type]:
     record = types.SimpleNamespace(
         capability="SM89",  # that the real builder builds for
         always_build=False,  # even what it has built before
+        invalid=0,  # bits of EngineInvalidityDiagnostics
+        compiling=False,  # while it does, a stream cannot be captured
         network_flags=None,
         flags=set(),
         level=None,
@@ -74,7 +76,37 @@ def make(module, machine, real) -> dict[str, type]:
                 return None
             return create(module, "ICudaEngine", _session=_session(network), _profile=header["profile"])
 
+        @property
+        def engine_header_size(self):
+            return 64
+
+        def get_engine_validity(self, buffer):
+            assert len(bytes(buffer)) == self.engine_header_size, "more than the header"
+            return getattr(module.EngineValidity, "INVALID" if record.invalid else "VALID"), record.invalid
+
+    class IRuntimeConfig:
+        def create_runtime_cache(self):
+            return create(module, "IRuntimeCache", _kernels=set())
+
+        def set_runtime_cache(self, cache):
+            self.__dict__["_cache"] = cache
+            return True
+
+    class IRuntimeCache:
+        """What was compiled: a line for every shape. Another GPU's is not taken."""
+
+        def serialize(self):
+            return real_builder.HostMemory("\n".join([machine.name, *sorted(self._kernels)]).encode())
+
+        def deserialize(self, blob):
+            name, *kernels = bytes(blob).decode().split("\n")
+            self._kernels.update(kernels if name == machine.name else ())
+            return name == machine.name
+
     class ICudaEngine:
+        def create_runtime_config(self):
+            return create(module, "IRuntimeConfig", _cache=None)
+
         @property
         def num_io_tensors(self):
             return len(_tensors(self._session))
@@ -97,10 +129,16 @@ def make(module, machine, real) -> dict[str, type]:
             assert profile_index == 0
             return [tuple(shape) for shape in self._profile[name]]
 
-        def create_execution_context(self):
-            return create(module, "IExecutionContext", _engine=self, _shapes={}, _addresses={}, _known={})
+        def create_execution_context(self, strategy=None, runtime_config=None):
+            cache = runtime_config._cache if runtime_config else None
+            state = {"_shapes": {}, "_addresses": {}, "_known": {}, "_cache": cache}
+            return create(module, "IExecutionContext", _engine=self, **state)
 
     class IExecutionContext:
+        def is_stream_capturable(self, stream):
+            assert stream in machine.streams
+            return not record.compiling
+
         def set_input_shape(self, name, shape):
             least, _, greatest = self._engine._profile[name]
             if not all(low <= side <= high for low, side, high in zip(least, shape, greatest, strict=True)):
@@ -126,6 +164,8 @@ def make(module, machine, real) -> dict[str, type]:
 
         def execute_async_v3(self, stream_handle):
             session, shapes = self._engine._session, dict(self._shapes)
+            if self._cache is not None:
+                self._cache._kernels.add(str(shapes))
             assert set(shapes) == {value.name for value in session.get_inputs()}, "an input has no shape"
             arrays = {}
             for value in _tensors(session):  # addresses and shapes are read now, the work is done later

@@ -6,6 +6,7 @@ fake_behaviour.py runs engines in ONNX Runtime, on the addresses they were given
 has no behaviour there is NotImplementedError, never a silent success.
 """
 
+import inspect
 import json
 import types
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 FACTS = Path(__file__).resolve().parent / "facts"
+RTX = "1.7.1.116"  # TensorRT for RTX
 VERSIONS = ("10.3.0", "10.16.1.11", "11.4.0.106")
 
 
@@ -20,7 +22,7 @@ def make_tensorrt(machine, version: str, real) -> types.ModuleType:
     """The module, working on a FakeMachine; `module.record` holds what was done, for the tests."""
     from tests.export.trt import fake_behaviour
 
-    facts = json.loads((FACTS / f"tensorrt-{version}.json").read_text())
+    facts = json.loads((FACTS / f"{'tensorrt_rtx' if version == RTX else 'tensorrt'}-{version}.json").read_text())
     module = types.ModuleType(facts["module"])
     module.__version__ = version
     enums = {name: make_enum(name, members) for name, members in facts["enums"].items()}
@@ -69,7 +71,7 @@ def make_class(name: str, facts: dict, behaviour: type | None, bases: tuple, mod
             continue
         space[method] = _method(f"{name}.{method}", [parse_signature(line) for line in signatures], work, module)
     for attribute, writable in facts["properties"].items():
-        space[attribute] = _property(name, attribute, writable, vars(behaviour or object).get(attribute))
+        space[attribute] = _property(name, attribute, writable, inspect.getattr_static(behaviour, attribute, None))
     if "__init__" not in facts["methods"]:
         space["__init__"] = _no_constructor
     kind = type(name, bases or (object,), space)

@@ -9,6 +9,10 @@ loader, and the classes, enums and docstrings are then the real ones. Nothing of
     pip install --no-deps --target bindings cuda-bindings==12.9.8
     python tests/export/trt/read_facts.py cuda bindings
 
+TensorRT for RTX is installed by the extra rtx, libraries and all:
+
+    python tests/export/trt/read_facts.py rtx
+
 TensorRT's tensorrt.plugin is plain Python and is read as text:
 
     python tests/export/trt/read_facts.py plugin bindings
@@ -64,6 +68,7 @@ CLASSES = (
     "IProgressMonitor",
     "IPluginRegistry",
 )
+RTX_CLASSES = ("IRuntimeConfig", "IRuntimeCache")
 FUNCTIONS = ("get_plugin_registry",)
 CUDA = (
     "cudaGetDeviceCount",
@@ -98,7 +103,7 @@ CUDA_ENUMS = ("cudaError_t", "cudaMemcpyKind", "cudaStreamCaptureMode")
 def signatures(doc: str | None) -> list[str]:
     """pybind11's signature lines, without the module's name and the overloads' numbers."""
     lines = [line for line in (doc or "").splitlines() if re.match(r"^(\d+\. )?\w*\(.*\) -> ", line)]
-    return [re.sub(r"tensorrt_bindings\.tensorrt\.|^\d+\. ", "", line) for line in lines]
+    return [re.sub(r"tensorrt(?:_rtx)?_bindings\.tensorrt(?:_rtx)?\.|^\d+\. ", "", line) for line in lines]
 
 
 def is_enum(kind) -> bool:
@@ -127,8 +132,15 @@ def read_class(kind: type) -> dict:
     return facts
 
 
-def read_tensorrt() -> dict:
-    import tensorrt_bindings as trt
+def read_rtx() -> dict:
+    from zeroseg.runtime.rtx_library import load_rtx
+
+    return read_tensorrt(load_rtx("reading its API"), RTX_CLASSES)
+
+
+def read_tensorrt(trt=None, more=()) -> dict:
+    if trt is None:
+        import tensorrt_bindings as trt
 
     enums = {
         name: {member: int(item) for member, item in kind.__members__.items()}
@@ -136,12 +148,12 @@ def read_tensorrt() -> dict:
         if isinstance(kind, type) and is_enum(kind)
     }
     return {
-        "module": "tensorrt",
+        "module": "tensorrt_rtx" if more else "tensorrt",
         "version": trt.__version__,
         "names": sorted(n for n in dir(trt) if n[0] != "_"),
         "enums": enums,
         "functions": {name: signatures(getattr(trt, name).__doc__) for name in FUNCTIONS},
-        "classes": {name: read_class(getattr(trt, name)) for name in CLASSES},
+        "classes": {name: read_class(getattr(trt, name)) for name in (*CLASSES, *more)},
     }
 
 
@@ -318,7 +330,10 @@ def with_empty_libraries(folder: Path) -> dict:
     return {**os.environ, "LD_LIBRARY_PATH": str(empty), "PYTHONPATH": str(folder)}
 
 
-def main(what: str, folder: str, inside: str = "") -> None:
+def main(what: str, folder: str = "", inside: str = "") -> None:
+    if what == "rtx":
+        write("tensorrt_rtx", read_rtx())
+        return
     if what == "plugin":
         write("tensorrt.plugin", read_plugin(Path(folder)))
         return

@@ -76,8 +76,9 @@ def make(module, machine, record, real) -> dict[str, type]:
 
         def create_builder_config(self):
             config = self._real.create_builder_config()
-            config.num_compute_capabilities = 1  # what stands for the GPU
-            config.set_compute_capability(getattr(real.ComputeCapability, record.capability), 0)
+            if not hasattr(module, "ComputeCapability"):  # TensorRT proper builds for the GPU; this stands for it
+                config.num_compute_capabilities = 1
+                config.set_compute_capability(getattr(real.ComputeCapability, record.capability), 0)
             return wrap(config)
 
         def build_serialized_network(self, network, config, kernel_text=None):
