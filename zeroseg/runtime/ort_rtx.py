@@ -54,7 +54,7 @@ def provider_options(artifact: Artifact) -> dict[str, str]:
 
 
 def image_profile(sidecar: Sidecar) -> dict[str, list[list[int]]]:
-    return make_profile({"image": (-1, 3, -1, -1)}, sidecar, MAX_BATCH, 1, "the network")
+    return make_profile({"image": (-1, 3, -1, -1)}, sidecar, MAX_BATCH, "the network")
 
 
 def rtx_devices() -> list:
