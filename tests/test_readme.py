@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from zeroseg import load_segments
 from zeroseg.artifact import BUNDLED
 from zeroseg.cli import main
 from zeroseg.commands.infer import infer
@@ -33,13 +34,16 @@ def photos(tmp_path, monkeypatch):
 
 
 @needs_model
-@pytest.mark.parametrize("code", blocks("python"))
-def test_python_runs(code, tmp_path):
+def test_python_runs(tmp_path):
+    """Its blocks one after the other, as a reader would type them."""
+    code = "\n".join(blocks("python"))
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert "building" in done.stdout and (tmp_path / "overlay.png").is_file()
+    assert load_segments(tmp_path / "pagoda.npz").masks(["building"]).found[0].label == "building"
+    assert (tmp_path / "pagoda.npz").stat().st_size < 40 * 1024
 
 
 @needs_model

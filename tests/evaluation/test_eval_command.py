@@ -122,7 +122,8 @@ def test_dry_run_measures_nothing(folder, color_model):
 def test_the_background_rule_of_published_evaluations_is_kept_with_the_numbers(folder, color_model):
     rule = ["--background-rule", "probability", "--threshold", 0.4, "--logit-scale", 40]
     config = last_json(invoke(folder, "--model", color_model, "-n", *rule))["config"]
-    assert config == {"protocol": "deployment", "threshold": 0.4, "background_rule": "probability", "logit_scale": 40.0}
+    rule = {"threshold": 0.4, "background_rule": "probability", "logit_scale": 40.0}
+    assert config == {"protocol": "deployment", "edges": True, **rule}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from zeroseg.live.pattern import TestPattern
 from zeroseg.live.sinks import Sink
 from zeroseg.segment.segmenter import Segmenter
 from zeroseg.words import LabelPack
+from zeroseg.words.spelling import clean
 
 COLORS = ["red", "green", "blue"]
 
@@ -89,6 +90,8 @@ def color_words(monkeypatch):
     """red, green, blue and zzz are words for the color model; zzz is one it does not know."""
 
     def embed(names, text="auto"):
+        for i, name in enumerate(names):
+            clean(name, i)  # what is no word is refused as ever
         if any(name == "bad" for name in names):
             raise ValueError("label 'bad': no letters in it")
         rows = vectors(*(name if name in ("red", "green", "blue") else "dark" for name in names))
