@@ -10,7 +10,8 @@ open_clip = pytest.importorskip("open_clip")
 pytest.importorskip("timm")
 
 from tests.dense import tiny_towers  # noqa: E402
-from zeroseg.dense.readings import READINGS, Layout, gaussian  # noqa: E402
+from zeroseg.dense.reading import Layout  # noqa: E402
+from zeroseg.dense.readings import READINGS, gaussian  # noqa: E402
 from zeroseg.dense.towers import read_tower  # noqa: E402
 from zeroseg.errors import ZerosegError  # noqa: E402
 

@@ -7,7 +7,7 @@ Each of the three classes knows one library's block and works on its weights; th
 import torch
 from torch import nn
 
-from zeroseg.dense.readings import Layout, Reading
+from zeroseg.dense.reading import Layout, Reading
 
 
 class LastBlock(nn.Module):

@@ -23,6 +23,8 @@ SFP: Jin et al., ICCV 2025, as the authors' code of ViT-B/16 has it. The same, b
 import torch
 from torch.nn import functional as F
 
+from zeroseg.dense.reading import Reading
+
 NEIGHBOURS = 30
 ANOMALIES = 20  # one place in so many
 LEAST_ALIKE = 0.4
@@ -123,8 +125,6 @@ def cosines(x: torch.Tensor) -> torch.Tensor:
 
 def _attention(similar: torch.Tensor, also_by: tuple[str, ...]):
     """A reading of the last block: the mean of the attentions by alikeness and by each of also_by, q or k."""
-    from zeroseg.dense.readings import Reading
-
     contrast = CONTRAST * (similar - similar.mean((1, 2), keepdim=True))
     by_likeness = torch.softmax(contrast.masked_fill(contrast < 0, float("-inf")), -1)[:, None]
 

@@ -8,37 +8,15 @@ B batch, H heads, L tokens, d numbers per head; s = d ** -0.5. The first `prefix
 places, the others are a grid (h, w) row by row.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import torch
 from torch.nn import functional as F
 
 from zeroseg.dense.calibrated import read_scclip, read_sfp
+from zeroseg.dense.reading import Layout, Reading
 from zeroseg.errors import ZerosegError
 
 GAUSSIAN_STD = 5.0  # places; NACLIP's
 DEFAULT = "naclip"  # see READINGS
-
-
-class Layout(NamedTuple):
-    """What the L tokens are: `prefix` that are no places, then grid (h, w) row by row."""
-
-    prefix: int
-    grid: tuple[int, int]
-
-
-class Reading(NamedTuple):
-    """mix(q, k, v, scale, layout) -> (B, H, L, d), what stands for A v; and which parts of the block are kept.
-
-    levels(last block, the block before it, tokens after every block but the last, layout, prefix), where there is one,
-    is called in place of the last block and gives the places' tokens.
-    """
-
-    mix: Callable[..., torch.Tensor] | None
-    residual: bool
-    feed_forward: bool
-    levels: Callable[..., torch.Tensor] | None = None
 
 
 def ordinary(q, k, v, scale, layout):

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from zeroseg.dense.blocks import FastVitBlock, OpenClipBlock, TimmBlock
 from zeroseg.dense.positions import Positions
-from zeroseg.dense.readings import DEFAULT, ORDINARY, READINGS, Layout, reading_named
+from zeroseg.dense.reading import Layout
+from zeroseg.dense.readings import DEFAULT, ORDINARY, READINGS, reading_named
 from zeroseg.errors import ZerosegError
 
 LEVELS = tuple(name for name, reading in READINGS.items() if reading.levels)  # want a class token and like blocks

@@ -1,0 +1,26 @@
+"""What a reading of a tower's last block is (readings.py has them all). B, H, L, d as there."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+
+class Layout(NamedTuple):
+    """What the L tokens are: `prefix` that are no places, then grid (h, w) row by row."""
+
+    prefix: int
+    grid: tuple[int, int]
+
+
+class Reading(NamedTuple):
+    """mix(q, k, v, scale, layout) -> (B, H, L, d), what stands for A v; and which parts of the block are kept.
+
+    levels(last block, the block before it, tokens after every block but the last, layout, prefix), where there is one,
+    is called in place of the last block and gives the places' tokens.
+    """
+
+    mix: Callable[..., torch.Tensor] | None
+    residual: bool
+    feed_forward: bool
+    levels: Callable[..., torch.Tensor] | None = None
