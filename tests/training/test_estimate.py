@@ -104,5 +104,8 @@ def test_dry_run_prints_settings_and_then_the_estimate(monkeypatch, photo_folder
     document, rest = json.JSONDecoder().raw_decode(done.output)
     assert document["config"]["batch"] == 5
     lines = done.output[rest:].strip().splitlines()
-    assert [line.split(":")[0] for line in lines] == ["weights", "FLOPs", "memory", "cache", "speed", "steps", "time"]
-    assert lines[5] == "steps: 8 of 5 photos, 4 per epoch"
+    first = next(i for i, line in enumerate(lines) if line.startswith("weights: "))
+    assert first > 0 and lines[0].startswith("teacher open_clip:")  # what teaches, before what it costs
+    costs = [line.split(":")[0] for line in lines[first:]]
+    assert costs == ["weights", "FLOPs", "memory", "cache", "speed", "steps", "time"]
+    assert lines[first + 5] == "steps: 8 of 5 photos, 4 per epoch"
