@@ -58,8 +58,9 @@ def by_opencv(maps: np.ndarray, guide: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
     below, beside = grid.rows * grid.cell - height, grid.columns * grid.cell - width
     whole = cv2.copyMakeBorder(guide, 0, below, 0, beside, cv2.BORDER_REPLICATE)
-    mean = cv2.resize(whole, shape, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    squares = cv2.resize((whole.astype(np.float32) ** 2).sum(2), shape, interpolation=cv2.INTER_AREA) / 255**2
+    whole = whole.astype(np.float32)
+    mean = cv2.resize(whole, shape, interpolation=cv2.INTER_AREA) / 255
+    squares = cv2.resize((whole**2).sum(2), shape, interpolation=cv2.INTER_AREA) / 255**2
     down, across = (
         between_places(cells, grid.cell / side, places)
         for cells, side, places in zip((grid.rows, grid.columns), (height, width), maps.shape[1:], strict=True)

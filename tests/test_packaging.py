@@ -68,7 +68,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
         "zeroseg/__init__.py",
         "zeroseg/py.typed",
         "zeroseg/cli.py",
-        "zeroseg/segmenter.py",
+        "zeroseg/segment/segmenter.py",
         "zeroseg/kernels/_dispatch.py",
         "zeroseg/kernels/mask_decode/__init__.py",
     }

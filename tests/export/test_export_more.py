@@ -13,6 +13,7 @@ from zeroseg.export.gate_labels import gate_cases
 from zeroseg.kernels.mask_decode import mask_decode
 from zeroseg.model import save_checkpoint
 from zeroseg.runtime.opening import open_runner
+from zeroseg.runtime.ort_runner import OrtRunner
 from zeroseg.words import embed_labels
 
 onnx = pytest.importorskip("onnx")
@@ -229,14 +230,14 @@ def test_masks_of_a_folder_give_miou(tmp_path):
     Image.fromarray(mask).save(tmp_path / "masks/a.png")
     (tmp_path / "classes.txt").write_text("red\nblue\n")
     artifact = read_artifact(write_color_model(tmp_path))
-    runner = open_runner(artifact, threads=1)
 
-    class Named(type(runner)):  # its segments' embeddings are the words' of the table
+    class Named(OrtRunner):  # its segments' embeddings are the words' of the table
         def __init__(self, order):
+            super().__init__(artifact, threads=1)
             self.order = order
 
         def _run(self, image):
-            out = runner.run(image)
+            out = super()._run(image)
             told = np.concatenate([vectors(name) for name in self.order])
             words = embed_labels(["red", "blue"]).vectors
             return out | {"segment_embeddings": out["segment_embeddings"] @ told.T @ words}

@@ -76,8 +76,11 @@ def read_sidecar(path, checkpoint: Checkpoint | None = None) -> dict:
     """The sidecar of a model.pt as a dict (zeroseg.sidecar). Format, scoring and checksum come from the file itself.
 
     checkpoint: the file's content, where it was read already.
+    Raises ZerosegError for a file without a sidecar.
     """
     checkpoint = checkpoint or load_checkpoint(path)
+    if not checkpoint.sidecar:
+        raise ZerosegError(f"{path}: weights without a sidecar, which says how to use them; save it with both")
     centred = checkpoint.config.readout == "prototypes"
     centre = checkpoint.state["readout.centre"].numpy() if centred else None
     scoring = scoring_to_dict(Scoring(centre, checkpoint.config.score_share))

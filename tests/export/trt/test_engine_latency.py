@@ -2,6 +2,7 @@
 
 from tests.export.trt.test_engine import build  # noqa: F401 - a fixture
 from zeroseg.bench import latency
+from zeroseg.bench.label_scores import label_pack
 from zeroseg.segment.segmenter import Segmenter
 
 
@@ -9,7 +10,7 @@ def timed(engine, monkeypatch, work):
     """(what work(segmenters, say) gives, the lines it says)"""
     monkeypatch.setattr(latency, "SIDES", (64, 672))
     segmenter = Segmenter.load(engine)
-    segmenter.set_labels(latency.label_pack(segmenter.sidecar, 2))
+    segmenter.set_labels(label_pack(segmenter.sidecar, 2))
     lines = []
     return work({"tensorrt": segmenter}, lines.append), lines
 
