@@ -84,6 +84,8 @@ def make(kind: str, **vision):
     for name, value in model.visual.named_parameters():
         if value.ndim > 1:
             gain = 2 if kind == "resnet" and value.ndim == 4 else 1
+            if name == "attnpool.q_proj.weight":  # else its softmax is nearly hard, and amplifies rounding 300 times
+                gain = 0.1
             value.copy_(torch.randn(value.shape, generator=generator) * gain * value[0].numel() ** -0.5)
         elif "gamma" in name or name.endswith("weight"):
             value.copy_(torch.rand(value.shape, generator=generator) * 0.5 + 0.75)

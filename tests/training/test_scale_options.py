@@ -10,14 +10,16 @@ from zeroseg.config import ModelConfig
 from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.model.zeroseg import ZeroSeg
 
-WEIGHTS = 1e-5  # absolute, after three steps of float32 in another order
+WEIGHTS = 3e-6  # absolute, after three steps of float32 in another order, in which weights move by up to 5e-4
 
 
 @pytest.fixture
 def config(teacher_config):
-    """The paper's recipe, no batch statistic in it; no Gumbel noise, which is drawn per forward pass."""
+    """The paper's recipe, no batch statistic in it; no Gumbel noise, which is drawn per forward pass. AdamW's epsilon is
+    large: with a small one the step hardly depends on the gradient's size, but on its rounding where it is near zero.
+    """
     config = paper_config(teacher_config, gumbel=False)
-    return replace(config, batch=6, micro_batch=6, epochs=1.0, adam_eps=1e-3)
+    return replace(config, batch=6, micro_batch=6, epochs=1.0, adam_eps=1e-2)
 
 
 def assert_near(got, wanted):
