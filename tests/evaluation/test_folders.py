@@ -66,8 +66,8 @@ def test_yaml_ids_become_consecutive_and_unlabeled_is_not_counted(tmp_path):
 def test_names_in_a_list_may_have_spaces(tmp_path):
     plain(tmp_path)
     write_pair(tmp_path / "images/my cat.png", tmp_path / "masks/my cat.png", [[1, 1]])
-    (tmp_path / "list.txt").write_text("my cat\na 1\n")
-    assert [p.stem for p in plain_folder(tmp_path).photos] == ["my cat", "a"]
+    (tmp_path / "list.txt").write_text("my cat\na 1\nmy cat.png\na.JPG x\n")
+    assert [p.stem for p in plain_folder(tmp_path).photos] == ["my cat", "a", "my cat", "a"]
 
 
 def test_photos_without_mask_are_counted_and_capital_suffixes_read(tmp_path):

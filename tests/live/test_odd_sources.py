@@ -3,6 +3,7 @@
 import http.server
 import io
 import os
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from zeroseg.live.frame import Frame
 from zeroseg.live.kinds import kind_of
 from zeroseg.live.pattern import TestPattern, frame_number
 from zeroseg.live.sources import open_source
+from zeroseg.photos.decode import load_image
 
 pytest.importorskip("av")
 from zeroseg.live.sinks import Output, VideoFile  # noqa: E402
@@ -206,3 +208,32 @@ def test_a_picture_is_no_stream(camera, path):
 def test_other_addresses_stay_as_they_are(camera, tmp_path, path):
     assert local_pictures([camera + path, "a.jpg"], tmp_path / "out") == [camera + path, "a.jpg"]
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="needs /dev/shm")
+def test_a_disk_in_memory_holds_no_cameras():
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        Image.new("RGB", (40, 30), "red").save(f"{folder}/a.png")
+        assert kind_of(folder) == kind_of(f"{folder}/a.png") == "pictures"
+        assert open_source(folder).read().image.shape == (30, 40, 3)
+        write_video(Path(folder, "a.mp4"), scene(2))
+        assert kind_of(f"{folder}/a.mp4") == "video"
+
+
+def test_a_pipe_of_the_shell_is_a_photo(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(JPEG.getvalue(),), daemon=True)
+    assert kind_of(str(tmp_path / "pipe")) == "pictures"
+    writer.start()
+    assert load_image(tmp_path / "pipe").shape == (48, 64, 3)
+
+
+def test_file_addresses_are_paths(tmp_path):
+    path = tmp_path / "my cat #1.png"
+    assert local_pictures([path.as_uri(), path.as_uri().replace("file:", "FILE:")], tmp_path) == [str(path)] * 2
+
+
+def test_a_picture_too_wide_for_a_codec_says_what_to_do(tmp_path):
+    frame = Frame(np.zeros((2, 20_000, 3), np.uint8), 0, 0)
+    with pytest.raises(ZerosegError, match=r"out.mp4: 20000 x 2 px is more than .* takes \(16384 a side\)"):
+        VideoFile(tmp_path / "out.mp4").write(Output(frame, None, frame.image, {}))

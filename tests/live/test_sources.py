@@ -42,6 +42,7 @@ def scene(count, size=(160, 96)):
         ("rtsp://cam/1", "stream"),
         ("http://cam/video.mjpg", "stream"),
         ("clip.MP4", "video"),
+        ("HTTP://cam/video.mjpg", "stream"),
         ("photo.jpg", "pictures"),
         ("folder", "pictures"),
     ],

@@ -73,6 +73,19 @@ def test_two_stars_follow_each_folder_once(looped, capsys, pattern, names):
         assert [path.as_posix() for path in picture_paths([pattern])] == names
 
 
+@pytest.mark.parametrize("pattern", ["[2024] Rome/*.png", "[2024] Rome/**/*.png", "[[]2024] Rome/*.png"])
+def test_a_folder_that_is_there_is_no_pattern(tmp_path, monkeypatch, pattern):
+    save(tmp_path / "[2024] Rome/a.png")
+    monkeypatch.chdir(tmp_path)
+    assert expand(pattern) == [Path("[2024] Rome/a.png")]
+
+
+def test_results_of_names_that_differ_by_case_are_two_files_on_any_disk(tmp_path):
+    photos = [Path(name) for name in ("A.jpg", "a.png", "e\u0301.jpg", "\u00e9.jpg")]
+    outputs = photo_files.plan_outputs(photos, tmp_path, ["json"])
+    assert [files["json"].name for files in outputs.values()] == ["A.json", "a-2.json", "e\u0301.json", "\u00e9-2.json"]
+
+
 def test_a_folder_with_loops_has_its_advice_at_once(looped, capsys):
     photos, failed = photo_files.find_photos(["album"])
     assert ([photo.name for photo in photos], failed) == (["a.png"], 0)

@@ -7,10 +7,13 @@ pictures are photos, and nothing is written over it.
 import glob
 import json
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import click
 
@@ -51,10 +54,15 @@ def find_photos(sources: list[str]) -> tuple[list[Path], int]:
 
 
 def local_pictures(sources: list[str], out: Path) -> list[str]:
-    """The sources, with each http(s) address of a picture replaced by the file in out that it was loaded to."""
+    """The sources, with each http(s) address of a picture replaced by the file in out that it was loaded to, and each
+    file:// address by its path.
+    """
     local = []
     for source in sources:
-        found = download_picture(source) if source.startswith(("http://", "https://")) else None
+        if source.lower().startswith("file:"):
+            local.append(url2pathname(urlsplit(source).path))
+            continue
+        found = download_picture(source) if source.lower().startswith(("http://", "https://")) else None
         if found is None:
             local.append(source)
             continue
@@ -112,10 +120,10 @@ def plan_outputs(photos: list[Path], out: Path, kinds: Iterable[str]) -> dict[Pa
     for photo in photos:
         own = fitting(photo.stem, len("-000") + max(map(len, SUFFIX_OF.values())))
         stem, number = own, 1
-        while stem in taken:
+        while _as_disks_compare(stem) in taken:
             number += 1
             stem = f"{own}-{number}"
-        taken.add(stem)
+        taken.add(_as_disks_compare(stem))
         outputs[photo] = {kind: out / f"{stem}{SUFFIX_OF[kind]}" for kind in kinds if kind in SUFFIX_OF}
     sheet = [out / CONTACT_NAME] if "contact" in kinds else []
     for path in [*(path for files in outputs.values() for path in files.values()), *sheet]:
@@ -123,6 +131,11 @@ def plan_outputs(photos: list[Path], out: Path, kinds: Iterable[str]) -> dict[Pa
             raise ZerosegError(f"{path}: is one of the photos and would be overwritten; choose another --out")
         refuse_to_replace(path, is_ours)
     return outputs
+
+
+def _as_disks_compare(name: str) -> str:
+    """Equal for names that are one file on some disk: those of macOS and Windows do not tell a.png from A.png."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def save_json(path: Path, document: dict) -> None:

@@ -10,6 +10,7 @@ layouts of VOC 2012, Pascal Context and COCO are in `standard_sets`.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,8 +128,8 @@ def paired_files(
 ) -> Pairs:
     """Photos and masks of the names in `list_file` (or FOLDER/list.txt, or every mask), in that order.
 
-    A line of the list is a name; where no photo is called so, its first word is. Raises ZerosegError where a name has
-    no photo or no mask, or two of them.
+    A line of the list is a name, with or without a suffix; where no photo is called so, its first word is. Raises
+    ZerosegError where a name has no photo or no mask, or two of them.
     """
     photo_root, mask_root = existing_folder(folder / photo_dir), existing_folder(folder / mask_dir)
     default = folder / "list.txt"
@@ -140,7 +141,7 @@ def paired_files(
     )
     if list_file:
         lines = [line.strip() for line in read_text(list_file).splitlines() if line.strip()]
-        names = [line if line in photos else line.split()[0] for line in lines]
+        names = [_named(line, photos) for line in lines]
     else:
         names = sorted(masks)
     if not names:
@@ -157,6 +158,14 @@ def paired_files(
         raise ZerosegError(f"{twice[0]} and {twice[1].name} have the same name before the suffix; remove one of them")
     left = () if list_file else tuple(path for name, paths in photos.items() if name not in masks for path in paths)
     return Pairs(tuple(photos[n][0] for n in names), tuple(masks[n][0] for n in names), left)
+
+
+def _named(line: str, photos: dict[str, list[Path]]) -> str:
+    """The name that a line of a list means: the line, the line without its suffix, or its first word likewise."""
+    word = line.split()[0]
+    return next(
+        (name for name in (line, os.path.splitext(line)[0], word, os.path.splitext(word)[0]) if name in photos), word
+    )
 
 
 def _by_name(paths: list[Path], name_of: Callable[[Path], str]) -> dict[str, list[Path]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from zeroseg.photos.listing import SUFFIXES
 
-STREAMS = ("rtsp://", "rtsps://", "http://", "https://", "rtmp://", "udp://", "srt://")
+STREAMS = ("rtsp://", "rtsps://", "http://", "https://", "rtmp://", "rtmps://", "rtp://", "tcp://", "udp://", "srt://")
 VIDEO_SUFFIXES = frozenset(
     ".264 .265 .3g2 .3gp .asf .avi .divx .dv .f4v .flv .h264 .h265 .hevc .ivf .m1v .m2ts .m2v .m4v .mjpeg .mjpg .mkv "
     ".mov .mp4 .mpe .mpeg .mpg .mpv .mts .mxf .nut .obu .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .y4m".split()
@@ -32,16 +32,21 @@ _STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")  # of pic
 
 def kind_of(text: str) -> str:
     """ "test", "csi", "camera", "stream", "video" or "pictures", by what the source looks like."""
+    path, suffix = Path(text), Path(text).suffix.lower()
     if text.startswith("test:"):
         return "test"
     if text.startswith("csi://"):
         return "csi"
-    if text.startswith(STREAMS):
+    if text.lower().startswith(STREAMS):
         return "stream"
-    if text.startswith("/dev/") or text.isdecimal() and not Path(text).exists():
+    in_memory = path.is_file() or path.is_dir() or path.is_fifo()  # /dev/shm is a disk, /dev/fd/63 a shell's pipe
+    if text.startswith("/dev/") and not in_memory or text.isdecimal() and not path.exists():
         return "camera"
-    suffix = Path(text).suffix.lower()
-    return "video" if suffix in VIDEO_SUFFIXES or suffix not in SUFFIXES and _begins_as_video(text) else "pictures"
+    return (
+        "video"
+        if suffix in VIDEO_SUFFIXES or suffix not in SUFFIXES and path.is_file() and _begins_as_video(text)
+        else "pictures"
+    )
 
 
 def _begins_as_video(path: str) -> bool:

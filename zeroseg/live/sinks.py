@@ -17,6 +17,7 @@ from zeroseg.live.decoder import HD_LINES, load_av, local
 from zeroseg.live.frame import UNKNOWN_COLOR, Frame
 from zeroseg.segment.segmentation import Segmentation
 
+H264_SIDE_MAX = 16_384  # px
 SCREEN_SHARE = 0.9  # of a screen's sides, for a window: titles and the system's bars need some
 ENCODERS = {
     ".webm": ("libvpx-vp9",),
@@ -102,6 +103,11 @@ class VideoFile(Sink):
                 self._durations[pts] = max(1, round(frame.duration * frame.time_base / self._time_base))
             self._mux(video)
         except (av.FFmpegError, OSError) as error:
+            if self._codec != "libvpx-vp9" and max(self._size) > H264_SIDE_MAX:
+                raise ZerosegError(
+                    f"{self._path}: {self._size[1]} x {self._size[0]} px is more than {self._codec} takes "
+                    f"({H264_SIDE_MAX} a side); scale it down with --size"
+                ) from error
             raise _unwritable(self._path, error) from error
         self._frames += 1
 

@@ -99,10 +99,15 @@ def _files(folder: str, below: list[str], links: deque) -> Iterator[os.DirEntry]
 
 
 def expand(pattern: str) -> list[Path]:
-    """The files that fit a pattern of glob's, in which "**" stands for any visible folders; sorted, each once."""
-    steps = Path(pattern).parts
+    """The files that fit a pattern of glob's, in which "**" stands for any visible folders; sorted, each once.
+
+    Folders at its start that are there under that very name are no pattern: "[2024] Rome/*.jpg".
+    """
+    steps = list(Path(pattern).parts)
+    there = next((i for i in range(len(steps) - 1, 0, -1) if os.path.isdir(os.path.join(*steps[:i]))), 0)
+    steps[:there] = map(glob.escape, steps[:there])
     if "**" not in steps:
-        return sorted(path for path in map(Path, glob.glob(pattern)) if path.is_file())
+        return sorted(path for path in map(Path, glob.glob(os.path.join("", *steps))) if path.is_file())
     at = steps.index("**")
     head, tail = os.path.join("", *steps[:at]), os.path.join("", *steps[at + 1 :]) or "*"
     roots = [root for root in glob.glob(head) if os.path.isdir(root)] if head else [os.curdir]
