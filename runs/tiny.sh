@@ -40,7 +40,7 @@ resume=
     --stem-views 0 --batch 30 --micro-batch 10 --precision fp32 --epochs 9 --out "$run" $resume
 
 # 3. Scores fall off below 0.65 of the best segment's; then the threshold, by Otsu's rule on photos without masks
-python training/set_score_share.py "$run/model.pt" -o "$work/$recipe.pt" --share 0.65
+python training/set_score_share.py "$run/model.pt" -o "$work/$recipe.pt" --share 0.65 --half
 python training/choose_threshold.py "$work/photos" --model "$work/$recipe.pt" --rule otsu --limit 500 --write
 
 # 4. The card, from what the run was made of

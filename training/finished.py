@@ -28,13 +28,13 @@ def open_finished(path: Path, out: Path):
     return load_model(path)
 
 
-def save_finished(out: Path, model, sidecar: dict, like: Path) -> None:
-    """Write model to out, its weights in the precision that they have in like."""
+def save_finished(out: Path, model, sidecar: dict, like: Path, half: bool = False) -> None:
+    """Write model to out, its weights as float16 where half says so or they are float16 in like, else as float32."""
     import torch
 
     from zeroseg.model.checkpoint import save_checkpoint
     from zeroseg.model.torch_file import load_torch
 
     stored = load_torch(like, "zeroseg checkpoint")["state_dict"]
-    half = any(value.dtype == torch.float16 for value in stored.values())
+    half = half or any(value.dtype == torch.float16 for value in stored.values())
     save_checkpoint(out, model, sidecar=sidecar, half=half)

@@ -30,7 +30,8 @@ from zeroseg.training.finished import finished_options, open_finished, save_fini
     metavar="0..1",
     help="Of the best segment's score; 0 leaves all scores as they are.",
 )
-def main(model, out, share):
+@click.option("--half", is_flag=True, help="Store the weights as float16, half the size.")
+def main(model, out, share, half):
     """Let scores of MODEL's segments fall off below a share of the best one's.
 
     \b
@@ -40,19 +41,19 @@ def main(model, out, share):
     from zeroseg.commands.command import user_errors
 
     with user_errors():
-        set_share(model, out, share)
+        set_share(model, out, share, half)
     click.echo(f"wrote {out}")
 
 
-def set_share(path: Path, out: Path, share: float) -> None:
-    """Write the model with config.score_share = share, and say so on its card. ZerosegError in one line when it cannot
-    be done."""
+def set_share(path: Path, out: Path, share: float, half: bool = False) -> None:
+    """Write the model with config.score_share = share, and say so on its card; half stores its weights as float16.
+    ZerosegError in one line when it cannot be done."""
     from dataclasses import replace
 
     model, sidecar = open_finished(path, out)
     model.config = replace(model.config, score_share=share)
     card = (sidecar.get("card") or {}) | {"score_share": share}
-    save_finished(out, model, sidecar | {"card": card}, like=path)
+    save_finished(out, model, sidecar | {"card": card}, like=path, half=half)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,18 @@ def test_only_the_share_changes(tmp_path, half):
     np.testing.assert_array_equal(one.scoring().centre, two.scoring().centre)
 
 
+def test_half_rounds_the_weights_and_nothing_else(tmp_path):
+    model = ZeroSeg(PRESETS["tiny"])
+    save_checkpoint(tmp_path / "model.pt", model, sidecar={"name": "x"})
+    done = CliRunner().invoke(main, [str(tmp_path / "model.pt"), "-o", str(tmp_path / "half.pt"), "--half"])
+    assert done.exit_code == 0, done.output
+    stored = torch.load(tmp_path / "half.pt", weights_only=True)["state_dict"]
+    for name, value in model.state_dict().items():
+        if name in stored:
+            assert torch.equal(stored[name], value.half() if value.is_floating_point() else value), name
+    assert (tmp_path / "half.pt").stat().st_size < 0.55 * (tmp_path / "model.pt").stat().st_size
+
+
 def test_bad_input_ends_in_one_line(tmp_path):
     (tmp_path / "model.pt").write_bytes(b"no model")
     for out, message in (("model.pt", "exists already"), ("out.pt", "model.pt: ")):
