@@ -14,6 +14,9 @@ import pytest
 
 from tests.color_model import write_color_model
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker per core: more threads would only wait for one another
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 try:
     import torch
 except ImportError:

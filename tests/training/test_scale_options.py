@@ -15,8 +15,10 @@ WEIGHTS = 3e-6  # absolute, after three steps of float32 in another order, in wh
 
 @pytest.fixture
 def config(teacher_config):
-    """The paper's recipe, no batch statistic in it; no Gumbel noise, which is drawn per forward pass. AdamW's epsilon is
-    large: with a small one the step hardly depends on the gradient's size, but on its rounding where it is near zero.
+    """The paper's recipe, no batch statistic in it; no Gumbel noise, which is drawn per forward pass.
+
+    AdamW's epsilon is large. With a small one the step hardly depends on the size of a gradient near zero, but on its
+    rounding.
     """
     config = paper_config(teacher_config, gumbel=False)
     return replace(config, batch=6, micro_batch=6, epochs=1.0, adam_eps=1e-2)
