@@ -55,25 +55,6 @@ def pool_entry(groups: int, eps: float, soft_pooling: bool) -> Entry:
     )
 
 
-def decode_entry() -> Entry:
-    """maps, table, image | K, h, w, H, W | labels, confidence; the grid is mask_decode's."""
-    from zeroseg.kernels.mask_decode.triton_impl import LAUNCH
-    from zeroseg.kernels.mask_decode.triton_plugin import mask_decode_plugin_kernel as kernel
-
-    fixed = {"BLOCK_H": LAUNCH.BLOCK_H, "BLOCK_W": LAUNCH.BLOCK_W}
-    return _entry(
-        "mask_decode",
-        kernel,
-        fixed,
-        {"num_warps": LAUNCH.num_warps},
-        maps="*fp32",
-        table="*i32",
-        image="*fp32",
-        labels="*i32",
-        confidence="*fp32",
-    )
-
-
 def _entry(name: str, kernel, fixed: dict, launch: dict, **pointers: str) -> Entry:
     types = {argument: pointers.get(argument, "i32") for argument in kernel.arg_names if argument not in fixed}
     return Entry(name, kernel, types, fixed, "", **launch)

@@ -1,4 +1,4 @@
-"""segment_attention and mask_decode as TensorRT's ahead-of-time plugins: Triton kernels that become part of the engine.
+"""segment_attention as TensorRT's ahead-of-time plugins: Triton kernels that become part of the engine.
 
 TensorRT asks, while it builds, for a kernel's PTX, its grid and its int32 arguments as expressions of the inputs'
 shapes. The engine that results needs neither Python nor Triton, nor any library. One plugin has one kernel, so
@@ -42,7 +42,6 @@ def register_plugins(trt, sm: str, compile_kernel: Callable | None = None) -> No
         return
     _register_assign(trt, trtp, compile_kernel)
     _register_pool(trt, trtp, compile_kernel)
-    _register_decode(trt, trtp, compile_kernel)
 
 
 def _compiler(sm: str):
@@ -129,37 +128,3 @@ def _register_pool(trt, trtp, compile_kernel) -> None:
         entry = pool_entry(groups, eps, bool(soft_pooling))
         B, L, D = v.shape_expr[0], v.shape_expr[1], v.shape_expr[2]
         return _launch(trtp, compile_kernel(entry), B * trtp.cdiv(D, entry.fixed["BLOCK_D"]), (L, groups, D))
-
-
-def _register_decode(trt, trtp, compile_kernel) -> None:
-    name = f"{NAMESPACE}::mask_decode"
-
-    @trtp.register(name)
-    def describe(
-        maps: trtp.TensorDesc,
-        table: trtp.TensorDesc,
-        image: trtp.TensorDesc,
-    ) -> tuple[trtp.TensorDesc, trtp.TensorDesc]:
-        shape = (maps.shape_expr[0], image.shape_expr[2], image.shape_expr[3])
-        return (trtp.from_shape_expr(shape, trt.DataType.INT32), trtp.from_shape_expr(shape, trt.DataType.FLOAT))
-
-    @trtp.aot_impl(name)
-    def kernel(
-        maps: trtp.TensorDesc,
-        table: trtp.TensorDesc,
-        image: trtp.TensorDesc,
-        outputs: tuple[trtp.TensorDesc, trtp.TensorDesc],
-        tactic: int,
-    ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
-        from zeroseg.kernels.aot_plugins import decode_entry
-
-        entry = decode_entry()
-        B, K, h, w = (maps.shape_expr[axis] for axis in range(4))
-        H, W = image.shape_expr[2], image.shape_expr[3]
-        # the kernel's own count of blocks: up to two rows of maps make one interval, of H rows
-        longest = (H * 3 + h * 2 - 1) // (h * 2) + 1
-        longest = longest + (h < 3) * (H - longest)
-        blocks = (
-            B * trtp.max(h - 1, 1) * trtp.cdiv(longest, entry.fixed["BLOCK_H"]) * trtp.cdiv(W, entry.fixed["BLOCK_W"])
-        )
-        return _launch(trtp, compile_kernel(entry), blocks, (K, h, w, H, W))

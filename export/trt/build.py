@@ -62,7 +62,7 @@ def build_engine(
     artifact = read_artifact(onnx, "onnxruntime")
     content = onnx.read_bytes()
     sidecar = json.loads(onnx.with_suffix(".json").read_text(encoding="utf-8"))
-    given = with_plugins(trt, content, options.plugins, gpu.sm, artifact.sidecar.threshold, onnx, out)
+    given = with_plugins(trt, content, options.plugins, gpu.sm, onnx, out)
     plan = build_plan(trt, given, onnx.name, artifact.sidecar, options, report, show_progress)
     with tempfile.TemporaryDirectory(prefix=".zeroseg-engine-", dir=out.parent) as folder:
         partial = Path(folder) / out.name

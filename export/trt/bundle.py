@@ -36,9 +36,8 @@ OTHER_WORDS = "Other words: make a labels.npz where zeroseg is installed (`zeros
 
 @dataclass(frozen=True)
 class Target:
-    """sms: kernels' architectures. cuda: major version of its CUDA, for cuda-bindings. notes go into the README."""
+    """cuda: major version of its CUDA, for cuda-bindings. notes go into the README."""
 
-    sms: tuple[int, ...]
     cuda: int
     notes: str
     served: bool = False
@@ -50,12 +49,12 @@ ORIN = (
     "`./build.sh` again."
 )
 TARGETS = {
-    "jetson-orin": Target((87,), 12, ORIN),
+    "jetson-orin": Target(12, ORIN),
     "jetson-orin-nano": Target(
-        (87,), 12, f"{ORIN} If the build runs out of memory, make the bundle again with --workspace-mib 256."
+        12, f"{ORIN} If the build runs out of memory, make the bundle again with --workspace-mib 256."
     ),
-    "jetson-thor": Target((110,), 13, "JetPack 7 (CUDA 13; 7.2.0 has TensorRT 10.16, 7.2.2 and later 11.4)."),
-    "datacenter": Target((80, 86, 89, 90, 100, 120), 13, "TensorRT 10.3 to 11.", True),
+    "jetson-thor": Target(13, "JetPack 7 (CUDA 13; 7.2.0 has TensorRT 10.16, 7.2.2 and later 11.4)."),
+    "datacenter": Target(13, "TensorRT 10.3 to 11.", True),
 }
 
 README = """# {model} for {target}

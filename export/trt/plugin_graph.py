@@ -6,10 +6,8 @@ go to TensorRT's parser hold
     segment_attention      (v3)   q, k, v -> pooled, soft
     segment_attention_assign, segment_attention_pool
                            (aot)  q, k -> soft, choice;  v, choice or soft -> pooled, total
-    mask_decode            (both) segment_maps, labels of the segments, image -> pixel_labels, pixel_confidence
 
-in float32: around them a network of another precision casts. The last two outputs are new: the finished label map of
-the network's input size, (B, H, W) int32, -1 for background, and the winning segment's map there.
+in float32: around them a network of another precision casts.
 """
 
 from collections import Counter
@@ -20,7 +18,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from zeroseg.errors import ZerosegError
-from zeroseg.runtime.trt_plugins import NAMESPACE, PIXELS
+from zeroseg.runtime.trt_plugins import NAMESPACE
 
 FLOAT = TensorProto.FLOAT
 
@@ -37,8 +35,8 @@ class Grouping(NamedTuple):
     soft_pooling: bool
 
 
-def insert_plugins(content: bytes, kind: str, threshold: float, source: str) -> bytes:
-    """The ONNX file `content` with plugin nodes of `kind`, "aot" or "v3"; segments below threshold are background.
+def insert_plugins(content: bytes, kind: str, source: str) -> bytes:
+    """The ONNX file `content` with plugin nodes of `kind`, "aot" or "v3".
 
     ZerosegError in one line where the network has nothing that the plugins do.
     """
@@ -52,8 +50,6 @@ def insert_plugins(content: bytes, kind: str, threshold: float, source: str) -> 
         )
     for index, grouping in enumerate(groupings):
         graph.replace(grouping, kind, f"{NAMESPACE}/{index}")
-    if {"segment_maps", "segment_scores"} <= {value.name for value in model.graph.output}:
-        graph.decode(kind, threshold)
     _drop_unused(model)
     _sort(model)
     del model.graph.value_info[:]
@@ -129,32 +125,6 @@ class _Graph:
             groups=groups,
             **pooling,
         )
-
-    def decode(self, kind: str, threshold: float) -> None:
-        """Labels of the segments from their scores, then mask_decode; two more outputs."""
-        prefix = f"{NAMESPACE}/decode"
-        for name, value in (
-            ("last", np.array([-1])),
-            ("background", np.array(-1)),
-            ("threshold", np.array(threshold, np.float32)),
-        ):
-            self.graph.initializer.append(numpy_helper.from_array(value, f"{prefix}/{name}"))
-
-        def node(operator, inputs, output, **attributes):
-            self.graph.node.append(
-                helper.make_node(operator, inputs, [f"{prefix}/{output}"], f"{prefix}/{output}", **attributes)
-            )
-            return f"{prefix}/{output}"
-
-        best = node("ReduceMax", ["segment_scores", f"{prefix}/last"], "best", keepdims=0)
-        which = node("ArgMax", ["segment_scores"], "which", axis=2, keepdims=0)
-        below = node("Less", [best, f"{prefix}/threshold"], "below")
-        table = node(
-            "Cast", [node("Where", [below, f"{prefix}/background", which], "table")], "table_32", to=TensorProto.INT32
-        )
-        self._plugin("mask_decode", kind, ["segment_maps", table, "image"], list(PIXELS), prefix)
-        for name, type_ in zip(PIXELS, (TensorProto.INT32, FLOAT), strict=True):
-            self.graph.output.append(helper.make_tensor_value_info(name, type_, ["batch", "height", "width"]))
 
     def _plugin(self, name: str, kind: str, inputs: list[str], outputs: list[str], prefix: str, **attributes) -> None:
         if kind == "aot":

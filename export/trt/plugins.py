@@ -6,7 +6,7 @@ from zeroseg.errors import UnavailableError
 from zeroseg.runtime.trt_plugins import find_library, load_library
 
 
-def with_plugins(trt, content: bytes, kind: str, sm: str, threshold: float, onnx: Path, out: Path) -> bytes:
+def with_plugins(trt, content: bytes, kind: str, sm: str, onnx: Path, out: Path) -> bytes:
     """The network to give to TensorRT, which knows the plugins in it from here on."""
     if kind == "none":
         return content
@@ -25,4 +25,4 @@ def with_plugins(trt, content: bytes, kind: str, sm: str, threshold: float, onnx
         from zeroseg.export.trt.aot_plugins import register_plugins
 
         register_plugins(trt, sm)
-    return insert_plugins(content, kind, threshold, onnx.name)
+    return insert_plugins(content, kind, onnx.name)

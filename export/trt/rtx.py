@@ -108,7 +108,7 @@ def build_rtx(
     refuse_float_products(content, onnx.name, options.capabilities)
     if options.plugins == "v3":
         require_by_name(cache_folder() / rtx.__version__)
-    given = with_plugins(rtx, content, options.plugins, "", artifact.sidecar.threshold, onnx, out)
+    given = with_plugins(rtx, content, options.plugins, "", onnx, out)
     plan = build_plan(
         rtx, given, onnx.name, artifact.sidecar, options, report, show_progress, keep_layers=layers is not None
     )

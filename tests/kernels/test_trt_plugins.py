@@ -17,7 +17,6 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tests.kernels.test_cuda import ROOT  # noqa: E402
-from zeroseg.kernels.mask_decode.batch import mask_decode_batch  # noqa: E402
 from zeroseg.kernels.segment_attention import reference  # noqa: E402
 
 DRIVER = Path(__file__).with_name("trt_plugin_driver.cpp")
@@ -159,22 +158,6 @@ def test_segment_attention(built, sizes, dtype, soft_pooling):
     )
     torch.testing.assert_close(pooled.double(), truth[0], atol=ATOL[dtype], rtol=0)
     torch.testing.assert_close(soft.double(), truth[3], atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-@pytest.mark.parametrize("sizes", [(1, 1, 1, 1, 5, 3), (2, 8, 18, 24, 96, 128), (1, 7, 5, 3, 37, 41)], ids=str)
-def test_mask_decode(built, sizes, dtype):
-    B, K, h, w, H, W = sizes
-    maps = (4 * torch.randn(B, K, h, w)).softmax(1).to(dtype)
-    table = torch.randint(-1, 30000, (B, K), dtype=torch.int32)
-    image = torch.zeros(B, 3, H, W, dtype=dtype)
-    labels, confidence = torch.empty(B, H, W, dtype=torch.int32), torch.empty(B, H, W)
-    announced, status = run(built, "mask_decode", (maps, table, image), (labels, confidence))
-    assert status == 0
-    assert announced == [((B, H, W), TYPES[torch.int32]), ((B, H, W), TYPES[torch.float32])]
-    truth = mask_decode_batch(maps.float(), table, (H, W), "reference")
-    assert (labels == truth[0]).double().mean() > 0.999
-    torch.testing.assert_close(confidence, truth[1], atol=3e-6, rtol=0)
 
 
 def test_what_the_kernels_refuse_reaches_tensorrts_log(built):

@@ -12,7 +12,6 @@ from zeroseg.errors import UnavailableError
 
 KINDS = ("none", "aot", "v3")
 NAMESPACE = "zeroseg"
-PIXELS = ("pixel_labels", "pixel_confidence")  # outputs that an engine with plugins has beside a network's own
 LIBRARY = "libzeroseg_trt_plugins.so"
 VARIABLE = "ZEROSEG_TRT_PLUGINS"
 

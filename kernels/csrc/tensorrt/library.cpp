@@ -1,7 +1,6 @@
 // What TensorRT looks for in a plugin library (IPluginRegistry::loadLibrary): the creators, and a place for its logger.
 #include <cstdio>
 
-#include "mask_decode_plugin.h"
 #include "segment_attention_plugin.h"
 
 namespace zs::trt {
@@ -40,10 +39,9 @@ extern "C" ZS_CUDA_API void setLoggerFinder(nvinfer1::ILoggerFinder* finder) { z
 
 extern "C" ZS_CUDA_API nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
   static zs::trt::Creator<zs::trt::SegmentAttention> segment_attention;
-  static zs::trt::Creator<zs::trt::MaskDecode> mask_decode;
-  static nvinfer1::IPluginCreatorInterface* const creators[] = {&segment_attention, &mask_decode};
+  static nvinfer1::IPluginCreatorInterface* const creators[] = {&segment_attention};
   bool const fits = zs_cuda_abi_version() == ZS_CUDA_ABI_VERSION;
   if (!fits) zs::trt::report("library", "libzeroseg_cuda.so was built from other sources; build both again");
-  count = fits ? 2 : 0;
+  count = fits ? 1 : 0;
   return creators;
 }

@@ -9,7 +9,7 @@ import sys
 import onnx
 from onnx import helper
 
-V3 = {"segment_attention": (3, 2, {"eps", "soft_pooling"}), "mask_decode": (3, 2, set())}  # csrc/tensorrt
+V3 = {"segment_attention": (3, 2, {"eps", "soft_pooling"})}  # csrc/tensorrt
 OURS = {"plugin_namespace", "plugin_version", "aot"}
 
 
@@ -88,28 +88,12 @@ POOL = """
     sums = Einsum<equation = "bls,bld->bsd">(used, V)
     x = Div(sums, column)
 """
-DECODE = """
-    one = Constant<value_ints = [1]>()
-    rows = Constant<value_ints = [0, -1]>()
-    front = Shape<start = 0, end = 2>(a)
-    sides = Shape<start = 2>(c)
-    sizes = Concat<axis = 0>(front, sides)
-    large = Resize<mode = "linear", coordinate_transformation_mode = "half_pixel">(a, , , sizes)
-    y = ReduceMax<keepdims = 0>(large, one)
-    winner = ArgMax<axis = 1, keepdims = 0>(large)
-    flat = Reshape(winner, rows)
-    looked_up = GatherElements<axis = 1>(b, flat)
-    shape = Shape(winner)
-    x = Reshape(looked_up, shape)
-"""
 
 
 def _plain(node, attributes, prefix) -> list:
     """The op's definition; names inside get the prefix, but `a`, `b`, `c` are the inputs and `x`, `y` the outputs."""
     weights = SOFT_WEIGHTS if attributes.get("soft_pooling") else HARD_WEIGHTS
-    if node.op_type == "mask_decode":
-        text = DECODE
-    elif node.op_type == "segment_attention_assign":
+    if node.op_type == "segment_attention_assign":
         text = ASSIGN + "x = Identity(soft) y = Identity(choice)"
     elif node.op_type == "segment_attention_pool":
         groups = f"groups = Constant<value_int = {attributes['groups']}>()"

@@ -20,7 +20,6 @@ from zeroseg.errors import UnavailableError, ZerosegError  # noqa: E402
 from zeroseg.export.trt.aot_plugins import register_plugins  # noqa: E402
 from zeroseg.kernels import _triton  # noqa: E402
 from zeroseg.kernels.aot_plugins import PluginKernel, drop_parameters  # noqa: E402
-from zeroseg.kernels.mask_decode.batch import mask_decode_batch  # noqa: E402
 from zeroseg.kernels.segment_attention import reference  # noqa: E402
 
 ATOL = 1e-5  # as in the kernels' own tests
@@ -82,9 +81,6 @@ def test_every_version_is_told_the_same(register, version):
         )
         for used in ((3, 101), (3, 101, 33))
     ]
-    calls += [
-        ("mask_decode", {"maps": (2, 7, h, 3), "table": (2, 7), "image": (2, 3, 37, 131)}, {}) for h in (1, 2, 3, 18)
-    ]
     told = {
         name: [run(register(name)[0], f"zeroseg::{call[0]}", *call[1:]) for call in calls]
         for name in (version, VERSIONS[-1])
@@ -126,31 +122,11 @@ def test_segment_attention(plugins, poisoned, sizes, soft_pooling):
     torch.testing.assert_close(total, (truth[3] if soft_pooling else truth[2]).sum(1) + 0.25, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "sizes", [(1, 1, 1, 1, 5, 3), (2, 8, 18, 24, 96, 128), (2, 7, 2, 3, 37, 131), (1, 3, 3, 5, 16, 129)], ids=str
-)
-def test_mask_decode(plugins, poisoned, sizes):
-    """The grid is as long as the kernel divides it: another block too many would write beyond the outputs."""
-    B, K, h, w, H, W = sizes
-    module, compiler = plugins
-    maps, table = (4 * torch.randn(B, K, h, w)).softmax(1), torch.randint(-1, 30000, (B, K), dtype=torch.int32)
-    made = run(module, "zeroseg::mask_decode", {"maps": (B, K, h, w), "table": (B, K), "image": (B, 3, H, W)}, {})
-    assert made.outputs == [((B, H, W), "INT32"), ((B, H, W), "FLOAT")]
-    from zeroseg.kernels.mask_decode.triton_impl import LAUNCH, row_blocks
-
-    assert made.grid[0] == B * max(h - 1, 1) * row_blocks(h, H, LAUNCH.BLOCK_H) * -(-W // LAUNCH.BLOCK_W)
-    labels, confidence = poisoned((B, H, W), torch.int32), poisoned((B, H, W))
-    compiler.launch(made, [maps, table, torch.empty(B, 3, H, W)], [labels, confidence])
-    truth = mask_decode_batch(maps, table, (H, W), "reference")
-    assert (labels == truth[0]).double().mean() > 0.999
-    torch.testing.assert_close(confidence, truth[1], atol=3e-6, rtol=0)
-
-
 COMPILE = """
 import re, sys
 from zeroseg.kernels.aot import find_target
 from zeroseg.kernels import aot_plugins as a
-entries = (a.assign_entry(64), a.pool_entry(8, 1.0, True), a.pool_entry(32, 1.0, False), a.decode_entry())
+entries = (a.assign_entry(64), a.pool_entry(8, 1.0, True), a.pool_entry(32, 1.0, False))
 for entry in entries[int(sys.argv[3]):]:
     kernel = a.compile_plugin(entry, find_target(sys.argv[1]))
     parameters = re.search(r"\\.entry\\s+" + kernel.symbol + r"\\s*\\((.*?)\\)", kernel.ptx, re.DOTALL)[1]
@@ -175,7 +151,7 @@ def test_ptx_has_the_parameters_that_tensorrt_passes(target, version, skipped, t
         env=environment | {"TRITON_DEFAULT_FP_FUSION": "1"},
     )
     assert done.returncode == 0, done.stderr
-    assert [line.split()[2] for line in done.stdout.splitlines()] == [version] * (4 - skipped)
+    assert [line.split()[2] for line in done.stdout.splitlines()] == [version] * (3 - skipped)
     import triton
 
     [assembler, *_] = [

@@ -123,8 +123,8 @@ NETWORKS = {
 )
 def test_network_with_plugins_computes_the_same(name, kind):
     make, stages, atol = NETWORKS[name]
-    content, threshold = make(), 0.1
-    changed = insert_plugins(content, kind, threshold, name)
+    content = make()
+    changed = insert_plugins(content, kind, name)
     model = onnx.load_from_string(changed)
     assert [node.op_type for node in model.graph.node if fake_nodes.is_plugin(node)] == NODES[kind] * stages
     assert len(model.graph.node) < len(onnx.load_from_string(content).graph.node) + 8  # the plain nodes are gone
@@ -138,7 +138,7 @@ def test_network_with_plugins_computes_the_same(name, kind):
 @pytest.mark.parametrize("kind", NODES)
 def test_network_without_groups_is_refused(network, kind):
     with pytest.raises(ZerosegError, match=f"net.onnx: --plugins {kind}: no assignment of tokens to segments"):
-        insert_plugins(network.read_bytes(), kind, 0.0, network.name)
+        insert_plugins(network.read_bytes(), kind, network.name)
 
 
 @pytest.fixture

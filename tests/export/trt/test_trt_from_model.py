@@ -50,7 +50,7 @@ def test_engine_of_a_model_comes_from_its_checked_export(model_pt, photo, instal
     assert trt.record.flags == set()
     weights = onnx.load(tmp_path / "x.onnx").graph.initializer
     assert any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in weights)
-    changed = onnx.load_from_string(insert_plugins((tmp_path / "x.onnx").read_bytes(), "aot", 0.0, "x.onnx"))
+    changed = onnx.load_from_string(insert_plugins((tmp_path / "x.onnx").read_bytes(), "aot", "x.onnx"))
     assert [node.op_type for node in changed.graph.node if is_plugin(node)] == [
         "segment_attention_assign",
         "segment_attention_pool",
