@@ -97,11 +97,25 @@ def test_all_label_sets_give_one_json_line_and_reports(folder, color_model, pack
     result = invoke(folder, "--model", color_model, "--pack", pack, "--labels", "all", "--out", out, "--pictures", 2,
                     "--sweep", "--subset", "red", "--limit", 2)  # fmt: skip
     runs = last_json(result)
-    assert list(runs) == ["official", "plain", "distractors"] and runs["distractors"]["names"] == 52
+    assert list(runs) == ["official", "plain", "distractors", "absent"] and runs["distractors"]["names"] == 52
     assert runs["plain"]["subset"] == ["red"] and runs["plain"]["miou_subset"] == runs["plain"]["iou"]["red"]
+    assert runs["absent"]["names"] == 50 and runs["absent"]["distractor_share"] == 0  # no photo is blue
     assert "optimistic: chosen on the test masks" in result.output
     assert json.loads((out / "report-plain.json").read_text()) == runs["plain"]
     assert Image.open(out / "sheet-official.png").width > 3 * 256
+
+
+def test_absent_names_count_the_pixels_that_get_a_label(folder, color_model, tmp_path):
+    from zeroseg.evaluation.label_sets import DISTRACTORS
+
+    pack = LabelPack(list(DISTRACTORS), vectors(*["red"] * len(DISTRACTORS)), SPACE)
+    pack.save(tmp_path / "red.npz")
+    s = last_json(
+        invoke(folder, "--model", color_model, "--pack", tmp_path / "red.npz", "--labels", "absent", "--edges", "off")
+    )
+    segmenter = Segmenter.load(color_model).set_labels(pack)
+    red = np.mean([segmenter.segment(folder / f"images/{i}.png", edges=False).label_map >= 0 for i in range(3)])
+    assert s["names"] == 50 and 0.2 < red < 0.5 and s["distractor_share"] == pytest.approx(red)
 
 
 def test_windowed_protocol_from_the_command(folder, color_model, pack):

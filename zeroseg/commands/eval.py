@@ -62,10 +62,10 @@ PATH = click.Path(path_type=Path)
 )
 @click.option(
     "--labels",
-    type=click.Choice(["official", "plain", "distractors", "all"]),
+    type=click.Choice(["official", "plain", "distractors", "absent", "all"]),
     default="official",
     show_default=True,
-    help="The protocol's names, the dataset's own, those and 50 others, or one by one.",
+    help="The protocol's names, the dataset's own, those and 50 others, those 50 alone, or each in turn.",
 )
 @click.option(
     "--names",

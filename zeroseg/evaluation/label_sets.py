@@ -1,8 +1,9 @@
-"""Which words the model is asked for: three sets per folder, as a result holds only for the words it was made with.
+"""Which words the model is asked for: four sets per folder, as a result holds only for the words it was made with.
 
 official     the names that the protocol uses
 plain        the dataset's own class list
 distractors  plain, and 50 everyday names of things that are no class of VOC, Pascal Context or COCO-Stuff
+absent       those 50 alone: how much of photos gets a label that nothing in them has earned
 (a file)     a line of comma-separated words for each class in the order of their ids, background included
 
 The 50 were written down before any result was seen, from common object names (as LVIS has them) that are none of those
@@ -22,7 +23,8 @@ from zeroseg.errors import ZerosegError
 from zeroseg.evaluation.class_files import read_text
 from zeroseg.evaluation.folders import MaskFolder
 
-KINDS = ("official", "plain", "distractors")
+KINDS = ("official", "plain", "distractors", "absent")
+WITH_DISTRACTORS = ("distractors", "absent")
 
 DISTRACTORS = tuple(
     "guitar,violin,piano,drum,trumpet,accordion,harp,hammer,screwdriver,wrench,ladder,shovel,broom,bucket,paintbrush,"
@@ -58,7 +60,8 @@ def label_set(dataset: MaskFolder, kind: str = "official") -> LabelSet:
         raise ZerosegError(
             f"labels {kind}: {pair} are both asked for as {names[twice]!r}; take --labels plain, or give --names"
         )
-    if kind == "distractors":
+    if kind in WITH_DISTRACTORS:
+        asked, ids = (asked, ids) if kind == "distractors" else ([], [])
         extra = [name for name in DISTRACTORS if name not in asked]
         asked, ids = asked + extra, ids + [len(names)] * len(extra)
     return LabelSet(kind, tuple(asked), np.array(ids, np.int64))

@@ -11,7 +11,7 @@ import numpy as np
 from zeroseg.evaluation import metrics
 from zeroseg.evaluation.borders import REACH_PX
 from zeroseg.evaluation.folders import MaskFolder
-from zeroseg.evaluation.label_sets import LabelSet
+from zeroseg.evaluation.label_sets import WITH_DISTRACTORS, LabelSet
 from zeroseg.evaluation.protocol import ProtocolConfig
 
 SWEEP_TITLE = "threshold sweep (optimistic: chosen on the test masks)"
@@ -81,7 +81,7 @@ class Report:
         if background is not None:
             folded = metrics.fold_extra_answers(self.confusion, background)
             out["foreground_iou"], out["background_iou"] = metrics.foreground_iou(self.confusion, background)
-            if self.labels.kind == "distractors":
+            if self.labels.kind in WITH_DISTRACTORS:
                 out.update(self._means("miou_distractors_as_background", folded))
                 out["distractor_share"] = float(self.confusion[:, -1].sum() / max(self.confusion.sum(), 1))
         for rule, confusion in self.oracle.items():
