@@ -76,7 +76,7 @@ def read_artifact(path_or_name=None, backend: str = "auto") -> Artifact:
     try:
         document = json.loads(sidecar_path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ZerosegError(f"{path}: {sidecar_path.name}, its description, is missing; keep both together") from None
+        raise ZerosegError(f"{path}: its sidecar {sidecar_path.name} is missing; keep both files together") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ZerosegError(f"{sidecar_path}: cannot be read as JSON ({error})") from error
     artifact = Artifact(path, parse_sidecar(document, str(sidecar_path)), backend)
@@ -90,9 +90,9 @@ def verify_file(artifact: Artifact) -> None:
     alike = [digest for name, digest in files.items() if Path(name).suffix == artifact.path.suffix]
     expected = files.get(artifact.path.name) or (alike[0] if len(alike) == 1 else None)  # it may have been renamed
     if expected is None:
-        raise ZerosegError(f"{artifact.path}: its description has no checksum for it, only for {list(files)}")
+        raise ZerosegError(f"{artifact.path}: the sidecar has no checksum for it, only for {list(files)}")
     if sha256(artifact.path) != expected:
         raise ZerosegError(
-            f"{artifact.path}: not the file its description was written for (sha256 differs); "
-            "a cut-off copy, or the two files come from different models"
+            f"{artifact.path}: does not match its sidecar (sha256 differs); the copy is incomplete, or "
+            "the two files come from different models"
         )

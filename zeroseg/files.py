@@ -30,9 +30,9 @@ def make_folder(path: Path, option: str = "--out") -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise ZerosegError(f"{option} {path}: cannot be made (it is there, and no folder)") from error
+        raise ZerosegError(f"{option} {path}: cannot be created (it exists and is not a folder)") from error
     except OSError as error:
-        raise ZerosegError(f"{option} {path}: cannot be made ({error.strerror})") from error
+        raise ZerosegError(f"{option} {path}: cannot be created ({error.strerror})") from error
 
 
 def fitting(name: str, more: int = 0) -> str:
@@ -155,4 +155,4 @@ def is_result(path: str | os.PathLike) -> bool:
 def refuse_to_replace(path: Path, is_ours: Callable[[Path], bool]) -> None:
     """Raise ZerosegError where there is a file and it is not ours."""
     if os.path.lexists(path) and not is_ours(path):
-        raise ZerosegError(f"{path}: is not zeroseg's and would be overwritten; choose another --out")
+        raise ZerosegError(f"{path}: was not written by zeroseg and would be overwritten; choose another --out")

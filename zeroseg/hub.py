@@ -20,15 +20,13 @@ def fetching(what: str, instead: str):
 
     instead  what the user can give in its place.
     """
-    tqdm.write(
-        f"fetching {what} (from the hub's cache, else from the hub, which may be tried for a minute)", file=sys.stderr
-    )
+    tqdm.write(f"loading {what} from the hub's cache, or else from the hub (this may take a minute)", file=sys.stderr)
     try:
         with quiet():
             yield
     except Exception as error:  # noqa: BLE001 no common type
         reason = textwrap.shorten(str(error) or type(error).__name__, 120, placeholder=" ...")
-        raise UnavailableError(f"{what} could not be fetched; give {instead} ({reason})") from error
+        raise UnavailableError(f"{what} could not be downloaded; give {instead} ({reason})") from error
 
 
 @contextmanager

@@ -108,8 +108,8 @@ def parse_sidecar(document, source: str) -> Sidecar:
         raise ZerosegError(f"{source}: expected a JSON object, got {type(document).__name__}")
     if document.get("format") == 1:  # its network takes the labels as an input
         raise ZerosegError(
-            f"{source}: format 1, this version of zeroseg reads {FORMAT}; make the file again from its model.pt: "
-            "zeroseg-export model.pt --onnx"
+            f"{source}: format 1, this version of zeroseg reads {FORMAT}; export it again: zeroseg-export "
+            "model.pt --onnx"
         )
     if document.get("format") != FORMAT:
         raise ZerosegError(f"{source}: format {document.get('format')!r}, this version of zeroseg reads {FORMAT}")

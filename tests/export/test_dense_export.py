@@ -239,7 +239,10 @@ def test_command_runs_without_torch_from_a_label_pack(dense_onnx, dense_name, de
     assert (got == expected + 1).mean() >= 0.999
     done = subprocess.run([*command, "--labels", "dog,cat"], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert "torch is not installed; make a label pack where it is: zeroseg words WORDS --model open" in done.stderr
+    assert (
+        "torch is not installed; make a label pack on a machine that has it: zeroseg words WORDS --model open"
+        in done.stderr
+    )
     done = subprocess.run([*command, "--labels", "dgo", "--text", str(labels)], capture_output=True, text=True)
     assert done.returncode == 1 and "'dgo' is not among its 3 names; near it: dog" in done.stderr
 
@@ -260,7 +263,7 @@ def test_packs_that_do_not_fit_are_one_line(dense_onnx, tmp_path):
     path = tmp_path / "clip.onnx"
     path.write_bytes(dense_onnx[0].read_bytes())
     path.with_suffix(".json").write_text(json.dumps(document))
-    with pytest.raises(ZerosegError, match="gives embeddings of 20 numbers, its description says 24"):
+    with pytest.raises(ZerosegError, match="gives embeddings of 20 numbers, but its sidecar says 24"):
         Segmenter.load(path)
 
 
@@ -325,7 +328,9 @@ def test_weights_out_of_reach_and_towers_that_are_refused_are_one_line(tmp_path,
     create = open_clip.create_model
     monkeypatch.setattr(open_clip, "create_model", refuse)
     done = invoke("open_clip:ViT-B-16/openai", "--onnx")
-    assert done.exit_code == 1 and "could not be fetched; give a file, as in zeroseg-export open_clip:" in done.output
+    assert (
+        done.exit_code == 1 and "could not be downloaded; give a file, as in zeroseg-export open_clip:" in done.output
+    )
     vision = {"timm_model_name": "test_convnext", "timm_pool": "", "timm_proj": "linear", "image_size": 64}
     model = open_clip.model.CLIP(20, vision, tiny_towers.TEXT).eval()
     monkeypatch.setattr(open_clip, "create_model", lambda *args, **options: model)

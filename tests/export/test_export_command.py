@@ -139,4 +139,4 @@ def test_checkpoint_without_a_description_is_refused(make_model, tmp_path):
     path = tmp_path / "model.pt"
     save_checkpoint(path, make_model("vit"))
     done = invoke(path, "--onnx")
-    assert done.exit_code == 1 and "weights without a sidecar" in done.output
+    assert done.exit_code == 1 and "has weights but no sidecar" in done.output

@@ -68,7 +68,7 @@ def test_loops_of_links_give_every_photo_once_under_its_own_name(looped):
 def test_two_stars_follow_each_folder_once(looped, capsys, pattern, names):
     assert [path.as_posix() for path in expand(pattern)] == names
     assert [path.as_posix() for path in photo_files.find_photos([pattern])[0]] == names
-    assert capsys.readouterr().err == ("" if names else f"Error: {pattern}: no file fits this pattern\n")
+    assert capsys.readouterr().err == ("" if names else f"Error: {pattern}: no file matches this pattern\n")
     if names:
         assert [path.as_posix() for path in picture_paths([pattern])] == names
 

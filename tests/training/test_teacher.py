@@ -128,7 +128,9 @@ def test_hub_that_does_not_answer_is_one_line(labels, teacher_config, monkeypatc
         raise RuntimeError("cannot reach\nthe hub")
 
     monkeypatch.setattr(open_clip, "create_model", refuse)
-    with pytest.raises(UnavailableError, match="weights of the teacher ViT-B-32/openai could not be fetched") as error:
+    with pytest.raises(
+        UnavailableError, match="weights of the teacher ViT-B-32/openai could not be downloaded"
+    ) as error:
         build_teacher(TeacherConfig("open_clip:ViT-B-32/openai"))
     assert "\n" not in str(error.value)
     create = timm.create_model
@@ -140,7 +142,7 @@ def test_hub_that_does_not_answer_is_one_line(labels, teacher_config, monkeypatc
         ten.embed(torch.rand(1, 3, 32, 32))
     labels = replace(labels, classes=labels.classes * 100)
     thousand = build_teacher(replace(teacher_config, weights=None), labels)
-    with pytest.raises(UnavailableError, match="test_efficientnet could not be fetched; give --teacher-weights"):
+    with pytest.raises(UnavailableError, match="test_efficientnet could not be downloaded; give --teacher-weights"):
         thousand.embed(torch.rand(1, 3, 32, 32))
 
 
@@ -242,13 +244,13 @@ def test_readings_that_a_teacher_does_not_have_are_one_line(labels, teacher_conf
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"visual.proj": torch.zeros(2, 2)}, f"teacher: .*other.pt does not hold open_clip's {ARCH}"),
-        (b"\x80\x02}q\x01.", f"teacher: .*other.pt does not hold open_clip's {ARCH}"),
+        ({"visual.proj": torch.zeros(2, 2)}, f"teacher: .*other.pt does not fit open_clip's {ARCH}"),
+        (b"\x80\x02}q\x01.", f"teacher: .*other.pt does not fit open_clip's {ARCH}"),
         (
             b"\xff\xd8\xff\xe0\x00\x10JFIF",
-            "teacher: .*other.pt holds no weights; expected a file of torch.save or safete",
+            "teacher: .*other.pt contains no weights; expected a file from torch.save or safete",
         ),
-        (b"", "teacher: .*other.pt holds no weights"),
+        (b"", "teacher: .*other.pt contains no weights"),
     ],
     ids=["weights", "pickle", "photo", "empty"],
 )

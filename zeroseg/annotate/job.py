@@ -58,8 +58,7 @@ class Job:
             return cls(**document)
         except FileNotFoundError:
             raise ZerosegError(
-                f"{folder}: holds no labelling job (job.json); on several machines the folder must be "
-                "one that all of them see"
+                f"{folder}: has no labelling job (job.json); with several machines, all of them must see the folder"
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ZerosegError(f"{folder / 'job.json'}: cannot be read ({error})") from error

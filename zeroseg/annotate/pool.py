@@ -79,9 +79,9 @@ def label_in_processes(
             return
         place = (worker.part, worker.photos)
         deaths[place] = deaths.get(place, 0) + 1
-        say(f"a labelling process {how} at photo {worker.photos + 1} of part {worker.part}; its part is tried again")
+        say(f"a labelling process {how} at photo {worker.photos + 1} of part {worker.part}; the part is tried again")
         if deaths[place] >= DEATHS_OF_A_PHOTO:
-            skip.setdefault(worker.part, {})[worker.photos] = f"the process that read it {how}, twice"
+            skip.setdefault(worker.part, {})[worker.photos] = f"the process that read it {how}; this happened twice"
         on_photos(-worker.photos)
         again.append(worker.part)
         start()

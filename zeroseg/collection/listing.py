@@ -41,7 +41,7 @@ class Photo(NamedTuple):
             file.seek(self.offset)
             data = file.read(self.size)
         if len(data) != self.size:
-            raise OSError(f"{self.file} ends before this photo does")
+            raise OSError(f"{self.file} ends within this photo")
         return data
 
 
@@ -60,7 +60,7 @@ def read_listed(photo: Photo) -> bytes:
     except OSError as error:
         if gone := _gone(photo):
             raise SourceGone(
-                f"{gone}: was there when the photos were listed and has gone; bring it back and give the same command"
+                f"{gone}: has disappeared since the photos were listed; restore it and run the same command"
             ) from error
         raise
 
@@ -128,7 +128,8 @@ def tar_members(path: str | Path) -> Iterator[tuple[str, int, int]]:
             yield name, *places[target]
         elif suffix_of(name) in SUFFIXES:
             raise ZerosegError(
-                f"{path}: {name} is a link to {links[name]}, which is not in it; make it again with tar --dereference"
+                f"{path}: {name} is a link to {links[name]}, which is not in the tar; make the tar again with "
+                "tar --dereference"
             )
 
 
@@ -148,16 +149,16 @@ def _entries(path: str | Path) -> Iterator[tuple[str, int, int, str | None]]:
                             yield name, 0, 0, posixpath.normpath(posixpath.join(base, member.linkname))
                         elif member.isreg():
                             if member.issparse():
-                                raise ZerosegError(f"{path}: {name} has holes; make it again without tar --sparse")
-                            if member.offset_data + member.size > total:
                                 raise ZerosegError(
-                                    f"{path}: cut off, {name} is not there in full; copy or make it again"
+                                    f"{path}: {name} is a sparse file; make the tar again without tar --sparse"
                                 )
+                            if member.offset_data + member.size > total:
+                                raise ZerosegError(f"{path}: truncated within {name}; copy or make it again")
                             yield name, member.offset_data, member.size, None
                     end = tar.offset
                 start = _next_part(file, end)
                 if start == end:  # tarfile takes a damaged header for the end
-                    raise ZerosegError(f"{path}: damaged or cut off after {end} bytes; copy or make it again")
+                    raise ZerosegError(f"{path}: damaged or truncated after {end} bytes; copy or make it again")
     except tarfile.TarError as error:
         hint = "decompress it first" if _compressed(path) else "copy or make it again"
         raise ZerosegError(f"{path}: cannot be read as an uncompressed tar ({error}); {hint}") from error

@@ -104,9 +104,9 @@ def read_shard(folder: Path, number: int) -> dict | None:
         return None
     again = "delete it and its .json, and run the command again"
     if found != document["bytes"]:
-        raise ZerosegError(f"{path}: has {found} bytes, {document['bytes']} were written; {again}")
+        raise ZerosegError(f"{path}: has {found} bytes, but {document['bytes']} were written; {again}")
     if found and sha256(path) != document.get("sha256"):
-        raise ZerosegError(f"{path}: is not what was written (its SHA-256 differs); {again}")
+        raise ZerosegError(f"{path}: was changed after it was written (its SHA-256 differs); {again}")
     return document
 
 
@@ -195,7 +195,7 @@ def begin(folder: Path, settings: dict) -> None:
         earlier = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if any(os.scandir(folder)):
-            raise ZerosegError(f"{folder}: is not empty and holds no shards; choose another -o") from None
+            raise ZerosegError(f"{folder}: is not empty and has no shards; choose another -o") from None
         write_text(path, json.dumps(settings) + "\n")
         return
     except (OSError, ValueError) as error:

@@ -39,13 +39,13 @@ class Plan:
             self._offsets = array("q", (self.folder / "plan.idx").read_bytes())
             size = (self.folder / "plan.jsonl").stat().st_size
         except (OSError, ValueError, KeyError) as error:
-            raise ZerosegError(f"{self.folder}: no plan of this version in it ({error})") from error
+            raise ZerosegError(f"{self.folder}: has no plan of this version ({error})") from error
         self.parts = -(-self.photos // self.part_size)
         if len(self._offsets) != self.parts:
             raise ZerosegError(f"{self.folder}: plan.idx does not fit plan.json; {_AGAIN}")
         if size != about.get("list_bytes", size):  # plans of earlier versions do not say
             raise ZerosegError(
-                f"{self.folder / 'plan.jsonl'}: has {size} bytes, {about['list_bytes']} were written; {_AGAIN}"
+                f"{self.folder / 'plan.jsonl'}: has {size} bytes, but {about['list_bytes']} were written; {_AGAIN}"
             )
 
     def size(self, part: int) -> int:
@@ -63,7 +63,7 @@ class Plan:
                 raise ValueError(f"{len(lines)} of {size} photos are listed")
             return [Photo(*json.loads(line)) for line in lines]
         except (ValueError, TypeError) as error:
-            raise ZerosegError(f"{path}: is damaged or cut off in part {number} ({error}); {_AGAIN}") from error
+            raise ZerosegError(f"{path}: is damaged or truncated in part {number} ({error}); {_AGAIN}") from error
 
 
 def open_plan(

@@ -38,12 +38,12 @@ def find_photos(sources: list[str]) -> tuple[list[Path], int]:
             found, rest = photos_in(path), rest_of_folder(path)
             problem = f"{path}: no pictures in this folder{f', but {rest}' if rest else ''}"
             if found and rest:
-                click.echo(f"Note: {path}: besides its pictures it has {rest}", err=True)
+                click.echo(f"Note: {path}: also has {rest}, which are not read", err=True)
         elif path.exists():
             found = [path]  # reading it says what is wrong with it
         elif glob.has_magic(source):
             found = expand(source)
-            problem = f"{source}: no file fits this pattern"
+            problem = f"{source}: no file matches this pattern"
         else:
             found, problem = [], f"{source}: no such file"
         if not found:
@@ -74,7 +74,7 @@ def local_pictures(sources: list[str], out: Path) -> list[str]:
             path = out / fitting(f"{Path(name).stem}-{number}{Path(name).suffix}")
         with whole_file(path) as partial:
             partial.write_bytes(data)
-        click.echo(f"{without_password(source)}: loaded to {path}", err=True)
+        click.echo(f"{without_password(source)}: downloaded to {path}", err=True)
         local.append(str(path))
     return local
 

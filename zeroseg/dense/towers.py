@@ -51,7 +51,7 @@ class DenseTower(nn.Module):
         reading_named(reading)
         if reading not in self.readings:
             raise ZerosegError(
-                f"reading {reading!r}: makes no sense for this tower ({self.why}); use {' or '.join(self.readings)}"
+                f"reading {reading!r}: is not possible for this tower ({self.why}); use {' or '.join(self.readings)}"
             )
         if window % self.patch or window < self.patch:
             raise ZerosegError(
@@ -262,7 +262,7 @@ def _tower(visual: nn.Module) -> DenseTower:
             kind += f" with {type(block).__name__}"
         if type(trunk).__name__ == "FastVit" and type(trunk.stages[-1].blocks[-1]).__name__ == "AttentionBlock":
             return FastVit(visual)
-    raise _refusal(kind, "its last block is no plain self-attention")
+    raise _refusal(kind, "its last block is not plain self-attention")
 
 
 def _through(blocks, x: torch.Tensor, levels: list | None) -> torch.Tensor:
@@ -281,8 +281,8 @@ def _last(module: nn.Module, name: str):
 
 def _refusal(kind: str, why: str) -> ZerosegError:
     return ZerosegError(
-        f"image tower {kind}: cannot be read densely, {why}; towers that can: open_clip's and timm's "
-        "plain ViTs (OpenAI, MetaCLIP, SigLIP), CLIP's ResNets and MobileCLIP"
+        f"image tower {kind}: gives no patch embeddings, {why}; towers that do: open_clip's and "
+        "timm's plain ViTs (OpenAI, MetaCLIP, SigLIP), CLIP's ResNets and MobileCLIP"
     )
 
 

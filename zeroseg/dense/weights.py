@@ -81,7 +81,7 @@ def load_open_clip(
             model = open_clip.create_model(arch, pretrained=weights, device=device, force_quick_gelu=quick_gelu)
         return model.eval().requires_grad_(False)
     if not _looks_like_weights(path):
-        raise ZerosegError(f"{role}: {weights} holds no weights; expected a file of torch.save or safetensors")
+        raise ZerosegError(f"{role}: {weights} contains no weights; expected a file from torch.save or safetensors")
     try:
         with quiet():
             if quick_gelu:
@@ -92,7 +92,7 @@ def load_open_clip(
     except Exception as error:  # noqa: BLE001 torch.load and load_state_dict raise many kinds
         said = str(error) if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"
         reason = textwrap.shorten(said, 120, placeholder=" ...")
-        raise ZerosegError(f"{role}: {weights} does not hold open_clip's {arch} ({reason})") from error
+        raise ZerosegError(f"{role}: {weights} does not fit open_clip's {arch} ({reason})") from error
     return model.eval().requires_grad_(False)
 
 
@@ -163,8 +163,8 @@ class TextSide:
             except Exception as error:  # noqa: BLE001 the hub library's and transformers' own kinds
                 reason = textwrap.shorten(str(error) or type(error).__name__, 120, placeholder=" ...")
                 raise UnavailableError(
-                    f"{self.arch}: its tokenizer is not on this machine and cannot be fetched; make "
-                    f"a label pack where it is (zeroseg words) ({reason})"
+                    f"{self.arch}: its tokenizer is not on this machine and cannot be downloaded; make a label "
+                    f"pack on a machine that has it (zeroseg words) ({reason})"
                 ) from error
         rows = []
         with torch.inference_mode():

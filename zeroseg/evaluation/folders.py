@@ -148,11 +148,11 @@ def paired_files(
         raise ZerosegError(f"{list_file or mask_root}: expected at least one photo with a mask, got none")
     if without_photo := [n for n in names if n not in photos]:
         raise ZerosegError(
-            f"{photo_root}: no photo for {len(without_photo)} of {len(names)} names, as {without_photo[0]}"
+            f"{photo_root}: no photo for {len(without_photo)} of {len(names)} names, for example {without_photo[0]}"
         )
     if missing := [n for n in names if n not in masks]:
         raise ZerosegError(
-            f"{mask_root}: {len(missing)} of {len(names)} masks are missing, as {missing[0]}{mask_suffix}"
+            f"{mask_root}: {len(missing)} of {len(names)} masks are missing, for example {missing[0]}{mask_suffix}"
         )
     if twice := next((found[n] for n in names for found in (photos, masks) if len(found[n]) > 1), None):
         raise ZerosegError(f"{twice[0]} and {twice[1].name} have the same name before the suffix; remove one of them")

@@ -58,7 +58,7 @@ def label_set(dataset: MaskFolder, kind: str = "official") -> LabelSet:
     if twice := next((c for c in ids if names.index(names[c]) < c), None):
         pair = f"{dataset.classes[names.index(names[twice])]!r} and {dataset.classes[twice]!r}"
         raise ZerosegError(
-            f"labels {kind}: {pair} are both asked for as {names[twice]!r}; take --labels plain, or give --names"
+            f"labels {kind}: {pair} both get the label {names[twice]!r}; use --labels plain, or give --names"
         )
     if kind in WITH_DISTRACTORS:
         asked, ids = (asked, ids) if kind == "distractors" else ([], [])
@@ -79,7 +79,7 @@ def label_set_from_file(dataset: MaskFolder, path: str | Path) -> LabelSet:
     words = [(word.strip(), i) for i, line in enumerate(lines) for word in line.split(",") if word.strip()]
     names = [word for word, _ in words]
     if twice := next((word for word in names if names.count(word) > 1), None):
-        raise ZerosegError(f"{path}: {twice!r} is there twice; a word can mean one class only")
+        raise ZerosegError(f"{path}: {twice!r} occurs twice; a word can mean only one class")
     if empty := [i for i in range(len(lines)) if i not in {i for _, i in words}]:
         raise ZerosegError(f"{path}: line {empty[0] + 1} has no word")
     return LabelSet("file", tuple(names), np.array([i for _, i in words], np.int64))

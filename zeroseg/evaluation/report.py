@@ -17,8 +17,8 @@ from zeroseg.evaluation.protocol import ProtocolConfig
 SWEEP_TITLE = "threshold sweep (optimistic: chosen on the test masks)"
 
 ONE_VALUE_HINT = (
-    "no more than one class has pixels in these masks: 255 is never counted, so a mask of 0 and 255 must become one of "
-    "0 and 1"
+    "at most one class has pixels in these masks: 255 is never counted, so masks of 0 and 255 "
+    "must be changed to 0 and 1"
 )
 
 
@@ -116,7 +116,7 @@ class Report:
         if len(counts) > 1 and (counts > 0).sum() < 2:
             lines.append(ONE_VALUE_HINT)
         rows = [("mIoU", "miou"), (f"mIoU within {REACH_PX} px of the masks' borders", "miou_near_borders")]
-        rows += [("mIoU, distractors read as background", "miou_distractors_as_background")]
+        rows += [("mIoU, distractors counted as background", "miou_distractors_as_background")]
         rows += [(f"oracle mIoU, segments named by {rule}", f"oracle_{rule}") for rule in self.oracle]
         title = f"* {len(self.subset)} classes" if self.subset else ""
         lines += ["", f"{'':<42}{'all':>6}  {title}"]

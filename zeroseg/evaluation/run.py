@@ -63,7 +63,9 @@ def run_eval(options: EvalOptions) -> None:
     dataset = read_dataset(options)
     if dataset.without_mask:
         left = len(dataset.without_mask)
-        click.echo(f"Note: {left} photos without a mask are left out, as {dataset.without_mask[0].name}", err=True)
+        click.echo(
+            f"Note: {left} photos without a mask are left out, for example {dataset.without_mask[0].name}", err=True
+        )
     subset = subset_names(options)
     segmenter = Segmenter.load(options.model, options.backend, options.threads)
     config, source = with_threshold(options, segmenter, dataset)
@@ -129,7 +131,7 @@ def with_threshold(options: EvalOptions, segmenter: Segmenter, dataset: MaskFold
         return replace(options.config, threshold=options.threshold), "--threshold"
     if options.config.background_rule == "probability":
         if options.dataset not in PUBLISHED_PROBABILITIES:
-            raise ZerosegError("--background-rule probability: give --threshold, the least probability of a label")
+            raise ZerosegError("--background-rule probability: give --threshold, the lowest probability of a label")
         return replace(options.config, threshold=PUBLISHED_PROBABILITIES[options.dataset]), "SCLIP's configuration"
     if options.config.protocol == "groupvit":
         return replace(options.config, threshold=PAPER_THRESHOLDS[options.dataset]), "the ZeroSeg paper"
@@ -147,7 +149,9 @@ def set_names(segmenter: Segmenter, labels: LabelSet, options: EvalOptions) -> N
         rows = {name: i for i, name in enumerate(given.names)}
         missing = [name for name in labels.names if name not in rows]
         if missing:
-            raise ZerosegError(f"{options.pack}: has no vector for {len(missing)} of the names, as {missing[0]!r}")
+            raise ZerosegError(
+                f"{options.pack}: has no vector for {len(missing)} of the names, for example {missing[0]!r}"
+            )
         chosen = [rows[name] for name in labels.names]
         kind = [given.kind[row] for row in chosen]
         segmenter.set_labels(LabelPack(labels.names, given.vectors[chosen], given.space, kind))

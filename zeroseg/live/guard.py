@@ -53,8 +53,8 @@ def check_exposure(host: str, token: str | None, insecure: bool) -> None:
         raise ZerosegError("--token: expected at least 8 characters")
     if host not in LOCAL and not token and not insecure:
         raise ZerosegError(
-            f"--host {host} shows the camera to the network: give --token SECRET, or --insecure if "
-            "anybody there may see it"
+            f"--host {host} gives the network access: give --token SECRET, or --insecure if anybody there "
+            "may see the pictures"
         )
 
 
@@ -95,7 +95,7 @@ class Guard:
         if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
             origin = headers.get("origin")
             if origin is not None and urlsplit(origin).netloc != host:
-                return _answer(403, "requests from pages of others are refused")
+                return _answer(403, "requests from other sites' pages are refused")
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self.limit_bytes:
             return _answer(413, f"more than {self.limit_bytes / 1e6:g} MB")

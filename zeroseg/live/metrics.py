@@ -16,18 +16,18 @@ def metrics_text(pipeline, board, photos) -> str:
             for labels, value in samples
         )
 
-    metric("photos_total", "counter", "Photos asked for by POST /segment.", ("", photos.requests))
+    metric("photos_total", "counter", "Requests to POST /segment.", ("", photos.requests))
     metric("viewers", "gauge", "Open live pictures.", ("", board.viewers))
     metric("pictures_sent_total", "counter", "Live pictures sent to viewers.", ("", board.pictures_sent))
     if pipeline is not None:
         figures = pipeline.figures
         metric("frames_total", "counter", "Frames segmented and shown.", ("", figures.frames))
-        metric("dropped_frames_total", "counter", "Frames of the source that were too late.", ("", pipeline.dropped))
+        metric("dropped_frames_total", "counter", "Frames of the source that were dropped.", ("", pipeline.dropped))
         metric("reconnects_total", "counter", "Times the source was opened again.", ("", pipeline.source.reconnects))
         metric(
             "source_up",
             "gauge",
-            "0 while a source that was lost has not come back.",
+            "0 while the source is lost, else 1.",
             ("", int(pipeline.source.away is None)),
         )
         metric("fps", "gauge", "Frames per second, over the last seconds.", ("", float(figures.fps())))

@@ -23,7 +23,7 @@ class Pictures(Source):
 
     def __init__(self, paths: Sequence[Path], rate: float = PICTURES_PER_S, name: str | None = None):
         if not paths:
-            raise ZerosegError(f"{name}: no pictures there")
+            raise ZerosegError(f"{name}: no pictures found")
         self._paths = list(paths)
         self.name = name or str(self._paths[0])
         self.rate = Fraction(rate).limit_denominator(1001)
@@ -80,7 +80,7 @@ class Animation(Source):
             image = load_image(self._picture.copy())
         except (ZerosegError, EOFError, OSError, ValueError, SyntaxError) as error:
             if not self._index:
-                raise ZerosegError(f"{self.name}: damaged or cut off ({error})") from error
+                raise ZerosegError(f"{self.name}: damaged or truncated ({error})") from error
             self._wrong.append(f"{self.name}: has {self.frame_count} frames, but frame {self._index + 1} is damaged")
             self._index = self.frame_count
             return None

@@ -46,7 +46,7 @@ class Reconnecting(Source):
                 self._source.close()
                 self._source = None
                 if not self._stopped.is_set():
-                    self._say(f"{self.name}: lost ({reason}); trying again")
+                    self._say(f"{self.name}: lost ({reason}); reconnecting")
             if self._stopped.wait(wait_s):
                 break
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)

@@ -119,7 +119,7 @@ def make_app(
         name = path[1:] or "index.html"
         app.add_api_route(path, _file(name, kind), include_in_schema=False)
 
-    @app.get("/healthz", summary="Whether the server and its source are well")
+    @app.get("/healthz", summary="Health of the server and its source")
     def healthz() -> dict:
         if pipeline is not None and pipeline.error is not None:
             return JSONResponse({"status": "failed", "detail": str(pipeline.error)}, 503)
@@ -169,7 +169,7 @@ def make_app(
         )
 
     @app.put(
-        "/labels", summary="Look for other words from the next frame on", responses=_problems(400, 401, 403, 413, 422)
+        "/labels", summary="Change the labels from the next frame on", responses=_problems(400, 401, 403, 413, 422)
     )
     async def put_labels(asked: Labels) -> dict:
         pack = await asyncio.to_thread(photos.pack, asked.labels)
@@ -199,16 +199,18 @@ def make_app(
     )
     async def segment(
         image: Annotated[UploadFile, File(description="JPEG, PNG, WebP, GIF or BMP")],
-        labels: Annotated[str | None, Form(description=f"Comma list, at most {LABELS_MAX}; else the page's.")] = None,
+        labels: Annotated[
+            str | None, Form(description=f"List with commas, at most {LABELS_MAX}; default: the page's labels.")
+        ] = None,
         threshold: Annotated[float | None, Form(ge=-1, le=2, allow_inf_nan=False)] = None,
         format: Annotated[
             Literal["json", "labels", "overlay"],
             Form(
-                description="json: names, scores, COCO run lengths; labels: palette PNG, value i + 1 is label i; "
+                description="json: labels, scores, masks as COCO RLE; labels: palette PNG, value i + 1 is label i; "
                 "overlay: PNG."
             ),
         ] = "json",
-        overlay: Annotated[bool, Form(description="With json: the overlay too, a JPEG as a data URL.")] = False,
+        overlay: Annotated[bool, Form(description="With json: also the overlay, as a data URL of a JPEG.")] = False,
         alpha: Annotated[float, Form(ge=0, le=1, allow_inf_nan=False)] = 0.5,
     ):
         if labels is not None:
@@ -339,8 +341,8 @@ class Server:
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * _STUCK_S))
         except (OSError, OverflowError) as error:
             raise ZerosegError(
-                f"cannot listen at {host}:{port} ({getattr(error, 'strerror', None) or error}); "
-                "choose another --host or --port"
+                f"cannot listen on {host}:{port} ({getattr(error, 'strerror', None) or error}); choose "
+                "another --host or --port"
             ) from error
         self.port = self._socket.getsockname()[1]
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host

@@ -145,7 +145,7 @@ class VideoFile(Sink):
         self._container = None
         lines = [f"wrote {self._path}: {self._frames} frames"]
         if self._scaled:
-            lines.append(f"{self._scaled} frames had another size than the first and were scaled to it")
+            lines.append(f"{self._scaled} frames had a different size than the first and were scaled to it")
         return lines
 
 

@@ -69,7 +69,9 @@ def open_source(
     first = stream.connect()
     if first.format.endswith("_pipe"):  # FFmpeg's name for pictures that are no stream
         first.close()
-        raise ZerosegError(f"{without_password(text)}: is one picture, no stream; save it as a file and give that")
+        raise ZerosegError(
+            f"{without_password(text)}: is a single picture, not a stream; save it as a file and give that"
+        )
     if first.finite:  # a file that lies behind a URL
         first.close()
         return played(lambda: Decoder(text, without_password(text)))
@@ -126,7 +128,7 @@ def picture_paths(texts: Sequence[str]) -> list[Path]:
             _require_file(text)
             found = [path]
         if not found:
-            raise ZerosegError(f"{text}: no pictures there")
+            raise ZerosegError(f"{text}: no pictures found")
         paths += found
     return paths
 

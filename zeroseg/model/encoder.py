@@ -32,7 +32,9 @@ def mask_from_noise(noise_BL: torch.Tensor, mask_ratio: float) -> Masking:
     places = noise_BL.shape[1]
     count = kept_count(places, mask_ratio)
     if count < 1:
-        raise ValueError(f"mask_ratio: {mask_ratio} leaves none of {places} places; use a larger image or lower ratio")
+        raise ValueError(
+            f"mask_ratio: {mask_ratio} leaves none of {places} patches; use a larger image or a lower ratio"
+        )
     order_BL = noise_BL.argsort(dim=1)
     restore_BL = order_BL.argsort(dim=1)
     mask_BL = (restore_BL >= count).float()

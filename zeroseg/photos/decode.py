@@ -88,7 +88,7 @@ def _to_rgb(picture: Image.Image, name: str, turn: bool) -> np.ndarray:
     try:
         picture.load()
     except _DAMAGE as error:
-        raise ZerosegError(f"{name}: damaged or cut off ({error})") from error
+        raise ZerosegError(f"{name}: damaged or truncated ({error})") from error
     try:
         if turn:
             ImageOps.exif_transpose(picture, in_place=True)  # which copies nothing where there is nothing to turn

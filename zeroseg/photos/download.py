@@ -33,9 +33,9 @@ def download_picture(url: str) -> tuple[str, bytes] | None:
     except (urllib.error.URLError, ValueError):
         return None
     except (OSError, EOFError) as error:
-        raise ZerosegError(f"{name}: could not be taken from its address ({error})") from error
+        raise ZerosegError(f"{name}: could not be downloaded ({error})") from error
     if len(data) > BYTES_MAX:
-        raise ZerosegError(f"{name}: more than {BYTES_MAX // 1_000_000} MB at its address")
+        raise ZerosegError(f"{name}: the download is larger than {BYTES_MAX // 1_000_000} MB")
     if suffix_of(name) not in SUFFIXES:
         name += _SUFFIX_OF.get(kind, f".{kind}" if f".{kind}" in SUFFIXES else ".jpg")
     return name, data

@@ -108,7 +108,7 @@ def check_signature(artifact: Artifact, inputs: Mapping[str, TensorSpec], output
     wanted, sidecar = outputs_of(artifact.sidecar), artifact.sidecar
     if "label_embeddings" in inputs and "label_map" not in outputs:
         raise ZerosegError(
-            f"{artifact.path}: an older network, which takes the labels as an input; make it again from its model.pt: "
+            f"{artifact.path}: an older network, which takes the labels as an input; export it again: "
             "zeroseg-export model.pt --onnx"
         )
     missing = [name for name in (IMAGE,) if name not in inputs] + [name for name in wanted if name not in outputs]
@@ -117,5 +117,5 @@ def check_signature(artifact: Artifact, inputs: Mapping[str, TensorSpec], output
     size = outputs["image_embedding"][-1]
     if isinstance(size, int) and size != sidecar.embedding_dim:
         raise ZerosegError(
-            f"{artifact.path}: gives embeddings of {size} numbers, its description says {sidecar.embedding_dim}"
+            f"{artifact.path}: gives embeddings of {size} numbers, but its sidecar says {sidecar.embedding_dim}"
         )

@@ -64,7 +64,7 @@ def rtx_devices() -> list:
     version = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
     if version < OLDEST or not hasattr(onnxruntime, "register_execution_provider_library"):
         raise UnavailableError(
-            f"back end onnxruntime-rtx needs onnxruntime {'.'.join(map(str, OLDEST))} or later, here is "
+            f"back end onnxruntime-rtx needs onnxruntime {'.'.join(map(str, OLDEST))} or later, found "
             f"{onnxruntime.__version__}: pip install --upgrade onnxruntime, or {INSTEAD}"
         )
     try:

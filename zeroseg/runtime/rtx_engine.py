@@ -56,7 +56,7 @@ class CachedContext:
         if self._cache.deserialize(content):
             self._written = content
         else:
-            _log.info("%s: of another GPU, driver or version, starting a new one", self._path)
+            _log.info("%s: belongs to another GPU, driver or version; starting a new one", self._path)
 
     def save(self) -> None:
         """Write the cache if it has grown; a full disk is only logged."""
@@ -81,7 +81,7 @@ def check_target(path: Path, capabilities: list[str], built_by: str, gpu, versio
     """
     differences = []
     if built_by != version:
-        differences.append(f"built by TensorRT for RTX {built_by}, here is {version}")
+        differences.append(f"built by TensorRT for RTX {built_by}, found {version}")
     if capabilities and gpu.sm not in capabilities:
         differences.append(f"built for compute capability {', '.join(capabilities)}, here is {gpu.name} ({gpu.sm})")
     if not capabilities and tuple(int(part) for part in gpu.sm.split(".")) < (8, 0):

@@ -38,7 +38,7 @@ def load_rtx(purpose: str):
         ) from error
     if not OLDEST_RTX <= parse_version(rtx.__version__) < (2, 0):
         raise UnavailableError(
-            f"{purpose}: TensorRT for RTX {rtx.__version__} is installed; zeroseg speaks "
+            f"{purpose}: TensorRT for RTX {rtx.__version__} is installed; zeroseg supports "
             f"{OLDEST_RTX[0]}.{OLDEST_RTX[1]} to 1.x; {INSTALL}"
         )
     return rtx
@@ -74,8 +74,8 @@ def require_by_name(folder: Path) -> None:
     except (OSError, AttributeError, ValueError) as error:
         raise UnavailableError(f"--plugins v3: TensorRT for RTX needs {name} on the library path ({error})") from error
     raise UnavailableError(
-        f"--plugins v3: TensorRT for RTX looks for {name} by its name; start the command again with "
-        f"LD_LIBRARY_PATH={folder} before it"
+        f"--plugins v3: TensorRT for RTX searches {name} on the library path; run the command again "
+        f"with LD_LIBRARY_PATH={folder}"
     )
 
 

@@ -112,8 +112,8 @@ def read_engine(path: Path) -> EngineFile:
         document = json.loads(source.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ZerosegError(
-            f"{path}: {source.name}, its manifest, is missing, and an engine is not run without one; "
-            f"build it with zeroseg-export {'--rtx' if path.suffix == RTX_SUFFIX else '--trt'}"
+            f"{path}: its manifest {source.name} is missing, and an engine cannot run without it; build "
+            f"it with zeroseg-export {'--rtx' if path.suffix == RTX_SUFFIX else '--trt'}"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise ZerosegError(f"{source}: cannot be read as JSON ({error})") from error
@@ -160,7 +160,7 @@ def check_machine(engine: EngineFile, gpu: Gpu, tensorrt: str) -> None:
         built, here = parse_version(manifest.tensorrt), parse_version(tensorrt)
         if not (manifest.version_compatible and built[0] == here[0] and built <= here):
             kind = ", for it and later ones of its major version" if manifest.version_compatible else ""
-            differences.append(f"built by TensorRT {manifest.tensorrt}{kind}, here is {tensorrt}")
+            differences.append(f"built by TensorRT {manifest.tensorrt}{kind}, found {tensorrt}")
     if (manifest.gpu, manifest.sm) != (gpu.name, gpu.sm):
         capability = tuple(int(part) for part in gpu.sm.split("."))
         if not (manifest.hardware_compatible and capability >= (8, 0)):
@@ -181,7 +181,7 @@ def _file_differences(path: Path, sidecar: Sidecar, manifest: Manifest) -> list[
         kind = "cut off" if size < manifest.size_bytes else "another file"
         return [f"{kind}, it has {size} bytes and its manifest says {manifest.size_bytes}"]
     if sha256(path) not in sidecar.files.values():
-        return ["not the engine its manifest was written for (sha256 differs)"]
+        return ["does not match its manifest (sha256 differs)"]
     onnx = path.with_name(Path(manifest.onnx_file).name)
     differences = []
     if onnx.is_file() and sha256(onnx) != manifest.onnx_sha256:

@@ -24,7 +24,7 @@ def load_tensorrt(purpose: str):
     version = parse_version(tensorrt.__version__)
     if version < OLDEST or version[0] > NEWEST_MAJOR:
         raise UnavailableError(
-            f"{purpose}: TensorRT {tensorrt.__version__} is installed; zeroseg speaks "
+            f"{purpose}: TensorRT {tensorrt.__version__} is installed; zeroseg supports "
             f"{OLDEST[0]}.{OLDEST[1]} to {NEWEST_MAJOR}.x"
         )
     return tensorrt

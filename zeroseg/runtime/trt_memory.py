@@ -123,7 +123,7 @@ class CudaBindings(DeviceMemory):
         try:
             count = self._call(runtime.cudaGetDeviceCount)
         except ZerosegError as error:
-            raise UnavailableError(f"no NVIDIA GPU to be had here ({error})") from None
+            raise UnavailableError(f"no NVIDIA GPU available here ({error})") from None
         if not count:
             raise UnavailableError("no NVIDIA GPU here (the driver counts 0)")
         self._stream = self._call(runtime.cudaStreamCreateWithFlags, runtime.cudaStreamNonBlocking)
@@ -252,7 +252,7 @@ class PyCuda(DeviceMemory):
             driver.init()
             count = driver.Device.count()
         except driver.Error as error:
-            raise UnavailableError(f"no NVIDIA GPU to be had here (CUDA: {error})") from None
+            raise UnavailableError(f"no NVIDIA GPU available here (CUDA: {error})") from None
         if not count:
             raise UnavailableError("no NVIDIA GPU here (the driver counts 0)")
         self._device = driver.Device(0)

@@ -209,7 +209,7 @@ def load_segments(path: str | Path, image=None) -> Encoded:
     photo = None if image is None else load_image(image)
     if photo is not None and photo.shape[:2] != size:
         height, width = photo.shape[:2]
-        raise ZerosegError(f"{path}: was made of an image of {size[1]} x {size[0]} pixels, got {width} x {height}")
+        raise ZerosegError(f"{path}: was made from an image of {size[1]} x {size[0]} pixels, got {width} x {height}")
     return kind(size=size, sidecar=sidecar, image=photo, **arrays)
 
 

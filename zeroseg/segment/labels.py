@@ -47,6 +47,6 @@ def _tower_vectors(sidecar: Sidecar, names: list[str]) -> np.ndarray:
     except ZerosegError as error:
         reason = str(error)
     raise UnavailableError(
-        f"model {sidecar.name}: its words need its text tower, and {reason}; make a label pack where it is: "
-        f"zeroseg words WORDS --model {sidecar.dense.text} -o labels.npz"
+        f"model {sidecar.name}: labels need its text tower, and {reason}; make a label pack on a "
+        f"machine that has it: zeroseg words WORDS --model {sidecar.dense.text} -o labels.npz"
     )

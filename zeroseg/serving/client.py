@@ -6,8 +6,8 @@ from zeroseg.errors import UnavailableError, ZerosegError, missing_extra
 from zeroseg.runtime.base import IMAGE, OUTPUTS, Runner
 from zeroseg.serving.repository import NETWORK
 
-AWAY = "the inference server does not answer; it is started again, try again in some seconds"
-FULL = "the inference server has too many photos in line; try again in some seconds"
+AWAY = "the inference server does not answer and is being restarted; try again in some seconds"
+FULL = "the inference server's queue is full; try again in some seconds"
 TIMEOUT_S = 60.0
 _CHANNEL = [
     ("grpc.max_send_message_length", -1),

@@ -36,5 +36,5 @@ def decode_photo(data: bytes, pixel_limit: int = PIXEL_LIMIT) -> np.ndarray:
         except TooLarge:
             raise
         except (UnidentifiedImageError, ZerosegError, OSError, SyntaxError, ValueError) as error:
-            detail = str(error) if isinstance(error, ZerosegError) else "not a picture that can be read"
+            detail = str(error) if isinstance(error, ZerosegError) else "not a readable picture"
             raise ZerosegError(f"image: {detail.removeprefix('image: ')}; expected {', '.join(FORMATS)}") from error

@@ -47,8 +47,8 @@ def find_server(folder: Path) -> ServerFiles:
     }
     if int(np.__version__.split(".")[0]) > 1:  # its compiled module then hands over empty arrays, without a word
         raise UnavailableError(
-            "--engine triton: the server's Python back end needs NumPy below 2, found "
-            f"{np.__version__}: {INSTALL} in a virtual environment of its own"
+            f"--engine triton: the server's Python back end needs NumPy below 2, found {np.__version__}: "
+            f"{INSTALL} in a separate virtual environment"
         )
     _check_stub(stub, environment, version)
     python = folder / "python"

@@ -123,7 +123,7 @@ class InferenceServer:
                 return
             self.restarts += 1
             pause_s = PAUSE_S if time.monotonic() - started_s > 60 else pause_s
-            self._say(f"the inference server ended ({_how(process.returncode)}); started again in {pause_s:g} s")
+            self._say(f"the inference server ended ({_how(process.returncode)}); restarting in {pause_s:g} s")
             self._ending.wait(pause_s)
             pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
@@ -166,7 +166,7 @@ def _listening(host: str, port: int) -> int:
             return listener.getsockname()[1]
     except (OSError, OverflowError) as error:
         raise ZerosegError(
-            f"the inference server cannot listen at {host}:{port} "
+            f"the inference server cannot listen on {host}:{port} "
             f"({getattr(error, 'strerror', None) or error}); choose another port"
         ) from error
 

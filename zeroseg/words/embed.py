@@ -33,7 +33,7 @@ def embed_labels(labels: Iterable[str], text: str = "auto") -> LabelPack:
         if vectors.shape[1] != table.vectors.shape[1]:
             raise ValueError(
                 f"text: expected a tower with {table.vectors.shape[1]} numbers per label, got "
-                f"{vectors.shape[1]}; the bundled model knows CLIP ViT-B/32 only"
+                f"{vectors.shape[1]}; the bundled model uses CLIP ViT-B/32"
             )
         directions, kind = vectors - table.centre, ["name"] * len(labels)
     elif text in ("auto", "words"):
@@ -58,7 +58,7 @@ def explain(labels: Iterable[str]) -> list[Reading]:
 def as_list(labels: Iterable[str]) -> list[str]:
     """The labels as a list of 1 to 10,000 entries, or ValueError; the entries are checked when they are read."""
     if isinstance(labels, (str, bytes)):
-        raise ValueError(f"labels: expected a list of words, got one {type(labels).__name__}; put it in a list")
+        raise ValueError(f"labels: expected a list of words, got a {type(labels).__name__}; put it in a list")
     try:
         labels = list(labels)
     except TypeError:

@@ -172,8 +172,8 @@ def _refuse_wrong_activation(stored, space: str) -> None:
     arch, _, tag = space.removeprefix("open_clip/").partition("/")
     if space in _QUICK_SPACES or (space.startswith("open_clip/") and tag in _QUICK_TAGS and "quickgelu" not in arch):
         raise ValueError(
-            "an earlier version may have made it with GELU where these weights want QuickGELU; make it again with: "
-            "zeroseg words LABELS --model open_clip:ARCH/TAG -o FILE"
+            "an earlier version may have made it with GELU, but these weights need QuickGELU; make it "
+            "again with: zeroseg words LABELS --model open_clip:ARCH/TAG -o FILE"
         )
 
 

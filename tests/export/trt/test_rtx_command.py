@@ -129,7 +129,7 @@ def test_a_version_that_we_do_not_speak_is_refused(monkeypatch):
     module.__version__, module.__spec__ = "1.4.0.1", types.SimpleNamespace()
     monkeypatch.setitem(sys.modules, "old_rtx", module)
     monkeypatch.setattr(rtx_library, "MODULES", ("old_rtx",))
-    with pytest.raises(UnavailableError, match=r"TensorRT for RTX 1.4.0.1 is installed; zeroseg speaks 1.5 to 1.x"):
+    with pytest.raises(UnavailableError, match=r"TensorRT for RTX 1.4.0.1 is installed; zeroseg supports 1.5 to 1.x"):
         rtx_library.load_rtx("this test")
 
 
