@@ -24,7 +24,7 @@ class Divergence(NamedTuple):
     def __str__(self) -> str:
         return (
             f"first node that diverges: {self.node} ({self.operator}), relative error {self.error:.2g}, "
-            f"its inputs {self.inputs_error:.2g}"
+            f"error of its inputs {self.inputs_error:.2g}"
         )
 
 

@@ -76,13 +76,14 @@ class Parity:
         """What fails, or None; what was compared is called so."""
         if not self.telling:
             return (
-                "these photos say nothing: in its own masks of them the model has no foreground, no background or "
-                "one label only; compare on others (--photo, --gate-photos)"
+                "these photos are unsuitable: the model's own masks of them have no foreground, no "
+                "background or only one label; use other photos (--photo, --gate-photos)"
             )
         if not self.undecided <= UNDECIDED:
             return (
-                f"{100 * self.undecided:.1f} % of the pixels hang on less than {MARGIN:g} of a score, at most "
-                f"{100 * UNDECIDED:g} % may; compare on other images (--photo, --gate-photos)"
+                f"{100 * self.undecided:.1f} % of the pixels have a label that depends on a score difference "
+                f"below {MARGIN:g}, at most {100 * UNDECIDED:g} % are allowed; use other photos (--photo, "
+                "--gate-photos)"
             )
         lowest = min(self.cosine, key=self.cosine.get, default=None)
         if lowest is not None and not self.cosine[lowest] >= COSINE:  # NaN is not
@@ -96,8 +97,8 @@ class Parity:
             )
         if self.miou and not abs(self.miou[1] - self.miou[0]) <= MIOU_CHANGE:
             return (
-                f"mIoU is {self.miou[1]:.2f} where the model has {self.miou[0]:.2f}, at most {MIOU_CHANGE} points "
-                "apart are allowed"
+                f"mIoU is {self.miou[1]:.2f}, the model has {self.miou[0]:.2f}; at most {MIOU_CHANGE} points "
+                "of difference are allowed"
             )
         return None
 
@@ -110,8 +111,8 @@ class Parity:
         )
         if self.undecided:
             lines.append(
-                f"not counted: {100 * self.undecided:.2f} % of the pixels, whose label hangs on less than {MARGIN:g} "
-                f"of a score (allowed: {100 * UNDECIDED:g} %)"
+                f"not counted: {100 * self.undecided:.2f} % of the pixels, whose label depends on a score "
+                f"difference below {MARGIN:g} (allowed: {100 * UNDECIDED:g} %)"
             )
         if self.miou:
             lines.append(f"mIoU {self.miou[0]:.2f} -> {self.miou[1]:.2f} (at most {MIOU_CHANGE} points apart)")
@@ -123,7 +124,7 @@ def compare(reference: Runner, candidate: Runner, cases: list[Case], scoring: Sc
     reference's.
     """
     if not cases:
-        raise ZerosegError("nothing to compare on: none of the images has a size that the exported file takes")
+        raise ZerosegError("no comparison possible: the exported file takes none of the images' sizes")
     pairs = {}
     tallies = [([], []) for _ in range(3)]  # per threshold and image: pixels with the same label, pixels that count
     pixels = []  # per image

@@ -42,8 +42,8 @@ def trace(model: ZeroSeg | DenseExportModel) -> "torch.onnx.ONNXProgram":
     size = sum(value.numel() * value.element_size() for value in wrapper.state_dict().values())
     if size > LARGEST_BYTES:
         raise ZerosegError(
-            f"export: the network has {size / 2**30:.1f} GiB of weights, and an ONNX file holds less "
-            "than 2 GiB; take a smaller one"
+            f"export: the network has {size / 2**30:.1f} GiB of weights, but an ONNX file can hold less "
+            "than 2 GiB; use a smaller network"
         )
     multiple = wrapper.multiple
     # Batch and sides all differ from each other and from 1, so that nothing is taken for a constant.
@@ -150,4 +150,6 @@ def _name_axes(model: ModelProto) -> None:
             if name is not None:
                 dim.dim_param = name
             elif not dim.HasField("dim_value"):
-                raise ZerosegError(f"export: an axis of {value.name} that the model fixes came out free")
+                raise ZerosegError(
+                    f"export: an axis of {value.name} has a fixed size in the model but not in the graph"
+                )

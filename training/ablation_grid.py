@@ -86,14 +86,14 @@ def check_settings(folder: Path, settings: dict) -> None:
     """ZerosegError if the folder holds runs of other settings, or anything that is no folder of runs."""
     if not (folder / "config.json").is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ZerosegError(f"ablations: {folder} is not empty and holds none; choose another --out")
+            raise ZerosegError(f"ablations: {folder} is not empty and has no ablation runs; choose another --out")
         return
     before, now = _flat(RunFolder(folder).read_config().get("settings") or {}), _flat(settings)
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
             was, is_now = _short(before.get(name)), _short(now.get(name))
             raise ZerosegError(
-                f"ablations: the runs in {folder} have {name} = {was}, now it is {is_now}; put it back "
+                f"ablations: the runs in {folder} have {name} = {was}, but now it is {is_now}; change it back "
                 "or choose another --out"
             )
 
@@ -115,7 +115,7 @@ def read_result(run: Path) -> dict | None:
     except OSError:
         return None
     except ValueError as error:
-        raise ZerosegError(f"ablations: {run} is damaged; delete it to have it made again") from error
+        raise ZerosegError(f"ablations: {run} is damaged; delete it, and the command makes it again") from error
 
 
 class Grid:

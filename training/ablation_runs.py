@@ -177,7 +177,7 @@ def measure_model(path: Path, measure: Measure, quantiles: np.ndarray = SWEEP) -
     segmenter.set_labels(measure.label_pack or list(names.names))
     predict = SegmenterPredict(segmenter)
     scores, _ = pixel_scores(predict, list(measure.unlabelled), len(names.names))
-    # a student that says the same of every pixel has no two heaps to part: then all is foreground
+    # if all pixels have the same score there are no two modes: then all is foreground
     threshold = choose_threshold(scores, measure.rule) if scores.min() < scores.max() else float(scores.min())
     sweep = sorted({float(q) for q in np.quantile(scores, quantiles)})
     report = evaluate(

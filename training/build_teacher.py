@@ -21,15 +21,17 @@ def build_teacher(
     if kind not in KINDS or not name:
         raise ZerosegError(f"teacher: expected open_clip:ARCH/TAG_or_file or timm:NAME+NAME, got {config.spec!r}")
     if config.reading and kind != "open_clip":
-        raise ZerosegError(f"teacher {config.spec}: a classifier has no reading {config.reading!r}; drop --dense")
+        raise ZerosegError(
+            f"teacher {config.spec}: a classifier has no attention variant {config.reading!r}; leave --dense out"
+        )
     if kind == "open_clip":
         from zeroseg.training.clip_tower import ClipTower
 
         return ClipTower(config, device)
     if labels is None:
         raise ZerosegError(
-            f"teacher {config.spec} is a classifier and is read through label embeddings: give "
-            "--labels DIR (or --label-names, --label-vectors and --class-names)"
+            f"teacher {config.spec} is a classifier and needs label embeddings: give --labels DIR (or "
+            "--label-names, --label-vectors and --class-names)"
         )
     from zeroseg.training.classifiers import ClassifierEnsemble
 

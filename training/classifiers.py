@@ -154,7 +154,9 @@ def _weights_file(config: TeacherConfig, name: str) -> Path | None:
         return None
     path = Path(config.weights) / f"{name}.safetensors"
     if not path.is_file():
-        raise ZerosegError(f"teacher weights: {path} is missing; drop --teacher-weights to fetch {name} from the hub")
+        raise ZerosegError(
+            f"teacher weights: {path} is missing; leave --teacher-weights out to download {name} from the hub"
+        )
     return path
 
 
@@ -166,7 +168,7 @@ def _create(config: TeacherConfig, name: str, path: Path | None, classes: int, s
     try:
         net = timm.create_model(name, pretrained=False, **options)
     except (TypeError, ValueError, NotImplementedError, AssertionError) as error:
-        raise ZerosegError(f"teacher: {name} cannot be read at stride {stride}; is it convolutional?") from error
+        raise ZerosegError(f"teacher: {name} gives no map at stride {stride}; is it convolutional?") from error
     if path is None:
         if net.pretrained_cfg["num_classes"] != classes:  # timm would put a new, random classifier in its place
             raise ZerosegError(
@@ -190,4 +192,4 @@ def _load(net: nn.Module, path: Path, name: str) -> None:
         net.load_state_dict(state)
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = textwrap.shorten(str(error), 120, placeholder=" ...")
-        raise ZerosegError(f"teacher weights: {path} does not hold timm's {name} ({reason})") from error
+        raise ZerosegError(f"teacher weights: {path} does not fit timm's {name} ({reason})") from error

@@ -23,7 +23,7 @@ def compile_errors():
                 "CXX=..., or leave --compile out"
             ) from error
         raise ZerosegError(
-            f"--compile: {textwrap.shorten(cause, 240, placeholder=' ...')}; if a run was killed while it compiled, "
-            "delete its cache (the folder TORCHINDUCTOR_CACHE_DIR, else torchinductor_USER where temporary files are); "
-            "else leave --compile out"
+            f"--compile: {textwrap.shorten(cause, 240, placeholder=' ...')}; if a run was killed while it "
+            "compiled, delete its cache (the folder TORCHINDUCTOR_CACHE_DIR, or torchinductor_USER in "
+            "the folder of temporary files); otherwise leave --compile out"
         ) from error

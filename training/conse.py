@@ -69,7 +69,7 @@ class Probe:
             ) from error
         if weight.shape != (classes,) or bias.shape != () or not np.isfinite(weight).all() or not np.isfinite(bias):
             raise ZerosegError(
-                f"probe: {path} should hold {classes} finite weights and a bias, got {weight.shape} and {bias.shape}"
+                f"probe: {path} : expected {classes} finite weights and a bias, got {weight.shape} and {bias.shape}"
             )
         return cls(torch.from_numpy(weight), torch.from_numpy(bias))
 
@@ -94,11 +94,11 @@ def load_label_space(names: str | Path, vectors: str | Path, classes: str | Path
         table = {int(item["index"]): tuple((name, int(steps)) for name, steps in item["names"]) for item in items}
     except (ValueError, KeyError, TypeError) as error:
         raise ZerosegError(
-            f'class names: {classes} should hold lines {{"index": 0, "names": [["cat", 1]]}} '
+            f'class names: {classes} : expected lines {{"index": 0, "names": [["cat", 1]]}} '
             f"({type(error).__name__}: {error})"
         ) from error
     if sorted(table) != list(range(len(table))):
-        raise ZerosegError(f"class names: {classes} should number its classes 0 to {len(table) - 1}, each once")
+        raise ZerosegError(f"class names: {classes} : expected classes numbered 0 to {len(table) - 1}, each once")
     unknown = sorted({name for entry in table.values() for name, _ in entry} - set(label_names))
     if unknown:
         raise ZerosegError(f"class names: {len(unknown)} names of {classes} are not in {names}, first {unknown[0]!r}")

@@ -103,7 +103,7 @@ def _distill(
 
     stored = folder.read_config() if resume else None
     if stored and stored["photos"]["fingerprint"] != photos.fingerprint:
-        raise ZerosegError(f"photos: {inputs.photos} is not as it was when {inputs.run} began; start another run")
+        raise ZerosegError(f"photos: {inputs.photos} has changed since {inputs.run} began; start another run")
     precision, why = choose_precision(stored["precision"] if stored else config.precision, processes.device)
     processes.wait(caches=True)  # the hub's too
     if processes.first and not resume:
@@ -268,9 +268,11 @@ def find_source(config: TrainConfig, inputs: Inputs) -> PhotoSet | ShardSet:
     if not holds_shards(inputs.photos):
         return find_photos(inputs.photos, inputs.limit)
     if config.stem_views:
-        raise ZerosegError("stem_views: the stem is cached for a folder of photos, not for shards; add --stem-views 0")
+        raise ZerosegError(
+            "stem_views: the stem can be cached only for a folder of photos, not for shards; add --stem-views 0"
+        )
     if inputs.limit:
-        raise ZerosegError("limit: for a folder of photos; of shards, give a folder with fewer of them")
+        raise ZerosegError("limit: only for a folder of photos; with shards, give a folder with fewer shards")
     return find_shards(inputs.photos, 2 * config.shuffle_shards + 2)
 
 
@@ -298,7 +300,7 @@ def _student(config: TrainConfig, inputs: Inputs, teacher: Teacher) -> tuple[Zer
             with fetching(f"weights of the stem {model.stem}", "--stem-weights FILE or stem_pretrained=false"):
                 student.stem.load_pretrained(model.stem)
     if config.stem_views and (student.stem is None or not config.freeze_stem):
-        raise ZerosegError("stem_views: only a frozen stem can be cached; take a hybrid preset and freeze_stem = true")
+        raise ZerosegError("stem_views: only a frozen stem can be cached; use a hybrid preset and freeze_stem = true")
     if config.stem_views and config.augment != "crops":
         raise ZerosegError("stem_views: the stem is cached for random crops; set augment to crops")
     return student, config

@@ -64,7 +64,7 @@ class Estimate:
         return [
             *lines,
             f"steps: {self.plan.steps} of {config.batch} photos, {self.plan.per_epoch} per epoch",
-            f"time: {_spoken(total_s)} on {processes.count} such process(es), and once before it the teacher's",
+            f"time: {_spoken(total_s)} on {processes.count} such process(es), plus the teacher's time once before",
         ]
 
 

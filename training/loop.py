@@ -134,8 +134,8 @@ class Trainer:
                     value.copy_(state["average"][name])
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             raise ZerosegError(
-                f"checkpoint {self.folder.path / 'checkpoint.pt'} belongs to another model or recipe "
-                f"than the config.json beside it ({type(error).__name__})"
+                f"checkpoint {self.folder.path / 'checkpoint.pt'} does not fit the config.json beside it: "
+                f"another model or recipe ({type(error).__name__})"
             ) from error
         self.best = state.get("best")
         self.step = int(state["step"])

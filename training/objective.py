@@ -136,7 +136,7 @@ def reaches_all(objective: Objective, batch: Batch) -> bool:
 def check_weights(config: TrainConfig, weights: dict[str, float]) -> None:
     """Raise ZerosegError unless the run makes what its losses need."""
     if not weights:
-        raise ZerosegError("losses: every weight is 0, there is nothing to learn")
+        raise ZerosegError("losses: every weight is 0, so there is nothing to learn")
     if NEED_VIEWS & set(weights) and not config.views.grids:
         raise ZerosegError(f"losses: {', '.join(sorted(NEED_VIEWS & set(weights)))} need views.grids, such as [1, 2]")
     if NEED_DENSE & set(weights) and not config.views.dense_grid:

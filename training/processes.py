@@ -86,8 +86,8 @@ def lost_ones_named():
             raise
         reason = textwrap.shorten(str(error), 160, placeholder=" ...")
         raise ZerosegError(
-            "another process of this run ended or cannot be reached; once all can run again, --resume "
-            f"goes on from the last checkpoint ({reason})"
+            "another process of this run ended or cannot be reached; when all can run again, --resume "
+            f"continues from the last checkpoint ({reason})"
         ) from error
 
 

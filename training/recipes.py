@@ -250,7 +250,7 @@ class TrainConfig:
         for name in parents:
             place = place.get(name)
             if not isinstance(place, dict):
-                raise ZerosegError(f"{path}: {name} is no group of settings")
+                raise ZerosegError(f"{path}: {name} is not a group of settings")
         if place is not values["model"] and last not in place:
             raise ZerosegError(f"{path}: no such setting; there are {', '.join(place)}")
         place[last] = value

@@ -131,11 +131,11 @@ class RowCache:
 
         Raises ZerosegError naming what is wrong and the folder to delete.
         """
-        remedy = f"delete {self.folder} to have it made again"
+        remedy = f"delete {self.folder}, and it is made again"
         if stored_index(self.folder) != self.index:
             raise ZerosegError(f"cache {self.folder.name}: index.json does not describe this cache; {remedy}")
         if (self.status == PENDING).any():
-            raise ZerosegError(f"cache {self.folder.name}: rows are missing though it is marked complete; {remedy}")
+            raise ZerosegError(f"cache {self.folder.name}: rows are missing, although it is marked complete; {remedy}")
         rows = self.readable()
         if sample is not None and len(rows) > sample:
             rows = rows[np.linspace(0, len(rows) - 1, sample).astype(int)]
@@ -147,7 +147,7 @@ class RowCache:
         """ZerosegError, naming the folder to delete, unless a row holds what was written."""
         if self._row_crc(row) != self.crc[row]:
             raise ZerosegError(
-                f"cache {self.folder}: row {row} is damaged (checksum); delete that folder to have it made again"
+                f"cache {self.folder}: row {row} is damaged (checksum); delete that folder, and it is made again"
             )
 
     def close(self) -> None:
@@ -167,8 +167,8 @@ class RowCache:
             wanted, got = int(np.prod(shape)) * dtype.itemsize, path.stat().st_size if path.is_file() else None
             if got != wanted:
                 raise ZerosegError(
-                    f"cache {folder.name}: {path.name} should have {wanted} bytes and has {got}; "
-                    f"delete {folder} to have it made again"
+                    f"cache {folder.name}: {path.name} has {got} bytes, expected {wanted}; delete {folder}, and "
+                    "it is made again"
                 )
             maps[name] = np.memmap(path, dtype, mode, shape=shape)
         self.status, self.crc = maps.pop("status"), maps.pop("crc")
@@ -206,7 +206,7 @@ class RowCache:
     def _map_partial(self) -> None:
         """Map what another job is filling, or left; rows whose checksum does not hold count as pending."""
         if stored_index(self.partial) != self.index:
-            raise ZerosegError(f"cache: there is no {self.folder.name} in {self.folder.parent}, not even a part of it")
+            raise ZerosegError(f"cache: no {self.folder.name} in {self.folder.parent}, not even a partial one")
         self._map(self.partial, "r")
         self.status = np.array(self.status)
         for row in self.readable():

@@ -25,7 +25,7 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ZerosegError(f"run: {self.path} is a file")
         if self.path.is_dir() and any(self.path.iterdir()):
-            raise ZerosegError(f"run: {self.path} is not empty; add --resume to go on with it, or choose another --out")
+            raise ZerosegError(f"run: {self.path} is not empty; add --resume to continue it, or choose another --out")
         self._made = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         self._begun = True
@@ -48,7 +48,7 @@ class RunFolder:
             return json.loads((self.path / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             reason = type(error).__name__
-            raise ZerosegError(f"run: {self.path} holds no run to resume (config.json: {reason})") from error
+            raise ZerosegError(f"run: {self.path} has no run to resume (config.json: {reason})") from error
 
     def has_checkpoint(self) -> bool:
         """Whether there is a state to go on from."""

@@ -60,8 +60,8 @@ class ShardPhotos:
         self.photos: list[Photo] = list(list_photos([shard.path]))
         if len(self.photos) != shard.count:
             raise ZerosegError(
-                f"shard {shard.path}: {shard.path.with_suffix('.json').name} tells of {shard.count} "
-                f"photos, there are {len(self.photos)}; pack it again or delete that file"
+                f"shard {shard.path}: {shard.path.with_suffix('.json').name} lists {shard.count} photos, but "
+                f"the shard has {len(self.photos)}; pack it again or delete that file"
             )
 
     def __len__(self) -> int:
@@ -121,7 +121,9 @@ def find_shards(root: str | Path, kept: int) -> ShardSet:
     names = sorted(os.listdir(root))
     loose = [name for name in names if not name.startswith(".") and is_photo(root / name)]
     if loose:
-        raise ZerosegError(f"photos: {root} holds both shards and photos such as {loose[0]}; keep them apart")
+        raise ZerosegError(
+            f"photos: {root} has both shards and photos such as {loose[0]}; put them into separate folders"
+        )
     for path in (root / name for name in names if _is_tar(name)):
         stat = path.stat()
         shards.append(Shard(path, stat.st_size, stat.st_mtime_ns, _count(path, stat.st_size)))

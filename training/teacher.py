@@ -38,7 +38,7 @@ class Teacher(ABC):
 
     def prototypes(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """What a readout of kind "prototypes" mixes: (count, D) vectors and the (D,) centre they are measured from."""
-        raise ZerosegError(f"teacher {self.spec} has no classes to serve as prototypes; use the readout projector")
+        raise ZerosegError(f"teacher {self.spec} has no classes for the prototypes; use the readout projector")
 
     def dense_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """The (H, W) in pixels that a photo of size (width, height) is resized to before `dense`."""

@@ -140,8 +140,8 @@ def fill(cache: RowCache, compute, photos: PhotoSet, bar) -> None:
         old = other_versions(cache, "photos")
         if old:
             tqdm.write(
-                f"the photos in {photos.root} are not those of {', '.join(old)}: making a new cache "
-                "(the old one may be deleted)",
+                f"the photos in {photos.root} differ from those of {', '.join(old)}: making a new cache (you "
+                "may delete the old one)",
                 file=sys.stderr,
             )
         for row in cache.pending():

@@ -29,8 +29,8 @@ def load_initial(student: ZeroSeg, state: dict, path, seed: int) -> None:
     missing = [name for name in own if name not in state and not name.startswith("reconstruction.")]
     if wrong or missing:
         raise ZerosegError(
-            f"initial: {path} holds another model than this run's ({len(wrong + missing)} "
-            f"weights differ, first {(wrong + missing)[0]})"
+            f"initial: {path} is a different model than this run's ({len(wrong + missing)} weights "
+            f"differ, first {(wrong + missing)[0]})"
         )
     student.load_state_dict(state, strict=False)
 

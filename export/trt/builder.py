@@ -68,8 +68,8 @@ class BuildOptions:
                 raise ZerosegError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.plugins == "aot" and self.hardware_compatible:
             raise ZerosegError(
-                "--plugins aot: its kernels are compiled for this GPU, so --hardware-compatible would "
-                "not hold; leave one of them out, or use --plugins v3"
+                "--plugins aot: its kernels are compiled for this GPU only, so --hardware-compatible is not "
+                "possible; leave one of them out, or use --plugins v3"
             )
 
 
@@ -174,7 +174,7 @@ def _add_profile(builder, config, shapes: dict, source: str) -> None:
     for name, (least, best, greatest) in shapes.items():
         profile.set_shape(name, tuple(least), tuple(best), tuple(greatest))
     if config.add_optimization_profile(profile) < 0:
-        raise ZerosegError(f"{source}: TensorRT does not take the shapes {shapes}")
+        raise ZerosegError(f"{source}: TensorRT does not accept the shapes {shapes}")
 
 
 def read_timing_cache(path: Path | None) -> bytes:
@@ -185,7 +185,7 @@ def read_timing_cache(path: Path | None) -> bytes:
         raise ZerosegError(f"--timing-cache: {path.parent}: no such folder")
     content = path.read_bytes() if path.exists() else b""
     if content and not content.startswith(CACHE_MARK):
-        raise ZerosegError(f"--timing-cache: {path} is another kind of file; give a name that is free")
+        raise ZerosegError(f"--timing-cache: {path} is not a timing cache of zeroseg; choose another name")
     return content.removeprefix(CACHE_MARK)
 
 
@@ -194,7 +194,7 @@ def _attach_timing_cache(config, path: Path | None, note) -> None:
         return
     content = read_timing_cache(path)
     if content and not config.set_timing_cache(config.create_timing_cache(content), False):
-        note(f"{path}: a timing cache of another GPU or TensorRT, starting a new one")
+        note(f"{path}: belongs to another GPU or TensorRT; starting a new timing cache")
         content = b""
     if not content:
         config.set_timing_cache(config.create_timing_cache(b""), False)

@@ -1,8 +1,8 @@
-"""What a bundle runs on the device: build the engine, hold it against the model's recorded answers, write its manifest.
+"""The code that a bundle runs on the device: build the engine, compare it with recorded outputs, write its manifest.
 
     python3 -m zeroseg.export.trt.device BUNDLE
 
-Needs TensorRT, NumPy, Pillow, click, tqdm and cuda-bindings or PyCUDA; neither torch nor ONNX Runtime.
+It needs TensorRT, NumPy, Pillow, click, tqdm and cuda-bindings or PyCUDA, but neither torch nor ONNX Runtime.
 """
 
 import json
@@ -73,19 +73,19 @@ def describe(folder: Path) -> dict:
         document = json.loads(path.read_text(encoding="utf-8"))
         files = dict(document["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ZerosegError(f"{path}: not the description of a bundle ({error})") from error
+        raise ZerosegError(f"{path}: is not a bundle's description ({error})") from error
     for name, digest in files.items():
         file = folder / name
         if not file.is_file():
             raise ZerosegError(f"{file}: missing; copy the whole bundle again")
         if sha256(file) != digest:
-            raise ZerosegError(f"{file}: not the bundle's (sha256 differs), a cut-off copy? Copy the bundle again")
+            raise ZerosegError(f"{file}: differs from the bundle's (sha256); copy the bundle again")
     return document
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="BUNDLE")
-@click.option("--check", is_flag=True, help="Only compare the engine that is there with the model's answers.")
+@click.option("--check", is_flag=True, help="Only compare the existing engine with the recorded outputs of the model.")
 def main(folder, check):
     """Build the engine of a bundle on this device and compare it with the model."""
     from zeroseg.export.trt.build import build_engine, check_engine
@@ -96,7 +96,7 @@ def main(folder, check):
     onnx = folder / description["onnx"]
     engine = onnx.with_suffix(".engine")
     if check and not (engine.is_file() and manifest_path(engine).is_file()):
-        raise ZerosegError(f"{engine}: not there yet; ./build.sh makes it")
+        raise ZerosegError(f"{engine}: does not exist yet; ./build.sh makes it")
     reference, cases = recorded(folder)
     if check:
         check_engine(engine, reference, cases, report=click.echo)

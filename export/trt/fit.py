@@ -25,7 +25,7 @@ def fitting(cases: list[Case], engine: EngineFile, report: Callable[[str], None]
     )
     if not taken:
         raise ZerosegError(
-            f"{engine.path}: nothing to compare it on: it takes none of {len(cases)} comparisons, only {limits}"
+            f"{engine.path}: cannot be compared: it takes none of {len(cases)} comparisons, only {limits}"
         )
     report(f"{len(cases) - len(taken)} of {len(cases)} comparisons left out: the engine takes {limits}")
     return taken

@@ -45,8 +45,8 @@ def insert_plugins(content: bytes, kind: str, source: str) -> bytes:
     groupings = [found for node in model.graph.node if (found := graph.grouping(node)) is not None]
     if not groupings:
         raise ZerosegError(
-            f"{source}: --plugins {kind}: no assignment of tokens to segments was found in it in a form "
-            "that the plugins do; leave --plugins out"
+            f"{source}: --plugins {kind}: has no assignment of tokens to segments in a form that the "
+            "plugins support; leave --plugins out"
         )
     for index, grouping in enumerate(groupings):
         graph.replace(grouping, kind, f"{NAMESPACE}/{index}")

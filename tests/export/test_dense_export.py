@@ -289,10 +289,10 @@ def test_a_damaged_export_leaves_nothing_behind(dense_onnx, dense_name, dense_ph
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["{dense_name}", "--onnx", "--masks"], "--masks: a network without segments"),
+        (["{dense_name}", "--onnx", "--masks"], "--masks: not possible for a network without segments"),
         (
             ["{dense_name}", "--onnx", "--gate-masks", "voc", "--gate-photos", "."],
-            "--gate-masks: not for a network without segments",
+            "--gate-masks: not possible for a network without segments",
         ),
         (
             ["{dense_name},reading=best", "--onnx"],
@@ -316,7 +316,7 @@ def test_readings_that_pick_places_are_not_exported(tmp_path, monkeypatch, readi
     path = tiny_towers.save("class-token", tmp_path, "zeroseg-three-blocks")
     monkeypatch.chdir(tmp_path)
     done = invoke(f"open_clip:zeroseg-three-blocks/{path.name}@templates=1,background=none,reading={reading}", "--onnx")
-    assert done.exit_code == 1 and done.output.startswith(f"Error: reading {reading}: picks places one by one")
+    assert done.exit_code == 1 and done.output.startswith(f"Error: reading {reading}: selects patches one by one")
     assert done.output.count("\n") == 1 and not list(tmp_path.glob("*.onnx"))
 
 
@@ -342,5 +342,5 @@ def test_weights_out_of_reach_and_towers_that_are_refused_are_one_line(tmp_path,
 def test_a_network_too_large_for_one_file_is_refused_before_it_is_traced(monkeypatch):
     monkeypatch.setattr(export_module, "LARGEST_BYTES", 1000)
     tower = read_tower(tiny_towers.make("class-token", layers=2).visual)
-    with pytest.raises(ZerosegError, match="GiB of weights, and an ONNX file holds less than 2 GiB"):
+    with pytest.raises(ZerosegError, match="GiB of weights, but an ONNX file can hold less than 2 GiB"):
         export_module.trace(DenseExportModel(tower))

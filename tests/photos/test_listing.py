@@ -104,7 +104,7 @@ def test_every_suffix_counts_for_everybody(tmp_path):
     assert tuple(Path(photo.path).name for photo in list_photos([tmp_path / "images"])) == names
     assert sorted(paired_files(tmp_path, "images", "masks").photos) == files
     (tmp_path / "images/photos-000000.tar").write_bytes(bytes(1024))
-    with pytest.raises(ZerosegError, match="holds both shards and photos such as apng.apng"):
+    with pytest.raises(ZerosegError, match="has both shards and photos such as apng.apng"):
         find_shards(tmp_path / "images", 1)
 
 

@@ -98,7 +98,7 @@ def test_fingerprint_follows_what_changes_the_output(labels, teacher_config):
         ({"spec": "timm:"}, "expected open_clip:ARCH"),
         ({"spec": "timm:no_such_net"}, "timm has no network 'no_such_net'"),
         ({"spec": "timm:test_vit"}, "test_vit.safetensors is missing"),
-        ({"weights": "/nowhere"}, "is missing; drop --teacher-weights"),
+        ({"weights": "/nowhere"}, "is missing; leave --teacher-weights out"),
         ({"spec": "open_clip:NoSuchArch/openai"}, "open_clip has no architecture"),
         ({"spec": "open_clip:ViT-B-32/no_such_tag"}, "open_clip has no weights 'no_such_tag'"),
         ({"spec": "open_clip:ViT-B-32/absent.pt"}, "there is no file absent.pt"),
@@ -116,7 +116,7 @@ def test_classifier_without_labels_and_with_wrong_weights(labels, teacher_config
         build_teacher(teacher_config)
     (tmp_path / f"{NET}.safetensors").write_bytes(b"nothing")
     teacher = build_teacher(replace(teacher_config, weights=str(tmp_path)), labels)
-    with pytest.raises(ZerosegError, match="does not hold timm's test_efficientnet") as error:
+    with pytest.raises(ZerosegError, match="does not fit timm's test_efficientnet") as error:
         teacher.embed(torch.rand(1, 3, 32, 32))
     assert "\n" not in str(error.value)
 

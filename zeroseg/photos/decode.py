@@ -73,7 +73,9 @@ def _from_file(file: Path | io.BytesIO, name: str, turn: bool) -> np.ndarray:
                 return _from_file(io.BytesIO(smaller), name, turn)
         if isinstance(error, ZerosegError):
             raise
-        raise ZerosegError(f"{name}: {getattr(error, 'strerror', None) or f'damaged or cut off ({error})'}") from error
+        raise ZerosegError(
+            f"{name}: {getattr(error, 'strerror', None) or f'damaged or truncated ({error})'}"
+        ) from error
 
 
 def _limit() -> str:

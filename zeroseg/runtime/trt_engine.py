@@ -178,7 +178,7 @@ def rebuild_hint(manifest: Manifest) -> str:
 def _file_differences(path: Path, sidecar: Sidecar, manifest: Manifest) -> list[str]:
     size = path.stat().st_size
     if size != manifest.size_bytes:
-        kind = "cut off" if size < manifest.size_bytes else "another file"
+        kind = "truncated" if size < manifest.size_bytes else "another file"
         return [f"{kind}, it has {size} bytes and its manifest says {manifest.size_bytes}"]
     if sha256(path) not in sidecar.files.values():
         return ["does not match its manifest (sha256 differs)"]
