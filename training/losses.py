@@ -1,4 +1,4 @@
-"""What the student is trained on: the paper's losses (paper.md 2.2) and dense ones beyond the paper.
+"""The training losses of the student: the paper's (arXiv 2306.00450) and our own dense losses.
 
 All losses return a float32 scalar and are computed in float32 even under autocast.
 

@@ -2,7 +2,7 @@
 
 When a thing is present, its label scores higher in every segment of the photo. So with a person in a street, the street
 is labelled person too, at any fixed threshold. With a share r, a segment's score for a label falls off steeply below r
-times the score of the label's best segment (zeroseg.model.zeroseg.fall_off). No weights change and nothing is trained.
+times the score of the label's best segment (zeroseg.segment.scores.fall_off). No weights change and nothing is trained.
 The threshold, chosen on the scores before, stays the same.
 
     python training/set_score_share.py balanced.pt -o model.pt --share 0.65

@@ -1,7 +1,7 @@
-"""A model on disk: the network's file and the sidecar that says how to feed it.
+"""A model on disk: the network's file and its sidecar.
 
-The sidecar is a JSON file with the network's stem (tiny.onnx, tiny.json); a model.pt carries the same inside. The
-file name means nothing beyond its suffix: sizes, normalisation, embedding space and threshold are read from there.
+The sidecar is a JSON file with the same stem (tiny.onnx, tiny.json); a model.pt contains its own. Only the suffix of a
+file's name has a meaning. Sizes, normalisation, embedding space and threshold come from the sidecar.
 """
 
 import json
@@ -19,7 +19,7 @@ BUNDLED = Path(__file__).resolve().parent / "bundled"
 
 @dataclass(frozen=True)
 class Artifact:
-    """A model file that is there, whole, and described."""
+    """A model file that exists, is complete, and has a sidecar."""
 
     path: Path
     sidecar: Sidecar
@@ -46,7 +46,7 @@ def find_model(path_or_name=None) -> Path:
 
 
 def read_artifact(path_or_name=None, backend: str = "auto") -> Artifact:
-    """Find a model, check that `backend` reads it, validate its sidecar and that its file is the one described.
+    """Find a model, check that `backend` reads it, and validate its sidecar and the file's checksum.
 
     Raises ZerosegError in one line for anything wrong.
     """

@@ -276,7 +276,9 @@ if __name__ == "__main__":
     )
     assert done.returncode == 0, done.stderr
     bad = {row["path"]: row["error"] for row in rows("out") if row["error"]}
-    assert bad.keys() == BAD | {"album/y/04.png"} and bad["album/y/04.png"].endswith("ended (exit code 7), twice")
+    assert bad.keys() == BAD | {"album/y/04.png"} and bad["album/y/04.png"].endswith(
+        "ended (exit code 7); this happened twice"
+    )
     assert len({row["path"] for row in rows("out")}) == PHOTOS - 4
 
 

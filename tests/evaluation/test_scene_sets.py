@@ -93,7 +93,7 @@ def test_cityscapes_without_masks_or_photos(tmp_path):
     with pytest.raises(ZerosegError, match="_gtFine_labelIds.png or .*, found none"):
         scene_sets.cityscapes(tmp_path)
     (tmp_path / "gtFine/val/bonn/b_gtFine_labelIds.png").write_bytes(b"")
-    with pytest.raises(ZerosegError, match="no photo for 1 of 1 masks, as b_leftImg8bit.png"):
+    with pytest.raises(ZerosegError, match="no photo for 1 of 1 masks, for example b_leftImg8bit.png"):
         scene_sets.cityscapes(tmp_path)
 
 
