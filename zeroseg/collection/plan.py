@@ -1,8 +1,8 @@
-"""The photos of a collection, listed once, on disk, cut into numbered parts: what resuming and sharing work rest on.
+"""The plan of a collection: its photos, listed once on disk in numbered parts, for resuming and sharing the work.
 
-A part is the unit of work that is done whole or not at all. Because the list is written before any work begins, a
-photo keeps its part when a job is stopped and resumed, and memory does not grow with the collection: of the plan, a
-process holds one part at a time and eight bytes for each part.
+A part is the unit of work, done completely or not at all. The list is written before any work begins, so a photo keeps
+its part when a job is stopped and resumed. Memory does not grow with the collection: a process holds one part of the
+plan at a time, and eight bytes per part.
 
 plan.jsonl  one line a photo: [path, file] or [path, file, offset, size].
 plan.idx    little-endian int64: the offset in plan.jsonl of the first line of each part.
@@ -53,7 +53,7 @@ class Plan:
         return min(self.part_size, self.photos - part * self.part_size)
 
     def part(self, number: int) -> list[Photo]:
-        """The photos of a part; ZerosegError where the list does not hold them all."""
+        """The photos of a part; ZerosegError if the list does not have them all."""
         path, size = self.folder / "plan.jsonl", self.size(number)
         with open(path, "rb") as file:
             file.seek(self._offsets[number])
@@ -73,11 +73,11 @@ def open_plan(
     processes: int = 1,
     on_photo: Callable[[], None] = lambda: None,
 ) -> Plan:
-    """The plan in a folder; made now where there is none.
+    """The plan in a folder; made now if there is none.
 
-    part_size  photos in a part; None: as large as leaves each process several, at most LARGEST_PART.
+    part_size  photos per part; None: small enough that each process gets several parts, at most LARGEST_PART.
     on_photo   called for each photo that is listed.
-    Raises ZerosegError where there is no photo, or where the folder has a plan of other sources.
+    Raises ZerosegError if there are no photos, or if the folder has a plan of other sources.
     """
     folder = Path(folder)
     given = [os.path.realpath(source) for source in sources]

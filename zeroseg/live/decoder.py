@@ -1,8 +1,8 @@
 """Video files and network streams through PyAV.
 
-PyAV rather than OpenCV: it gives every frame's own time stamp and time base (so that variable frame rates survive),
-the display rotation of phone videos, the reason of an error, and an encoder that takes those time stamps back. Its
-wheels carry FFmpeg for Linux, macOS and Windows, so nothing else has to be installed.
+PyAV is used and not OpenCV, because it gives every frame's time stamp and time base (so variable frame rates are kept),
+the display rotation of phone videos, the reason for an error, and an encoder that accepts those time stamps. Its wheels
+include FFmpeg for Linux, macOS and Windows, so nothing else has to be installed.
 """
 
 import re
@@ -34,8 +34,8 @@ def load_av():
 class Decoder(Source):
     """The first video stream of a file, device or URL.
 
-    url            what FFmpeg opens; container_format and options as FFmpeg names them.
-    live           True: time stamps are the arrival times, since a camera's own may jump or be missing.
+    url            the input for FFmpeg; container_format and options have FFmpeg's names.
+    live           True: time stamps are the arrival times, because a camera's own may jump or be missing.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Decoder(Source):
 
     @property
     def finite(self) -> bool:
-        """Whether it has an end, as a file has, even one behind a URL."""
+        """Whether the source has an end, like a file, also one behind a URL."""
         return self._container.duration is not None
 
     @property

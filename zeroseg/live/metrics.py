@@ -1,4 +1,4 @@
-"""GET /metrics: what a run measures about itself, in Prometheus' text format 0.0.4."""
+"""GET /metrics: the statistics of a run in Prometheus' text format 0.0.4."""
 
 from zeroseg.live.figures import BUCKETS_MS
 
@@ -6,7 +6,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def metrics_text(pipeline, board, photos) -> str:
-    """All metrics; those of the live picture only where there is one. Seconds, as Prometheus wants them."""
+    """All metrics; those of the live picture only if there is one. Times are in seconds, as usual in Prometheus."""
     lines: list[str] = []
 
     def metric(name: str, kind: str, help_text: str, *samples: tuple[str, float]) -> None:

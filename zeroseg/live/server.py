@@ -1,6 +1,6 @@
-"""The page and the REST interface, with FastAPI on uvicorn, in a thread beside the pipeline.
+"""The page and the REST API, with FastAPI on uvicorn, in a thread beside the pipeline.
 
-No page asks another server for anything.
+The page loads nothing from other servers.
 """
 
 import asyncio
@@ -41,14 +41,14 @@ _EVENTS, _PICTURES = "text/event-stream", "multipart/x-mixed-replace; boundary=f
 
 
 class Labels(BaseModel):
-    """The words to look for, as a comma list or one by one."""
+    """The labels, as a list with commas or one by one."""
 
     model_config = ConfigDict(extra="forbid")
     labels: str | list[str] = Field(examples=["cat, dog"])
 
 
 class Changes(BaseModel):
-    """Settings to change; what is left out stays. threshold null is the model's own."""
+    """Settings to change; those left out stay. threshold null: the model's own."""
 
     model_config = ConfigDict(extra="forbid")
     threshold: float | None = Field(None, ge=-1, le=2, allow_inf_nan=False)
@@ -81,8 +81,8 @@ def make_app(
 ):
     """The application. pipeline None: no live picture, photos only. segmenter has the labels to begin with.
 
-    problem: why photos cannot be segmented at this moment, for /healthz; None where nothing is wrong.
-    threshold and alpha: without a pipeline, the page's to begin with.
+    problem: why photos cannot be segmented now, for /healthz; None if nothing is wrong.
+    threshold and alpha: without a pipeline, the page's initial values.
     """
     photos = Photos(segmenter, text, at_once=at_once, waiting=waiting)
     # settings: without a pipeline; revision counts the changes, so that the page knows states that are older than one
@@ -242,7 +242,7 @@ def _file(name: str, kind: str):
 
 
 def page_state(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, settings: Settings) -> dict:
-    """What the page shows beside the picture, ready for JSON."""
+    """The content of the page besides the picture, ready for JSON."""
     pack = settings.pack
     document = {
         "model": segmenter.sidecar.name,
@@ -295,7 +295,7 @@ def page_state(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, se
 
 
 class Server:
-    """uvicorn in a thread. Raises ZerosegError in one line where it cannot listen.
+    """uvicorn in a thread. Raises ZerosegError, in one line, if it cannot listen.
 
     pipeline gets a Board among its sinks; None serves photos only. at_once and waiting are Photos',
     problem, threshold and alpha are make_app's.

@@ -1,4 +1,4 @@
-"""A Runner that asks the inference server over gRPC, with NVIDIA's client."""
+"""A Runner that calls the inference server over gRPC, with NVIDIA's client."""
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class ServedRunner(Runner):
         self._client, self._max_batch = client, max_batch
 
     def problem(self) -> str | None:
-        """Why it cannot run at this moment, in one line; None where nothing is wrong."""
+        """Why it cannot run now, in one line; None if nothing is wrong."""
         return None if self._client.ready() else AWAY
 
     def _run(self, image: np.ndarray) -> dict[str, np.ndarray]:

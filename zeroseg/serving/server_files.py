@@ -1,4 +1,4 @@
-"""Where the inference server's files are: in the wheel nvidia-pytriton, of which nothing is imported."""
+"""Find the inference server's files in the wheel nvidia-pytriton, without importing it."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ class ServerFiles(NamedTuple):
 
 
 def find_server(folder: Path) -> ServerFiles:
-    """Lay out the Python back end in the existing folder; UnavailableError with the reason where there is no server."""
+    """Lay out the Python back end in the existing folder; UnavailableError with the reason if there is no server."""
     spec = find_spec("pytriton")
     root = Path(spec.origin).parent / "tritonserver" if spec and spec.origin else None
     if root is None or not (root / "bin" / "tritonserver").is_file():
