@@ -1,4 +1,4 @@
-"""zeroseg-export: a model.pt in, what a machine runs out, after it was shown to be the same model."""
+"""zeroseg-export: export a model.pt for other runtimes, after a check that it is the same model."""
 
 from pathlib import Path
 

@@ -1,10 +1,10 @@
-"""Is an exported file the same model? Two runners, the same inputs, and a verdict on the masks they lead to.
+"""Parity of an exported file and its model: run both on the same inputs and compare the masks.
 
-What counts is the label map, made as users get it (zeroseg.segment); per output the largest difference and the cosine
-say where a disagreement comes from. The maps are compared three times: with every segment named, with a threshold in
-the middle of the scores, and with the sidecar's threshold. So a threshold above all scores cannot hide a broken map,
-and one far from all scores cannot hide rounding. And they must be able to differ: where the model itself finds no
-foreground, no background or one label only, nothing was compared.
+The criterion is the label map, made as users get it (zeroseg.segment). The largest difference and the cosine of each
+output show where a disagreement comes from. The maps are compared three times: with every segment labelled, with a
+threshold in the middle of the scores, and with the sidecar's threshold. So a threshold above all scores cannot hide a
+broken map, and a threshold far from all scores cannot hide rounding. The comparison is invalid if the model itself
+finds no foreground, no background or only one label, because then the maps could not differ.
 """
 
 from dataclasses import dataclass, field
@@ -73,7 +73,7 @@ class Parity:
         self.ok = self.why_not() is None
 
     def why_not(self, what: str = "the exported file") -> str | None:
-        """What fails, or None; what was compared is called so."""
+        """The failure in one line, or None. what: the name of the compared file in the message."""
         if not self.telling:
             return (
                 "these photos are unsuitable: the model's own masks of them have no foreground, no "
@@ -166,9 +166,9 @@ def compare(reference: Runner, candidate: Runner, cases: list[Case], scoring: Sc
 
 
 def decided(output, b: int, case: Case, floor: float, scoring: Scoring) -> np.ndarray:
-    """(H, W) bool: the pixels of image b whose label stays the same where every score moves by up to MARGIN.
+    """(H, W) bool: the pixels of image b whose label stays the same if every score changes by up to MARGIN.
 
-    Of a network with segments; one without has no such cliffs, and all of its pixels count.
+    For a network with segments. Without segments, all pixels count.
     """
     if "place_embeddings" in output:
         return np.ones(case.size, bool)
@@ -240,7 +240,7 @@ def network_images(sidecar: Sidecar, photos: list[np.ndarray]) -> list[tuple[np.
 
 
 def outputs_in(outputs) -> tuple[str, ...]:
-    """The names of what a network gave, with segments or without."""
+    """The names of a network's outputs, with segments or without."""
     return DENSE_OUTPUTS if "place_embeddings" in outputs else OUTPUTS
 
 

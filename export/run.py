@@ -1,4 +1,4 @@
-"""One export from file to file: export, write aside, compare with the model, and only then move into place."""
+"""One export: write a temporary file, compare it with the model, and only then move it into place."""
 
 import json
 import os
@@ -116,7 +116,7 @@ def _masks_file(network: Path, sidecar: Sidecar, gate: Gate, out: Path, report: 
 
 
 def check_sidecar_place(out: Path) -> None:
-    """ZerosegError when a .json that is no description of a network lies where that of `out` would go."""
+    """ZerosegError if a .json that is not a sidecar exists at the path of `out`'s sidecar."""
     path = out.with_suffix(".json")
     if not path.exists():
         return
@@ -131,7 +131,7 @@ def check_sidecar_place(out: Path) -> None:
 
 
 def make_gate(source, options: ExportOptions, report: Callable[[str], None] = lambda line: None) -> Gate:
-    """What an export of this Source is held against. ZerosegError for options that it has no meaning for."""
+    """The gate for an export of this Source. ZerosegError for options that do not apply to it."""
     sidecar = source.sidecar
     if sidecar.dense is not None and options.masks:
         raise ZerosegError(

@@ -1,4 +1,4 @@
-"""From the PyTorch model to an ONNX file with free batch and sides, and its sidecar.
+"""Export the PyTorch model to an ONNX file with free batch size and sides, and its sidecar.
 
 The graph is the reference path: canonical attention, LayerNormalization nodes, no data-dependent control flow.
 """
@@ -76,7 +76,7 @@ def to_onnx(model: ZeroSeg | DenseExportModel, sidecar: dict, *, half_weights: b
 
 
 def made_by() -> dict[str, str]:
-    """What an export depends on besides the model: zeroseg and its commit, where it is a checkout, and the exporter."""
+    """The software behind an export: zeroseg and, in a checkout, its commit, and the exporter."""
     import onnxscript
 
     versions = {

@@ -1,7 +1,7 @@
-"""One builder for TensorRT 10.3 to 11 and TensorRT for RTX: from the bytes of an ONNX file to the bytes of an engine.
+"""One builder for TensorRT 10.3 to 11 and TensorRT for RTX: the bytes of an engine from the bytes of an ONNX file.
 
-Networks are strongly typed in all: 10 and RTX by a flag, 11 always (the flag is there, deprecated and ignored). So
-every precision comes from the ONNX file, and the flags and calibrators that 11 dropped are used in none.
+Networks are strongly typed in all versions: by a flag in 10 and RTX, always in 11 (where the flag is deprecated and
+ignored). So every precision comes from the ONNX file. The flags and calibrators that 11 dropped are never used.
 """
 
 import time
@@ -23,7 +23,7 @@ CACHE_MARK = b"zeroseg's TensorRT timings\n"  # what a timing cache's file begin
 
 @dataclass(frozen=True)
 class Dialect:
-    """What a TensorRT version wants said.
+    """The settings that a TensorRT version needs.
 
     network_flags: members of NetworkDefinitionCreationFlag. ahead_of_time: the engine is built without a GPU, for the
     compute capabilities that the options name.

@@ -1,7 +1,7 @@
-"""A folder to copy to a device: everything that makes, checks and runs the engine there, and how, in five commands.
+"""A bundle: a folder to copy to a device, with everything to build, check and run the engine there in five commands.
 
-The code lies in python/ as a wheel would have it, so the device installs a few small packages and no torch. The model's
-own answers, recorded here in PyTorch, are what the engine is held against there.
+python/ has the code in a wheel's layout, so the device needs only a few small packages and no torch. On the device the
+engine is compared with the model's outputs, which are recorded here in PyTorch.
 """
 
 import json
@@ -194,7 +194,7 @@ def make_bundle(
 
 
 def extra_mb(folder: Path, onnx: Path) -> float:
-    """What the folder weighs beyond its model, in MB."""
+    """The size of the folder in addition to its model, in MB."""
     files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     return (sum(path.stat().st_size for path in files) - onnx.stat().st_size) / 1e6
 

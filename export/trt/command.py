@@ -1,4 +1,4 @@
-"""The part of zeroseg-export that makes engines and bundles: its options, and what they start."""
+"""The part of zeroseg-export that makes engines and bundles: its options and their actions."""
 
 from pathlib import Path
 

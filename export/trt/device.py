@@ -25,7 +25,7 @@ EXPECTED = "check/expected.npz"
 
 
 class RecordedRunner(Runner):
-    """Answers the cases it was recorded with, and nothing else."""
+    """Returns the recorded outputs of its cases, and nothing else."""
 
     backend = "recorded"
 
@@ -38,7 +38,7 @@ class RecordedRunner(Runner):
 
 
 def record(runner: Runner, cases: list[Case], path: Path) -> None:
-    """Write the cases' two label sets, their thresholds, and what the runner answers."""
+    """Write the cases' two label sets, their thresholds, and the runner's outputs."""
     answers = {
         "labels.0": cases[0].vectors,
         "labels.1": cases[1].vectors,
@@ -52,7 +52,7 @@ def record(runner: Runner, cases: list[Case], path: Path) -> None:
 
 
 def recorded(folder: Path) -> tuple[RecordedRunner, list[Case]]:
-    """The bundle's cases, made anew from its photos, and the model's answers to them."""
+    """The bundle's cases, made again from its photos, and the model's recorded outputs."""
     description = describe(folder)
     artifact = read_artifact(folder / description["onnx"], "onnxruntime")
     photos = [load_image(folder / "check" / name) for name in description["photos"]]
@@ -67,7 +67,7 @@ def recorded(folder: Path) -> tuple[RecordedRunner, list[Case]]:
 
 
 def describe(folder: Path) -> dict:
-    """bundle.json, after a look whether every file is the one it lists."""
+    """Read bundle.json and check the checksum of every file in it."""
     path = folder / DESCRIPTION
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Which comparisons an engine takes: its profile has limits that the model does not have."""
+"""Select the comparisons that fit an engine's profile, which has limits that the model does not have."""
 
 from collections.abc import Callable
 

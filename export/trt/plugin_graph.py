@@ -1,4 +1,4 @@
-"""The network that TensorRT is given when its plugins are asked for: nodes of zeroseg's own in place of plain ones.
+"""The network for TensorRT with --plugins: zeroseg's plugin nodes instead of plain ones.
 
 The ONNX file on disk stays plain ONNX, which every runtime takes and which the gate compares with. Only the bytes that
 go to TensorRT's parser hold
@@ -38,7 +38,7 @@ class Grouping(NamedTuple):
 def insert_plugins(content: bytes, kind: str, source: str) -> bytes:
     """The ONNX file `content` with plugin nodes of `kind`, "aot" or "v3".
 
-    ZerosegError in one line where the network has nothing that the plugins do.
+    ZerosegError, in one line, if the network has nothing that the plugins can replace.
     """
     model = onnx.shape_inference.infer_shapes(onnx.load_from_string(content))
     graph = _Graph(model)

@@ -1,7 +1,8 @@
-"""From an ONNX file to an engine of TensorRT for RTX, built ahead of time on a machine that needs no GPU.
+"""Build an engine of TensorRT for RTX from an ONNX file, ahead of time, on a machine without a GPU.
 
-The engine holds intermediate code for the compute capabilities asked for; the GPU that runs it finishes it. So nothing
-can be compared here. The ONNX file went through the export's gate; beyond that, only that it builds is shown.
+The engine has intermediate code for the given compute capabilities; it is finished on the GPU that runs it. So it
+cannot be compared with the model here. The ONNX file has passed the export gate; beyond that, this shows only that it
+builds.
 """
 
 import json

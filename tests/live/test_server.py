@@ -109,8 +109,8 @@ def bomb(width, height):
 @pytest.mark.parametrize(
     ("content", "data", "status", "detail"),
     [
-        (b"", {}, 415, "not a picture"),
-        (b"no picture at all", {}, 415, "not a picture"),
+        (b"", {}, 415, "not a readable picture"),
+        (b"no picture at all", {}, 415, "not a readable picture"),
         ("cut", {}, 415, '"image: damaged or truncated'),
         (bomb(60_000, 60_000), {}, 413, "megapixels"),
         (bomb(8_000, 8_000), {}, 413, "at most 50 megapixels"),

@@ -129,7 +129,7 @@ def executions(service):
     [
         (
             {"photo": np.zeros(50, np.uint8)},
-            "image: not a picture that can be read; expected JPEG, PNG, WEBP, GIF, BMP",
+            "image: not a readable picture; expected JPEG, PNG, WEBP, GIF, BMP",
         ),
         ({"label_embeddings": np.zeros((2, 5), np.float32)}, r"Expected \[-1,512\], got \[2,5\]"),
         ({"label_embeddings": np.full((2, 512), np.nan, np.float32)}, "label_embeddings: expected finite numbers"),

@@ -1,15 +1,14 @@
-"""Which words the model is asked for: four sets per folder, as a result holds only for the words it was made with.
+"""The labels of an evaluation: four sets per dataset, because a result holds only for its labels.
 
-official     the names that the protocol uses
+official     the names that GroupViT's protocol uses
 plain        the dataset's own class list
-distractors  plain, and 50 everyday names of things that are no class of VOC, Pascal Context or COCO-Stuff
-absent       those 50 alone: how much of photos gets a label that nothing in them has earned
+distractors  plain, and 50 everyday things that are not classes of VOC, Pascal Context or COCO-Stuff
+absent       those 50 alone: measures how many pixels get a label that is not in the photos
 (a file)     a line of comma-separated words for each class in the order of their ids, background included
 
-The 50 were written down before any result was seen, from common object names (as LVIS has them) that are none of those
-sets' classes nor a synonym, part or kind of one. An answer that is a distractor counts as wrong on every pixel, also on
-background: it is a column of its own in the confusion matrix. Reports also give the mIoU with such answers read
-as background.
+The 50 were written before any result was seen. They are common object names (as in LVIS) that are not classes of those
+sets, nor synonyms, parts or kinds of their classes. A distractor counts as wrong on every pixel, also on background: it
+has its own column in the confusion matrix. Reports also give the mIoU with distractors counted as background.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ DISTRACTORS = tuple(
 
 @dataclass(frozen=True)
 class LabelSet:
-    """kind: one of KINDS. names: (N) what the model is asked. class_ids: (N) int64 ids of their classes, C = none."""
+    """kind: one of KINDS. names: (N) the model's labels. class_ids: (N) int64 ids of their classes, C = none."""
 
     kind: str
     names: tuple[str, ...]

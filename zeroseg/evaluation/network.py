@@ -1,4 +1,4 @@
-"""A loaded model as the `predict` that the protocols call."""
+"""A loaded model as the protocols' `predict` function."""
 
 from __future__ import annotations
 

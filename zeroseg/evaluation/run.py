@@ -1,4 +1,4 @@
-"""What `zeroseg eval` does once its options are parsed."""
+"""The work of `zeroseg eval` after its options are parsed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class EvalOptions:
 
 
 def run_eval(options: EvalOptions) -> None:
-    """Read, evaluate, print the tables and one JSON line, write what was asked for."""
+    """Read and evaluate, print the tables and one JSON line, write the requested files."""
     dataset = read_dataset(options)
     if dataset.without_mask:
         left = len(dataset.without_mask)
@@ -109,7 +109,7 @@ def run_eval(options: EvalOptions) -> None:
 
 
 def read_dataset(options: EvalOptions) -> MaskFolder:
-    """The folder by the reader of its kind."""
+    """Read the folder in the layout of its kind."""
     if options.dataset == "folder":
         return plain_folder(options.folder, options.class_file, options.list_file)
     if options.class_file or options.list_file:
@@ -124,7 +124,7 @@ def subset_names(options: EvalOptions) -> tuple[str, ...]:
 
 
 def with_threshold(options: EvalOptions, segmenter: Segmenter, dataset: MaskFolder) -> tuple[ProtocolConfig, str]:
-    """The protocol with its threshold, and where that came from."""
+    """The protocol with its threshold, and the source of the threshold."""
     if dataset.background is None:
         return options.config, "nowhere: this folder has no background class"
     if options.threshold is not None:
@@ -139,7 +139,7 @@ def with_threshold(options: EvalOptions, segmenter: Segmenter, dataset: MaskFold
 
 
 def set_names(segmenter: Segmenter, labels: LabelSet, options: EvalOptions) -> None:
-    """Tell the model the names, with vectors from --pack or --text, and say which are approximate."""
+    """Set the model's labels, with vectors from --pack or --text, and report which are approximate."""
     from zeroseg.words import LabelPack
 
     if options.pack is None:
