@@ -102,7 +102,7 @@ def test_the_legend_can_be_left_out(run):
 
 def test_nothing_found_says_what_came_near(run):
     done = run("photo.png", "--threshold", "2")
-    assert "nothing scored 2.000 or more; the best was rose with 1.000" in done.output and done.exit_code == 0
+    assert "no label scored 2.000 or more; the best was rose with 1.000" in done.output and done.exit_code == 0
 
 
 def test_files_folders_globs_each_photo_once(run):
@@ -150,7 +150,7 @@ def test_bad_files_do_not_stop_the_others(run):
         (
             ("a.png", "b.heic", "more/c.jpg"),
             "Note: album: also has 1 .heic (convert to JPEG first) and 1 folder with pictures "
-            '(for all below: "album/**/*.jpg")',
+            '(for all below: "album/**/*.jpg"), which are not read',
         ),
     ],
 )

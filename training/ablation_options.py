@@ -1,4 +1,4 @@
-"""Options that ablations.py and additions.py share, and what they mean. No torch here: help is printed at once."""
+"""Options that ablations.py and additions.py share. This module does not import torch, so help is printed at once."""
 
 import os
 from pathlib import Path
@@ -129,9 +129,9 @@ def inputs_of(config: TrainConfig, options: dict):
 
 
 def open_all(config: TrainConfig, options: dict):
-    """(inputs, photos, teacher, zeroseg.training.ablation_runs.Measure, processes), all looked at; nothing is written.
+    """(inputs, photos, teacher, zeroseg.training.ablation_runs.Measure, processes), all checked; nothing is written.
 
-    Raises ZerosegError, in one line, for what is not there or does not fit, torch included.
+    Raises ZerosegError, in one line, for anything missing or wrong, including torch.
     """
     try:
         import torch

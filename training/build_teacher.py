@@ -1,4 +1,4 @@
-"""From a teacher's name to the teacher."""
+"""Build a teacher from its spec."""
 
 from zeroseg.errors import ZerosegError
 from zeroseg.training.conse import LabelSpace
@@ -13,9 +13,9 @@ def build_teacher(
 ) -> Teacher:
     """The teacher that config names.
 
-    labels  what a classifier is read through; timm teachers need it.
-    impl    "auto", "onnxruntime" or "torch": what runs a classifier.
-    Raises ZerosegError for a wrong name or file, UnavailableError if weights cannot be had.
+    labels  label embeddings for a classifier; timm teachers need them.
+    impl    "auto", "onnxruntime" or "torch": the runtime of a classifier.
+    Raises ZerosegError for a wrong name or file, UnavailableError if weights are not available.
     """
     kind, _, name = config.spec.partition(":")
     if kind not in KINDS or not name:

@@ -1,4 +1,4 @@
-"""torch.compile's failures in one line."""
+"""Report failures of torch.compile in one line."""
 
 import textwrap
 from contextlib import contextmanager
@@ -8,7 +8,9 @@ from zeroseg.errors import UnavailableError, ZerosegError
 
 @contextmanager
 def compile_errors():
-    """Around steps of a compiled network: what the compiler raises becomes a ZerosegError, its cause and what to do."""
+    """Context for steps of a compiled network: the compiler's errors become a ZerosegError with the cause and the
+    remedy.
+    """
     try:
         yield
     except RuntimeError as error:

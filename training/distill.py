@@ -40,7 +40,7 @@ PICTURED = 8  # held-out photos drawn in masks.png
 
 @dataclass(frozen=True)
 class Inputs:
-    """Files and folders of a run. labels are needed by classifiers as teachers only."""
+    """Files and folders of a run. Only classifier teachers need labels."""
 
     photos: str
     run: str
@@ -65,13 +65,13 @@ def distill(
     until: int | None = None,
     progress: bool = True,
 ) -> Path:
-    """Train as configured; the run folder then holds config.json, checkpoint.pt, curve.csv, pictures and model.pt.
+    """Train as configured; the run folder then has config.json, checkpoint.pt, curve.csv, pictures and model.pt.
 
-    resume  go on from the checkpoint in inputs.run.
-    until   stop after this step; a later resume goes on.
+    resume  continue from the checkpoint in inputs.run.
+    until   stop after this step; resume continues later.
     Returns the path of model.pt, or of checkpoint.pt if the run stopped before its end.
-    Raises ZerosegError, in one line, for whatever is wrong with what was given; then nothing was overwritten, and a run
-    that did not come to a first step leaves no folder.
+    Raises ZerosegError, in one line, for wrong input. Then nothing was overwritten, and a run that did not reach its
+    first step leaves no folder.
     """
     folder = RunFolder(inputs.run)
     try:
@@ -238,7 +238,7 @@ class Validation:
 
 
 def sidecar(config: TrainConfig, student: ZeroSeg, teacher: Teacher, photo_count: int) -> dict:
-    """What a runtime must know of the model: input, space, scoring, threshold, and where it comes from."""
+    """The model's sidecar: input, embedding space, scoring, threshold and origin."""
     model = student.config
     return Sidecar(
         name=config.name,
@@ -264,7 +264,7 @@ def sidecar(config: TrainConfig, student: ZeroSeg, teacher: Teacher, photo_count
 
 
 def find_source(config: TrainConfig, inputs: Inputs) -> PhotoSet | ShardSet:
-    """What to train on: a folder of shards, or of photos."""
+    """The training photos: a folder of shards or of photos."""
     if not holds_shards(inputs.photos):
         return find_photos(inputs.photos, inputs.limit)
     if config.stem_views:

@@ -1,7 +1,7 @@
 """The training loop: steps, learning rate, averaged weights, validation, checkpoints.
 
-Every random number of a step comes from (seed, step), so the state is the weights, the optimiser and the step: a
-resumed run repeats the uninterrupted one bit for bit.
+Every random number of a step is derived from (seed, step), so the state is only the weights, the optimiser and the
+step. A resumed run equals the uninterrupted one bit for bit.
 """
 
 import copy
@@ -52,7 +52,7 @@ def learning_rate(config: TrainConfig, plan: Plan, step: int) -> float:
 
 
 def build_optimizer(student: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over what is trained; no weight decay on 1-D parameters (biases, norms)."""
+    """AdamW over the trained weights; no weight decay on 1-D parameters (biases, norms)."""
     trained = [p for p in student.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
@@ -79,7 +79,7 @@ class Average:
 
 
 class Trainer:
-    """A student in training: `run` goes on from self.step to the end (or to `until`)."""
+    """A student in training: `run` continues from self.step to the end (or to `until`)."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class Trainer:
         return student
 
     def chosen(self) -> ZeroSeg:
-        """The result of the epoch that did best on the held-out photos; without keep_best, result()."""
+        """The result of the epoch with the lowest loss on held-out photos; without keep_best, result()."""
         student = self.result()
         if self.best is not None:
             student.load_state_dict(self.best[2], strict=False)

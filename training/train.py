@@ -1,4 +1,4 @@
-"""`python training/train.py`, `zeroseg train`: distil a student from a frozen teacher, with photos and nothing else."""
+"""`python training/train.py`, `zeroseg train`: distil a student from a frozen teacher, with unlabelled photos only."""
 
 import json
 import os
@@ -138,7 +138,7 @@ def main(ctx, **options):
 
     \b
     Examples:
-      # a small student of three ImageNet classifiers, read through label embeddings
+      # a small student of three ImageNet classifiers with label embeddings
       python training/train.py --photos ~/photos --labels ~/labels --out runs/first
       # the paper's recipe with CLIP as the teacher
       python training/train.py --photos ~/photos --recipe paper --out runs/paper

@@ -56,7 +56,7 @@ class WordNet:
     def ancestors(self, id: str) -> dict[str, int]:
         """Every synset above this one with its distance in steps, itself at 0.
 
-        Parts of bodies and plants also go up to the whole they are part of, three steps at most: finger -> hand.
+        Parts of bodies and plants also have their whole as an ancestor, up to three steps: finger -> hand.
         """
         if id in self._ancestors:
             return self._ancestors[id]

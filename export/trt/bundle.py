@@ -31,8 +31,7 @@ from zeroseg.sidecar import Sidecar
 LIMIT_MB = 5  # what a bundle may weigh beyond its model
 LABELS = "person,cat,dog,car,bicycle,tree,sky,grass,road,building,chair,table"
 CHECK_PHOTOS = 4
-OTHER_WORDS = "For other words, make a labels.npz on a machine that has zeroseg (`zeroseg words "
-"--help`).\n"
+OTHER_WORDS = "For other words, make a labels.npz on a machine that has zeroseg (`zeroseg words --help`).\n"
 
 
 @dataclass(frozen=True)
