@@ -1,4 +1,4 @@
-"""What zeroseg annotate does once its options are parsed."""
+"""The work of zeroseg annotate after its options are parsed."""
 
 import os
 import sys
@@ -44,7 +44,7 @@ class AnnotateOptions:
 
 
 def run_annotate(sources: list[str], options: AnnotateOptions) -> bool:
-    """Label what is not labelled yet; return whether it was stopped before its end."""
+    """Label the photos that are not labelled yet; return whether it was stopped early."""
     require_pyarrow()
     folder = options.out.absolute()
     stopped = False
@@ -79,8 +79,9 @@ def run_annotate(sources: list[str], options: AnnotateOptions) -> bool:
 
 
 def processes_for(backend: str, options: AnnotateOptions) -> int:
-    """How many processes: one thread each labels most photos a second on CPUs, since every photo is decoded alone; a
-    GPU is fed by one process."""
+    """The number of processes. On CPUs, one thread each gives the most photos per second, because every photo is
+    decoded alone. On a GPU there is one process.
+    """
     if options.processes:
         return options.processes
     on_gpu = backend.startswith(("tensorrt", "torch-cuda", "onnxruntime-"))
@@ -98,7 +99,7 @@ def read_labels(options: AnnotateOptions) -> LabelPack:
 
 
 def begin(folder: Path, options: AnnotateOptions, artifact, pack: LabelPack, threads: int) -> None:
-    """Write job.json and labels.npz, or see that they are this job's."""
+    """Write job.json and labels.npz, or check that the existing ones belong to this job."""
     model = options.model
     if model is not None and Path(model).exists():
         model = os.path.abspath(model)

@@ -1,4 +1,4 @@
-"""zeroseg-infer: photos in; overlay, label map and JSON out. Cameras, videos and streams likewise."""
+"""zeroseg-infer: overlay, label map and JSON of photos; also for cameras, videos and streams."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -119,7 +119,7 @@ class SaveList(click.ParamType):
 def infer(ctx, sources, save, edges, **given):
     """Find what you name in photos, videos, cameras and streams.
 
-        SOURCE is an image, a folder of images, a glob in quotes, a video file, an address (rtsp://, http:// of an MJPEG
+    SOURCE is an image, a folder of images, a glob in quotes, a video file, an address (rtsp://, http:// of an MJPEG
     camera, csi://0 on a Jetson), or test://, a moving test pattern. A folder with --save VIDEO becomes a video. A word
     outside the model's vocabulary gets an approximate meaning and the mark ~.
 

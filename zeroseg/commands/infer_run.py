@@ -1,4 +1,4 @@
-"""What zeroseg-infer does once its options are parsed."""
+"""The work of zeroseg-infer after its options are parsed."""
 
 import re
 import sys
@@ -81,7 +81,7 @@ def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
 
 
 def kernels_used() -> str:
-    """Which implementation the kernels had, and why it was not the fast one."""
+    """The implementation that the kernels used, and why it was not the fast one."""
     reason = _native.why_not() if last_impl("mask_decode") == "reference" else None
     return f"{last_impl('mask_decode') or 'unused'}{f' ({reason})' if reason else ''}"
 
@@ -105,7 +105,7 @@ def parse_labels(text: str):
 
 
 def approximate_words(pack) -> Iterator[str]:
-    """A line for every label that was not known by heart."""
+    """A line for every label outside the vocabulary."""
     for name, mark, nearest in zip(pack.names, pack.marks, pack.nearest, strict=True):
         near = f", near {', '.join(nearest[:3])}" if nearest else ""
         if mark == "?" and _means_nothing(name):
@@ -156,7 +156,7 @@ def write_results(
 
 
 def report(photo: Path, result: Segmentation, write_ms: float, files: dict[str, Path]) -> list[str]:
-    """What a person reads about one photo."""
+    """The lines to print about one photo."""
     height, width = result.label_map.shape
     lines = [f"{printable(str(photo))}  {width} x {height}"]
     for region in result.found:

@@ -1,4 +1,4 @@
-"""The options that zeroseg-infer and zeroseg-serve share: where frames come from, how they look, who may see them."""
+"""The options that zeroseg-infer and zeroseg-serve share: source of the frames, drawing, and access."""
 
 import click
 

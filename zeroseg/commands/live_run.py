@@ -1,4 +1,4 @@
-"""What zeroseg-infer and zeroseg-serve do with a camera, a video or a stream once their options are parsed."""
+"""The work of zeroseg-infer and zeroseg-serve on a camera, video or stream after their options are parsed."""
 
 import math
 import os

@@ -1,7 +1,7 @@
-"""The files of zeroseg-infer: which photos it reads, where their results go.
+"""The files of zeroseg-infer: the photos that it reads, and the paths of their results.
 
-Results say who wrote them: a PNG by its signature, the JSON by its keys. A file without is the user's: a folder's
-pictures are photos, and nothing is written over it.
+Results are marked: a PNG by a text entry, the JSON by its keys. A file without the mark belongs to the user: a picture
+is a photo, and it is never overwritten.
 """
 
 import glob
@@ -110,9 +110,9 @@ def is_ours(path: Path) -> bool:
 
 
 def plan_outputs(photos: list[Path], out: Path, kinds: Iterable[str]) -> dict[Path, dict[str, Path]]:
-    """Where each photo's results go: stems are numbered where two photos share one.
+    """The paths of each photo's results; stems that two photos share are numbered.
 
-    Raises ZerosegError where a file would be overwritten that zeroseg did not write.
+    Raises ZerosegError if a file that zeroseg did not write would be overwritten.
     """
     inputs = {os.path.realpath(photo) for photo in photos}
     taken: set[str] = set()

@@ -1,9 +1,8 @@
-"""A TensorRT engine on disk: the file, and the manifest that says what it is and where it may run.
+"""A TensorRT engine on disk: the file, and the manifest that describes it and where it can run.
 
-tiny.engine lies next to tiny.engine.json: the model's sidecar (zeroseg/artifact.py) with the engine's checksum, and
-under "engine" what it was built from, for which GPU, by which TensorRT, for which shapes. An engine is code for one
-GPU and one TensorRT; given to another it fails late or crashes, so everything is compared before a byte of it is
-deserialised.
+tiny.engine.json beside tiny.engine has the model's sidecar (zeroseg/artifact.py) with the engine's checksum, and under
+"engine" its source, GPU, TensorRT version and shapes. An engine is code for one GPU and one TensorRT. On another it
+fails late or crashes, so everything is checked before it is deserialised.
 """
 
 import json
@@ -43,11 +42,11 @@ KINDS_OF = {  # field -> its types in JSON; the others are strings
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an engine is.
+    """The description of an engine.
 
     onnx_file, onnx_sha256: the network it was built from (name without folder). gpu, sm: the device. profile: input ->
     [least, best, greatest] shape. version_compatible: later TensorRT of the same major version may load it.
-    hardware_compatible: other GPUs, of compute capability 8.0 and up, may. rebuild: the command that makes it anew.
+    hardware_compatible: other GPUs, of compute capability 8.0 and up, may. rebuild: the command that rebuilds it.
     plugins: which of trt_plugins.KINDS it holds; for "v3" the plugin library must be loaded before the engine.
 
     Of an engine of TensorRT for RTX (.rtx), which is built without a GPU, gpu and sm are empty and capabilities lists
@@ -79,7 +78,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class EngineFile:
-    """An engine whose bytes are those its manifest was written for."""
+    """An engine whose bytes match its manifest."""
 
     path: Path
     sidecar: Sidecar
@@ -104,8 +103,8 @@ def write_manifest(engine: Path, sidecar: dict, manifest: Manifest) -> None:
 def read_engine(path: Path) -> EngineFile:
     """Read the manifest and check the files against it; needs neither TensorRT nor a GPU.
 
-    ZerosegError in one line, with the command that rebuilds, when the manifest is missing or malformed, the engine is
-    cut off or another file, or the network beside it is another one than the engine was built from.
+    ZerosegError in one line, with the command that rebuilds, if the manifest is missing or malformed, the engine is
+    truncated or another file, or the network beside it is not the one that the engine was built from.
     """
     source = manifest_path(path)
     try:
