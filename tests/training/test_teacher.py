@@ -233,7 +233,7 @@ def test_open_clip_dense_map_follows_the_reading_s_formula(clip_file, reading):
 
 def test_readings_that_a_teacher_does_not_have_are_one_line(labels, teacher_config):
     for config, message in (
-        (replace(teacher_config, reading="naclip"), "a classifier has no reading 'naclip'"),
+        (replace(teacher_config, reading="naclip"), "a classifier has no attention variant 'naclip'"),
         (TeacherConfig("open_clip:ViT-B-32/openai", reading="such"), "reading: expected one of"),
     ):
         with pytest.raises(ZerosegError, match=message) as error:

@@ -227,7 +227,7 @@ def test_missing_parts_are_one_line(network, install, version, library, machine,
     (["--bundle", "jetson-orin", "--masks"], "engines give segment maps and embeddings"),
     (["--bundle", "jetson-orin", "--timing-cache", "t"], "a bundle is built on the device"),
     (["--bundle", "jetson-orin", "--labels", "cat", "-o", "{here}/b"], "test/space"),
-    (["--bundle", "jetson-orin", "-o", "{here}"], "is there already"),
+    (["--bundle", "jetson-orin", "-o", "{here}"], "exists already"),
 ])  # fmt: skip
 def test_wrong_options_are_one_line(network, arguments, said):
     done = invoke(network, *[argument.format(here=network.parent) for argument in arguments])
