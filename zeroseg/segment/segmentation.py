@@ -43,8 +43,7 @@ class Segmentation:
                     lowers it if the label's best segment scores much more.
     threshold       the score below which a segment became background.
     marks           per label "" (in the vocabulary), "~" (approximate) or "?" (a guess); nearest: the nearest known
-    words
-                    of an approximate label or a guess.
+                    words of an approximate label or a guess.
     timings_ms      milliseconds per stage: load, preprocess, network, decode.
     """
 
