@@ -1,8 +1,7 @@
-"""Parts labelled by several processes of one machine, each with its own model.
+"""Label parts with several processes on one machine, each with its own model.
 
-A process that dies (out of memory, a decoder's crash) costs nothing but the part it had: the part is tried again by a
-fresh process, and a photo at which two processes died is set down as bad. Only whole parts count, so the parent may be
-stopped at any moment.
+When a process dies (out of memory, a decoder's crash), a new process repeats its part. A photo at which two processes
+died is marked as bad. Only complete parts count, so the parent may be stopped at any moment.
 """
 
 import multiprocessing
@@ -45,9 +44,9 @@ def label_in_processes(
 ) -> None:
     """Label parts of the job in folder; returns when all are done.
 
-    on_photos  called with the number of photos that were labelled; negative where a part is tried again.
+    on_photos  called with the number of photos that were labelled; negative if a part is tried again.
     say        called with a line about each process that died.
-    Raises ZerosegError where the model cannot be loaded or the results cannot be written.
+    Raises ZerosegError if the model cannot be loaded or the results cannot be written.
     """
     context = multiprocessing.get_context("spawn")  # a fork would share the threads of ONNX Runtime
     again: list[int] = []
@@ -79,9 +78,9 @@ def label_in_processes(
             return
         place = (worker.part, worker.photos)
         deaths[place] = deaths.get(place, 0) + 1
-        say(f"a labelling process {how} at photo {worker.photos + 1} of part {worker.part}; its part is tried again")
+        say(f"a labelling process {how} at photo {worker.photos + 1} of part {worker.part}; the part is tried again")
         if deaths[place] >= DEATHS_OF_A_PHOTO:
-            skip.setdefault(worker.part, {})[worker.photos] = f"the process that read it {how}, twice"
+            skip.setdefault(worker.part, {})[worker.photos] = f"the process that read it {how}; this happened twice"
         on_photos(-worker.photos)
         again.append(worker.part)
         start()
