@@ -6,7 +6,7 @@ context, as TensorRT does. Addresses and handles are plain ints.
 
 import atexit
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,16 +58,6 @@ class DeviceMemory(ABC):
         """Give an array of pinned() back; it must not be touched any more."""
 
     @abstractmethod
-    def load_kernel(self, cubin: bytes, symbol: str):
-        """A kernel of a cubin, for launch(); lives as long as this object."""
-
-    @abstractmethod
-    def launch(self, kernel, blocks: int, threads: int, shared: int, arguments: Sequence[np.generic]) -> None:
-        """Start a kernel on a grid of one dimension. arguments: NumPy scalars of its parameters' types; pointers are
-        uint64. shared: bytes per block.
-        """
-
-    @abstractmethod
     def wait(self) -> None:
         """Wait until everything on the stream is done."""
 
@@ -116,10 +106,10 @@ class CudaBindings(DeviceMemory):
     can_capture = True
 
     def __init__(self):
-        from cuda.bindings import driver, runtime
+        from cuda.bindings import runtime
 
-        self._rt, self._driver = runtime, driver
-        self._allocated, self._pinned, self._modules = [], [], []
+        self._rt = runtime
+        self._allocated, self._pinned = [], []
         try:
             count = self._call(runtime.cudaGetDeviceCount)
         except ZerosegError as error:
@@ -132,10 +122,6 @@ class CudaBindings(DeviceMemory):
     def _call(self, function, *arguments):
         """The function's result without its status; ZerosegError with CUDA's own words when that is not success."""
         return _result(function, arguments, self._rt.cudaError_t.cudaSuccess, self._rt.cudaGetErrorString)
-
-    def _drive(self, function, *arguments):
-        """As _call, for functions of the driver API."""
-        return _result(function, arguments, self._driver.CUresult.CUDA_SUCCESS, self._driver.cuGetErrorString)
 
     def gpu(self) -> Gpu:
         device = self._call(self._rt.cudaGetDevice)
@@ -171,28 +157,6 @@ class CudaBindings(DeviceMemory):
         self._pinned.remove(array.ctypes.data)
         self._call(self._rt.cudaFreeHost, array.ctypes.data)
 
-    def load_kernel(self, cubin: bytes, symbol: str):
-        self._modules.append(self._drive(self._driver.cuModuleLoadData, cubin))
-        return self._drive(self._driver.cuModuleGetFunction, self._modules[-1], symbol.encode())
-
-    def launch(self, kernel, blocks: int, threads: int, shared: int, arguments: Sequence[np.generic]) -> None:
-        cells = [np.array(value) for value in arguments]  # CUDA reads them before the call returns
-        addresses = np.array([cell.ctypes.data for cell in cells], np.uint64)
-        self._drive(
-            self._driver.cuLaunchKernel,
-            kernel,
-            blocks,
-            1,
-            1,
-            threads,
-            1,
-            1,
-            shared,
-            self.stream,
-            addresses.ctypes.data,
-            0,
-        )
-
     def wait(self) -> None:
         self._call(self._rt.cudaStreamSynchronize, self._stream)
 
@@ -202,8 +166,6 @@ class CudaBindings(DeviceMemory):
             self._call(self._rt.cudaFree, self._allocated.pop())
         while self._pinned:
             self._call(self._rt.cudaFreeHost, self._pinned.pop())
-        while self._modules:
-            self._drive(self._driver.cuModuleUnload, self._modules.pop())
         self._call(self._rt.cudaStreamDestroy, self._stream)
 
     def capture(self, work: Callable[[], None]) -> Graph:
@@ -247,7 +209,7 @@ class PyCuda(DeviceMemory):
         import pycuda.driver as driver
 
         self._driver = driver
-        self._allocated, self._modules = {}, []
+        self._allocated = {}
         try:
             driver.init()
             count = driver.Device.count()
@@ -282,16 +244,6 @@ class PyCuda(DeviceMemory):
     def free_pinned(self, array: np.ndarray) -> None:
         pass  # PyCUDA frees it with the array
 
-    def load_kernel(self, cubin: bytes, symbol: str):
-        self._modules.append(self._call(self._driver.module_from_buffer, cubin))
-        return self._call(self._modules[-1].get_function, symbol)
-
-    def launch(self, kernel, blocks: int, threads: int, shared: int, arguments: Sequence[np.generic]) -> None:
-        kernel.prepare([value.dtype for value in arguments])
-        self._call(
-            kernel.prepared_async_call, (blocks, 1, 1), (threads, 1, 1), self._stream, *arguments, shared_size=shared
-        )
-
     def pinned(self, nbytes: int) -> np.ndarray:
         return self._call(self._driver.pagelocked_empty, nbytes, np.uint8)
 
@@ -306,6 +258,5 @@ class PyCuda(DeviceMemory):
 
     def close(self) -> None:
         self.wait()
-        self._modules.clear()
         while self._allocated:
             self._call(self._allocated.popitem()[1].free)

@@ -4,10 +4,8 @@ Only names, parameters and enum members of facts/*.json exist; anything else is 
 would be on the device.
 """
 
-import ctypes
 import enum
 import json
-import struct
 import types
 from pathlib import Path
 
@@ -52,68 +50,13 @@ def cuda_bindings(machine, version: str) -> dict[str, types.ModuleType]:
         if hasattr(work, name):
             setattr(runtime, name, checked(name, parameters, getattr(work, name)))
     work.properties = facts["properties"]
-    driver = types.ModuleType("cuda.bindings.driver")
-    for name, members in facts["driver"]["enums"].items():
-        setattr(driver, name, enum.IntEnum(name, members))
-    for name, parameters in facts["driver"]["functions"].items():
-        setattr(driver, name, checked(name, parameters, getattr(_Driver(machine, driver), name)))
     package, bindings = types.ModuleType("cuda"), types.ModuleType("cuda.bindings")
-    package.bindings, bindings.runtime, bindings.driver, bindings.__version__ = bindings, runtime, driver, version
+    package.bindings, bindings.runtime, bindings.__version__ = bindings, runtime, version
     return {
         "cuda": package,
         "cuda.bindings": bindings,
         "cuda.bindings.runtime": runtime,
-        "cuda.bindings.driver": driver,
     }
-
-
-class _Driver:
-    """Functions of the driver API: modules, and launches whose parameters lie where the caller says."""
-
-    def __init__(self, machine, module):
-        self.machine, self.driver, self.ok = machine, module, module.CUresult.CUDA_SUCCESS
-
-    def cuModuleLoadData(self, image):
-        try:
-            return self.ok, _Handle(3, self.machine.load(image))
-        except ValueError:
-            return self.driver.CUresult.CUDA_ERROR_INVALID_IMAGE, None
-
-    def cuModuleUnload(self, hmod):
-        self.machine.unload(hmod.content)
-        return (self.ok,)
-
-    def cuModuleGetFunction(self, hmod, name):
-        assert isinstance(name, bytes)
-        try:
-            return self.ok, _Handle(4, self.machine.kernel(hmod.content, name.decode()))
-        except LookupError:
-            return self.driver.CUresult.CUDA_ERROR_NOT_FOUND, None
-
-    def cuLaunchKernel(
-        self,
-        f,
-        gridDimX,
-        gridDimY,
-        gridDimZ,
-        blockDimX,
-        blockDimY,
-        blockDimZ,
-        sharedMemBytes,
-        hStream,
-        kernelParams,
-        extra,
-    ):
-        assert (gridDimY, gridDimZ, blockDimY, blockDimZ, extra) == (1, 1, 1, 1, 0)
-        sizes = [np.dtype(letter).itemsize for letter in f.content.letters]
-        pointers = (ctypes.c_uint64 * len(sizes)).from_address(kernelParams)
-        raw = [ctypes.string_at(pointer, size) for pointer, size in zip(pointers, sizes, strict=True)]
-        self.machine.start(int(hStream), f.content, gridDimX, blockDimX, sharedMemBytes, raw)
-        return (self.ok,)
-
-    def cuGetErrorString(self, error):
-        assert isinstance(error, self.driver.CUresult)
-        return self.ok, b"device kernel image is invalid" if error == 200 else b"named symbol not found"
 
 
 class _Handle:
@@ -291,39 +234,6 @@ def _driver_classes(machine, driver):
         def free(self):
             machine.release(self._address)
 
-    class Module:
-        def get_function(self, name):
-            function = driver.Function()
-            try:
-                function._kernel = machine.kernel(self._number, name)
-            except LookupError:
-                raise driver.LogicError("cuModuleGetFunction failed: named symbol not found") from None
-            return function
-
-    class Function:
-        def prepare(self, arg_types, texrefs=None):
-            self._format = "".join(np.dtype(kind).char for kind in arg_types)
-            return self
-
-        def prepared_async_call(self, grid, block, stream, *args, **kwargs):
-            assert set(kwargs) <= {"shared_size"} and grid[1:] == block[1:] == (1, 1)
-            assert self._format == self._kernel.letters
-            buffer, raw = struct.pack(self._format, *args), []  # PyCUDA's own packing is of the struct module's format
-            for letter in self._format:
-                size = np.dtype(letter).itemsize
-                start = -(-(raw[-1][1] if raw else 0) // size) * size
-                raw.append((start, start + size))
-            cells = [buffer[start:end] for start, end in raw]
-            machine.start(stream.handle, self._kernel, grid[0], block[0], kwargs.get("shared_size", 0), cells)
-
-    def module_from_buffer(buffer, options=(), message_handler=None):
-        module = driver.Module()
-        try:
-            module._number = machine.load(buffer)
-        except ValueError:
-            raise driver.LogicError("cuModuleLoadDataEx failed: device kernel image is invalid") from None
-        return module
-
     def init(flags=0):
         if not machine.gpus:
             raise driver.RuntimeError("cuInit failed: no CUDA-capable device is detected")
@@ -343,16 +253,11 @@ def _driver_classes(machine, driver):
     def memcpy_dtoh_async(dest, src, stream=None):
         machine.copy(stream.handle, dest.ctypes.data, int(src), dest.nbytes, False)
 
-    functions = {
-        f.__name__: f
-        for f in (init, mem_alloc, pagelocked_empty, memcpy_htod_async, memcpy_dtoh_async, module_from_buffer)
-    }
+    functions = {f.__name__: f for f in (init, mem_alloc, pagelocked_empty, memcpy_htod_async, memcpy_dtoh_async)}
     return {
         "Device": Device,
         "Context": Context,
         "Stream": Stream,
         "DeviceAllocation": DeviceAllocation,
-        "Module": Module,
-        "Function": Function,
         "functions": functions,
     }

@@ -4,8 +4,6 @@ Work put on the stream is kept and done in order by synchronize(), so that readi
 bytes. While a capture is under way work goes into the graph instead, and is done only when that is launched.
 """
 
-import types
-
 import numpy as np
 
 
@@ -20,8 +18,6 @@ class FakeMachine:
         self.recording: list | None = None
         self.launched = self.captured = self.waits = 0
         self.streams: set[int] = set()
-        self.modules: dict[int, bytes] = {}
-        self.kernels: dict[str, types.SimpleNamespace] = {}  # symbol -> work, letters, threads, shared
 
     def allocate(self, nbytes: int, device: bool) -> int:
         assert nbytes > 0, "an empty allocation"
@@ -75,28 +71,6 @@ class FakeMachine:
         work, self.queue = self.queue, []
         for step in work:
             step()
-
-    def load(self, image) -> int:
-        """A module's number; ValueError unless the image is a cubin for GPUs."""
-        content = bytes(image)
-        if content[:4] != b"\x7fELF":
-            raise ValueError("not a cubin")
-        self.modules[len(self.modules) + 1] = content
-        return len(self.modules)
-
-    def unload(self, module: int) -> None:
-        del self.modules[module]
-
-    def kernel(self, module: int, symbol: str):
-        if f".text.{symbol}\0".encode() not in self.modules[module]:
-            raise LookupError(symbol)
-        return self.kernels[symbol]
-
-    def start(self, stream: int, kernel, blocks: int, threads: int, shared: int, parameters: list[bytes]) -> None:
-        """Put a kernel's work on the stream; its parameters are read now, as CUDA does."""
-        values = [np.frombuffer(raw, letter)[0].item() for raw, letter in zip(parameters, kernel.letters, strict=True)]
-        assert (threads, shared) == (kernel.threads, kernel.shared)
-        self.enqueue(stream, lambda: kernel.work(self, blocks, *values))
 
     def copy(self, stream: int, target: int, source: int, nbytes: int, to_device: bool) -> None:
         into = self.bytes_at(target, nbytes, device=to_device)

@@ -94,9 +94,8 @@ CUDA = (
     "cudaSetDevice",
     "cudaMemGetInfo",
 )
-DRIVER = ("cuModuleLoadData", "cuModuleUnload", "cuModuleGetFunction", "cuLaunchKernel", "cuGetErrorString")
-PYCUDA = ("init", "mem_alloc", "pagelocked_empty", "memcpy_htod_async", "memcpy_dtoh_async", "module_from_buffer")
-PYCUDA_CLASSES = ("Device", "Context", "Stream", "DeviceAllocation", "Module", "Function")
+PYCUDA = ("init", "mem_alloc", "pagelocked_empty", "memcpy_htod_async", "memcpy_dtoh_async")
+PYCUDA_CLASSES = ("Device", "Context", "Stream", "DeviceAllocation")
 CUDA_ENUMS = ("cudaError_t", "cudaMemcpyKind", "cudaStreamCaptureMode")
 
 
@@ -202,7 +201,7 @@ def read_plugin(folder: Path) -> dict:
 
 def read_cuda() -> dict:
     import cuda.bindings
-    from cuda.bindings import driver, runtime
+    from cuda.bindings import runtime
 
     def parameters(function):
         return [str(item) for item in inspect.signature(function).parameters]
@@ -229,15 +228,6 @@ def read_cuda() -> dict:
         "version": cuda.bindings.__version__,
         "enums": enums,
         "functions": {name: parameters(getattr(runtime, name)) for name in CUDA},
-        "driver": {
-            "functions": {name: parameters(getattr(driver, name)) for name in DRIVER},
-            "enums": {
-                "CUresult": {
-                    name: int(getattr(driver.CUresult, name))
-                    for name in ("CUDA_SUCCESS", "CUDA_ERROR_INVALID_IMAGE", "CUDA_ERROR_NOT_FOUND")
-                }
-            },
-        },
         "constants": {name: int(getattr(runtime, name)) for name in ("cudaStreamNonBlocking", "cudaHostAllocDefault")},
         "properties": [
             name for name in ("name", "major", "minor", "totalGlobalMem") if hasattr(runtime.cudaDeviceProp, name)

@@ -68,12 +68,12 @@ def test_rebuild_command_makes_the_same_engine(rtx, network, monkeypatch):
     (["--rtx", "sm86,"], "--rtx: expected sm75, sm80, .*got ''"),
     (["--rtx", "--timing-cache", "t"], "--timing-cache: TensorRT for RTX measures no timings"),
     (["--rtx", "--version-compatible"], "--version-compatible: an engine of TensorRT for RTX belongs to one version"),
-    (["--rtx", "--hardware-compatible"], "--hardware-compatible: engines"),
+    (["--rtx", "--hardware-compatible"], "--hardware-compatible: an engine of TensorRT for RTX belongs"),
     (["--rtx", "--plugins", "aot"], "no Python plugins"),
     (["--rtx", "-o", "net.engine"], "ends in .rtx, got net.engine"),
     (["--rtx", "--labels", "cat"], "--labels: is for --bundle"),
     (["--trt", "--layers", "f"], "--layers: is for --rtx"),
-    (["--rtx", "--trt"], "one of them"),
+    (["--rtx", "--trt"], "exactly one of --onnx, --trt, --rtx"),
 ])  # fmt: skip
 def test_what_cannot_be_made_is_said_in_one_line(rtx, network, monkeypatch, arguments, said):
     import re
