@@ -4,12 +4,16 @@ The sidecar is a JSON object. It is a file beside an exported network (tiny.onnx
 manifest. A model.pt contains most of it; the rest follows from its weights (zeroseg.model.checkpoint).
 """
 
+from __future__ import annotations
+
 import base64
 import binascii
 import json
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:  # a help text reads the bundled sidecar, and NumPy takes half of a command's start
+    import numpy as np
 
 from zeroseg.errors import ZerosegError
 
@@ -166,11 +170,15 @@ def _dense_input(document: dict, source: str, dim: int, patch: int) -> DenseInpu
 
 
 def _to_text(array: np.ndarray) -> str:
+    import numpy as np
+
     return base64.b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode("ascii")
 
 
 def _from_text(text: str, shape: tuple[int, ...], source: str) -> np.ndarray:
     """float32 array of `shape` from base64; ZerosegError where it is not one or not finite."""
+    import numpy as np
+
     try:
         array = np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float32).reshape(shape)
     except (ValueError, binascii.Error):
