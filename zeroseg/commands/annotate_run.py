@@ -1,5 +1,6 @@
 """What zeroseg annotate does once its options are parsed."""
 
+import functools
 import os
 import sys
 import time
@@ -11,7 +12,7 @@ import click
 from tqdm import tqdm
 
 from zeroseg.annotate.job import Job, Labeller, done_parts, require_pyarrow
-from zeroseg.annotate.pool import label_in_processes
+from zeroseg.annotate.pool import work_in_processes
 from zeroseg.annotate.summary import contact_sheet, summarise
 from zeroseg.artifact import read_artifact
 from zeroseg.collection.plan import open_plan
@@ -139,9 +140,8 @@ def _label(folder: Path, sources: list[str], options: AnnotateOptions, threads: 
                 for part in todo:
                     labeller.part(part, on_photo=bar.update)
             elif todo:
-                label_in_processes(
-                    folder, iter(todo), processes, bar.update, lambda line: bar.write(line, file=sys.stderr)
-                )
+                make, say = functools.partial(Labeller, folder), functools.partial(bar.write, file=sys.stderr)
+                work_in_processes(make, iter(todo), processes, bar.update, say)
     except KeyboardInterrupt:
         click.echo("stopped; what is done is kept, and the same command goes on", err=True)
         return True
