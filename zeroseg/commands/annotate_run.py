@@ -79,7 +79,7 @@ def run_annotate(sources: list[str], options: AnnotateOptions) -> bool:
     return stopped
 
 
-def processes_for(backend: str, options: AnnotateOptions) -> int:
+def processes_for(backend: str, options) -> int:
     """How many processes: one thread each labels most photos a second on CPUs, since every photo is decoded alone; a
     GPU is fed by one process."""
     if options.processes:
@@ -123,14 +123,14 @@ def _label(folder: Path, sources: list[str], options: AnnotateOptions, threads: 
     """List the photos, label the parts that are not done; True if it was stopped."""
     began = time.perf_counter()
     try:
-        with _bar("listing photos", None, 0) as bar:
+        with progress_bar("listing photos", None, 0) as bar:
             plan = open_plan(folder, sources, options.part_size, processes, bar.update)
         remove_leftovers(folder / "parts")
         done = done_parts(folder, plan)
         before = sum(plan.size(part) for part in range(plan.parts) if done[part])
         todo = [part for part in range(plan.parts) if not done[part]]
         processes = min(processes, len(todo))
-        with _bar("labelling", plan.photos, before) as bar:
+        with progress_bar("labelling", plan.photos, before) as bar:
             if todo and options.ray:
                 from zeroseg.annotate.ray_job import label_on_ray
 
@@ -161,11 +161,12 @@ def _label(folder: Path, sources: list[str], options: AnnotateOptions, threads: 
     return False
 
 
-def _bar(label: str, total: int | None, done: int) -> tqdm:
+def progress_bar(label: str, total: int | None, done: int, unit: str = "photo") -> tqdm:
+    """Progress with the time left and the rate; a line every LOG_EVERY_S seconds where stderr is no terminal."""
     pause_s = 0.2 if sys.stderr.isatty() else LOG_EVERY_S
     return tqdm(
         desc=label,
-        unit="photo",
+        unit=unit,
         total=total,
         initial=done,
         smoothing=0.05,
