@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": ("zeroseg.commands.serve:serve", "Show a camera on a web page; segment photos for programs."),
     "annotate": ("zeroseg.commands.annotate:annotate", "Label a whole collection into one table."),
     "index": ("zeroseg.commands.index:index", "Encode photos and videos once, to be searched by any words."),
+    "search": ("zeroseg.commands.search:search", "Find pictures of an indexed collection by words."),
     "pack": ("zeroseg.commands.pack:pack", "Pack photos into tar files (shards)."),
     "words": ("zeroseg.commands.words:words", "Look words up and make label packs."),
     "eval": ("zeroseg.commands.eval:evaluate", "Measure mIoU on a folder of images and masks."),

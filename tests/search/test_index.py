@@ -209,6 +209,8 @@ def test_bad_input_is_one_line(indexed, color_model, tmp_path, case):
     [
         (("index", "-o", "new"), "no collection is there yet; say what to encode"),
         (("index", "album", "-o", "new", "--every", "soon"), "expected a time from 0.01s to 24h"),
+        (("search", "nowhere", "red"), "nowhere: no such collection; make one with: zeroseg index PHOTOS -o nowhere"),
+        (("search", "album", "red"), "album: no collection is there; make one with"),
     ],
 )
 def test_a_wrong_command_is_one_line(album, args, message):
