@@ -67,10 +67,12 @@ def test_only_what_is_new_or_changed_is_encoded(indexed, album, color_model, mon
 def test_other_folders_join_and_are_looked_through_too(indexed, album, color_model):
     (album.parent / "second").mkdir()
     picture("dark", "red").save(album.parent / "second" / "a.png")
+    picture("dark", "red").save(album / "late.png")
     done = command("index", "second", "-o", "collection", "--model", color_model, "--processes", 1)
     assert "6 images in collection: 1 new or changed, 0 vanished" in done.output, done.output
     done = command("index", "-o", "collection", "--model", color_model, "--processes", 1)
-    assert "6 images in collection: 0 new or changed, 0 vanished, 7 as before" in done.output, done.output
+    assert "7 images in collection: 1 new or changed, 0 vanished, 7 as before" in done.output, done.output
+    assert {"album/late.png", "second/a.png"} < {row[0] for row in table_rows(indexed)}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

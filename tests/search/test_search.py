@@ -34,7 +34,7 @@ def test_scores_masks_areas_and_boxes_are_those_of_infer(tmp_path):
     photo = ROOT / "docs" / "photos" / "pagoda.jpg"
     encoder = Encoder(None)
     store = Store(tmp_path / "c")
-    store.create(encoder.segmenter.sidecar, {"sources": [], "model": {}, "every_s": 1.0})
+    store.create(encoder.segmenter.sidecar, {"sources": {}, "model": {}, "every_s": 1.0})
     store.append(encoder.part(Batch(0, tuple(list_units([str(photo)], [], 1.0)))), 0)
     collection, found = Collection.open(tmp_path / "c"), 0
     for words in ("building", "red bus", "zzyzx", "building, sky, tree"):
@@ -66,7 +66,7 @@ def random_collection(tmp_path):
     sidecar = parse_sidecar(sidecar_document(embedding_dim=D, segments=K, threshold=0.1), "test")
     object.__setattr__(sidecar, "scoring", Scoring(rng.normal(size=D).astype(np.float32) / 30, 0.6))
     store = Store(tmp_path / "random")
-    store.create(sidecar, {"sources": ["/photos"], "model": {}, "every_s": 1.0})
+    store.create(sidecar, {"sources": {"/photos": "photos"}, "model": {}, "every_s": 1.0})
     flat = [pack_map(np.full((2, 2), 1 / K, np.float32))] * K
     one = dict(areas=np.array([4, 0, 0]), boxes=np.zeros((K, 4), int), maps=flat, grid=(2, 2), sha256=b"")
     units = [

@@ -64,7 +64,7 @@ def _run(store: Store, sources: list[str], options: IndexOptions, artifact: Arti
     appender = None
     try:
         changes = _changes(store, sources, options)
-        begin(store, artifact.sidecar, about, [os.path.realpath(source) for source in sources], options.every)
+        begin(store, artifact.sidecar, about, {os.path.realpath(one): one for one in sources}, options.every)
         if changes.forget:
             store.forget(changes.forget)
         count, processes = len(changes.todo), min(processes, len(changes.todo))
@@ -87,18 +87,20 @@ def _run(store: Store, sources: list[str], options: IndexOptions, artifact: Arti
 def _changes(store: Store, sources: list[str], options: IndexOptions) -> Changes:
     """What is to be done; without sources, for all that the collection has ever been given."""
     done = store.done() if store.exists else {}
-    listed = sources or store.about()["sources"]
+    known = store.about()["sources"] if store.exists else {}
+    given = {os.path.realpath(source): source for source in sources}
+    listed = {source: known.get(source, name) for source, name in (given or known).items()}
     leave = [] if store.remote else [store.path]
     for source in listed:
         if not os.path.exists(source):
             raise ZerosegError(
-                f"{source}: was indexed and is not there now; mount or restore it, or name what is to be indexed"
+                f"{source}: was indexed and is not there now; mount or restore it, or say which PHOTOS to look through"
             )
     with progress_bar("listing", None, 0, "image") as bar:
         units = (bar.update() or unit for unit in list_units(listed, leave, options.every))
-        changes = find_changes(units, done, [os.path.realpath(source) for source in listed])
+        changes = find_changes(units, done, list(listed))
     if not changes.todo and not changes.same and not done:
-        raise ZerosegError(f"no photo or video in {', '.join(map(str, listed))}{compressed_hint(listed)}")
+        raise ZerosegError(f"no photo or video in {', '.join(listed.values())}{compressed_hint(listed)}")
     return changes
 
 

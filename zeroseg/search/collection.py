@@ -43,7 +43,7 @@ class Collection:
     def __init__(self, store: Store, roots: Mapping[str, str]):
         self.store, self.roots = store, dict(roots)
         about = store.about()
-        self.sidecar, self.sources, self.model = about["sidecar"], about["sources"], about["model"]
+        self.sidecar, self.sources, self.model = about["sidecar"], list(about["sources"]), about["model"]
         self._state: _State | None = None
         self._table: tuple | None = None
 
@@ -60,7 +60,7 @@ class Collection:
         if "://" not in os.fspath(path) and not os.path.isdir(path):
             raise ZerosegError(f"{path}: no such collection; make one with: zeroseg index PHOTOS -o {path}")
         store = Store(path, options)
-        return cls(store, read_root(root, store.about()["sources"]) if root else {})
+        return cls(store, read_root(root, list(store.about()["sources"])) if root else {})
 
     def __len__(self) -> int:
         return self.store.count()

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import cached_property
 
 import numpy as np
+from PIL import Image
 
 from zeroseg.collection.listing import Photo
 from zeroseg.errors import ZerosegError
@@ -38,12 +39,14 @@ class Place:
                 return new + self.file[len(old.rstrip(os.sep)) :]
         return self.file
 
-    def image(self) -> np.ndarray:
-        """(H, W, 3) uint8 RGB. ZerosegError in one line where it is not there any more."""
+    def image(self, least_px: int | None = None) -> np.ndarray:
+        """(H, W, 3) uint8 RGB; least_px: of a smaller copy, see load_image. ZerosegError in one line where it is not
+        there any more."""
         file = self.real_file
         try:
             if self.position_s is None:
-                return load_image(Photo(self.path, file, None if self.offset < 0 else self.offset, self.size).read())
+                photo = Photo(self.path, file, None if self.offset < 0 else self.offset, self.size)
+                return load_image(photo.read(), least_px=least_px)
             from zeroseg.search.frames import frame_at
 
             frame = frame_at(file, self.position_s)
@@ -120,11 +123,18 @@ class Hit:
         """As Segmenter.encode gave them, without the photo; image_embedding is not kept and holds NaN."""
         return self._segments(None)
 
+    def small(self, side_px: int) -> Segments:
+        """The segments on a copy of the photo whose long side is side_px, which is quick to make and to draw on."""
+        scale = min(1.0, side_px / max(self.size))
+        size = tuple(max(1, round(side * scale)) for side in self.size)
+        photo = Image.fromarray(self.place.image(least_px=min(size)))
+        return self._segments(np.asarray(photo.resize(size[::-1], Image.Resampling.BILINEAR, reducing_gap=2.0)))
+
     def _segments(self, photo: np.ndarray | None) -> Segments:
         maps, grid = self.packed
         return Segments(
             image_embedding=np.full(self.embeddings.shape[1], np.nan, np.float32),
-            size=self.size,
+            size=self.size if photo is None else photo.shape[:2],
             sidecar=self.sidecar,
             image=photo,
             maps=np.stack([unpack_map(one, grid) for one in maps]),

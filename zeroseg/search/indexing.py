@@ -69,11 +69,14 @@ def find_changes(units: Iterable[Unit], done: dict[Key, tuple[int, int, int]], r
     return changes
 
 
-def begin(store: Store, sidecar: Sidecar, model: dict, roots: Sequence[str], every_s: float) -> list[str]:
-    """Make the collection, or see that this is the one for these settings; returns the roots of all runs."""
+def begin(store: Store, sidecar: Sidecar, model: dict, sources: dict[str, str], every_s: float) -> None:
+    """Make the collection, or see that this is the one for these settings.
+
+    sources: real path -> how it is called; those of earlier runs stay.
+    """
     if not store.exists:
-        store.create(sidecar, {"model": model, "sources": list(roots), "every_s": every_s})
-        return list(roots)
+        store.create(sidecar, {"model": model, "sources": sources, "every_s": every_s})
+        return
     about = store.about()
     if about["sidecar"].embedding_space != sidecar.embedding_space:
         raise ZerosegError(
@@ -87,11 +90,10 @@ def begin(store: Store, sidecar: Sidecar, model: dict, roots: Sequence[str], eve
         )
     if about["every_s"] != every_s:
         raise ZerosegError(f"{store.path}: was made with --every {about['every_s']:g}s; use that or another -o")
-    everything = list(dict.fromkeys([*about["sources"], *roots]))
+    everything = sources | about["sources"]
     if everything != about["sources"]:
         about.pop("format")
         store.describe(about.pop("sidecar"), about | {"sources": everything})
-    return everything
 
 
 class Appender:

@@ -2,7 +2,7 @@
 
     segments  one row a segment, with what is known of its image in every row: see columns()
     without   units that gave no image: bad files, with the reason, and stretches of videos without a frame
-    about     one row of JSON: format, model, sidecar, sources, positions of videos
+    about     one row of JSON: format, model, sidecar, sources (real path -> its name), every_s of videos
 
 Only whole units are appended, in one commit: a unit with a row in `segments` or `without` is done. An image whose file
 changed or vanished is deleted before anything is appended. One process at a time may write (`Store.writing`).

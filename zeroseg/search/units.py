@@ -5,7 +5,7 @@ it is one stretch.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from zeroseg.collection.listing import Photo, list_photos
@@ -46,13 +46,16 @@ class Unit(NamedTuple):
         return Key(os.fsencode(self.photo.file), offset, self.stretch)
 
 
-def list_units(sources: Iterable[str], leave: Iterable[str], every_s: float) -> Iterator[Unit]:
+def list_units(sources: Mapping[str, str] | Iterable[str], leave: Iterable[str], every_s: float) -> Iterator[Unit]:
     """Every unit of the sources, which are folders, pictures, videos and tar files; leave and errors: list_photos.
 
+    sources: with a mapping, source -> how it is called in the paths of its photos.
     A file that goes away while it is listed is left out. A video of which nothing can be told is one unit.
     """
     tars: dict[str, int] = {}
+    names = sources if isinstance(sources, Mapping) else {}
     for photo in list_photos(sources, leave, VIDEO_SUFFIXES):
+        photo = photo._replace(path=_called(photo.path, names))
         try:
             if photo.offset is not None:
                 if photo.file not in tars:
@@ -67,6 +70,13 @@ def list_units(sources: Iterable[str], leave: Iterable[str], every_s: float) -> 
             yield from _stretches(unit._replace(every_s=every_s))
         else:
             yield unit
+
+
+def _called(path: str, names: Mapping[str, str]) -> str:
+    for source, name in names.items():
+        if path == source or path.startswith(source.rstrip("/") + "/"):
+            return name.rstrip("/") + path[len(source.rstrip("/")) :]
+    return path
 
 
 def _stretches(video: Unit) -> Iterator[Unit]:
