@@ -222,3 +222,22 @@ def test_a_moved_folder(indexed, album, color_words_file):
     ]:
         with pytest.raises(ZerosegError, match=message):
             read_root(root, sources)
+
+
+def test_the_index_gives_the_same_where_it_looks_everywhere(random_collection):
+    """So many candidates are asked for that all images are among them: all must then be as with exact search."""
+    collection, _ = random_collection
+    collection.store.make_index()
+    assert collection.store.has_index()
+    rng = np.random.default_rng(2)
+    pack = LabelPack(["a", "b", "c"], rng.normal(size=(3, 40)), collection.sidecar.embedding_space)
+    for text in ("a, b", "a+b", "a -c"):
+        query = parse_query(text)
+        for filters in (Filters(), Filters(path="1*.jpg"), Filters(path="it's*")):
+            exact, found = (
+                collection.ranked(query, pack.pick(query.words), 110, 0.0, filters, exact=exact)
+                for exact in (True, False)
+            )
+            assert [hit.image for hit in found] == [hit.image for hit in exact]
+            assert [hit.score for hit in found] == [hit.score for hit in exact]
+            assert bool(exact) == (filters.path != "it's*")

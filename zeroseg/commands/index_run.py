@@ -15,6 +15,7 @@ from zeroseg.collection.listing import compressed_hint
 from zeroseg.commands.annotate_run import processes_for, progress_bar
 from zeroseg.errors import ZerosegError
 from zeroseg.files import sha256
+from zeroseg.search.collection import EXACT_MAX
 from zeroseg.search.encoding import Encoder
 from zeroseg.search.indexing import Appender, Changes, batches, begin, find_changes, local, of_photos, write_bad
 from zeroseg.search.store import Store, load_lancedb
@@ -80,6 +81,8 @@ def _run(store: Store, sources: list[str], options: IndexOptions, artifact: Arti
         return True
     if appender is not None or changes.forget:
         store.tidy()
+        if options.ann or options.ann is None and store.count() > EXACT_MAX:
+            store.make_index()
     _report(store, changes, appender, time.perf_counter() - began, options, processes)
     return False
 

@@ -23,6 +23,8 @@ from zeroseg.segment.scores import score_directions, segment_scores, unit
 from zeroseg.words import LabelPack
 
 _KEPT_FROM = 5_000  # images from which on the reduced vectors are kept on the disk
+EXACT_MAX = 200_000  # images that are compared one and all, unless the caller says otherwise
+_CANDIDATES = 6  # segments that the index is asked for, for each image that is wanted
 _FETCHED = 256  # images whose rows are read at once
 _NAMES = (
     "image segment vector area x y w h map rows columns path file offset size sha256 height width taken position_s"
@@ -72,23 +74,37 @@ class Collection:
         threshold: float | None = None,
         filters: Filters | None = None,
         text: str = "auto",
+        exact: bool | None = None,
     ) -> list[Hit]:
         """The k pictures with the highest scores, best first.
 
         words      "red bus"; "dog, cat" (any), "dog+person" (all), "beach-person" (without).
         threshold  pictures below it are left out, and a segment below it is background; None takes the model's own.
         text       what turns words into vectors, as for zeroseg-infer.
+        exact      True compares all images; False asks LanceDB's index for candidates, which misses a few; None takes
+                   the index where there is one and more than EXACT_MAX images. Scores are exact either way.
         Raises ZerosegError or ValueError in one line for a bad query.
         """
         query = parse_query(words)
-        return self.ranked(query, label_pack(query.words, self.sidecar, text), k, threshold, filters or Filters())
+        return self.ranked(query, label_pack(query.words, self.sidecar, text), k, threshold, filters, exact)
 
     def ranked(
-        self, query: Query, pack: LabelPack, k: int, threshold: float | None = None, filters: Filters | None = None
+        self,
+        query: Query,
+        pack: LabelPack,
+        k: int,
+        threshold: float | None = None,
+        filters: Filters | None = None,
+        exact: bool | None = None,
     ) -> list[Hit]:
         """search() for a query that is read and whose words, in query.words' order, are embedded."""
         threshold = self.sidecar.threshold if threshold is None else float(threshold)
-        filters, reduced = filters or Filters(), self.state().reduced
+        filters = filters or Filters()
+        if exact is None:
+            exact = not (self.store.has_index() and len(self) > EXACT_MAX)
+        if not exact:
+            return self._by_index(query, pack, k, threshold, filters)
+        reduced = self.state().reduced
         if k < 1 or not len(reduced.images):
             return []
         words = {word: i for i, word in enumerate(query.words)}
@@ -101,8 +117,7 @@ class Collection:
             lowest[outside] = highest[outside] = -np.inf
         order = np.argsort(-highest, kind="stable")
         order = order[highest[order] >= threshold]
-        by_area = filters.least > 0 or filters.most < 1
-        if not by_area and len(order) > k:
+        if not filters.by_area and len(order) > k:
             among = np.partition(lowest[order], -k)[-k]  # k images score at least this
             order = order[highest[order] >= among]
         hits: list[Hit] = []
@@ -111,7 +126,20 @@ class Collection:
             if len(hits) >= k and sorted((hit.score for hit in hits), reverse=True)[k - 1] >= highest[some[0]]:
                 break
             made = self._hits(some, query, pack, threshold)
-            hits += [hit for hit in made if not by_area or filters.least <= hit.share <= filters.most]
+            hits += [hit for hit in made if not filters.by_area or filters.least <= hit.share <= filters.most]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.image))[:k]
+
+    def _by_index(self, query: Query, pack: LabelPack, k: int, threshold: float, filters: Filters) -> list[Hit]:
+        """ranked() among the candidates that LanceDB's index gives for each wanted word."""
+        self.store.version()
+        count, wanted = _CANDIDATES * k + 100, {query.words.index(word) for word in query.wanted}
+        numbers: dict[int, None] = {}
+        for i in sorted(wanted):
+            numbers |= dict.fromkeys(self.store.nearest(self._directions(pack)[i], count, filters.sql()))
+        if not numbers:
+            return []
+        hits = self._made(self.store.images([*numbers], _NAMES), query, pack, threshold)
+        hits = [hit for hit in hits if not filters.by_area or filters.least <= hit.share <= filters.most]
         return sorted(hits, key=lambda hit: (-hit.score, hit.image))[:k]
 
     def like(self, image: int, segment: int, k: int = 20) -> list[tuple[Hit, int]]:
@@ -189,14 +217,20 @@ class Collection:
         """Whole hits of images by their place in the reduced arrays; with a query, those that it fits."""
         reduced = self.state().reduced
         rows = np.concatenate([reduced.rows[reduced.first[i] : reduced.first[i + 1]] for i in at])
+        return self._made(self.store.rows(rows, _NAMES), query, pack, threshold)
+
+    def _made(self, table, query: Query | None, pack: LabelPack | None, threshold: float) -> list[Hit]:
+        """Hits of an Arrow table with all rows of some images."""
+        vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), -1).astype(np.float32)
         by_image: dict[int, list[dict]] = {}
-        for row in self.store.rows(rows, _NAMES).to_pylist():
+        for row, vector in zip(table.drop_columns(["vector"]).to_pylist(), vectors, strict=True):
+            row["vector"] = vector
             by_image.setdefault(row["image"], []).append(row)
         shown = None if pack is None else pack.pick(query.wanted)
         hits = []
         for segments in by_image.values():
             segments.sort(key=lambda row: row["segment"])
-            embeddings = np.array([row["vector"] for row in segments], np.float32)
+            embeddings = np.stack([row["vector"] for row in segments])
             score, scores = 0.0, {}
             if query is not None:
                 score, scores = self._score(embeddings, query, pack)

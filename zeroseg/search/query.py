@@ -85,6 +85,27 @@ class Filters:
         """Whether images are chosen before any score is known."""
         return self.after is not None or self.before is not None or self.path is not None
 
+    @property
+    def by_area(self) -> bool:
+        """Whether images are chosen by the area of what is found."""
+        return self.least > 0 or self.most < 1
+
+    def sql(self) -> str | None:
+        """The same for LanceDB; None where every image fits."""
+        parts = []
+        if self.path is not None:
+            pattern = self._pattern.replace("'", "''")
+            parts.append(f"regexp_like(path, '{pattern}')")
+        for bound, sign in ((self.after, ">="), (self.before, "<")):
+            if bound is not None:
+                parts.append(f"taken {sign} timestamp '{bound.isoformat(sep=' ')}'")
+        return " AND ".join(parts) or None
+
+    @property
+    def _pattern(self) -> str:
+        """path as a regular expression of the kind that Arrow and LanceDB read."""
+        return "(?s)^" + "".join({"*": ".*", "?": "."}.get(one, re.escape(one)) for one in self.path) + "$"
+
     def fitting(self, paths, taken) -> np.ndarray:
         """(n,) bool for Arrow arrays of n paths and times."""
         import pyarrow as pa
@@ -92,8 +113,7 @@ class Filters:
 
         fits = pa.array(np.ones(len(paths), bool))
         if self.path is not None:
-            pattern = "".join({"*": ".*", "?": "."}.get(one, re.escape(one)) for one in self.path)
-            fits = pc.and_(fits, pc.match_substring_regex(paths, f"(?s)^{pattern}$"))
+            fits = pc.and_(fits, pc.match_substring_regex(paths, self._pattern))
         for bound, compare in ((self.after, pc.greater_equal), (self.before, pc.less)):
             if bound is not None:
                 fits = pc.and_(fits, pc.fill_null(compare(taken, pa.scalar(bound, pa.timestamp("us"))), False))

@@ -30,6 +30,9 @@ SEGMENTS, WITHOUT, ABOUT = "segments", "without", "about"
 _KEY = ("file", "offset", "stretch")
 _STAT = ("bytes", "mtime_ns")
 _AT_ONCE = 1000  # images in one condition
+# of the index: partitions that a search looks into; how many times more candidates than asked for are compared by their
+# exact vectors
+PROBES, REFINE = 40, 4
 
 
 class Store:
@@ -190,6 +193,40 @@ class Store:
             table = self.table(SEGMENTS)
             table.checkout_latest()
             return table.version
+
+    def make_index(self) -> None:
+        """LanceDB's index of the vectors (inner products, one bit a dimension), and of the image numbers."""
+        from lancedb.index import BTree, IvfRq
+
+        with one_line(self.path):
+            self.table(SEGMENTS).create_index("vector", config=IvfRq(distance_type="dot"), replace=True)
+            self.table(SEGMENTS).create_index("image", config=BTree(), replace=True)
+
+    def has_index(self) -> bool:
+        """Whether make_index() was called for what is there, or for a part of it; LanceDB looks at the rest itself."""
+        with one_line(self.path):
+            return any("vector" in index.columns for index in self.table(SEGMENTS).list_indices())
+
+    def nearest(self, direction: np.ndarray, count: int, where: str | None) -> list[int]:
+        """Numbers of images with the `count` segments whose inner products with a direction (D,) are highest, by the
+        index: nearly all of them; each image once, best first."""
+        with one_line(self.path):
+            query = self.table(SEGMENTS).search(direction.astype(np.float32), vector_column_name="vector")
+            query = (
+                query.distance_type("dot")
+                .nprobes(PROBES)
+                .refine_factor(REFINE)
+                .limit(count)
+                .select(["image", "_distance"])
+            )
+            query = query if where is None else query.where(where, prefilter=True)
+            return list(dict.fromkeys(query.to_arrow()["image"].to_pylist()))
+
+    def images(self, numbers: Sequence[int], names: Sequence[str]):
+        """An Arrow table of the rows of images by their numbers, in any order; quick where there is an index."""
+        where = f"image IN ({', '.join(map(str, numbers))})"
+        with one_line(self.path):
+            return self.table(SEGMENTS).search().where(where).select(list(names)).to_arrow()
 
     def tidy(self) -> None:
         """Join the small files of many commits, and remove what earlier versions of the tables consist of."""
