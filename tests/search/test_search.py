@@ -86,7 +86,7 @@ def test_ranking_is_that_of_all_scores(random_collection):
     scoring, t = collection.sidecar.scoring, collection.sidecar.threshold
     rng = np.random.default_rng(1)
     assert 8 < collection.state().reduced.points.shape[1] < 40  # so that the bounds have something to do
-    for _ in range(6):
+    for _ in range(2):
         pack = LabelPack(["a", "b", "c"], rng.normal(size=(3, 40)), collection.sidecar.embedding_space)
         scores = embedding_scores(embeddings.reshape(-1, 40), pack.vectors, scoring)
         a, b, c = scores.reshape(240, 3, 3).max(1).T

@@ -21,6 +21,8 @@ from zeroseg.search.indexing import Appender, Changes, batches, begin, find_chan
 from zeroseg.search.store import Store, load_lancedb
 from zeroseg.search.units import list_units
 
+RAY_PROCESSES = 64  # that batches are made small for: a cluster does not say before how many it will have
+
 
 @dataclass(frozen=True)
 class IndexOptions:
@@ -70,8 +72,10 @@ def _run(store: Store, sources: list[str], options: IndexOptions, artifact: Arti
             store.forget(changes.forget)
         count, processes = len(changes.todo), min(processes, len(changes.todo))
         with progress_bar("encoding", count, 0, "image") as bar:
-            work = batches(changes.todo, max(1, processes), count)
-            if processes == 1:
+            work = batches(changes.todo, RAY_PROCESSES if options.ray else max(1, processes), count)
+            if count and options.ray:
+                appender = on_ray(store, work, (model, options.backend, threads), options.ray, bar)
+            elif processes == 1:
                 appender = local(store, work, encoder, bar.update)
             elif count:
                 del encoder
@@ -121,16 +125,34 @@ def in_processes(
     return appender
 
 
+def on_ray(store: Store, work, encoder: tuple, address: str, bar: tqdm) -> Appender:
+    """Encode batches on a Ray cluster; this process alone writes."""
+    from zeroseg.search.ray_encoding import encode_on_ray
+
+    appender = Appender(store)
+
+    def take(units) -> None:
+        appender.add(units)
+        bar.update(len(units))
+
+    try:
+        encode_on_ray(work, encoder, address, take)
+    finally:
+        appender.flush()
+    return appender
+
+
 def _report(
     store: Store, changes: Changes, appender: Appender | None, seconds: float, options: IndexOptions, processes: int
 ) -> None:
     photos, videos = of_photos(changes.todo)
     images = appender.images if appender else 0
+    how = f"Ray at {options.ray}" if options.ray else f"{processes} process{'es' * (processes != 1)}"
     click.echo(
         f"{store.count():,} images in {options.out}: {images:,} new or changed"
         + (f" ({photos:,} photos and {videos:,} videos were read)" if videos else "")
         + f", {changes.vanished:,} vanished, {changes.same:,} as before; {seconds:.1f} s"
-        + (f", {images / seconds:.1f} images/s, {processes} process{'es' * (processes != 1)}" if images else "")
+        + (f", {images / seconds:.1f} images/s, {how}" if images else "")
     )
     if bad := write_bad(store):
         where = os.path.join(options.out, "bad.txt") if not store.remote else "in its table `without`"
