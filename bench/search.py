@@ -96,7 +96,8 @@ def _write(out: Path | None, figures: dict) -> None:
             "command": " ".join(sys.argv),
             **figures,
         }
-        out.write_text(json.dumps(document, indent=1) + "\n")
+        text = json.dumps(document, indent=1).replace("NaN", "null")  # JSON knows none: no IoU where nothing was shown
+        out.write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ class Collection:
         about = store.about()
         self.sidecar, self.sources, self.model = about["sidecar"], list(about["sources"]), about["model"]
         self._state: _State | None = None
+        self._large: tuple[int, bool] | None = None  # version of the table, and the answer
         self._table: tuple | None = None
 
     @classmethod
@@ -101,7 +102,7 @@ class Collection:
         threshold = self.sidecar.threshold if threshold is None else float(threshold)
         filters = filters or Filters()
         if exact is None:
-            exact = not (self.store.has_index() and len(self) > EXACT_MAX)
+            exact = not self._is_large()
         if not exact:
             return self._by_index(query, pack, k, threshold, filters)
         reduced = self.state().reduced
@@ -128,6 +129,13 @@ class Collection:
             made = self._hits(some, query, pack, threshold)
             hits += [hit for hit in made if not filters.by_area or filters.least <= hit.share <= filters.most]
         return sorted(hits, key=lambda hit: (-hit.score, hit.image))[:k]
+
+    def _is_large(self) -> bool:
+        """Whether the index is to be asked: there is one, and many images."""
+        version = self.store.version()
+        if self._large is None or self._large[0] != version:
+            self._large = version, self.store.has_index() and len(self) > EXACT_MAX
+        return self._large[1]
 
     def _by_index(self, query: Query, pack: LabelPack, k: int, threshold: float, filters: Filters) -> list[Hit]:
         """ranked() among the candidates that LanceDB's index gives for each wanted word."""

@@ -32,7 +32,7 @@ _STAT = ("bytes", "mtime_ns")
 _AT_ONCE = 1000  # images in one condition
 # of the index: partitions that a search looks into; how many times more candidates than asked for are compared by their
 # exact vectors
-PROBES, REFINE = 40, 4
+PROBES, REFINE = 40, 2
 
 
 class Store:
@@ -195,11 +195,11 @@ class Store:
             return table.version
 
     def make_index(self) -> None:
-        """LanceDB's index of the vectors (inner products, one bit a dimension), and of the image numbers."""
-        from lancedb.index import BTree, IvfRq
+        """LanceDB's index of the vectors (inner products, one byte a dimension), and of the image numbers."""
+        from lancedb.index import BTree, IvfSq
 
         with one_line(self.path):
-            self.table(SEGMENTS).create_index("vector", config=IvfRq(distance_type="dot"), replace=True)
+            self.table(SEGMENTS).create_index("vector", config=IvfSq(distance_type="dot"), replace=True)
             self.table(SEGMENTS).create_index("image", config=BTree(), replace=True)
 
     def has_index(self) -> bool:
