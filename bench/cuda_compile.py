@@ -1,7 +1,7 @@
-"""What nvcc makes of the CUDA kernels for every GPU they are built for: registers, spills, shared memory, seconds.
+"""Compile the CUDA kernels for every GPU target and report registers, spills, shared memory and seconds.
 
-No GPU is needed. A kernel that spills registers to memory, or uses so many that few blocks fit on a multiprocessor, is
-slow on a real one; a capability that nvcc does not know is named and left out.
+No GPU is needed. A kernel is slow if it spills registers to memory, or uses so many that few blocks fit on a
+multiprocessor. A capability that nvcc does not support is named and left out.
 
     python bench/cuda_compile.py --only 87,90
 """
@@ -109,7 +109,7 @@ def wanted(nvcc: str, only: str | None) -> list[str]:
         if part not in known:
             click.echo(f"sm_{part}: nvcc {version_of(nvcc)} does not know it; left out", err=True)
     if not (both := [part for part in asked if part in known]):
-        raise ZerosegError(f"nvcc {version_of(nvcc)} knows none of sm_{', sm_'.join(asked)}")
+        raise ZerosegError(f"nvcc {version_of(nvcc)} supports none of sm_{', sm_'.join(asked)}")
     return both
 
 

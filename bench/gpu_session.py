@@ -1,8 +1,8 @@
-"""All that only a GPU can show, in pieces that fit a GPU lent for some minutes at a time.
+"""Run all checks that need a GPU, in stages that fit into short sessions on a GPU.
 
-Every stage is a command of its own, whose end, figures and last lines go to OUT/STAGE.json; a stage that is there is
-not run again, so the next call goes on where this one ran out of time. Nothing is called passed that was not run: a
-stage that cannot run says why. Build before you borrow: the CUDA library for one GPU takes a minute of compiling.
+Every stage is a separate command. Its result, figures and last lines go to OUT/STAGE.json. A stage with a result is not
+run again, so the next call continues where this one ran out of time. A stage that cannot run says why, and is not
+reported as passed. Build the CUDA library before the session: for one GPU, it takes a minute to compile.
 
     python bench/gpu_session.py --out gpu --minutes 9
     python bench/gpu_session.py --out gpu --list
@@ -131,18 +131,22 @@ STAGES = (
     type=click.Path(file_okay=False, path_type=Path),
     default="gpu-session",
     metavar="DIR",
-    help="Folder for the results; made if needed.",
+    help="Folder for the results; created if needed.",
 )
 @click.option(
     "--minutes",
     type=click.FloatRange(0, min_open=True),
     default=9.0,
     metavar="N",
-    help="Begin no stage that may take longer than what is left of these.",
+    help="Time limit; a stage that may take longer than the rest is not started.",
 )
-@click.option("--only", metavar="NAMES", help=f"Comma list of {', '.join(stage.name for stage in STAGES)}.")
-@click.option("--again", is_flag=True, help="Also stages whose results are there.")
-@click.option("--list", "listing", is_flag=True, help="Show the stages and what would keep them from running.")
+@click.option(
+    "--only",
+    metavar="NAMES",
+    help=f"Only these stages, separated by commas: {', '.join(stage.name for stage in STAGES)}.",
+)
+@click.option("--again", is_flag=True, help="Also repeat stages that have results.")
+@click.option("--list", "listing", is_flag=True, help="Show the stages and what prevents them from running.")
 @click.option("--load-aot", type=click.Path(file_okay=False, path_type=Path), hidden=True)
 def main(out, minutes, only, again, listing, load_aot):
     """Run the stages that need a GPU; exit with 1 if one failed.
@@ -213,7 +217,7 @@ def run(stages: list[Stage], machine: Machine, out: Path, seconds: float, again:
         if reason := obstacle(stage, machine):
             report = {"stage": stage.name, "result": "not run", "reason": reason}
         elif end_s - time.monotonic() < 60 * stage.minutes:
-            click.echo(f"{stage.name:<10} left for the next call: it may take {stage.minutes:g} minutes")
+            click.echo(f"{stage.name:<10} postponed to the next call: it may take {stage.minutes:g} minutes")
             continue
         else:
             report = run_one(stage, machine, out)

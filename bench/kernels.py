@@ -1,9 +1,9 @@
-"""What the kernels take beside what a program would use without them, on this machine.
+"""Time the kernels against the usual alternatives, on this machine.
 
-Every contender takes turns with the kernel and is compared within its own turn: speedup is the median of those ratios,
-so that a machine whose speed drifts does not favour anyone. Bytes are those that must move at least (inputs read once,
-outputs written once), as a share of what a plain copy moves per second, measured here with as many threads.
-No figure is given unless the kernels first agree with their references.
+Every contender takes turns with the kernel and is compared within its own turn. The speedup is the median of those
+ratios, so a machine whose speed drifts favours nobody. Bytes are the least that must move (inputs read once, outputs
+written once), as a share of the rate of a plain copy, measured here with the same number of threads. Figures are given
+only if the kernels first agree with their references.
 
     python bench/kernels.py --threads 2
     python bench/kernels.py --device cuda
@@ -62,16 +62,16 @@ GOALS = (
     type=click.IntRange(1),
     default=min(2, os.cpu_count() or 1),
     metavar="N",
-    help="For the kernels and every contender.",
+    help="Threads of the kernels and of every contender.",
 )
 @click.option(
     "--device",
     type=click.Choice(["cpu", "cuda"]),
     default="cpu",
-    help="Which kernels: the native ones, or those of Triton and CUDA C++ on the first GPU.",
+    help="cpu: the native kernels; cuda: those of Triton and CUDA C++ on the first GPU.",
 )
-@click.option("--full", is_flag=True, help="More rounds, and more sizes.")
-@click.option("--output", type=click.Path(dir_okay=False), help="Write the JSON here too.")
+@click.option("--full", is_flag=True, help="More rounds and more sizes.")
+@click.option("--output", type=click.Path(dir_okay=False), help="Also write the JSON to this file.")
 def main(threads, device, full, output):
     """Time the kernels and their contenders: a table, then one JSON line, a list of rows.
 
@@ -143,7 +143,7 @@ def run(threads: int, full: bool, commit: str | None = None) -> list[dict]:
     from zeroseg.kernels._threads import set_threads
 
     if reason := _native.why_not():
-        raise UnavailableError(f"nothing to time: {reason}")
+        raise UnavailableError(f"nothing to measure: {reason}")
     set_threads(threads)
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)

@@ -1,7 +1,7 @@
-"""How long a frame takes, stage by stage and back end by back end, and whether the number of labels matters.
+"""Time a frame by stage and back end, and the effect of the number of labels.
 
-Everything is timed in one run with the contenders taking turns, and reported as medians: a machine's speed drifts, so
-only what was measured side by side is compared. A frame is a JPEG in, label map and overlay out.
+Everything is timed in one run in which the contenders take turns, and reported as medians. A machine's speed drifts, so
+only values from the same run are compared. The input of a frame is a JPEG, its outputs are label map and overlay.
 
     python bench/latency.py --threads 2
     python bench/latency.py --threads 2 --full --plot latency.png --masks VOC --masks-layout voc-dev
@@ -44,20 +44,25 @@ LAYOUTS = ("folder", "voc", "context", "coco-object", "voc-dev")
     help="Back end to time; may be repeated.  [default: all that can run here but torch-compile]",
 )
 @click.option("--photo", type=FILE, default=PHOTO, help="Picture to time.")
-@click.option("--size", "sizes", default=SIZES, metavar="WxH,...", help="Frame sizes in pixels; --full takes more.")
+@click.option("--size", "sizes", default=SIZES, metavar="WxH,...", help="Frame sizes in pixels; --full adds more.")
 @click.option("--labels", "counts", default="2,20,171,1200", metavar="N,N", help="Numbers of labels to compare.")
 @click.option("--threads", type=click.IntRange(1), default=min(2, os.cpu_count() or 1), metavar="N")
 @click.option("--rounds", type=click.IntRange(3), default=10, metavar="N", help="Frames per contender.")
-@click.option("--without-kernels", is_flag=True, help="The first back end also with NumPy in the kernels' place.")
-@click.option("--live-size", is_flag=True, help="The first back end also at the smaller size of live pictures.")
-@click.option("--full", is_flag=True, help="Also more sizes, batches and peers: minutes.")
+@click.option("--without-kernels", is_flag=True, help="Also run the first back end with NumPy instead of the kernels.")
+@click.option("--live-size", is_flag=True, help="Also run the first back end at the smaller size of live pictures.")
+@click.option("--full", is_flag=True, help="Also run more sizes, batches and peers; takes minutes.")
 @click.option(
     "--masks",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Photos with masks: mIoU of the same file beside its latency.",
+    help="Folder of photos with masks: also measure the mIoU of the same file.",
 )
-@click.option("--masks-layout", type=click.Choice(LAYOUTS), default="folder", help="As for zeroseg eval --dataset.")
+@click.option(
+    "--masks-layout",
+    type=click.Choice(LAYOUTS),
+    default="folder",
+    help="Layout of --masks, as for zeroseg eval --dataset.",
+)
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG", help="Draw the stages.")
 def main(full, plot, **options):
     """Time the stages of a frame on this machine: tables, then one JSON line.

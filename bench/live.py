@@ -1,8 +1,8 @@
-"""How a live picture fares end to end: frames per second, capture-to-display latency, drops, memory, time to recover.
+"""Measure live video end to end: frames per second, capture-to-display latency, drops, memory, time to recover.
 
 "Displayed" means drawn and encoded as the JPEG that the page sends. The test pattern is a live source at 30 frames per
-second, whose newest frame is taken; the video file is played at its own pace, likewise. Recovery is the time from an
-MJPEG or an RTSP server's return on loopback to the first frame shown from it.
+second, of which the newest frame is taken. The video file is played at its own speed in the same way. Recovery is the
+time from the restart of an MJPEG or RTSP server on loopback to the first frame shown from it.
 
     python bench/live.py                 a short look
     python bench/live.py --full          ten minutes per source, for the memory
@@ -41,7 +41,9 @@ LABELS = "cat,dog,person,ball,grass,sky"
 @click.option("--seconds", type=click.FloatRange(2), default=10, metavar="S", help="Per source.")
 @click.option("--full", is_flag=True, help=f"{FULL_S} seconds per source.")
 @click.option("--sizes", default="1280x720,1920x1080", metavar="WxH,WxH", help="Frame sizes in pixels.")
-@click.option("--viewers", type=click.IntRange(0), default=0, metavar="N", help="Also with N viewers of the page.")
+@click.option(
+    "--viewers", type=click.IntRange(0), default=0, metavar="N", help="Also measure with N viewers of the page."
+)
 @click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -1,8 +1,7 @@
 """Take the README's picture of the page: docs/photos/page.jpg.
 
-A camera that pans over one of the repository's photos is played to the page in a real Chromium, which is photographed
-when the model has found in it what is named. Figures on the picture are those of the machine at work, the
-browser included.
+A video that pans over one of the repository's photos is played to the page in a real Chromium. The screenshot is taken
+when the model has found the labels. The figures in the picture include the load of the browser.
 
     python bench/page_picture.py
 """
@@ -28,10 +27,10 @@ SIZE, RATE, SECONDS = (640, 360), 25, 8
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path), default=ROOT / "docs" / "photos" / "page.jpg")
 @click.option("--threads", type=click.IntRange(1), default=2, metavar="N", help="Of the network.")
-@click.option("--seconds", type=click.FloatRange(1), default=6, metavar="S", help="Before the picture is taken.")
+@click.option("--seconds", type=click.FloatRange(1), default=6, metavar="S", help="Wait before the picture is taken.")
 @click.option("--quality", type=click.IntRange(1, 95), default=88, metavar="1..95", help="Of the JPEG.")
 def main(out, threads, seconds, quality):
-    """Play a panned video of a photo to the page and photograph it at 1280x800.
+    """Play a panned video of a photo to the page and take a screenshot of 1280x800.
 
     \b
     Example:

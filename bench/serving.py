@@ -1,10 +1,10 @@
-"""Many clients at once: the one-process server beside the Triton Inference Server, without and with batching.
+"""Measure many clients at once: the one-process server and the Triton Inference Server, without and with batching.
 
-Every contender is a `zeroseg-serve` of its own, asked by POST /segment from closed-loop clients on the same machine:
-each sends its next photo when it has the answer to the last, and one that is refused (503) comes back when the server
-said. Latency is what the client waits, refusals included. Contenders take turns, and throughput is compared within a
-turn, for a machine's speed drifts. Every answer is held against the masks of the first server; one that differs fails
-the run.
+Every contender is a separate `zeroseg-serve`. Closed-loop clients on the same machine send POST /segment: each sends
+its next photo when it has the answer to the last one. A refused client (503) tries again after the time that the server
+names. Latency is the client's waiting time, refusals included. Contenders take turns, and throughput is compared within
+a turn, because a machine's speed drifts. Every answer is compared with the masks of the first server; a difference
+fails the run.
 
     python bench/serving.py                          1, 8 and 32 clients
     python bench/serving.py --clients 8 --seconds 30
@@ -44,8 +44,8 @@ LABELS = "cat,dog,person,ball,grass,sky"
 SERVE = "from zeroseg.commands.serve import main; main()"
 CONTENDERS = {
     "one process": ["--engine", "own"],
-    "triton, one photo a run": ["--engine", "triton", "--max-batch", "1"],
-    "triton, up to 8 a run": ["--engine", "triton", "--max-batch", "8"],
+    "triton, batch of 1": ["--engine", "triton", "--max-batch", "1"],
+    "triton, batch of up to 8": ["--engine", "triton", "--max-batch", "8"],
 }
 START_S = 120.0
 END = b"\r\n--photo--\r\n"  # of a request's body
@@ -64,7 +64,7 @@ class Turn(NamedTuple):
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--clients", default="1,8,32", metavar="N,N", help="Clients at once.")
 @click.option("--seconds", type=click.FloatRange(0.5), default=10, metavar="S", help="Per turn.")
-@click.option("--rounds", type=click.IntRange(1), default=5, metavar="N", help="Turns of each contender.")
+@click.option("--rounds", type=click.IntRange(1), default=5, metavar="N", help="Number of turns of each contender.")
 @click.option("--labels", default=LABELS, metavar="WORDS", help="Comma list.")
 @click.option(
     "--threads", type=click.IntRange(1), default=min(2, os.cpu_count() or 1), metavar="N", help="Of each server."

@@ -1,4 +1,4 @@
-"""Do words that the model does not know land near the right known names? Top-1 and top-3 on two lists."""
+"""Measure whether words outside the vocabulary get the right nearest names: top-1 and top-3 on two lists."""
 
 import json
 import sys
@@ -52,7 +52,7 @@ def measure(path: Path = NOUNS, half: str | None = None) -> dict:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     default=None,
     show_default=f"{NOUNS.name}, then both halves of {PHRASES.name}",
-    help="Lines of group, noun, right names joined by |.",
+    help="File with lines of group, noun, right names joined by |.",
 )
 @click.option("--half", type=click.Choice(list(HALVES)), help="Only the odd or the even lines of --nouns.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="JSON", help="Write the numbers.")

@@ -1,4 +1,4 @@
-"""zeroseg-export: a model.pt in, what a machine runs out, after it was shown to be the same model."""
+"""zeroseg-export: export a model.pt for other runtimes, after a check that it is the same model."""
 
 from pathlib import Path
 
@@ -26,37 +26,39 @@ class Model(click.ParamType):
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model", type=Model(), metavar="MODEL")
 # What to make
-@click.option("--onnx", "onnx_", is_flag=True, help="Write an ONNX file and its description (.json).")
+@click.option("--onnx", "onnx_", is_flag=True, help="Write an ONNX file and its sidecar (.json).")
 @click.option("--trt", is_flag=True, help="Build a TensorRT engine (.engine, .engine.json) on this GPU.")
 @click.option(
     "-o",
     "--out",
     type=click.Path(path_type=Path),
     metavar="FILE|DIR",
-    help="Where to write.  [default: MODEL with the suffix .onnx, .engine or .rtx, or MODEL-TARGET; of an "
-    "open_clip model, ARCH.onnx here]",
+    help="Where to write.  [default: MODEL with the suffix .onnx, .engine or .rtx, or MODEL-TARGET; "
+    "for an open_clip model, ARCH.onnx in this folder]",
 )
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8", "auto"]),
     default="fp32",
     show_default=True,
-    help="What the graph computes in; auto keeps the fastest here that passes the gate.",
+    help="Precision of the graph; auto keeps the fastest one here that passes the gate.",
 )
 @click.option(
     "--weights",
     type=click.Choice(["float32", "float16"]),
     default="float32",
     show_default=True,
-    help="How float32 weights are stored; float16 halves the file and computes the same.",
+    help="How float32 weights are stored; float16 halves the file, and the arithmetic stays float32.",
 )
 @click.option(
     "--masks",
     is_flag=True,
-    help="Also write NAME.masks.onnx, for other programs: image and label vectors in, masks out.",
+    help="Also write NAME.masks.onnx for other programs: image and label vectors in, masks out.",
 )
-@click.option("--symmetric", is_flag=True, help="int8 as TensorRT takes it: signed, zero at zero.")
-@click.option("--calibration", type=FOLDER, metavar="DIR", help="Photos that set int8's ranges.  [default: bundled]")
+@click.option("--symmetric", is_flag=True, help="int8 in TensorRT's form: signed, with zero point 0.")
+@click.option(
+    "--calibration", type=FOLDER, metavar="DIR", help="Photos that set the ranges of int8.  [default: bundled]"
+)
 # How it is checked
 @click.option(
     "--photo",
@@ -64,24 +66,24 @@ class Model(click.ParamType):
     type=FILE,
     multiple=True,
     metavar="FILE",
-    help="Compare on this photo; may be repeated.  [default: bundled photos]",
+    help="Photo for the comparison; may be repeated.  [default: bundled photos]",
 )
-@click.option("--gate-photos", type=FOLDER, metavar="DIR", help="Compare on the photos of this folder.")
+@click.option("--gate-photos", type=FOLDER, metavar="DIR", help="Folder of photos for the comparison.")
 @click.option(
     "--gate-masks",
     type=click.Choice(DATASETS),
     metavar="LAYOUT",
-    help="The folder also holds masks, laid out as for zeroseg eval --dataset: compare mIoU too.",
+    help="Layout of --gate-photos, as for zeroseg eval --dataset, if it has masks: also compare mIoU.",
 )
 # Engines
 @engines.trt_options
-@click.option("-n", "--dry-run", is_flag=True, help="Print what would be done.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print what would be done, and stop.")
 def main(model, onnx_, trt, out, weights, dry_run, **options):
-    """Turn a trained model into an ONNX file.
+    """Export a trained model to ONNX or TensorRT, and check that it gives the same masks.
 
-    MODEL is a model.pt, or open_clip:ARCH/TAG or open_clip:ARCH/FILE: one of open_clip's towers as it is, read densely.
-    The exported file and the model see the same photos with two label sets; unless they give the same label to at
-    least 99.5 % of all pixels, nothing is written, the first node that differs is named and the exit code is 1.
+    MODEL is a model.pt, or an open_clip image tower as a dense model: open_clip:ARCH/TAG or open_clip:ARCH/FILE.
+    The exported file and the model get the same photos with two label sets. If they disagree on the label of more than
+    0.5 % of the pixels, nothing is written, the message names the first node that differs, and the exit code is 1.
 
     \b
     Example:
@@ -95,7 +97,7 @@ def main(model, onnx_, trt, out, weights, dry_run, **options):
     given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     engine_options = {name: options.pop(name) for name in engines.NAMES}
     if [onnx_, trt, engine_options["rtx"] is not None, engine_options["bundle"] is not None].count(True) != 1:
-        raise click.UsageError("say what to make: --onnx, --trt, --rtx or --bundle TARGET, one of them")
+        raise click.UsageError("expected exactly one of --onnx, --trt, --rtx and --bundle TARGET")
     engines.refuse_unused(model, given)
     if not onnx_:
         engines.run(model, out, engine_options, options, weights == "float16", dry_run)

@@ -1,4 +1,4 @@
-"""Which nodes of a graph see what is in its inputs, and which only their sizes."""
+"""Find the nodes of a graph that depend on the values of its inputs, and those that depend only on their sizes."""
 
 from onnx import ModelProto
 
@@ -6,8 +6,8 @@ from onnx import ModelProto
 def data_nodes(model: ModelProto) -> set[str]:
     """Names of the nodes whose values depend on the values of an input.
 
-    The others compute with shapes and constants (positions for a grid, for one): a few numbers, cheap in any precision,
-    whose ranges differ from image size to image size.
+    The others compute with shapes and constants (grid positions, for example): a few numbers, cheap in any precision,
+    whose ranges depend on the image size.
     """
     reached = {value.name for value in model.graph.input}
     found = set()

@@ -1,4 +1,4 @@
-"""Where two graphs part: every node's output of both on one input, walked in the graph's order."""
+"""Find where two graphs diverge: compare every node's output on one input, in the graph's order."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
 class Divergence(NamedTuple):
-    """The first node whose output is off by more than `tolerance`; inputs_error is the worst of what it was given."""
+    """The first node whose output differs by more than `tolerance`; inputs_error is the largest error of its inputs."""
 
     node: str
     operator: str
@@ -24,7 +24,7 @@ class Divergence(NamedTuple):
     def __str__(self) -> str:
         return (
             f"first node that diverges: {self.node} ({self.operator}), relative error {self.error:.2g}, "
-            f"its inputs {self.inputs_error:.2g}"
+            f"error of its inputs {self.inputs_error:.2g}"
         )
 
 
@@ -102,7 +102,7 @@ def first_divergence(model: ModelProto, reference: dict, candidate: dict, tolera
 
 
 def rank_by_growth(model: ModelProto, reference: dict, candidate: dict, operators: set[str]) -> list[str]:
-    """Names of the nodes of these operators, first the one whose output adds most error to that of its inputs."""
+    """Names of the nodes of these operators, sorted by the error that they add, largest first."""
     growth = {found.node: found.error - found.inputs_error for found in _walk(model, errors(reference, candidate))}
     names = [node.name for node in model.graph.node if node.op_type in operators]
     return sorted(names, key=lambda name: -growth.get(name, 0.0))

@@ -1,6 +1,6 @@
-"""The gate that every exported file passes, or is not kept: masks as PyTorch gives them, on real photos.
+"""The gate: an exported file is kept only if it gives PyTorch's masks on real photos.
 
-A label map agrees on 99.5 % of its pixels; where masks are given, mIoU moves by 0.3 points at most.
+Label maps must agree on 99.5 % of the pixels. If masks are given, mIoU may change by at most 0.3 points.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ MOST_PHOTOS = 16  # of a folder, spread evenly: each takes two passes of both ne
 
 
 class CachedRunner(Runner):
-    """A runner that answers an image it has seen from memory: the reference, which every candidate is held against."""
+    """A runner that caches its outputs per image: the reference for every candidate."""
 
     def __init__(self, runner: Runner):
         self.runner, self.backend = runner, runner.backend
@@ -39,7 +39,7 @@ class CachedRunner(Runner):
 
 
 class Gate:
-    """Holds the reference's answers; check() a candidate as often as wanted.
+    """Holds the reference's outputs; check() compares any number of candidates.
 
     cases: inputs to compare on. masks: a function that gives mIoU in points for a runner, or None without masks.
     """
@@ -51,7 +51,7 @@ class Gate:
         self._before: float | None = None
 
     def check(self, candidate: Runner) -> Parity:
-        """All of it; whether it passed is in the answer's `ok`. The masks are only counted where the pixels agree."""
+        """The whole comparison; the result's `ok` says if it passed. mIoU is measured only if the pixels agree."""
         parity = compare(self.reference, candidate, self.cases, self.sidecar.scoring)
         if self.masks is None or not parity.ok:
             return parity

@@ -1,7 +1,8 @@
-"""Label sets that a gate can fail on: with them the model finds several labels in the photos, and background.
+"""Label sets for a meaningful gate: with them the model finds several labels and background in the photos.
 
-Rows come from a vocabulary: the known words where the model's space is theirs; elsewhere, and where no words will do,
-rows that are built near what the model sees in the photos. Those are taken that tell its segments, or places, apart.
+The label vectors come from a vocabulary: the known words, if the model uses their embedding space. Otherwise, and if no
+words are suitable, vectors are built near the model's embeddings of the photos. Those are taken that separate its
+segments or patches.
 """
 
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ class Seen(NamedTuple):
 
 
 def gate_cases(runner: Runner, sidecar: Sidecar, photos: list[np.ndarray]) -> list[Case]:
-    """make_cases with label sets that this model's masks of the photos (H, W, 3) uint8 depend on."""
+    """make_cases with label sets to which this model's masks of the photos (H, W, 3) uint8 are sensitive."""
     images = [image[None] for several, _ in network_images(sidecar, photos) for image in several]
     return make_cases(sidecar, photos, choose_label_sets(runner, sidecar, images))
 
@@ -43,8 +44,8 @@ def gate_cases(runner: Runner, sidecar: Sidecar, photos: list[np.ndarray]) -> li
 def choose_label_sets(runner: Runner, sidecar: Sidecar, images: list[np.ndarray]) -> list[LabelSet]:
     """Sets of LABEL_COUNTS rows without a row in common; images (1, 3, h, w) float32 as the network takes them.
 
-    The threshold is the sidecar's. A network without segments has none that counts (background words stand for it): its
-    sets get the score that half of the places reach with one row or another.
+    The threshold is the sidecar's. A network without segments has no useful one (it has background words): its sets get
+    the score that half of the patches reach for any label.
     """
     images = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, IMAGES).astype(int))]
     outputs, sets = [runner.run(image) for image in images], []
@@ -67,7 +68,9 @@ def choose_label_sets(runner: Runner, sidecar: Sidecar, images: list[np.ndarray]
 
 
 def amid(scores: np.ndarray) -> float:
-    """A threshold among scores (U,): in the widest gap of their middle half, so that it is near many and on none."""
+    """A threshold among scores (U,): in the widest gap of their middle half, so it is near many scores and equal to
+    none.
+    """
     middle = np.unique(np.quantile(scores, np.linspace(0.25, 0.75, len(scores)), method="nearest"))
     if len(middle) < 2:
         return float(middle[0])

@@ -1,13 +1,13 @@
-"""The same graph in float16: weights, activations and arithmetic, with the nodes of `keep` left in float32.
+"""Convert a graph to float16: weights, activations and arithmetic, with the nodes of `keep` left in float32.
 
-The graph itself is rewritten, so that strongly typed runtimes (TensorRT 11) and ONNX Runtime take it as it is. Inputs
-and outputs stay float32: one Cast at each, and one wherever a tensor passes between the two precisions; weights need
-none. What the ONNX standard or float16's range (6e-8 to 65504) rules out stays float32 by itself, and so does what is
-computed from shapes alone, such as positions: TensorRT computes that on the CPU, where it has no float16.
+The graph itself is rewritten, so that strongly typed runtimes (TensorRT 11) and ONNX Runtime take it unchanged. Inputs
+and outputs stay float32, with one Cast each, and there is one Cast wherever a tensor passes between the precisions;
+weights need none. Nodes that the ONNX standard or float16's range (6e-8 to 65504) does not allow stay float32. So do
+nodes that depend only on shapes, such as positions: TensorRT computes those on the CPU, where it has no float16.
 
-So do normalisations and softmax (FLOAT_OPERATORS), whose sums run over many values: a strongly typed runtime adds them
-up in the precision that the graph states. TensorRT fuses the Casts around them into its kernels. Matrix products,
-those of the assignment too, are float16: its kernels add them up in float32, and Turing has no others.
+Normalisations and softmax (FLOAT_OPERATORS) also stay float32, because they sum many values, and a strongly typed
+runtime sums in the graph's precision. TensorRT fuses the Casts around them into its kernels. Matrix products are
+float16, also those of the assignment: TensorRT's kernels sum them in float32, and Turing has no others.
 """
 
 import numpy as np

@@ -1,10 +1,10 @@
-"""Weights stored as float16, computed in float32: half the file, the same graph.
+"""Store weights as float16 and compute in float32: half the file size, the same graph.
 
 Every large float32 initialiser becomes a float16 one and a Cast to float32 under the old name. Runtimes fold the Cast
-when they load the file, so speed and memory are those of float32. A weight that is a float16 value loses nothing by it.
-Where the exporter has multiplied a model's float16 weights by the scales of a normalisation that follows, the products
-are none any more: then the model's own weights are stored, and the scales, one an output channel, beside them. What is
-left is rounded, by up to 2^-11 of itself; export parity measures what that does to the masks.
+when they load the file, so speed and memory are those of float32. A weight with a float16 value stays exact. The
+exporter may have multiplied float16 weights by the scales of a following normalisation; the products are not float16
+values. Then the model's own weights are stored, with the scales, one per output channel, beside them. All others are
+rounded by up to 2^-11 of their value; export parity measures the effect on the masks.
 """
 
 from collections.abc import Mapping

@@ -1,9 +1,9 @@
 """Q/DQ int8 by ONNX Runtime's static quantiser: per-channel weights, ranges from calibration photos.
 
-Only products with constant weights are quantised (convolutions and linear layers, a tenth of whose cost is what int8
-can save); attention between activations stays float. For ONNX Runtime on a CPU activations are unsigned; weights have 7
-bits where instructions add two products in 16 bits (x86 before VNNI). `symmetric` gives what TensorRT takes instead:
-signed, zero at zero, 8 bits, and biases as they are, since its parser refuses int32 ones.
+Only products with constant weights are quantised (convolutions and linear layers); attention between activations stays
+float. For ONNX Runtime on a CPU, activations are unsigned, and weights have 7 bits if instructions add two products in
+16 bits (x86 before VNNI). `symmetric` gives TensorRT's form instead: signed, zero point 0, 8 bits, and unchanged
+biases, because its parser refuses int32 biases.
 """
 
 import logging

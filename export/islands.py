@@ -1,4 +1,4 @@
-"""Which nodes must stay in float32: found by bisection, the most harmful node first."""
+"""Find by bisection which nodes must stay in float32, the most harmful node first."""
 
 from collections import Counter
 from collections.abc import Callable

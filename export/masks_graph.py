@@ -1,4 +1,4 @@
-"""The self-contained graph for programs that are not zeroseg's: an image and label vectors in, finished masks out.
+"""The self-contained graph for other programs: an image and label vectors in, finished masks out.
 
     image             (B, 3, H, W) float32, as for the network alone
     label_embeddings  (N, D) float32 unit rows, N >= 1

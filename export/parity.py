@@ -1,10 +1,10 @@
-"""Is an exported file the same model? Two runners, the same inputs, and a verdict on the masks they lead to.
+"""Parity of an exported file and its model: run both on the same inputs and compare the masks.
 
-What counts is the label map, made as users get it (zeroseg.segment); per output the largest difference and the cosine
-say where a disagreement comes from. The maps are compared three times: with every segment named, with a threshold in
-the middle of the scores, and with the sidecar's threshold. So a threshold above all scores cannot hide a broken map,
-and one far from all scores cannot hide rounding. And they must be able to differ: where the model itself finds no
-foreground, no background or one label only, nothing was compared.
+The criterion is the label map, made as users get it (zeroseg.segment). The largest difference and the cosine of each
+output show where a disagreement comes from. The maps are compared three times: with every segment labelled, with a
+threshold in the middle of the scores, and with the sidecar's threshold. So a threshold above all scores cannot hide a
+broken map, and a threshold far from all scores cannot hide rounding. The comparison is invalid if the model itself
+finds no foreground, no background or only one label, because then the maps could not differ.
 """
 
 from dataclasses import dataclass, field
@@ -73,16 +73,17 @@ class Parity:
         self.ok = self.why_not() is None
 
     def why_not(self, what: str = "the exported file") -> str | None:
-        """What fails, or None; what was compared is called so."""
+        """The failure in one line, or None. what: the name of the compared file in the message."""
         if not self.telling:
             return (
-                "these photos say nothing: in its own masks of them the model has no foreground, no background or "
-                "one label only; compare on others (--photo, --gate-photos)"
+                "these photos are unsuitable: the model's own masks of them have no foreground, no "
+                "background or only one label; use other photos (--photo, --gate-photos)"
             )
         if not self.undecided <= UNDECIDED:
             return (
-                f"{100 * self.undecided:.1f} % of the pixels hang on less than {MARGIN:g} of a score, at most "
-                f"{100 * UNDECIDED:g} % may; compare on other images (--photo, --gate-photos)"
+                f"{100 * self.undecided:.1f} % of the pixels have a label that depends on a score difference "
+                f"below {MARGIN:g}, at most {100 * UNDECIDED:g} % are allowed; use other photos (--photo, "
+                "--gate-photos)"
             )
         lowest = min(self.cosine, key=self.cosine.get, default=None)
         if lowest is not None and not self.cosine[lowest] >= COSINE:  # NaN is not
@@ -96,8 +97,8 @@ class Parity:
             )
         if self.miou and not abs(self.miou[1] - self.miou[0]) <= MIOU_CHANGE:
             return (
-                f"mIoU is {self.miou[1]:.2f} where the model has {self.miou[0]:.2f}, at most {MIOU_CHANGE} points "
-                "apart are allowed"
+                f"mIoU is {self.miou[1]:.2f}, the model has {self.miou[0]:.2f}; at most {MIOU_CHANGE} points "
+                "of difference are allowed"
             )
         return None
 
@@ -110,8 +111,8 @@ class Parity:
         )
         if self.undecided:
             lines.append(
-                f"not counted: {100 * self.undecided:.2f} % of the pixels, whose label hangs on less than {MARGIN:g} "
-                f"of a score (allowed: {100 * UNDECIDED:g} %)"
+                f"not counted: {100 * self.undecided:.2f} % of the pixels, whose label depends on a score "
+                f"difference below {MARGIN:g} (allowed: {100 * UNDECIDED:g} %)"
             )
         if self.miou:
             lines.append(f"mIoU {self.miou[0]:.2f} -> {self.miou[1]:.2f} (at most {MIOU_CHANGE} points apart)")
@@ -123,7 +124,7 @@ def compare(reference: Runner, candidate: Runner, cases: list[Case], scoring: Sc
     reference's.
     """
     if not cases:
-        raise ZerosegError("nothing to compare on: none of the images has a size that the exported file takes")
+        raise ZerosegError("no comparison possible: the exported file takes none of the images' sizes")
     pairs = {}
     tallies = [([], []) for _ in range(3)]  # per threshold and image: pixels with the same label, pixels that count
     pixels = []  # per image
@@ -165,9 +166,9 @@ def compare(reference: Runner, candidate: Runner, cases: list[Case], scoring: Sc
 
 
 def decided(output, b: int, case: Case, floor: float, scoring: Scoring) -> np.ndarray:
-    """(H, W) bool: the pixels of image b whose label stays the same where every score moves by up to MARGIN.
+    """(H, W) bool: the pixels of image b whose label stays the same if every score changes by up to MARGIN.
 
-    Of a network with segments; one without has no such cliffs, and all of its pixels count.
+    For a network with segments. Without segments, all pixels count.
     """
     if "place_embeddings" in output:
         return np.ones(case.size, bool)
@@ -239,7 +240,7 @@ def network_images(sidecar: Sidecar, photos: list[np.ndarray]) -> list[tuple[np.
 
 
 def outputs_in(outputs) -> tuple[str, ...]:
-    """The names of what a network gave, with segments or without."""
+    """The names of a network's outputs, with segments or without."""
     return DENSE_OUTPUTS if "place_embeddings" in outputs else OUTPUTS
 
 

@@ -1,4 +1,4 @@
-"""Who is faster: contenders take turns, so that a machine whose speed drifts treats all alike."""
+"""Time contenders in turns, so that a machine whose speed drifts treats all alike."""
 
 import statistics
 import time

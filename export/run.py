@@ -1,4 +1,4 @@
-"""One export from file to file: export, write aside, compare with the model, and only then move into place."""
+"""One export: write a temporary file, compare it with the model, and only then move it into place."""
 
 import json
 import os
@@ -106,17 +106,17 @@ def _masks_file(network: Path, sidecar: Sidecar, gate: Gate, out: Path, report: 
     path = network.with_name("self-contained.onnx")
     path.write_bytes(masks_graph(onnx.load(network), sidecar).SerializeToString())
     share = check_masks_file(path, network, gate.cases, sidecar.scoring)
-    report(f"masks in the graph: the same as on the host on {100 * share:.3f} % of pixels")
+    report(f"masks of the self-contained graph: the same as zeroseg's on {100 * share:.3f} % of pixels")
     if not share >= SAME_MASKS:
         raise ZerosegError(
-            f"{masks_path(out)}: not written, its masks are those of the host on only {100 * share:.2f} % of pixels, "
-            f"{100 * SAME_MASKS:g} % are required"
+            f"{masks_path(out)}: not written, its masks are the same as zeroseg's on only "
+            f"{100 * share:.2f} % of pixels, {100 * SAME_MASKS:g} % are required"
         )
     return path
 
 
 def check_sidecar_place(out: Path) -> None:
-    """ZerosegError when a .json that is no description of a network lies where that of `out` would go."""
+    """ZerosegError if a .json that is not a sidecar exists at the path of `out`'s sidecar."""
     path = out.with_suffix(".json")
     if not path.exists():
         return
@@ -126,30 +126,30 @@ def check_sidecar_place(out: Path) -> None:
         ours = False
     if not ours:
         raise ZerosegError(
-            f"--out: the description of {out.name} would replace {path}, which describes no network; "
-            "choose another name"
+            f"--out: the sidecar of {out.name} would replace {path}, which is not a sidecar; choose another name"
         )
 
 
 def make_gate(source, options: ExportOptions, report: Callable[[str], None] = lambda line: None) -> Gate:
-    """What an export of this Source is held against. ZerosegError for options that it has no meaning for."""
+    """The gate for an export of this Source. ZerosegError for options that do not apply to it."""
     sidecar = source.sidecar
     if sidecar.dense is not None and options.masks:
         raise ZerosegError(
-            "--masks: a network without segments runs on windows of an image, whose embeddings are put together before "
-            "they are decoded; leave it out"
+            "--masks: not possible for a network without segments, which runs on windows of an image; leave it out"
         )
     if sidecar.dense is not None and options.gate_masks is not None:
-        raise ZerosegError("--gate-masks: not for a network without segments; --gate-photos alone compares labels")
+        raise ZerosegError(
+            "--gate-masks: not possible for a network without segments; --gate-photos alone compares labels"
+        )
     photos = [load_image(photo) for photo in options.photos]
     masks = None
     if options.gate_masks is not None:
         if options.gate_photos is None:
-            raise ZerosegError("--gate-masks: needs --gate-photos, the folder that holds them")
+            raise ZerosegError("--gate-masks: needs --gate-photos, the folder with the masks")
         masks = mask_scorer(options.gate_photos, options.gate_masks, sidecar)
     if options.gate_photos is not None or not photos:
         photos += photos_of(options.gate_photos)
-    report(f"choosing labels by what the model finds in {len(photos)} photos")
+    report(f"choosing the gate's labels from what the model finds in {len(photos)} photos")
     return Gate(source.reference, gate_cases(source.reference, sidecar, photos), sidecar, masks)
 
 

@@ -33,7 +33,7 @@ def _open_checkpoint(path: Path) -> Source:
 
     if path.suffix != ".pt":
         raise ZerosegError(
-            f"{path}: expected a model.pt, or an open_clip model's name; what was exported is not exported again"
+            f"{path}: expected a model.pt or an open_clip model's name; an exported file cannot be exported again"
         )
     artifact = read_artifact(path, "torch")
     return Source(open_runner(artifact), artifact.sidecar, lambda: load_model(path)[0])
@@ -51,7 +51,7 @@ def _open_dense(name: str) -> Source:
         raise missing_extra(error.name, "train", "exporting an open_clip model") from error
     tower, sidecar = load_dense(name, how="zeroseg-export")
     if tower.reading in LEVELS:
-        raise ZerosegError(f"reading {tower.reading}: picks places one by one, which no graph here does; use naclip")
+        raise ZerosegError(f"reading {tower.reading}: selects patches one by one, which cannot be exported; use naclip")
     sidecar = replace(sidecar, dense=replace(sidecar.dense, text=text_name(name)))
     return Source(DenseRunner(tower), sidecar, lambda: DenseExportModel(tower))
 

@@ -1,4 +1,4 @@
-"""One model in several precisions, each made from the float32 graph and held against the same gate."""
+"""One model in several precisions, each made from the float32 graph and checked by the same gate."""
 
 import copy
 from collections.abc import Callable
@@ -61,7 +61,7 @@ class Workshop:
         self.calibration, self.kept = calibration, frozenset()
 
     def make(self, precision: str) -> Variant:
-        """The variant, whether it passes or not. ZerosegError where no graph of this precision can be had."""
+        """The variant, whether it passes or not. ZerosegError if no graph of this precision can be made."""
         graph, note = {"fp32": self._fp32, "fp16": self._fp16, "int8": self._int8}[precision]()
         path = self.folder / precision / "model.onnx"
         path.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What is exported: a model in evaluation mode with the outputs that every runner gives (zeroseg/runtime/base.py)."""
+"""The module to export: a model in evaluation mode with the outputs of every runner (zeroseg/runtime/base.py)."""
 
 import torch
 from torch import nn

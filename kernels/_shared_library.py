@@ -14,5 +14,5 @@ def load_library(path: Path, not_built: str, version_function: str, version: int
     except (OSError, AttributeError) as error:
         return f"{path}: {error}"
     if found != version:
-        return f"{path} was built from other sources (interface {found}, expected {version}); install again"
+        return f"{path} was built from other sources (interface {found}, expected {version}); install zeroseg again"
     return library

@@ -179,10 +179,10 @@ def choose_entries(only: str | None, training: bool = False) -> list:
     required=True,
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where to write; every target gets a folder DIR/sm_87 of its own.",
+    help="Where to write; every target gets its own folder, such as DIR/sm_87.",
 )
-@click.option("--only", metavar="WORD,...", help="Only kernels whose name contains one of the words.")
-@click.option("--training", is_flag=True, help="The backward kernels and the forward ones with noise, too.")
+@click.option("--only", metavar="WORD,...", help="Only kernels whose names contain one of these words.")
+@click.option("--training", is_flag=True, help="Also the backward kernels, and the forward ones with noise.")
 @click.option("-n", "--dry-run", is_flag=True, help="List what would be compiled and write nothing.")
 def main(targets: str, out: Path, only: str | None, training: bool, dry_run: bool) -> None:
     """Compile the Triton kernels for devices that need not be here: cubin, PTX, manifest.json and a C header."""

@@ -67,7 +67,8 @@ def compile_plugin(entry: Entry, target: Target) -> PluginKernel:
         ptx = (Path(folder) / made["files"]["ptx"]["name"]).read_text(encoding="utf-8")
     if made["shared_bytes"] > LARGEST_SHARED:
         raise ZerosegError(
-            f"{entry.name}: needs {made['shared_bytes']} bytes of shared memory, a plugin can have {LARGEST_SHARED}"
+            f"{entry.name}: needs {made['shared_bytes']} bytes of shared memory, but a plugin can have at "
+            f"most {LARGEST_SHARED}"
         )
     return PluginKernel(
         made["symbol"],

@@ -75,7 +75,7 @@ def describe(
             steps.insert(0, step)
             step *= axis
     if any(step % size for step in steps):
-        raise ValueError(f"{name}: its strides {tuple(steps)} are no multiples of its {size} bytes an element")
+        raise ValueError(f"{name}: its strides {tuple(steps)} are not multiples of its {size} bytes an element")
     found = found._replace(strides=tuple(step // size for step in steps))
     if contiguous and not found.contiguous:
         raise ValueError(f"{name}: expected a contiguous array, got strides of {tuple(steps)} bytes")

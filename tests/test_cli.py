@@ -55,7 +55,7 @@ def test_one_photo(run):
     assert labels.shape == (60, 80) and labels[5, 5] == 1 and labels[55, 5] == 0
     document = json.loads(Path("zeroseg-out/photo.json").read_text())
     assert document["image"] == "photo.png" and document["found"][0]["category"] == "rose"
-    assert "~ rose: not a word the model knows by heart; its meaning is approximate, near tulip, daisy" in done.output
+    assert "~ rose: not in the model's vocabulary; its meaning is approximate, near tulip, daisy" in done.output
     for part in (
         "photo.png  80 x 60",
         "~ rose",
@@ -102,7 +102,7 @@ def test_the_legend_can_be_left_out(run):
 
 def test_nothing_found_says_what_came_near(run):
     done = run("photo.png", "--threshold", "2")
-    assert "nothing scored 2.000 or more; the best was rose with 1.000" in done.output and done.exit_code == 0
+    assert "no label scored 2.000 or more; the best was rose with 1.000" in done.output and done.exit_code == 0
 
 
 def test_files_folders_globs_each_photo_once(run):
@@ -128,7 +128,7 @@ def test_bad_files_do_not_stop_the_others(run):
     assert done.exit_code == 1
     assert "Error: broken.jpg: not a picture" in done.output
     assert "Error: missing.jpg: no such file" in done.output
-    assert "Error: none*.jpg: no file fits this pattern" in done.output
+    assert "Error: none*.jpg: no file matches this pattern" in done.output
     assert "4 inputs, 3 failed" in done.output
     assert written() == ["photo.json", "photo_labels.png", "photo_overlay.png"]
 
@@ -149,8 +149,8 @@ def test_bad_files_do_not_stop_the_others(run):
         (("a.png",), ""),
         (
             ("a.png", "b.heic", "more/c.jpg"),
-            "Note: album: besides its pictures it has 1 .heic (convert to JPEG first) and 1 folder with pictures "
-            '(for all below: "album/**/*.jpg")',
+            "Note: album: also has 1 .heic (convert to JPEG first) and 1 folder with pictures "
+            '(for all below: "album/**/*.jpg"), which are not read',
         ),
     ],
 )
@@ -178,7 +178,7 @@ def test_folders_of_results_are_not_named(run):
         (
             "broken.jpg",
             [
-                "~ rose: not a word the model knows by heart; its meaning is approximate, near tulip, daisy",
+                "~ rose: not in the model's vocabulary; its meaning is approximate, near tulip, daisy",
                 "Error: broken.jpg: not a picture that Pillow can read; expected JPEG, PNG, WebP, TIFF, BMP or the "
                 "like",
             ],
@@ -231,7 +231,7 @@ def test_a_file_that_zeroseg_did_not_write_is_kept(run, name, content):
     before = mine.read_bytes()
     done = run("photo.png", "--out", "mine", "--save", "overlay,labels,json,contact")
     assert done.exit_code == 1
-    assert done.output == f"Error: {mine}: is not zeroseg's and would be overwritten; choose another --out\n"
+    assert done.output == f"Error: {mine}: was not written by zeroseg and would be overwritten; choose another --out\n"
     assert written("mine") == [name] and mine.read_bytes() == before
 
 

@@ -75,7 +75,7 @@ def test_a_png_is_replaced_only_by_the_one_who_wrote_it(tmp_path, mode):
     assert not is_signed_png(path)
     with pytest.raises(ZerosegError) as error:
         save_png(path, Image.new(mode, (300, 200), 3))
-    assert str(error.value) == f"{path}: is not zeroseg's and would be overwritten; choose another --out"
+    assert str(error.value) == f"{path}: was not written by zeroseg and would be overwritten; choose another --out"
     np.testing.assert_array_equal(np.asarray(Image.open(path)), before)
 
 
@@ -117,7 +117,7 @@ def test_an_output_folder_that_cannot_be_made_is_named(command, out, tmp_path, m
     model = [] if command[0] == "pack" else ["--model", str(color_model)]
     done = CliRunner().invoke(main, [*command, out, *model])
     assert done.exit_code in (1, 2) and "it/s" not in done.output and "Errno" not in done.output
-    assert re.search(rf"--out.* '?{out}'?(: cannot be made \(.*\)| is a file)", done.output), done.output
+    assert re.search(rf"--out.* '?{out}'?(: cannot be created \(.*\)| is a file)", done.output), done.output
     assert (tmp_path / "taken").read_text() == "a file"
 
 

@@ -79,4 +79,4 @@ def test_links_lead_somewhere(link):
 
 
 def test_first_screen_is_short():
-    assert README.index("## What it scores") < 1800
+    assert README.index("## Accuracy and speed") < 1800

@@ -1,7 +1,7 @@
-"""All runs of the ablations in one folder: which are there, which are to do, what they cost, and doing them.
+"""All runs of the ablations in one folder: find finished and missing runs, estimate their cost, and run them.
 
-The folder's config.json says what every run is made of. Whoever comes back with the same settings goes on; more seeds
-or other tables may be asked for, anything else that differs is refused by name.
+The folder's config.json has the settings of every run. A command with the same settings resumes. More seeds and other
+tables are allowed; any other change is refused by name.
 """
 
 import hashlib
@@ -61,7 +61,9 @@ class Job:
 
 
 def plan_jobs(tables: list[str], seeds: int) -> list[Job]:
-    """Every variant of the tables and the untrained student, seed by seed, so that a stopped grid has whole seeds."""
+    """Every variant of the tables and the untrained student, seed by seed, so that an interrupted grid has complete
+    seeds.
+    """
     return [Job(variant, seed) for seed in range(seeds) for variant in (None, *variants(tables))]
 
 
@@ -86,14 +88,14 @@ def check_settings(folder: Path, settings: dict) -> None:
     """ZerosegError if the folder holds runs of other settings, or anything that is no folder of runs."""
     if not (folder / "config.json").is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ZerosegError(f"ablations: {folder} is not empty and holds none; choose another --out")
+            raise ZerosegError(f"ablations: {folder} is not empty and has no ablation runs; choose another --out")
         return
     before, now = _flat(RunFolder(folder).read_config().get("settings") or {}), _flat(settings)
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
             was, is_now = _short(before.get(name)), _short(now.get(name))
             raise ZerosegError(
-                f"ablations: the runs in {folder} have {name} = {was}, now it is {is_now}; put it back "
+                f"ablations: the runs in {folder} have {name} = {was}, but now it is {is_now}; change it back "
                 "or choose another --out"
             )
 
@@ -109,13 +111,13 @@ def begin(folder: Path, settings: dict) -> None:
 
 
 def read_result(run: Path) -> dict | None:
-    """What a finished run found; None if it is still to do. ZerosegError if its result.json is damaged."""
+    """The result of a finished run; None if it is not finished. ZerosegError if its result.json is damaged."""
     try:
         return json.loads((run / "result.json").read_text(encoding="utf-8"))
     except OSError:
         return None
     except ValueError as error:
-        raise ZerosegError(f"ablations: {run} is damaged; delete it to have it made again") from error
+        raise ZerosegError(f"ablations: {run} is damaged; delete it, and the command makes it again") from error
 
 
 class Grid:
@@ -152,7 +154,7 @@ class Grid:
         return plan_steps(self.base, len(self.photos)).steps if job.variant else 0
 
     def run(self, jobs: list[Job], progress: bool = True) -> dict[Job, dict]:
-        """Do what is not there yet; returns the results of all jobs."""
+        """Run the missing jobs; returns the results of all."""
         begin(self.folder, self.settings())
         pending = [job for job in jobs if self.result(job) is None]
         if pending:

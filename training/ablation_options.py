@@ -1,4 +1,4 @@
-"""Options that ablations.py and additions.py share, and what they mean. No torch here: help is printed at once."""
+"""Options that ablations.py and additions.py share. This module does not import torch, so help is printed at once."""
 
 import os
 from pathlib import Path
@@ -28,16 +28,20 @@ def shared_options(out: str, limit: int, seeds: int, epochs: float, eval_photos:
             metavar="DIR",
             help="Photos with masks to measure on: images/, masks/, VOC's classes.",
         ),
-        click.option("--out", type=DIR, metavar="DIR", default=out, help="Folder of all runs; goes on if there."),
         click.option(
-            "--cache", type=DIR, metavar="DIR", default="runs/cache", help="Where what the teacher says is kept."
+            "--out", type=DIR, metavar="DIR", default=out, help="Folder of all runs; an existing one is resumed."
         ),
+        click.option("--cache", type=DIR, metavar="DIR", default="runs/cache", help="Cache of the teacher's outputs."),
         click.option(
-            "--limit", type=click.IntRange(2), metavar="PHOTOS", default=limit, help="Photos used, evenly spaced."
+            "--limit",
+            type=click.IntRange(2),
+            metavar="PHOTOS",
+            default=limit,
+            help="Number of photos to use, evenly spaced.",
         ),
         # Runs
         click.option(
-            "--seeds", type=click.IntRange(1), metavar="N", default=seeds, help="Runs of each variant; 3 tell a spread."
+            "--seeds", type=click.IntRange(1), metavar="N", default=seeds, help="Runs per variant; 3 show a spread."
         ),
         click.option(
             "--epochs", type=click.FloatRange(0, min_open=True), metavar="N", default=epochs, help="Passes per run."
@@ -61,24 +65,31 @@ def shared_options(out: str, limit: int, seeds: int, epochs: float, eval_photos:
         click.option("--labels", type=DIR, metavar="DIR", help="Folder with the label files of classifiers."),
         # Measuring
         click.option(
-            "--eval-photos", type=click.IntRange(1), metavar="N", default=eval_photos, help="First photos of --voc-dev."
+            "--eval-photos",
+            type=click.IntRange(1),
+            metavar="N",
+            default=eval_photos,
+            help="Number of photos of --voc-dev to measure on, from the first on.",
         ),
         click.option(
             "--threshold-photos",
             type=click.IntRange(2),
             metavar="N",
             default=100,
-            help="Of --photos, on which each background threshold is chosen, without masks.",
+            help="Number of --photos, without masks, on which each background threshold is chosen.",
         ),
         click.option("--rule", metavar="RULE", default="minimum-error", help="otsu or minimum-error."),
         click.option("--subset", metavar="NAMES", default=SUBSET, help="Classes averaged."),
         click.option(
-            "--label-pack", type=FILE, metavar="NPZ", help="VOC's names in the teacher's space, by `zeroseg words`."
+            "--label-pack",
+            type=FILE,
+            metavar="NPZ",
+            help="VOC's names in the teacher's embedding space, from `zeroseg words`.",
         ),
         # Machine
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to compute."),
         click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: torch's choice]"),
-        click.option("-n", "--dry-run", is_flag=True, help="Print settings, runs and the time estimated, and exit."),
+        click.option("-n", "--dry-run", is_flag=True, help="Print settings, runs and a time estimate, and exit."),
     )
 
     def decorate(command):
@@ -118,9 +129,9 @@ def inputs_of(config: TrainConfig, options: dict):
 
 
 def open_all(config: TrainConfig, options: dict):
-    """(inputs, photos, teacher, zeroseg.training.ablation_runs.Measure, processes), all looked at; nothing is written.
+    """(inputs, photos, teacher, zeroseg.training.ablation_runs.Measure, processes), all checked; nothing is written.
 
-    Raises ZerosegError, in one line, for what is not there or does not fit, torch included.
+    Raises ZerosegError, in one line, for anything missing or wrong, including torch.
     """
     try:
         import torch
@@ -143,7 +154,7 @@ def open_all(config: TrainConfig, options: dict):
         raise ZerosegError(f"--rule: expected one of {', '.join(RULES)}, got {options['rule']!r}")
     inputs, processes = inputs_of(config, options), join(options["device"])
     if processes.count > 1:
-        raise ZerosegError("ablations: runs are short and take one process each; start it without torchrun")
+        raise ZerosegError("ablations: each run is short and uses one process; start the command without torchrun")
     photos, dataset = find_photos(inputs.photos, inputs.limit), voc_dev(absolute(options["voc"]))
     subset = tuple(name.strip() for name in options["subset"].split(","))
     class_ids(dataset, subset)  # refuses a name that is no class
@@ -175,6 +186,6 @@ def _check_labels(path: str | None, teacher, names: tuple[str, ...]) -> None:
             raise ZerosegError(f"--label-pack: expected the names {', '.join(names)}, in this order")
     elif teacher.space != SPACE:
         raise ZerosegError(
-            f"teacher {teacher.spec} speaks {teacher.space}: give --label-pack with VOC's names in it, "
-            "as `zeroseg words` makes it"
+            f"teacher {teacher.spec} uses the embedding space {teacher.space}: give --label-pack with "
+            "VOC's names in that space, made by `zeroseg words`"
         )

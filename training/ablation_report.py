@@ -1,4 +1,4 @@
-"""What the ablations found: a table, a figure, one JSON document; whether the paper's order holds is said as it is."""
+"""The report of the ablations: a table, a figure and one JSON document, with a verdict on the paper's order."""
 
 import statistics
 from pathlib import Path
@@ -78,7 +78,7 @@ def _mean_sd(value: dict) -> str:
 
 
 def draw(document: dict, path: Path) -> None:
-    """One panel per table as PNG: rows by rising published value, so that an order that holds rises to the right."""
+    """One panel per table as PNG: rows by rising published value: values rise to the right if the order holds."""
 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,8 +1,8 @@
-"""Many short runs over the same photos: the teacher's views and the frozen stem's features are made once for all.
+"""Many short runs over the same photos: the teacher's views and the frozen stem's features are computed once for all.
 
-All variants see centre crops, so that what a photo gives never changes: pixels, stem features and views of the whole
-set are held in memory, and a batch is a selection of rows. One run is trained by the ordinary loop and then measured as
-users run it, with a background threshold chosen on photos without masks.
+All variants see centre crops, so a photo always gives the same data: pixels, stem features and views of the whole set
+are held in memory, and a batch is a selection of rows. The ordinary loop trains each run. It is then measured as users
+run it, with a background threshold chosen on photos without masks.
 """
 
 import json
@@ -56,7 +56,7 @@ class Measure:
 def variant_config(base: TrainConfig, variant: Variant, seed: int) -> TrainConfig:
     """base with the losses, views and masking of a variant.
 
-    Without removed patches there is nothing to reconstruct, so mask ratio 0 trains without that loss.
+    Without removed patches nothing can be reconstructed, so mask ratio 0 trains without that loss.
     """
     masked = variant.mask_ratio > 0
     chosen = {name: float(name in variant.losses) for name in ("global_view", "multi_scale", "segment_matching")}
@@ -66,7 +66,7 @@ def variant_config(base: TrainConfig, variant: Variant, seed: int) -> TrainConfi
 
 
 def view_columns(grids: tuple[int, ...]) -> np.ndarray:
-    """Where the views of some grids stand among those of FULL_GRIDS: (V,) int64."""
+    """Indices of the views of some grids among those of FULL_GRIDS: (V,) int64."""
     if set(grids) - set(FULL_GRIDS):
         raise ZerosegError(f"views.grids: expected some of {FULL_GRIDS}, got {grids}")
     of_column = np.repeat(FULL_GRIDS, [len(grid_boxes((grid,))) for grid in FULL_GRIDS])
@@ -126,7 +126,7 @@ def run_variant(
 ) -> dict:
     """Train (unless not trained: then the student stays as it was made) and measure; result.json is the run's end.
 
-    A run that was interrupted goes on from its checkpoint. Returns what result.json holds.
+    An interrupted run continues from its checkpoint. Returns the content of result.json.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.write_config({"config": config.to_dict(), "model": config.model_config().to_dict()})
@@ -177,7 +177,7 @@ def measure_model(path: Path, measure: Measure, quantiles: np.ndarray = SWEEP) -
     segmenter.set_labels(measure.label_pack or list(names.names))
     predict = SegmenterPredict(segmenter)
     scores, _ = pixel_scores(predict, list(measure.unlabelled), len(names.names))
-    # a student that says the same of every pixel has no two heaps to part: then all is foreground
+    # if all pixels have the same score there are no two modes: then all is foreground
     threshold = choose_threshold(scores, measure.rule) if scores.min() < scores.max() else float(scores.min())
     sweep = sorted({float(q) for q in np.quantile(scores, quantiles)})
     report = evaluate(
@@ -202,11 +202,11 @@ def measure_model(path: Path, measure: Measure, quantiles: np.ndarray = SWEEP) -
 
 
 def write_json(path: Path, value: dict) -> None:
-    """Whole or not at all; ZerosegError if it cannot be written."""
+    """Write JSON completely or not at all; ZerosegError if it cannot be written."""
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def describe(measure: Measure) -> dict:
-    """What a measurement depends on, JSON-able."""
+    """The settings of a measurement, JSON-able."""
     values = asdict(replace(measure, dataset=None, unlabelled=()))
     return values | {"dataset": measure.dataset.name, "unlabelled": len(measure.unlabelled)}

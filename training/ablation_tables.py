@@ -1,7 +1,7 @@
-"""The ZeroSeg paper's ablations (arXiv 2306.00450, Tables 3, 4, 5): which variants, what was published, does it hold?
+"""The ZeroSeg paper's ablations (arXiv 2306.00450, Tables 3, 4, 5): variants, published values, and verdicts.
 
-A variant is named by what differs from the full recipe, so that one that stands in several tables is trained once.
-Published are mIoU on VOC 2012 val of single runs, no seeds or spread given.
+A variant is named by its difference from the full recipe, so that a variant in several tables is trained only once. The
+published values are mIoU on VOC 2012 val of single runs, without seeds or spread.
 """
 
 from dataclasses import dataclass
@@ -102,7 +102,7 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether the means are in the published order, whatever their spread."""
+        """Whether the means are in the published order, regardless of their spread."""
         return self.agreeing == self.pairs
 
     def sentence(self) -> str:

@@ -1,14 +1,14 @@
 """`python training/ablations.py`: the paper's ablations (losses, scales, mask ratio) at a size for small machines.
 
-The paper gives one number per variant. Here every variant is trained with several seeds, and the report says of each
-table whether the published ORDER holds and which differences are clear of the spread. Absolute numbers depend on the
-teacher, the photos and the length of training and are not comparable with the paper's.
+The paper gives one number per variant. Here every variant is trained with several seeds. For each table, the report
+says whether the published ORDER holds and which differences are clear of the spread. Absolute numbers depend on the
+teacher, the photos and the length of training, so they are not comparable with the paper's.
 
-What is as in the paper: centre crops, 30 cached views, L1 losses, segment matching over local views, mask ratio 0.6
-and reconstruction of removed patches unless a variant says otherwise. What is not: the preset's student starts from a
-frozen stem trained on ImageNet (it sees whole photos, so masking hides tokens, not pixels), and the teacher is what
---teacher names. Embedding dimensions are summed, as an L1 norm is, views and segments averaged, so that a loss weighs
-the same for any number of views.
+The runs agree with the paper in centre crops, 30 cached views, L1 losses, segment matching over local views, mask ratio
+0.6 and reconstruction of removed patches, unless a variant says otherwise. They differ in two points: the preset's
+student starts from a frozen stem trained on ImageNet (it sees whole photos, so masking hides tokens, not pixels), and
+--teacher names the teacher. Losses are summed over embedding dimensions, as in an L1 norm, and averaged over views and
+segments, so a loss has the same weight for any number of views.
 """
 
 import json
@@ -36,16 +36,19 @@ FIGURE, RESULT = "ablations.png", "ablations.json"
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @shared_options("runs/ablations", limit=1000, seeds=3, epochs=8.0, eval_photos=100)
 @click.option("--only", metavar="TABLES", default=",".join(TABLES), help="T4 losses, T3 scales, T5 mask ratio.")
-@click.option("--steps", type=click.IntRange(1), metavar="N", help="Steps per run, in place of --epochs.")
+@click.option("--steps", type=click.IntRange(1), metavar="N", help="Steps per run, instead of --epochs.")
 @click.option("--size", type=click.IntRange(32), metavar="PX", default=160, help="Side of the training crops.")
 @click.option("--batch", type=click.IntRange(1), metavar="PHOTOS", default=16, help="Photos per step.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), metavar="RATE", default=1e-3, help="Learning rate.")
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="tiny", help="Size of the student.")
-@click.option("--eval-side", type=click.IntRange(32), metavar="PX", default=224, help="Short side when measured.")
+@click.option(
+    "--eval-side", type=click.IntRange(32), metavar="PX", default=224, help="Short side of photos in the evaluation."
+)
 def main(only, seeds, dry_run, **options):
     """Train and measure every variant of the paper's ablation tables with several seeds.
 
-    Stopped, it goes on with the same command: finished runs are kept, --seeds may grow, a changed setting is refused.
+    After an interruption, the same command resumes. Finished runs are kept, --seeds may grow, any other change is
+    refused.
 
     \b
     Example:
@@ -118,7 +121,7 @@ def _print_plan(grid, jobs) -> None:
     click.echo(
         f"{len(jobs)} runs, {len(done)} done; estimated from a few steps on this machine: training "
         f"{_minutes(estimate['train_s'])}, measuring {_minutes(estimate['measure_s'])}, the teacher "
-        f"{_minutes(estimate['teacher_s'])} if nothing of it is cached; {estimate['memory_mib']:.0f} MiB of "
+        f"{_minutes(estimate['teacher_s'])} if nothing is cached; {estimate['memory_mib']:.0f} MiB of "
         "photos in memory"
     )
 

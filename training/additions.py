@@ -1,9 +1,9 @@
-"""`python training/additions.py`: what each part of the dense recipe brings, by leaving it out.
+"""`python training/additions.py`: measure the contribution of each part of the dense recipe by leaving it out.
 
-The recipe itself and, for every part, the recipe without it are trained from the same start on the same photos, then
-measured as users run them. What a part brings is the recipe's measure minus that of the run without it, seed by seed;
-it means something where it is larger than the recipe's own spread over seeds. Parts that the recipe does not have are
-added instead. Absolute numbers of short runs are lower than the bundled model's.
+The recipe itself, and for every part the recipe without it, are trained from the same start on the same photos and then
+measured as users run them. The contribution of a part is the recipe's result minus that of the run without the part,
+seed by seed. It is significant only if it is larger than the recipe's own spread over seeds. Parts that the recipe does
+not have are added instead. Short runs have lower absolute numbers than the bundled model.
 """
 
 import json
@@ -43,13 +43,17 @@ class Addition:
 RECIPE = Addition("recipe", "the dense recipe as it is", ())
 ADDITIONS = (
     # Losses
-    Addition("group_variance", "no loss on where the segments are", ("losses.group_variance=0",)),
+    Addition("group_variance", "no loss on the segments' positions", ("losses.group_variance=0",)),
     Addition("segment_name", "no loss on each segment's mean target", ("losses.segment_name=0",)),
     Addition("place", "no loss on map times embeddings", ("losses.place=0",)),
     Addition("image_name", "no loss on the image embedding", ("losses.image_name=0",)),
     # Targets
-    Addition("diffusion", "targets as the teacher gives them", ("diffusion.share=0",)),
-    Addition("clothes", "no places named person for clothes", ("teacher.conse.worn_gain=0", "model.prototypes=1000")),
+    Addition("diffusion", "the teacher's targets without diffusion", ("diffusion.share=0",)),
+    Addition(
+        "clothes",
+        "no patches labelled person because of clothes",
+        ("teacher.conse.worn_gain=0", "model.prototypes=1000"),
+    ),
     Addition("strength", "strength of places to the power 1", ("teacher.conse.strength_power=1",)),
     Addition("photo_balance", "photos' strongest places as they are", ("teacher.conse.photo_balance=0",)),
     Addition("three_teachers", "one teacher", ("teacher.spec=timm:tf_efficientnet_lite2",)),
@@ -62,7 +66,7 @@ ADDITIONS = (
     Addition("shapes", "square crops only", ("crops.sizes=[[256,256]]",)),
     Addition("two_crops", "one cached crop per photo", ("stem_views=1",)),
     # Optimisation
-    Addition("average", "last weights, not their average", ("ema_decay=0",)),
+    Addition("average", "the last weights instead of their average", ("ema_decay=0",)),
     # Model
     Addition("cosine", "assignment by dot products", ('model.assignment="dot"',)),
     Addition("assign_scale", "cosines start at a scale of 10", ("model.assign_scale=10",)),
@@ -70,7 +74,9 @@ ADDITIONS = (
     Addition("soft", "hard assignment with Gumbel noise", ('model.aggregation="hard"', "model.gumbel=true")),
     Addition("prototypes", "an MLP as projector", ('model.readout="projector"',)),
     # Not in the recipe
-    Addition("class_balance", "classes of one meaning count once", ("teacher.conse.class_balance=1",), added=True),
+    Addition(
+        "class_balance", "classes with the same meaning count once", ("teacher.conse.class_balance=1",), added=True
+    ),
     Addition("probe", "a probe for persons in the teacher (--probe)", ("teacher.probe={probe}",), added=True),
 )
 NAMES = [RECIPE.name, *(addition.name for addition in ADDITIONS)]
@@ -78,13 +84,17 @@ NAMES = [RECIPE.name, *(addition.name for addition in ADDITIONS)]
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @shared_options("runs/additions", limit=2000, seeds=2, epochs=2.0, eval_photos=1000)
-@click.option("--only", metavar="NAMES", default=",".join(NAMES), help="Parts to leave out; recipe is the whole.")
-@click.option("--probe", type=FILE, metavar="NPZ", help="From training/person_probe.py; without one, no run has it.")
+@click.option(
+    "--only", metavar="NAMES", default=",".join(NAMES), help="Parts to leave out; recipe means the whole recipe."
+)
+@click.option(
+    "--probe", type=FILE, metavar="NPZ", help="Probe from training/person_probe.py; without it, no run has a probe."
+)
 def main(only, probe, dry_run, **options):
     """Train and measure the dense recipe without each of its parts, with several seeds.
 
-    Stopped, it goes on with the same command: finished runs are kept, --seeds may grow, a changed setting is refused.
-    The report is about all runs that are in the folder.
+    After an interruption, the same command resumes. Finished runs are kept, --seeds may grow, any other change is
+    refused. The report covers all runs in the folder.
 
     \b
     Example:
@@ -262,7 +272,7 @@ def draw(document: dict, path: Path) -> None:
         axes.set_yticks(places, ["+ " * row["added"] + row["name"] for row in rows])
         axes.grid(axis="x", alpha=0.3)
     panels[0].invert_yaxis()
-    figure.supxlabel("points that the part brings; orange: seeds; grey: the recipe's own range", fontsize=9)
+    figure.supxlabel("contribution of the part in points; orange: seeds; grey: the recipe's own range", fontsize=9)
     figure.savefig(path)
 
 

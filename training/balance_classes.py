@@ -1,14 +1,15 @@
-"""Make meanings equally likely beforehand in a finished student, instead of ImageNet's classes.
+"""Give all meanings the same prior in a finished student, instead of all ImageNet classes.
 
-A student with the readout "prototypes" names a segment by softmax over class logits. Of ImageNet's thousand classes 118
-are dogs, so a segment that is anything a little is a dog above all: sheep, cows and persons too. Taking log n_c off the
-bias of class c, n_c the number of classes that mean about the same (zeroseg.training.conse.class_crowding), undoes
-that. No photo, no mask and no training is needed; the text vectors in the model say which classes are alike.
+A student with the readout "prototypes" labels a segment by a softmax over class logits. 118 of ImageNet's thousand
+classes are dogs, so an uncertain segment is labelled dog, also if it shows a sheep, a cow or a person. To undo this,
+log n_c is subtracted from the bias of class c, where n_c is the number of classes with about the same meaning
+(zeroseg.training.conse.class_crowding). This needs no photos, masks or training. The text vectors in the model say
+which classes are alike.
 
     python training/balance_classes.py runs/first/model.pt -o balanced.pt
     python training/choose_threshold.py ~/photos --model balanced.pt --rule minimum-error --write
 
-For a run from the start, --set teacher.conse.class_balance=1 does the same to the teacher's names.
+For a new run, --set teacher.conse.class_balance=1 does the same to the teacher's labels.
 """
 
 import sys
@@ -31,10 +32,10 @@ from zeroseg.training.finished import finished_options, open_finished, save_fini
     type=click.FloatRange(0, 1, min_open=True),
     default=1.0,
     metavar="0...1",
-    help="How far: at 1 every meaning is equally likely beforehand.",
+    help="Amount of balancing; at 1 every meaning has the same prior.",
 )
 def main(model, out, amount):
-    """Balance the classes that MODEL names segments by.
+    """Balance the classes by which MODEL labels segments.
 
     \b
     Example:
@@ -44,7 +45,7 @@ def main(model, out, amount):
 
     with user_errors():
         balance(model, out, amount)
-    click.echo(f"wrote {out}; its threshold is the old one: choose it anew by training/choose_threshold.py")
+    click.echo(f"wrote {out}; it still has the old threshold: choose a new one with training/choose_threshold.py")
 
 
 def balance(path: Path, out: Path, amount: float) -> None:
@@ -57,12 +58,12 @@ def balance(path: Path, out: Path, amount: float) -> None:
     model, sidecar = open_finished(path, out)
     if model.config.readout != "prototypes":
         raise ZerosegError(
-            f"{path}: expected a model that names segments by classes (readout prototypes), got readout "
+            f"{path}: expected a model that labels segments by classes (readout prototypes), got readout "
             f"{model.config.readout}"
         )
     card = sidecar.get("card") or {}
     if card.get("class_balance"):
-        raise ZerosegError(f"{path}: its classes are balanced already, by {card['class_balance']}")
+        raise ZerosegError(f"{path}: its classes are already balanced, by {card['class_balance']}")
     with torch.no_grad():
         model.readout.correct.bias -= amount * class_crowding(model.readout.vectors)
     save_finished(out, model, sidecar | {"card": card | {"class_balance": amount}}, like=path)

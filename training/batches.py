@@ -1,4 +1,4 @@
-"""Training batches as a pure function of (seed, step): resuming, or adding processes, changes nothing in them."""
+"""Training batches as a pure function of (seed, step): resuming or adding processes does not change them."""
 
 from dataclasses import dataclass, replace
 
@@ -47,7 +47,7 @@ class Batch:
 
 
 class Schedule:
-    """Which rows of which bucket each step takes: every bucket is gone through in a new order each time round.
+    """Which rows of which bucket each step takes. Every pass over a bucket has a new order.
 
     Buckets are drawn in proportion to their rows; a bucket smaller than a batch gives rows more than once.
     """
@@ -180,14 +180,14 @@ def random_batch(config: TrainConfig, student: ZeroSeg, count: int) -> Batch:
 
 
 def validation_batch(photos: PhotoSet, cache: ViewCache, rows: np.ndarray, config: TrainConfig, patch: int) -> Batch:
-    """The held-out photos, each its centre square at the first crop size, with the targets of that square."""
+    """The held-out photos: the centre square of each at the first crop size, with its targets."""
     plain = replace(config, augment="centre", batch=len(rows), stem_views=0)
     data = TrainingSet(photos, cache, rows, plain, 1, patch)
     return data._decoded(0, rows)
 
 
 def split_rows(rows: np.ndarray, val_photos: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(training rows, held-out rows), both ascending; at most a tenth of the photos is held out, and one of few."""
+    """(training rows, held-out rows), both ascending; at most a tenth of the photos is held out, but at least one."""
     count = min(val_photos, max(1, len(rows) // 10), len(rows) - 1)
     held = np.random.default_rng([seed, 6]).choice(len(rows), size=count, replace=False)
     mask = np.zeros(len(rows), bool)

@@ -1,4 +1,4 @@
-"""From a teacher's name to the teacher."""
+"""Build a teacher from its spec."""
 
 from zeroseg.errors import ZerosegError
 from zeroseg.training.conse import LabelSpace
@@ -13,23 +13,25 @@ def build_teacher(
 ) -> Teacher:
     """The teacher that config names.
 
-    labels  what a classifier is read through; timm teachers need it.
-    impl    "auto", "onnxruntime" or "torch": what runs a classifier.
-    Raises ZerosegError for a wrong name or file, UnavailableError if weights cannot be had.
+    labels  label embeddings for a classifier; timm teachers need them.
+    impl    "auto", "onnxruntime" or "torch": the runtime of a classifier.
+    Raises ZerosegError for a wrong name or file, UnavailableError if weights are not available.
     """
     kind, _, name = config.spec.partition(":")
     if kind not in KINDS or not name:
         raise ZerosegError(f"teacher: expected open_clip:ARCH/TAG_or_file or timm:NAME+NAME, got {config.spec!r}")
     if config.reading and kind != "open_clip":
-        raise ZerosegError(f"teacher {config.spec}: a classifier has no reading {config.reading!r}; drop --dense")
+        raise ZerosegError(
+            f"teacher {config.spec}: a classifier has no attention variant {config.reading!r}; leave --dense out"
+        )
     if kind == "open_clip":
         from zeroseg.training.clip_tower import ClipTower
 
         return ClipTower(config, device)
     if labels is None:
         raise ZerosegError(
-            f"teacher {config.spec} is a classifier and is read through label embeddings: give "
-            "--labels DIR (or --label-names, --label-vectors and --class-names)"
+            f"teacher {config.spec} is a classifier and needs label embeddings: give --labels DIR (or "
+            "--label-names, --label-vectors and --class-names)"
         )
     from zeroseg.training.classifiers import ClassifierEnsemble
 

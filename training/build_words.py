@@ -7,8 +7,8 @@ Example:
 
   python training/build_words.py --names names.txt --vectors clip_vitb32_text.npy --start words_before.npz
 
-The second corrects the nouns of an older table by WordNet, without the encoder and GloVe. None of the inputs is
-committed; docs/words.md says where each comes from, under which licence, and how this works.
+The second command corrects the nouns of an older table with WordNet, without the encoder and GloVe. None of the inputs
+is committed. docs/words.md gives the origin and licence of each input, and explains the method.
 """
 
 import sys
@@ -286,7 +286,7 @@ def main(names_path, vectors, wordnet_path, encoder, glove_path, start, cache, o
     size = out.stat().st_size
     click.echo(f"wrote {out}, {size / 2**20:.2f} MiB")
     if size > BYTES_MAX:
-        raise click.ClickException(f"{out}: {size} bytes, more than the {BYTES_MAX} it may take")
+        raise click.ClickException(f"{out}: {size} bytes, more than the allowed {BYTES_MAX}")
 
 
 def place_nouns(wordnet: WordNet, table: NameTable, encode, glove: WordVectors) -> tuple:

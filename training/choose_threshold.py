@@ -1,16 +1,17 @@
-"""Choose the one background threshold from photos without masks.
+"""Choose the background threshold from photos without masks.
 
-A model is asked for a list of names on many photos; every pixel has a best score. Pixels that show something named
-score high, the rest low, so the scores are a mixture of two heaps, and the threshold is where the heaps part. No mask
-is looked at, so the threshold that is then used on an evaluation set was not chosen on it. Two rules for one split:
+A model scores many photos against a list of labels, and every pixel has a best score. Pixels that show something in the
+list score high, the others low. So the scores are a mixture of two modes, and the threshold lies between them. No masks
+are used, so the threshold is not chosen on an evaluation set. There are two rules for the split:
 
-otsu           the split with the largest variance between the heaps, w0 w1 (m0 - m1)^2 (Otsu 1979). Assumes heaps of
-               like size and spread: with little foreground it drifts into the larger heap.
-minimum-error  two Gaussians of their own size and spread, the split that misplaces the fewest pixels under them: the
-               smallest 1 + 2 (w0 log s0 + w1 log s1) - 2 (w0 log w0 + w1 log w1) (Kittler and Illingworth 1986).
+otsu           the split with the largest between-class variance, w0 w1 (m0 - m1)^2 (Otsu 1979). It assumes modes of
+               similar size and spread; with little foreground it drifts into the larger mode.
+minimum-error  fits two Gaussians, each with its own weight and spread, and takes the split with the fewest
+               misclassified pixels: the smallest 1 + 2 (w0 log s0 + w1 log s1) - 2 (w0 log w0 + w1 log w1)
+               (Kittler and Illingworth 1986).
 
-Both are exact over all splits of the sorted scores, not of a histogram. The outermost thousandth at either end is moved
-inwards first, so that a few wild scores do not make a heap.
+Both search all splits of the sorted scores, not of a histogram. The outermost thousandth at either end is clipped
+first, so that a few outliers do not form a mode.
 """
 
 import json
@@ -27,7 +28,7 @@ except ModuleNotFoundError:  # run from a checkout that is not installed
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 RULES = ("otsu", "minimum-error")
-SMALLEST_HEAP = 0.01  # of all scores: smaller heaps are outliers, and their spread says nothing
+SMALLEST_MODE = 0.01  # of all scores: smaller modes are outliers, and their spread means nothing
 WILD = 0.001  # of all scores, at either end
 PIXEL_STEP = 4  # every fourth pixel of every fourth row: neighbours score alike
 
@@ -45,9 +46,9 @@ def choose_threshold(scores: np.ndarray, rule: str = "otsu") -> float:
         raise ValueError(f"scores: expected at least two different finite values, got {x.size} values")
     wild = int(WILD * x.size)
     x = np.clip(x, x[wild], x[-1 - wild])
-    sizes = np.arange(1, x.size)  # of the lower heap
+    sizes = np.arange(1, x.size)  # of the lower mode
     allowed = x[1:] > x[:-1]  # a split between equal scores is none
-    roomy = allowed & (np.minimum(sizes, x.size - sizes) >= SMALLEST_HEAP * x.size)
+    roomy = allowed & (np.minimum(sizes, x.size - sizes) >= SMALLEST_MODE * x.size)
     allowed = roomy if roomy.any() else allowed
     centred = x - x.mean()
     cost = (_otsu if rule == "otsu" else _minimum_error)(centred, sizes)
@@ -55,8 +56,8 @@ def choose_threshold(scores: np.ndarray, rule: str = "otsu") -> float:
     return float((x[split] + x[split + 1]) / 2)
 
 
-def _heaps(x: np.ndarray, sizes: np.ndarray):
-    """Weights, means and variances of both heaps at every split of sorted x: six arrays (n - 1)."""
+def _modes(x: np.ndarray, sizes: np.ndarray):
+    """Weights, means and variances of both modes at every split of sorted x: six arrays (n - 1)."""
     total, square = np.cumsum(x), np.cumsum(x * x)
     out = []
     for n, s, q in (
@@ -69,13 +70,13 @@ def _heaps(x: np.ndarray, sizes: np.ndarray):
 
 
 def _otsu(x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    (w0, m0, _), (w1, m1, _) = _heaps(x, sizes)
+    (w0, m0, _), (w1, m1, _) = _modes(x, sizes)
     return -w0 * w1 * (m0 - m1) ** 2
 
 
 def _minimum_error(x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    (w0, _, v0), (w1, _, v1) = _heaps(x, sizes)
-    floor = (1e-3 * (x[-1] - x[0])) ** 2  # a heap of equal scores would have log 0
+    (w0, _, v0), (w1, _, v1) = _modes(x, sizes)
+    floor = (1e-3 * (x[-1] - x[0])) ** 2  # a mode of equal scores would have log 0
     spread = w0 * np.log(np.maximum(v0, floor)) + w1 * np.log(np.maximum(v1, floor))
     return 1 + spread - 2 * (w0 * np.log(w0) + w1 * np.log(w1))
 
@@ -88,8 +89,8 @@ def check_rule(rule: str, sidecar) -> None:
     if rule == "minimum-error" and share:
         raise ZerosegError(
             f"model {sidecar.name}: its scores fall off below {share} of the best one's, so the lower "
-            "heap has no Gaussian's shape; choose the threshold before training/set_score_share.py, or "
-            "by --rule otsu"
+            "mode is not Gaussian; choose the threshold before training/set_score_share.py, or with "
+            "--rule otsu"
         )
 
 
@@ -154,8 +155,14 @@ def write_threshold(path: Path, threshold: float) -> Path:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("photos", type=click.Path(path_type=Path), metavar="FOLDER")
 @click.option("--model", metavar="FILE|NAME", help="Model file (.onnx, .pt) or a bundled name.  [default: bundled]")
-@click.option("--labels", metavar="WORDS", help="Comma list or @FILE.  [default: COCO's 80 names]")
-@click.option("--rule", type=click.Choice(RULES), default=RULES[0], show_default=True, help="How the heaps are parted.")
+@click.option("--labels", metavar="WORDS", help="List with commas, or @FILE.  [default: COCO's 80 names]")
+@click.option(
+    "--rule",
+    type=click.Choice(RULES),
+    default=RULES[0],
+    show_default=True,
+    help="Rule that separates the two modes of the scores.",
+)
 @click.option(
     "--limit",
     type=click.IntRange(1),
@@ -165,11 +172,11 @@ def write_threshold(path: Path, threshold: float) -> Path:
     help="At most this many photos, evenly spaced over the folder.",
 )
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all]")
-@click.option("--write", is_flag=True, help="Store the threshold in the model's description.")
+@click.option("--write", is_flag=True, help="Store the threshold in the model's sidecar.")
 def main(photos, model, labels, rule, limit, threads, write):
     """Choose a model's background threshold on a folder of photos, without masks.
 
-    Prints the histogram of scores, what every rule gives, then one JSON line.
+    Prints the histogram of scores, the threshold of every rule, and one JSON line.
 
     \b
     Example:

@@ -1,7 +1,7 @@
-"""The ConSE teacher: one or more ImageNet classifiers from timm, their logits averaged, read in a text space.
+"""The ConSE teacher: one or more ImageNet classifiers from timm, with averaged logits, mapped to a text space.
 
-Each network's head is applied to every place of its last feature map, which equals its own prediction for the photo
-when averaged over places (the heads are linear after the mean). Dilating the last stage gives the map stride 16.
+Each network's head is applied to every cell of its last feature map. The average over the cells equals the network's
+own prediction for the photo (the heads are linear after the mean). Dilating the last stage gives the map stride 16.
 """
 
 import difflib
@@ -27,7 +27,7 @@ LONGEST = 2.0  # a dense input is at most this many times longer than wide; long
 
 
 class PlaceLogits(nn.Module):
-    """A timm classifier with its head at every place: (B, 3, H, W) in [0, 1] -> (B, h, w, C) logits."""
+    """A timm classifier with its head at every map cell: (B, 3, H, W) in [0, 1] -> (B, h, w, C) logits."""
 
     def __init__(self, net: nn.Module, mean, std):
         super().__init__()
@@ -103,7 +103,7 @@ class ClassifierEnsemble(Teacher):
         return self._logits(images, self.config.dense_stride)
 
     def read(self, logits: torch.Tensor) -> torch.Tensor:
-        """Class logits of places (B, h, w, C) -> embeddings (B, h, w, D)."""
+        """Class logits of map cells (B, h, w, C) -> embeddings (B, h, w, D)."""
         return read_logits(logits, self.vectors, self.config.conse, self.worn, self.probe)
 
     def prototypes(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -154,7 +154,9 @@ def _weights_file(config: TeacherConfig, name: str) -> Path | None:
         return None
     path = Path(config.weights) / f"{name}.safetensors"
     if not path.is_file():
-        raise ZerosegError(f"teacher weights: {path} is missing; drop --teacher-weights to fetch {name} from the hub")
+        raise ZerosegError(
+            f"teacher weights: {path} is missing; leave --teacher-weights out to download {name} from the hub"
+        )
     return path
 
 
@@ -166,7 +168,7 @@ def _create(config: TeacherConfig, name: str, path: Path | None, classes: int, s
     try:
         net = timm.create_model(name, pretrained=False, **options)
     except (TypeError, ValueError, NotImplementedError, AssertionError) as error:
-        raise ZerosegError(f"teacher: {name} cannot be read at stride {stride}; is it convolutional?") from error
+        raise ZerosegError(f"teacher: {name} gives no map at stride {stride}; is it convolutional?") from error
     if path is None:
         if net.pretrained_cfg["num_classes"] != classes:  # timm would put a new, random classifier in its place
             raise ZerosegError(
@@ -190,4 +192,4 @@ def _load(net: nn.Module, path: Path, name: str) -> None:
         net.load_state_dict(state)
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = textwrap.shorten(str(error), 120, placeholder=" ...")
-        raise ZerosegError(f"teacher weights: {path} does not hold timm's {name} ({reason})") from error
+        raise ZerosegError(f"teacher weights: {path} does not fit timm's {name} ({reason})") from error

@@ -1,4 +1,4 @@
-"""The CLIP teacher: the image tower of any open_clip model, and dense maps by a reading of its last block."""
+"""The CLIP teacher: the image tower of an open_clip model, and dense maps by an attention variant of its last block."""
 
 import torch
 from torch import nn
@@ -55,7 +55,7 @@ class ClipTower(Teacher):
         return nn.functional.normalize(features.float(), dim=-1).cpu()
 
     def dense_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(view_size, view_size): the tower's positions fit one size, so the photo is squeezed to a square."""
+        """(view_size, view_size): the tower's position embeddings fit one size, so the photo is resized to a square."""
         if not self.has_dense:
             return super().dense_size(size)
         return self.view_size, self.view_size

@@ -1,14 +1,14 @@
-"""Is the student better than what its teacher can do without training? All contenders in one run, one threshold rule.
+"""Compare the student with its teacher without training: all contenders in one run, with one threshold rule.
 
-The contenders answer the same photos with the same names. Each gets one background threshold, chosen by the same rule
-(zeroseg.training.choose_threshold) on the same photos without masks, never on the photos that are measured. The
-threshold that would have been best on the measured masks is printed beside it and labelled so.
+All contenders get the same photos and the same labels. Each has its own background threshold, chosen by the same rule
+(zeroseg.training.choose_threshold) on the same photos without masks, never on the measured photos. The best threshold
+on the measured masks is printed beside it and marked as such.
 
     student           the segments of a model, deployed as users run it
-    conse             the teacher's dense map read as ConSE: strength x name, no training
-    recipe            the dense map that the student was taught, before any photo-wise cleaning
-    diffused          the same after the walk over similar places: what the student saw as its target
-    probed            diffused, by a teacher that a probe (training/person_probe.py) tells where persons are
+    conse             the teacher's dense map with plain ConSE: strength x name, no training
+    recipe            the dense map of the student's recipe, before any cleaning per photo
+    diffused          the same after the walk over similar patches: the student's target
+    probed            diffused, with a teacher that has a probe for persons (training/person_probe.py)
 """
 
 import json
@@ -76,7 +76,9 @@ class TeacherPredict:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.argument("folder", type=DIR)
-@click.option("--unlabelled", type=DIR, required=True, metavar="DIR", help="Photos on which thresholds are chosen.")
+@click.option(
+    "--unlabelled", type=DIR, required=True, metavar="DIR", help="Number of photos on which thresholds are chosen."
+)
 @click.option("--teacher-weights", type=DIR, required=True, metavar="DIR", help="Folder with NAME.safetensors.")
 @click.option("--labels", "label_folder", type=DIR, required=True, metavar="DIR", help="Folder with the label files.")
 @click.option("--model", metavar="FILE|NAME", help="The student.  [default: bundled]")
@@ -87,13 +89,16 @@ class TeacherPredict:
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Measure the first N photos only.")
 @click.option("--rule", default="otsu", metavar="RULE", help="otsu or minimum-error.")
 @click.option(
-    "--contenders", default="student,conse,recipe,diffused", metavar="NAMES", help="Which; also probed, with --probe."
+    "--contenders",
+    default="student,conse,recipe,diffused",
+    metavar="NAMES",
+    help="What to compare; also probed, with --probe.",
 )
 @click.option(
     "--probe",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE.npz",
-    help="What contender probed's teacher knows of persons.",
+    help="Probe for persons, for the contender probed.",
 )
 @click.option(
     "--set",

@@ -1,4 +1,4 @@
-"""torch.compile's failures in one line."""
+"""Report failures of torch.compile in one line."""
 
 import textwrap
 from contextlib import contextmanager
@@ -8,7 +8,9 @@ from zeroseg.errors import UnavailableError, ZerosegError
 
 @contextmanager
 def compile_errors():
-    """Around steps of a compiled network: what the compiler raises becomes a ZerosegError, its cause and what to do."""
+    """Context for steps of a compiled network: the compiler's errors become a ZerosegError with the cause and the
+    remedy.
+    """
     try:
         yield
     except RuntimeError as error:
@@ -23,7 +25,7 @@ def compile_errors():
                 "CXX=..., or leave --compile out"
             ) from error
         raise ZerosegError(
-            f"--compile: {textwrap.shorten(cause, 240, placeholder=' ...')}; if a run was killed while it compiled, "
-            "delete its cache (the folder TORCHINDUCTOR_CACHE_DIR, else torchinductor_USER where temporary files are); "
-            "else leave --compile out"
+            f"--compile: {textwrap.shorten(cause, 240, placeholder=' ...')}; if a run was killed while it "
+            "compiled, delete its cache (the folder TORCHINDUCTOR_CACHE_DIR, or torchinductor_USER in "
+            "the folder of temporary files); otherwise leave --compile out"
         ) from error

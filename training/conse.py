@@ -1,11 +1,12 @@
-"""An ImageNet classifier read in a text embedding space: ConSE (Norouzi et al., 2014, arXiv 1312.5650).
+"""Map an ImageNet classifier to a text embedding space: ConSE (Norouzi et al., 2014, arXiv 1312.5650).
 
-v(x) = sum_c p_c(x) m_c: class probabilities mix class vectors, and the vector of a class is made from the names of
-its WordNet synset and hypernyms, m_c = unit(sum_n g^depth(c, n) (t_n - t_mean)), t_n a name's text embedding, t_mean
-the mean of all of them. It is supervised by ImageNet labels and is not CLIP.
+v(x) = sum_c p_c(x) m_c is the mean of class vectors weighted by class probabilities. The vector of a class is made from
+the names of its WordNet synset and hypernyms, m_c = unit(sum_n g^depth(c, n) (t_n - t_mean)), where t_n is a name's
+text embedding and t_mean the mean of all. It is supervised by ImageNet labels and is not CLIP.
 
-A place of a dense map sees little. Adding the photo's mean logits to its own tells it what the photo is about; how
-much to add differs for how strongly something is there and for what it is called, so a reading uses two amounts.
+A cell of a dense map sees only a small part. The photo's mean logits, added to those of the cell, give it the context
+of the photo. The best amount differs between strength (how certain it is that something is there) and name, so two
+amounts are used.
 """
 
 import json
@@ -37,13 +38,13 @@ class LabelSpace:
     space: str
 
     def mean(self) -> np.ndarray:
-        """(D,) float32: the mean text vector, which class vectors are measured from."""
+        """(D,) float32: the mean text vector, the origin of class vectors."""
         return self.vectors.mean(0)
 
 
 @dataclass(frozen=True)
 class Probe:
-    """p = sigmoid(weight . logits + bias): a linear reading of class logits; weight (C,) float32, bias () float32."""
+    """p = sigmoid(weight . logits + bias): a linear probe on class logits; weight (C,) float32, bias () float32."""
 
     weight: torch.Tensor
     bias: torch.Tensor
@@ -58,7 +59,7 @@ class Probe:
 
     @classmethod
     def load(cls, path: str | Path, classes: int) -> "Probe":
-        """Inverse of save; ZerosegError if it is no probe of that many classes."""
+        """Inverse of save; ZerosegError if it is not a probe with that many classes."""
         try:
             check_arrays(path)
             with np.load(path, allow_pickle=False) as stored:
@@ -69,7 +70,7 @@ class Probe:
             ) from error
         if weight.shape != (classes,) or bias.shape != () or not np.isfinite(weight).all() or not np.isfinite(bias):
             raise ZerosegError(
-                f"probe: {path} should hold {classes} finite weights and a bias, got {weight.shape} and {bias.shape}"
+                f"probe: {path} : expected {classes} finite weights and a bias, got {weight.shape} and {bias.shape}"
             )
         return cls(torch.from_numpy(weight), torch.from_numpy(bias))
 
@@ -94,11 +95,11 @@ def load_label_space(names: str | Path, vectors: str | Path, classes: str | Path
         table = {int(item["index"]): tuple((name, int(steps)) for name, steps in item["names"]) for item in items}
     except (ValueError, KeyError, TypeError) as error:
         raise ZerosegError(
-            f'class names: {classes} should hold lines {{"index": 0, "names": [["cat", 1]]}} '
+            f'class names: {classes} : expected lines {{"index": 0, "names": [["cat", 1]]}} '
             f"({type(error).__name__}: {error})"
         ) from error
     if sorted(table) != list(range(len(table))):
-        raise ZerosegError(f"class names: {classes} should number its classes 0 to {len(table) - 1}, each once")
+        raise ZerosegError(f"class names: {classes} : expected classes numbered 0 to {len(table) - 1}, each once")
     unknown = sorted({name for entry in table.values() for name, _ in entry} - set(label_names))
     if unknown:
         raise ZerosegError(f"class names: {len(unknown)} names of {classes} are not in {names}, first {unknown[0]!r}")
@@ -124,11 +125,11 @@ def class_vectors(labels: LabelSpace, config: ConseConfig) -> np.ndarray:
 
 
 def class_crowding(vectors: torch.Tensor) -> torch.Tensor:
-    """log n_c, (C,) float32: of how many of the classes, itself among them, each one means about the same.
+    """log n_c, (C,) float32: n_c is the number of classes, itself included, with about the same meaning as class c.
 
     n_c = max(1, sum_j max(0, m_c . m_j)^4) for class vectors m (C, D), unit rows or zeros. ImageNet has 118 dogs and
-    one sorrel: where a network knows little, its probabilities pile up on dogs. Taking log n_c off a class's logit
-    makes meanings equally likely beforehand, not classes (a change of prior, Saerens et al., 2002). Text alone decides.
+    one sorrel, so an uncertain network puts most of its probability on dogs. Subtracting log n_c from a class's logit
+    gives all meanings the same prior, instead of all classes (Saerens et al., 2002). Only the text vectors are used.
     """
     alike_CC = (vectors @ vectors.T).clamp_min(0) ** 4
     return alike_CC.sum(dim=1).clamp_min(1).log()
@@ -141,14 +142,14 @@ def read_logits(
     worn_vector: torch.Tensor | None = None,
     probe: Probe | None = None,
 ) -> torch.Tensor:
-    """Embed every place of a photo: direction from the name reading, length from the strength reading.
+    """Embed every map cell of a photo: the direction comes from the name logits, the length from the strength logits.
 
     logits       (B, h, w, C) float32 class logits per place.
     vectors      (C, D) float32, from class_vectors.
     worn_vector  (D,) float32 unit, from name_vector(worn_name); needed if config.worn_gain > 0.
-    probe        says beside the clothes where worn_name is, with config.probe_share of the word.
-    Returns (B, h, w, D) float32; |v|, about [0, 1], is how sure the classifier is that something with a name is there.
-    A crop is a photo of one place: h = w = 1.
+    probe        locates worn_name in addition to the clothes, with the weight config.probe_share.
+    Returns (B, h, w, D) float32; |v|, about [0, 1], is the classifier's confidence that something with a name is there.
+    A crop is a photo with one map cell: h = w = 1.
     """
     check_array("logits", logits, ("B", "h", "w", len(vectors)), "float32")
     context = logits.mean((1, 2), keepdim=True)

@@ -1,7 +1,7 @@
-"""Random crops of photos and the targets that belong to them.
+"""Random crops of photos and their targets.
 
-A crop is a box of the photo, kept in fractions, so that the teacher's dense map of the whole photo, made once, gives
-the targets of every crop: bilinear samples at the centres of the crop's tokens.
+A crop is a box in fractions of the photo. So the teacher's dense map of the whole photo, made once, gives the targets
+of every crop: bilinear samples at the centres of the crop's tokens.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ def draw_crop(rng: np.random.Generator, photo_size: tuple[int, int], size: tuple
 
 
 def cut_crop(image: Image.Image, crop: Crop, size: tuple[int, int]) -> np.ndarray:
-    """The pixels of a crop: (H, W, 3) uint8, mirrored and recoloured as it says."""
+    """The pixels of a crop: (H, W, 3) uint8, mirrored and recoloured as configured."""
     pixels = crop_array(image, crop.box, size, crop.flip).astype(np.float32)
     brightness, contrast, saturation = crop.colour
     pixels *= brightness

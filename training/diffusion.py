@@ -1,15 +1,16 @@
-"""Cleaner dense targets: each place shares its target with places that look like it (a random walk over the photo).
+"""Clean dense targets: each patch shares its target with similar patches (a random walk over the photo).
 
-An ImageNet classifier names the most telling part of an object loudly and the rest faintly. The features of a frozen
-convolutional stem change little inside an object and much at its border, so a walk over their similarity carries the
-name across the object and stops there. With S the row-normalised affinity of places, the walk with restart is
+An ImageNet classifier responds strongly to the most informative part of an object and weakly to the rest. The features
+of a frozen convolutional stem change little inside an object and much at its border, so a walk over their similarity
+spreads the name over the object and stops at its border. With S the row-normalised affinity of patches, the walk with
+restart is
 
     T' = (1 - a) (T + a S T + a^2 S^2 T + ...),    S_ij = softmax_j((cos(f_i, f_j) - 1) / tau - |p_i - p_j|^2 / reach^2)
 
 (Zhou et al., 2004, "Learning with local and global consistency", with a bounded number of steps). No labels, no
 training.
 
-B batch, L places, D embedding dim, C channels.
+B batch, L patches, D embedding dim, C channels.
 """
 
 import torch
@@ -22,7 +23,7 @@ from zeroseg.training.recipes import DiffusionConfig
 def diffuse_targets(
     target_BLD: torch.Tensor, fine: torch.Tensor, coarse: torch.Tensor, config: DiffusionConfig
 ) -> torch.Tensor:
-    """target (B, L, D) float32 of the places of `fine`, row by row -> the same after the walk.
+    """target (B, L, D) float32 of the patches of `fine`, row by row -> the same after the walk.
 
     fine    (B, Cf, h, w) float32 stem features at stride 16, h * w = L; coarse (B, Cc, h/2, w/2), at stride 32.
     """

@@ -40,7 +40,7 @@ PICTURED = 8  # held-out photos drawn in masks.png
 
 @dataclass(frozen=True)
 class Inputs:
-    """Files and folders of a run. labels are needed by classifiers as teachers only."""
+    """Files and folders of a run. Only classifier teachers need labels."""
 
     photos: str
     run: str
@@ -65,13 +65,13 @@ def distill(
     until: int | None = None,
     progress: bool = True,
 ) -> Path:
-    """Train as configured; the run folder then holds config.json, checkpoint.pt, curve.csv, pictures and model.pt.
+    """Train as configured; the run folder then has config.json, checkpoint.pt, curve.csv, pictures and model.pt.
 
-    resume  go on from the checkpoint in inputs.run.
-    until   stop after this step; a later resume goes on.
+    resume  continue from the checkpoint in inputs.run.
+    until   stop after this step; resume continues later.
     Returns the path of model.pt, or of checkpoint.pt if the run stopped before its end.
-    Raises ZerosegError, in one line, for whatever is wrong with what was given; then nothing was overwritten, and a run
-    that did not come to a first step leaves no folder.
+    Raises ZerosegError, in one line, for wrong input. Then nothing was overwritten, and a run that did not reach its
+    first step leaves no folder.
     """
     folder = RunFolder(inputs.run)
     try:
@@ -103,7 +103,7 @@ def _distill(
 
     stored = folder.read_config() if resume else None
     if stored and stored["photos"]["fingerprint"] != photos.fingerprint:
-        raise ZerosegError(f"photos: {inputs.photos} is not as it was when {inputs.run} began; start another run")
+        raise ZerosegError(f"photos: {inputs.photos} has changed since {inputs.run} began; start another run")
     precision, why = choose_precision(stored["precision"] if stored else config.precision, processes.device)
     processes.wait(caches=True)  # the hub's too
     if processes.first and not resume:
@@ -238,7 +238,7 @@ class Validation:
 
 
 def sidecar(config: TrainConfig, student: ZeroSeg, teacher: Teacher, photo_count: int) -> dict:
-    """What a runtime must know of the model: input, space, scoring, threshold, and where it comes from."""
+    """The model's sidecar: input, embedding space, scoring, threshold and origin."""
     model = student.config
     return Sidecar(
         name=config.name,
@@ -264,13 +264,15 @@ def sidecar(config: TrainConfig, student: ZeroSeg, teacher: Teacher, photo_count
 
 
 def find_source(config: TrainConfig, inputs: Inputs) -> PhotoSet | ShardSet:
-    """What to train on: a folder of shards, or of photos."""
+    """The training photos: a folder of shards or of photos."""
     if not holds_shards(inputs.photos):
         return find_photos(inputs.photos, inputs.limit)
     if config.stem_views:
-        raise ZerosegError("stem_views: the stem is cached for a folder of photos, not for shards; add --stem-views 0")
+        raise ZerosegError(
+            "stem_views: the stem can be cached only for a folder of photos, not for shards; add --stem-views 0"
+        )
     if inputs.limit:
-        raise ZerosegError("limit: for a folder of photos; of shards, give a folder with fewer of them")
+        raise ZerosegError("limit: only for a folder of photos; with shards, give a folder with fewer shards")
     return find_shards(inputs.photos, 2 * config.shuffle_shards + 2)
 
 
@@ -298,7 +300,7 @@ def _student(config: TrainConfig, inputs: Inputs, teacher: Teacher) -> tuple[Zer
             with fetching(f"weights of the stem {model.stem}", "--stem-weights FILE or stem_pretrained=false"):
                 student.stem.load_pretrained(model.stem)
     if config.stem_views and (student.stem is None or not config.freeze_stem):
-        raise ZerosegError("stem_views: only a frozen stem can be cached; take a hybrid preset and freeze_stem = true")
+        raise ZerosegError("stem_views: only a frozen stem can be cached; use a hybrid preset and freeze_stem = true")
     if config.stem_views and config.augment != "crops":
         raise ZerosegError("stem_views: the stem is cached for random crops; set augment to crops")
     return student, config

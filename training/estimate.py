@@ -1,5 +1,5 @@
-"""What a run will take, before it begins: weights, FLOPs, memory, cache, steps, and the time by real steps on this
-machine with random data of the right shapes.
+"""Estimate the cost of a run before it begins: weights, FLOPs, memory, cache and steps; the time comes from real steps
+on this machine with random data of the right shapes.
 """
 
 import statistics
@@ -22,14 +22,14 @@ MEASURED_S = 10.0
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run takes.
+    """The cost of a run.
 
-    weights, trained    how many there are; state_bytes: weights, gradients, AdamW's moments and the average.
+    weights, trained    numbers of weights; state_bytes: weights, gradients, AdamW's moments and the average.
     flops               of forward and backward pass, per photo (one multiply-add is 2).
-    kept_bytes          what autograd keeps of one photo for the backward pass.
+    kept_bytes          memory that autograd keeps per photo for the backward pass.
     photo_s             seconds a photo took in a step, median of `measured` steps of `measured_batch` photos.
     cache_bytes         of the teacher's embeddings and cached stem features, per photo.
-    photos, plan        None where no photos are given.
+    photos, plan        None if no photos are given.
     """
 
     weights: int
@@ -64,7 +64,7 @@ class Estimate:
         return [
             *lines,
             f"steps: {self.plan.steps} of {config.batch} photos, {self.plan.per_epoch} per epoch",
-            f"time: {_spoken(total_s)} on {processes.count} such process(es), and once before it the teacher's",
+            f"time: {_spoken(total_s)} on {processes.count} such process(es), plus the teacher's time once before",
         ]
 
 

@@ -1,6 +1,6 @@
-"""A finished student in, a changed one out, for the commands that need no training: balance_classes, set_score_share.
+"""Change a finished student without training, for the commands balance_classes and set_score_share.
 
-Such a command takes MODEL and --out by finished_options, changes what open_finished gives, and hands that to
+Such a command gets MODEL and --out from finished_options, changes the model of open_finished, and passes it to
 save_finished.
 """
 

@@ -1,8 +1,8 @@
-"""Run a frozen network fast: through ONNX Runtime where that is installed and agrees with torch, else through torch.
+"""Run a frozen network fast: with ONNX Runtime if it is installed and agrees with torch, otherwise with torch.
 
 On a CPU, ONNX Runtime fuses a convolutional network's layers and runs it in about half of torch's time. The graph is
-traced with free batch, height and width; tracing can freeze what depends on them, so the graph is used only after it
-gave torch's outputs on two shapes other than the traced one.
+traced with free batch, height and width. Tracing can freeze values that depend on these, so the graph is used only
+after it gave torch's outputs on two other shapes.
 """
 
 import io

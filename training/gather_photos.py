@@ -1,7 +1,7 @@
 """Gather small copies of training photos from public git repositories and folders into one folder.
 
-Photos are read from a clone without a work tree (git cat-file), so nothing but the shrunk copies is written. A seed
-fixes which photos are taken. A copy that is there already is left as it is, so a stopped command goes on.
+Photos are read from a clone without a work tree (git cat-file), so only the small copies are written. A seed determines
+which photos are taken. Existing copies are kept, so an interrupted command can be resumed.
 """
 
 import io
@@ -147,16 +147,22 @@ def gather(source: Source, root: Path, out: Path, only: set[str] | None, short_s
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.argument("clones", type=click.Path(file_okay=False, exists=True, path_type=Path))
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to fill.")
-@click.option("--old", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Folder with your own sets.")
-@click.option("--streets", type=click.Path(dir_okay=False, path_type=Path), help="Street photos to take, one a line.")
+@click.option(
+    "--old", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Folder with your own photo sets."
+)
+@click.option(
+    "--streets",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File with the street photos to take, one per line.",
+)
 @click.option(
     "--short-side", type=click.IntRange(64), default=SHORT_SIDE, metavar="PX", help="Short side of the copies."
 )
-@click.option("--seed", type=click.IntRange(0), default=0, help="Decides which photos are taken.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Seed that decides which photos are taken.")
 def main(clones, out, old, streets, short_side, seed):
-    """Copy training photos, made small, from clones of public repositories.
+    """Make small copies of training photos from clones of public repositories.
 
-    CLONES holds one clone per repository, named OWNER+NAME (a folder "repo" inside it is found, too).
+    CLONES holds one clone per repository, named OWNER+NAME (a folder "repo" inside it works too).
 
     \b
     Example:
@@ -171,7 +177,7 @@ def main(clones, out, old, streets, short_side, seed):
         else:
             root = old
         if root is None or not (root if source.repository else root / source.folder).is_dir():
-            click.echo(f"{source.name}: not there, left out")
+            click.echo(f"{source.name}: not found, left out")
             continue
         if source.name == "streets":
             if streets is None:

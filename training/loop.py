@@ -1,7 +1,7 @@
 """The training loop: steps, learning rate, averaged weights, validation, checkpoints.
 
-Every random number of a step comes from (seed, step), so the state is the weights, the optimiser and the step: a
-resumed run repeats the uninterrupted one bit for bit.
+Every random number of a step is derived from (seed, step), so the state is only the weights, the optimiser and the
+step. A resumed run equals the uninterrupted one bit for bit.
 """
 
 import copy
@@ -52,7 +52,7 @@ def learning_rate(config: TrainConfig, plan: Plan, step: int) -> float:
 
 
 def build_optimizer(student: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over what is trained; no weight decay on 1-D parameters (biases, norms)."""
+    """AdamW over the trained weights; no weight decay on 1-D parameters (biases, norms)."""
     trained = [p for p in student.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
@@ -79,7 +79,7 @@ class Average:
 
 
 class Trainer:
-    """A student in training: `run` goes on from self.step to the end (or to `until`)."""
+    """A student in training: `run` continues from self.step to the end (or to `until`)."""
 
     def __init__(
         self,
@@ -134,8 +134,8 @@ class Trainer:
                     value.copy_(state["average"][name])
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             raise ZerosegError(
-                f"checkpoint {self.folder.path / 'checkpoint.pt'} belongs to another model or recipe "
-                f"than the config.json beside it ({type(error).__name__})"
+                f"checkpoint {self.folder.path / 'checkpoint.pt'} does not fit the config.json beside it: "
+                f"another model or recipe ({type(error).__name__})"
             ) from error
         self.best = state.get("best")
         self.step = int(state["step"])
@@ -148,7 +148,7 @@ class Trainer:
         return student
 
     def chosen(self) -> ZeroSeg:
-        """The result of the epoch that did best on the held-out photos; without keep_best, result()."""
+        """The result of the epoch with the lowest loss on held-out photos; without keep_best, result()."""
         student = self.result()
         if self.best is not None:
             student.load_state_dict(self.best[2], strict=False)

@@ -1,8 +1,8 @@
-"""What the student is trained on: the paper's losses (paper.md 2.2) and dense ones beyond the paper.
+"""The training losses of the student: the paper's (arXiv 2306.00450) and our own dense losses.
 
 All losses return a float32 scalar and are computed in float32 even under autocast.
 
-B batch, V views (view 0 is the whole image, the paper's v_1), K segments, L places, D embedding dim.
+B batch, V views (view 0 is the whole image, the paper's v_1), K segments, L patches, D embedding dim.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,11 @@ from zeroseg.errors import check_array
 
 @dataclass(frozen=True)
 class Reductions:
-    """How each axis is reduced, "mean" or "sum". The paper sums views and segments, leaves dimensions open.
+    """How each axis is reduced, "mean" or "sum". The paper sums views and segments and does not say how it reduces
+    dimensions.
 
-    Means by default: the weights then hold for any D, view count and segment count. The batch is always averaged.
+    The default is the mean, so that loss weights hold for any D, view count and segment count. The batch is always
+    averaged.
     """
 
     dims: str = "mean"
@@ -63,8 +65,8 @@ def group_variance_loss(
 
     sum_l sum_k M_lk |T_l - c_k|^2 / sum_l |T_l - mean|^2 with c_k = sum_l M_lk T_l / sum_l M_lk; M's rows sum to 1.
     Because c_k is a weighted mean, the numerator is sum_l |T_l|^2 - sum_k |sum_l M_lk T_l|^2 / sum_l M_lk, which needs
-    no L x K x D tensor; T is centred first, so that little cancels. per_image averages the images' shares; otherwise
-    the sums run over the batch, and photos with little variance weigh little.
+    no L x K x D tensor. T is centred first, to reduce cancellation. per_image averages the images' shares; otherwise
+    the sums run over the batch, and photos with little variance have little weight.
     """
     _check_dense(soft_map_BLK, target_BLD)
     with torch.autocast(target_BLD.device.type, enabled=False):
@@ -81,10 +83,10 @@ def group_variance_loss(
 def segment_name_loss(
     embeddings_BKD: torch.Tensor, soft_map_BLK: torch.Tensor, target_BLD: torch.Tensor
 ) -> torch.Tensor:
-    """Every segment's embedding should be the mean target of its places, in proportion to its area.
+    """Every segment's embedding should be the mean target of its patches; weighted by area.
 
-    sum_k mass_k |e_k - stopgrad(c_k)|^2 / mean_l |T_l|^2, mass_k the share of places. The map gets no gradient: it is
-    group_variance_loss's business where the segments are.
+    sum_k mass_k |e_k - stopgrad(c_k)|^2 / mean_l |T_l|^2, mass_k the share of patches. The map gets no gradient:
+    group_variance_loss shapes the segments.
     """
     _check_dense(soft_map_BLK, target_BLD)
     check_array("embeddings", embeddings_BKD, (target_BLD.shape[0], soft_map_BLK.shape[2], target_BLD.shape[2]))

@@ -1,4 +1,4 @@
-"""Write a model's card from what its run was made of, so that it cannot leave a teacher out."""
+"""Write a model card from the settings of the model's run, so that no teacher is left out."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""From a batch to one number: the student's forward pass, every loss whose weight is not zero, and their weighted sum.
+"""The training objective: the student's forward pass, every loss with a non-zero weight, and their weighted sum.
 
 To add a loss, write a function of (output, batch, config) here, name it in LOSSES, and give LossWeights a field of
 that name.
@@ -40,22 +40,22 @@ def global_view(output: ZeroSegOutput, batch: Batch, config: TrainConfig) -> tor
 
 
 def segment_matching(output: ZeroSegOutput, batch: Batch, config: TrainConfig) -> torch.Tensor:
-    """L_match of the paper (eq. 1): each segment against the local view nearest to it."""
+    """L_match of the paper (eq. 1): each segment against its nearest local view."""
     return losses.segment_matching_loss(output.segment_embeddings, batch.views, reductions(config))
 
 
 def group_variance(output: ZeroSegOutput, batch: Batch, config: TrainConfig) -> torch.Tensor:
-    """Places of one segment should have equal targets: this shapes the maps."""
+    """Patches of one segment should have equal targets: this loss shapes the maps."""
     return losses.group_variance_loss(output.soft_map, batch.dense)
 
 
 def segment_name(output: ZeroSegOutput, batch: Batch, config: TrainConfig) -> torch.Tensor:
-    """A segment's embedding should be the mean target of its places: this names them."""
+    """A segment's embedding should be the mean target of its patches: this loss gives segments their labels."""
     return losses.segment_name_loss(output.segment_embeddings, output.soft_map, batch.dense)
 
 
 def place(output: ZeroSegOutput, batch: Batch, config: TrainConfig) -> torch.Tensor:
-    """What the segments together say of each place, map times embeddings, should be its target."""
+    """The segments' combined prediction for each patch, map times embeddings, should be its target."""
     return losses.place_loss(output.soft_map @ output.segment_embeddings, batch.dense)
 
 
@@ -93,7 +93,7 @@ class Objective(nn.Module):
     def forward(self, batch: Batch, mask_noise: torch.Tensor | None = None) -> tuple[torch.Tensor, dict]:
         """The weighted sum (scalar float32, with gradient) and {name: unweighted loss, detached}.
 
-        mask_noise (B, L) float32: which places the encoder does not see; None = it sees all.
+        mask_noise (B, L) float32: decides which patches the encoder does not see; None: it sees all.
         """
         stem = batch.stem
         if self.config.diffusion.share and batch.dense is not None and not self.config.parts.walk:  # that one is cached
@@ -119,7 +119,7 @@ class Objective(nn.Module):
 
 
 def reaches_all(objective: Objective, batch: Batch) -> bool:
-    """Whether the losses depend on every weight that is trained, by a batch of the right shapes."""
+    """Whether the losses depend on every trained weight, tested with a batch of the right shapes."""
     objective = copy.deepcopy(objective).train()  # a forward pass moves the statistics of batch norms
     noise = torch.rand(len(batch), batch.grid[0] * batch.grid[1]) if objective.student.config.mask_ratio else None
     total, _ = objective(batch, None if noise is None else noise.to(next(objective.parameters()).device))
@@ -134,9 +134,9 @@ def reaches_all(objective: Objective, batch: Batch) -> bool:
 
 
 def check_weights(config: TrainConfig, weights: dict[str, float]) -> None:
-    """Raise ZerosegError unless the run makes what its losses need."""
+    """Raise ZerosegError unless the run provides the data that its losses need."""
     if not weights:
-        raise ZerosegError("losses: every weight is 0, there is nothing to learn")
+        raise ZerosegError("losses: every weight is 0, so there is nothing to learn")
     if NEED_VIEWS & set(weights) and not config.views.grids:
         raise ZerosegError(f"losses: {', '.join(sorted(NEED_VIEWS & set(weights)))} need views.grids, such as [1, 2]")
     if NEED_DENSE & set(weights) and not config.views.dense_grid:

@@ -1,9 +1,9 @@
-"""Where persons are, for a classifier that has no class for them: a linear probe of its class logits.
+"""Locate persons with a classifier that has no class for them: a linear probe on its class logits.
 
-OpenCV's frontal-face cascade (a classical detector) finds some faces in unlabelled photos. Places on a face, and below
-it where shoulders and chest are, are examples of persons; places of photos without a face and without clothes are
-examples of everything else. A logistic regression on the logits of those places then says of any place how likely it
-shows a person: p = sigmoid(w . logits + b).
+OpenCV's frontal-face cascade (a classical detector) finds some faces in unlabelled photos. Patches on a face, and on
+the shoulders and chest below it, are the positive examples. Patches of photos without a face and without clothes are
+the negative examples. A logistic regression on their logits gives the probability that a patch shows a person: p =
+sigmoid(w . logits + b).
 
     pip install "opencv-python-headless<5"
     python training/person_probe.py --photos ~/photos --labels ~/labels --teacher-weights ~/teacher -o person.npz
@@ -60,7 +60,7 @@ def fit_probe(photos: Iterable[tuple[np.ndarray, torch.Tensor]], seed: int = 0) 
     counts = [sum(map(len, rows)) for rows in (persons, others)]
     if min(counts) < 50:
         raise ZerosegError(
-            f"person probe: expected 50 places with and without persons, got {counts[0]} and "
+            f"person probe: expected 50 patches each with and without persons, got {counts[0]} and "
             f"{counts[1]}; give photos of people and of other things"
         )
     torch.manual_seed(seed)
@@ -118,7 +118,7 @@ def _worn(places: torch.Tensor) -> torch.Tensor:
 @click.option("--photos", required=True, metavar="DIR", help="Unlabelled photos, searched recursively.")
 @click.option("--labels", required=True, metavar="DIR", help="names.txt, clip_vitb32_text.npy, imagenet_names.jsonl.")
 @click.option("--teacher-weights", metavar="DIR", help="NAME.safetensors of the teacher.  [default: the hub]")
-@click.option("--recipe", default="dense", show_default=True, help="Whose teacher is probed.")
+@click.option("--recipe", default="dense", show_default=True, help="Recipe whose teacher is probed.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use this many photos.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.npz")
 def main(photos, labels, teacher_weights, recipe, limit, out):

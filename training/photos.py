@@ -1,10 +1,10 @@
-"""Photos on disk: find them, know when they change, decode them.
+"""Photos on disk: find them, detect changes, decode them.
 
-Distillation needs nothing but pixels, so a photo set is a folder, walked recursively. Its fingerprint covers every
-name, size and modification time: a cache made from other photos is then never taken for this folder's.
-Listing, decoding and resampling are those of inference, so that the student learns from the pixels it will be given.
-Frames: everything is (H, W, 3) RGB uint8 after EXIF orientation; boxes are (x0, y0, x1, y1) in fractions of the
-photo's width and height, so that they hold at every resolution.
+Distillation needs only pixels, so a photo set is a folder that is walked recursively. Its fingerprint covers every
+name, size and modification time, so a cache of other photos is never used for this folder. Listing, decoding and
+resampling are those of inference, so that training sees the same pixels. Frames: everything is (H, W, 3) RGB uint8
+after EXIF orientation; boxes are (x0, y0, x1, y1) in fractions of the photo's width and height, so that they hold at
+every resolution.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)  # the box of a whole photo
 
 
 class UnreadablePhoto(ZerosegError):
-    """A file that has a photo's name and cannot be decoded."""
+    """A file with a photo's suffix that cannot be decoded."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class PhotoSet:
 def find_photos(root: str | Path, limit: int | None = None) -> PhotoSet:
     """All photos under root, hidden files left out; with limit, that many of them, evenly spaced over the names.
 
-    Raises ZerosegError if root is no folder or holds no photo.
+    Raises ZerosegError if root is not a folder or has no photos.
     """
     root = Path(root)
     if not root.is_dir():

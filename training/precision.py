@@ -1,7 +1,7 @@
-"""Whether bf16 autocast pays on this machine.
+"""Decide whether bf16 autocast is faster on this machine.
 
-GPUs since Ampere have it in hardware. CPUs differ by more than two orders of magnitude: with AMX bf16 is several
-times faster than fp32, without it matrix products fall back to slow code. So on a CPU it is measured.
+GPUs since Ampere have bf16 in hardware. CPUs differ by more than two orders of magnitude: with AMX, bf16 is several
+times faster than fp32; without it, matrix products use slow code. So on a CPU it is measured.
 """
 
 import time

@@ -20,7 +20,7 @@ STEPS = timedelta(minutes=30)  # between two steps the first one validates and s
 class Processes:
     """rank of this process, count of all, and the torch device this one computes on.
 
-    steps  the process group that a step goes through, whose patience is STEPS; None for one process.
+    steps  the process group of the steps, with the timeout STEPS; None for one process.
     """
 
     rank: int
@@ -34,7 +34,7 @@ class Processes:
         return self.rank == 0
 
     def wait(self, caches: bool = False) -> None:
-        """Until every process is here. caches: whether one of them may be filling a cache."""
+        """Wait until every process arrives. caches: whether one of them may be filling a cache."""
         if self.count > 1:
             dist.barrier(None if caches else self.steps)
 
@@ -55,7 +55,7 @@ class Processes:
 
 
 def device_of(device: str = "auto") -> Processes:
-    """Where this process is among those of torchrun, none of them joined. device: auto, cpu or cuda."""
+    """This process's rank and device under torchrun, without joining the group. device: auto, cpu or cuda."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UnavailableError("device: torch sees no CUDA GPU on this machine; use --device cpu")
     use_gpu = device != "cpu" and torch.cuda.is_available()
@@ -78,7 +78,7 @@ def join(device: str = "auto") -> Processes:
 
 @contextmanager
 def lost_ones_named():
-    """Around the work of several processes: what follows from another one's death is one line, not a traceback."""
+    """Context for the work of several processes: another process's death gives one line, not a traceback."""
     try:
         yield
     except RuntimeError as error:
@@ -86,8 +86,8 @@ def lost_ones_named():
             raise
         reason = textwrap.shorten(str(error), 160, placeholder=" ...")
         raise ZerosegError(
-            "another process of this run ended or cannot be reached; once all can run again, --resume "
-            f"goes on from the last checkpoint ({reason})"
+            "another process of this run ended or cannot be reached; when all can run again, --resume "
+            f"continues from the last checkpoint ({reason})"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Progress bars with the time left: live in a terminal, a line now and then in a log file."""
+"""Progress bars with the remaining time: live in a terminal, occasional lines in a log file."""
 
 import sys
 
@@ -8,7 +8,7 @@ LOG_EVERY_S = 30
 
 
 def progress_bar(label: str, unit: str, total: int, done: int, shown: bool = True) -> tqdm:
-    """A bar on stderr over `total` units of which `done` are there; update() adds one."""
+    """A bar on stderr over `total` units, `done` of which are finished; update() adds one."""
     pause_s = 0.2 if sys.stderr.isatty() else LOG_EVERY_S
     return tqdm(
         desc=label,

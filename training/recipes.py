@@ -1,8 +1,8 @@
-"""Everything a training run is made of, as one frozen dataclass, and the named recipes.
+"""The configuration of a training run as one frozen dataclass, and the named recipes.
 
-A recipe fixes numbers; photos, folders and label files come from the command line. [paper] marks what the ZeroSeg paper
-(arXiv 2306.00450) states, [MAE] what it inherits, [open] what it leaves open. Standard library only, so that help texts
-can quote it at once.
+A recipe has the numbers; photos, folders and label files come from the command line. [paper] marks values that the
+ZeroSeg paper (arXiv 2306.00450) states, [MAE] values that it inherits, [open] values that it does not state. Standard
+library only, so that help texts can quote it at once.
 """
 
 import json
@@ -92,7 +92,7 @@ class ConseConfig:
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    """What makes a teacher, apart from the label files."""
+    """The settings of a teacher, without the label files."""
 
     spec: str  # KIND:NAME, see zeroseg.training.teacher
     weights: str | None = None  # timm: folder with NAME.safetensors; None = the hub
@@ -116,7 +116,7 @@ class ViewConfig:
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """How dense targets spread over places that look alike; see zeroseg.training.diffusion."""
+    """How dense targets spread over similar patches; see zeroseg.training.diffusion."""
 
     share: float = 0.0  # a: part of a target that comes from elsewhere at each step; 0 = off
     tau: float = 0.1  # temperature of the features' cosine
@@ -126,7 +126,7 @@ class DiffusionConfig:
 
 @dataclass(frozen=True)
 class PartsConfig:
-    """Helper teachers that make the dense targets better; see zeroseg.training.teachers. All off: the teacher alone."""
+    """Helper teachers that improve the dense targets; see zeroseg.training.teachers. All off: the teacher alone."""
 
     weights: str | None = None  # folder with their files
     walk: bool = False  # DINOv2's affinity carries the teacher's map; `diffusion` says how
@@ -145,7 +145,7 @@ class PartsConfig:
 
 @dataclass(frozen=True)
 class CropConfig:
-    """What random crops look like."""
+    """The settings of random crops."""
 
     sizes: tuple[tuple[int, int], ...] = ((224, 224),)  # (H, W) px the network sees; one is drawn per batch or crop
     area: tuple[float, float] = (0.35, 1.0)  # share of the largest box of the drawn shape that fits in the photo
@@ -250,7 +250,7 @@ class TrainConfig:
         for name in parents:
             place = place.get(name)
             if not isinstance(place, dict):
-                raise ZerosegError(f"{path}: {name} is no group of settings")
+                raise ZerosegError(f"{path}: {name} is not a group of settings")
         if place is not values["model"] and last not in place:
             raise ZerosegError(f"{path}: no such setting; there are {', '.join(place)}")
         place[last] = value

@@ -1,8 +1,8 @@
-"""Arrays with one row per item, filled once, kept on disk, memory-mapped: what makes a frozen teacher free.
+"""A cache of arrays with one row per item, filled once, kept on disk, memory-mapped: a frozen teacher runs only once.
 
-A cache is one folder named after everything its values depend on (the key). While it is being filled the folder
-ends in .partial; the rename at the end is what makes it a cache, so a half-made one is never taken for whole. Each
-row has a status and a CRC-32, so that a job that was killed goes on where it stopped and a damaged file is noticed.
+A cache is one folder, named after everything that its values depend on (the key). While it is being filled the folder's
+name ends in .partial; a rename at the end makes it complete. Each row has a status and a CRC-32, so that a killed job
+resumes where it stopped and a damaged file is detected.
 """
 
 import hashlib
@@ -129,13 +129,13 @@ class RowCache:
     def verify(self, sample: int | None = 64) -> None:
         """Check index, file sizes and the CRC of `sample` evenly spaced rows (None: all).
 
-        Raises ZerosegError naming what is wrong and the folder to delete.
+        Raises ZerosegError with the fault and the folder to delete.
         """
-        remedy = f"delete {self.folder} to have it made again"
+        remedy = f"delete {self.folder}, and it is made again"
         if stored_index(self.folder) != self.index:
             raise ZerosegError(f"cache {self.folder.name}: index.json does not describe this cache; {remedy}")
         if (self.status == PENDING).any():
-            raise ZerosegError(f"cache {self.folder.name}: rows are missing though it is marked complete; {remedy}")
+            raise ZerosegError(f"cache {self.folder.name}: rows are missing, although it is marked complete; {remedy}")
         rows = self.readable()
         if sample is not None and len(rows) > sample:
             rows = rows[np.linspace(0, len(rows) - 1, sample).astype(int)]
@@ -144,14 +144,14 @@ class RowCache:
                 raise ZerosegError(f"cache {self.folder.name}: row {row} is damaged (checksum); {remedy}")
 
     def check(self, row: int) -> None:
-        """ZerosegError, naming the folder to delete, unless a row holds what was written."""
+        """ZerosegError, naming the folder to delete, if a row differs from what was written."""
         if self._row_crc(row) != self.crc[row]:
             raise ZerosegError(
-                f"cache {self.folder}: row {row} is damaged (checksum); delete that folder to have it made again"
+                f"cache {self.folder}: row {row} is damaged (checksum); delete that folder, and it is made again"
             )
 
     def close(self) -> None:
-        """Give up the lock of a cache that is not complete; what was filled stays."""
+        """Release the lock of an incomplete cache; filled rows stay."""
         self._drop_lock()
 
     def _row_crc(self, row: int) -> int:
@@ -167,8 +167,8 @@ class RowCache:
             wanted, got = int(np.prod(shape)) * dtype.itemsize, path.stat().st_size if path.is_file() else None
             if got != wanted:
                 raise ZerosegError(
-                    f"cache {folder.name}: {path.name} should have {wanted} bytes and has {got}; "
-                    f"delete {folder} to have it made again"
+                    f"cache {folder.name}: {path.name} has {got} bytes, expected {wanted}; delete {folder}, and "
+                    "it is made again"
                 )
             maps[name] = np.memmap(path, dtype, mode, shape=shape)
         self.status, self.crc = maps.pop("status"), maps.pop("crc")
@@ -206,7 +206,7 @@ class RowCache:
     def _map_partial(self) -> None:
         """Map what another job is filling, or left; rows whose checksum does not hold count as pending."""
         if stored_index(self.partial) != self.index:
-            raise ZerosegError(f"cache: there is no {self.folder.name} in {self.folder.parent}, not even a part of it")
+            raise ZerosegError(f"cache: no {self.folder.name} in {self.folder.parent}, not even a partial one")
         self._map(self.partial, "r")
         self.status = np.array(self.status)
         for row in self.readable():
@@ -232,7 +232,7 @@ class RowCache:
 
 
 def other_versions(cache: RowCache, changed: str) -> list[str]:
-    """Names of complete caches beside this one that differ from it in nothing but `changed`, a field of the key."""
+    """Names of complete caches beside this one that differ from it only in `changed`, a field of the key."""
 
     def rest(index: dict) -> dict:
         return {"kind": index["kind"], "key": {name: value for name, value in index["key"].items() if name != changed}}
@@ -246,7 +246,7 @@ def other_versions(cache: RowCache, changed: str) -> list[str]:
 
 
 def stored_index(folder: Path) -> dict | None:
-    """What a cache folder says it holds; None if it says nothing legible."""
+    """The index of a cache folder; None if it cannot be read."""
     try:
         return json.loads((folder / "index.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,5 +1,5 @@
-"""The folder of one run: config.json, checkpoint.pt, curve.csv, and in the end model.pt. Nothing in it is overwritten
-by another run, and every file appears whole or not at all.
+"""The folder of one run: config.json, checkpoint.pt, curve.csv, and at the end model.pt. Another run never overwrites
+it, and every file is written completely or not at all.
 """
 
 import csv
@@ -25,7 +25,7 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ZerosegError(f"run: {self.path} is a file")
         if self.path.is_dir() and any(self.path.iterdir()):
-            raise ZerosegError(f"run: {self.path} is not empty; add --resume to go on with it, or choose another --out")
+            raise ZerosegError(f"run: {self.path} is not empty; add --resume to continue it, or choose another --out")
         self._made = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         self._begun = True
@@ -38,28 +38,28 @@ class RunFolder:
                 self.path.rmdir()
 
     def write_config(self, values: dict) -> None:
-        """Keep what the run is made of."""
+        """Write the settings of the run."""
         text = json.dumps(values, indent=1) + "\n"
         write_text(self.path / "config.json", text)
 
     def read_config(self) -> dict:
-        """What the run is made of; ZerosegError if there is no run here."""
+        """The settings of the run; ZerosegError if there is no run here."""
         try:
             return json.loads((self.path / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             reason = type(error).__name__
-            raise ZerosegError(f"run: {self.path} holds no run to resume (config.json: {reason})") from error
+            raise ZerosegError(f"run: {self.path} has no run to resume (config.json: {reason})") from error
 
     def has_checkpoint(self) -> bool:
-        """Whether there is a state to go on from."""
+        """Whether there is a state to continue from."""
         return (self.path / "checkpoint.pt").is_file()
 
     def save_checkpoint(self, state: dict) -> None:
-        """Keep the state of training."""
+        """Write the training state."""
         save_torch({"format": CHECKPOINT_FORMAT, **state}, self.path / "checkpoint.pt", durable=True)
 
     def load_checkpoint(self) -> dict:
-        """The state of training, on the CPU; ZerosegError if the file is none or is damaged."""
+        """The training state, on the CPU; ZerosegError if the file is damaged or of another kind."""
         remove_leftovers(self.path)
         path = self.path / "checkpoint.pt"
         try:
@@ -75,7 +75,7 @@ class RunFolder:
         return Curve(self.path / "curve.csv", columns, step)
 
     def write_curve_json(self) -> None:
-        """curve.csv as curve.json: column -> a number per step, null where it was not measured."""
+        """curve.csv as curve.json: column -> a number per step, null if it was not measured."""
         rows = read_curve(self.path / "curve.csv")
         columns = {
             name: [float(row[name]) if row[name] else None for row in rows] for name in (rows[0] if rows else ())

@@ -1,14 +1,14 @@
-"""`python training/scale.py`: what the paper's recipe costs at any number of photos, from what this machine does.
+"""`python training/scale.py`: estimate the cost of the paper's recipe for any number of photos from measurements here.
 
-Measured here, on one thread: one training step of a student per photo, the teacher's views per photo, decoding, and the
-bytes that a photo takes as a file, in a tar shard and in the cache. FLOPs are counted operator by operator (a multiply
-and an add are two). Everything else is a product of these and is printed as such:
+These are measured here on one thread: one training step of a student per photo, the teacher's views per photo,
+decoding, and the bytes of a photo as a file, in a tar shard and in the cache. FLOPs are counted operator by operator (a
+multiply-add counts as two). Everything else is a product of these and is printed as such:
 
     student     photos x epochs x seconds per photo
     teacher     photos x views x seconds per view, once
-    processor   FLOPs / (peak x utilisation), for a peak and a utilisation that YOU name; nothing of it is measured
+    processor   FLOPs / (peak x utilisation), for a peak and a utilisation that YOU give; not measured
 
-Times are processor seconds of this process, which others on the machine lengthen little, so rates are per core.
+Times are CPU seconds of this process. Other programs on the machine change them little, so rates are per core.
 """
 
 import io
@@ -45,24 +45,24 @@ READ_PHOTOS = 64  # decoded for their rate
     type=click.FloatRange(1),
     multiple=True,
     metavar="PHOTOS",
-    help="Photos of the plan, with --epochs one for one.  [default: 1.3e6 and 1e8]",
+    help="Numbers of photos to plan for, one for each of --epochs.  [default: 1.3e6 and 1e8]",
 )
 @click.option("--epochs", type=click.FloatRange(0), multiple=True, metavar="N", help="[default: 80 and 1]")
 @click.option(
     "--peak",
     type=click.FloatRange(0, min_open=True),
     metavar="TFLOP/S",
-    help="Assumed peak of one accelerator, for an extra column.",
+    help="Assumed peak of one accelerator; adds a column.",
 )
 @click.option(
     "--utilisation",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.4,
     metavar="SHARE",
-    help="Assumed share of the peak.",
+    help="Assumed share of the peak that is used.",
 )
 def main(photos, preset, teacher, micro_batch, counts, epochs, peak, utilisation):
-    """Measure one step, one view, one photo; print hours, storage and traffic for many. FOLDER: photos to read.
+    """Measure one step, one view and one photo; print hours, storage and traffic for many. FOLDER has the photos.
 
     \b
     Example:

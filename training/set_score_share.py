@@ -1,9 +1,9 @@
-"""Hold a finished student's segments against the best one of the photo.
+"""Lower the scores of segments that score far less than the label's best segment in the photo.
 
-What a photo shows raises the scores of all its segments, also of those that lie beside the thing: of a person in a
-street the street is a person too, at any fixed threshold. With a share r, a segment's score for a label falls off
-steeply below r times what the label's best segment scores (zeroseg.model.zeroseg.fall_off). No weight changes, and
-nothing is learnt; the threshold, chosen on the scores before, stays.
+When a thing is present, its label scores higher in every segment of the photo. So with a person in a street, the street
+is labelled person too, at any fixed threshold. With a share r, a segment's score for a label falls off steeply below r
+times the score of the label's best segment (zeroseg.segment.scores.fall_off). No weights change and nothing is trained.
+The threshold, chosen on the scores before, stays the same.
 
     python training/set_score_share.py balanced.pt -o model.pt --share 0.65
 """
@@ -28,11 +28,11 @@ from zeroseg.training.finished import finished_options, open_finished, save_fini
     type=click.FloatRange(0, 1, max_open=True),
     default=0.65,
     metavar="0..1",
-    help="Of the best segment's score; 0 leaves all scores as they are.",
+    help="Share of the best segment's score; 0 leaves all scores unchanged.",
 )
 @click.option("--half", is_flag=True, help="Store the weights as float16, half the size.")
 def main(model, out, share, half):
-    """Let scores of MODEL's segments fall off below a share of the best one's.
+    """Lower scores of MODEL's segments that are below a share of the best one's.
 
     \b
     Example:

@@ -1,13 +1,13 @@
-"""Photos in shards (tars, as `zeroseg pack` writes them) to train on: any number, with bounded memory.
+"""Train on photos in shards (tars, as `zeroseg pack` writes them): any number of photos, with bounded memory.
 
-A photo is a number; the shard it is in and its place in the tar follow from the shards' counts, which with one open
-window of shards are all that a process holds. What an epoch takes in which order is a function of (seed, epoch): the
-shards are shuffled, every `window` of them in turn are put together, and the photos of a window are shuffled. A step
-is a place in that order and a process's share a slice of the step, so no photo comes twice in an epoch whatever the
-processes and workers, and a run goes on in the middle of an epoch without reading what was before.
+A photo is a number. Its shard and its position in the tar follow from the shards' counts; a process holds only these
+and one open window of shards. The order of an epoch is a function of (seed, epoch): the shards are shuffled, each
+`window` of consecutive shards is combined, and the photos of a window are shuffled. A step is a position in that order,
+and a process takes a slice of the step. So no photo comes twice in an epoch, for any number of processes and workers,
+and a run can resume in the middle of an epoch without reading the part before.
 
-The teacher's embeddings of a shard are a cache of their own under cache/SHARD; every row's checksum is compared when
-it is read. A shard that changed (size or modification time) gets a new cache; one that changes during a run ends it.
+Each shard has its own cache of teacher embeddings under cache/SHARD; the checksum of every row is compared at reading.
+A shard that has changed (size or modification time) gets a new cache; one that changes during a run ends the run.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ class Shard:
 
 
 class ShardPhotos:
-    """The photos of one shard; a PhotoSet in all but the class."""
+    """The photos of one shard, with the interface of PhotoSet."""
 
     def __init__(self, shard: Shard):
         """ZerosegError if the shard is not as it was listed."""
@@ -60,8 +60,8 @@ class ShardPhotos:
         self.photos: list[Photo] = list(list_photos([shard.path]))
         if len(self.photos) != shard.count:
             raise ZerosegError(
-                f"shard {shard.path}: {shard.path.with_suffix('.json').name} tells of {shard.count} "
-                f"photos, there are {len(self.photos)}; pack it again or delete that file"
+                f"shard {shard.path}: {shard.path.with_suffix('.json').name} lists {shard.count} photos, but "
+                f"the shard has {len(self.photos)}; pack it again or delete that file"
             )
 
     def __len__(self) -> int:
@@ -77,7 +77,7 @@ class ShardPhotos:
 
 
 class ShardSet:
-    """All shards of a folder, their photos numbered through; a PhotoSet in all but the class.
+    """All shards of a folder, with consecutive photo numbers and the interface of PhotoSet.
 
     counts       (S,) int64: photos of each shard; starts (S + 1,) int64: the numbers they begin at.
     fingerprint  hex digest of the shards' names, sizes and times.
@@ -100,7 +100,7 @@ class ShardSet:
         return _kept(self._open, number, lambda: ShardPhotos(self.shards[number]), self.kept)
 
     def place(self, index: int) -> tuple[int, int]:
-        """(shard, place in it) of a photo."""
+        """(shard, index in it) of a photo."""
         shard = int(np.searchsorted(self.starts, index, "right")) - 1
         return shard, int(index - self.starts[shard])
 
@@ -111,17 +111,21 @@ class ShardSet:
 
 
 def holds_shards(root: str | Path) -> bool:
-    """Whether a folder has tars in it, itself and not below."""
+    """Whether a folder has tars directly in it."""
     return os.path.isdir(root) and any(_is_tar(name) for name in os.listdir(root))
 
 
 def find_shards(root: str | Path, kept: int) -> ShardSet:
-    """The shards of a folder in the order of their names. ZerosegError where it also holds photos, or no photo."""
+    """The shards of a folder in the order of their names. ZerosegError if it also has photos, or if the shards have
+    none.
+    """
     root, shards = Path(root), []
     names = sorted(os.listdir(root))
     loose = [name for name in names if not name.startswith(".") and is_photo(root / name)]
     if loose:
-        raise ZerosegError(f"photos: {root} holds both shards and photos such as {loose[0]}; keep them apart")
+        raise ZerosegError(
+            f"photos: {root} has both shards and photos such as {loose[0]}; put them into separate folders"
+        )
     for path in (root / name for name in names if _is_tar(name)):
         stat = path.stat()
         shards.append(Shard(path, stat.st_size, stat.st_mtime_ns, _count(path, stat.st_size)))
@@ -131,9 +135,9 @@ def find_shards(root: str | Path, kept: int) -> ShardSet:
 
 
 class ShardCache:
-    """The teacher's embeddings of all shards; a ViewCache in all but the class.
+    """The teacher's embeddings of all shards, with the interface of ViewCache.
 
-    views, dense  as in ViewCache, to be indexed with (n,) int64 photo numbers; None where not cached.
+    views, dense  as in ViewCache, indexed by (n,) int64 photo numbers; None if not cached.
     readable      (S,) int64: how many photos of each shard could be read.
     """
 
@@ -182,9 +186,9 @@ def cache_shards(
     processes: Processes,
     progress: bool = True,
 ) -> ShardCache:
-    """The teacher's embeddings of every shard under root; what is missing is made now, shared among the processes.
+    """The teacher's embeddings of every shard under root; missing ones are computed now by all processes together.
 
-    Several machines need a root that all of them see. Raises ZerosegError as cache_views does.
+    With several machines, all must see root. Raises ZerosegError as cache_views does.
     """
     check_dense(teacher, config)
     result = ShardCache(photos, Facts(teacher.fingerprint, teacher.dim), config, root)
@@ -202,8 +206,8 @@ def cache_shards(
 
 
 class ShardOrder:
-    """The photos of each step, without one twice in an epoch; what is left of an epoch after its last whole batch is
-    not taken. len() is the photos to train on, `held_out` (n,) int64 those that are not.
+    """The photos of each step, each at most once per epoch; an incomplete last batch is dropped. len() is the number of
+    training photos; `held_out` (n,) int64 are the others.
     """
 
     def __init__(self, cache: ShardCache, config: TrainConfig):

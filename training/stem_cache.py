@@ -1,7 +1,7 @@
-"""Features of a frozen convolutional stem for V random crops per photo: then only the head is trained, on any CPU.
+"""Cache the features of a frozen convolutional stem for V random crops per photo, so that only the head is trained.
 
-Each crop is drawn from (seed, photo, v), so the whole plan is known before the first photo is decoded. There is one
-cache per crop size, so a training batch is a slice of equal shapes.
+Each crop is drawn from (seed, photo, v), so the whole plan is known before the first photo is decoded. Each crop size
+has its own cache, so a training batch is a slice with equal shapes.
 """
 
 from dataclasses import asdict, dataclass
@@ -61,7 +61,7 @@ def cache_stem(
     progress: bool = True,
     rows: np.ndarray | None = None,
 ) -> list[StemBucket]:
-    """The stem caches of per_photo random crops of every photo, one bucket per size; made now where they are missing.
+    """The stem caches of per_photo random crops of every photo, one bucket per size; missing ones are made now.
 
     stem         image (B, 3, H, W) -> (fine, coarse).
     mean, std    three numbers each: the stem sees (x - mean) / std, x RGB in [0, 1].

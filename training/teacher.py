@@ -1,9 +1,9 @@
-"""Teachers: frozen networks that embed crops of photos (and, where they can, places) in a text embedding space.
+"""Teachers: frozen networks that embed crops of photos (and, if they can, patches) in a text embedding space.
 
 A teacher is named by one string:
   open_clip:ViT-L-14/openai           an open_clip image tower with a pretrained tag
   open_clip:ViT-L-14/weights.pt       the same from a local checkpoint file
-  timm:tf_efficientnet_lite2+lcnet_100  ImageNet classifiers, logits averaged, read through label embeddings (ConSE)
+  timm:tf_efficientnet_lite2+lcnet_100  ImageNet classifiers with averaged logits and label embeddings (ConSE)
 """
 
 from abc import ABC, abstractmethod
@@ -37,8 +37,8 @@ class Teacher(ABC):
         """crops (B, 3, view_size, view_size) float32 RGB in [0, 1] -> (B, D) float32."""
 
     def prototypes(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """What a readout of kind "prototypes" mixes: (count, D) vectors and the (D,) centre they are measured from."""
-        raise ZerosegError(f"teacher {self.spec} has no classes to serve as prototypes; use the readout projector")
+        """The vectors for a readout of kind "prototypes": (count, D), and the (D,) centre that is their origin."""
+        raise ZerosegError(f"teacher {self.spec} has no classes for the prototypes; use the readout projector")
 
     def dense_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """The (H, W) in pixels that a photo of size (width, height) is resized to before `dense`."""

@@ -1,4 +1,4 @@
-"""`python training/train.py`, `zeroseg train`: distil a student from a frozen teacher, with photos and nothing else."""
+"""`python training/train.py`, `zeroseg train`: distil a student from a frozen teacher, with unlabelled photos only."""
 
 import json
 import os
@@ -52,7 +52,7 @@ FILE = click.Path(dir_okay=False)
     "--photos",
     type=DIR,
     metavar="DIR",
-    help="Photos to learn from: a folder, searched recursively, or one of shards (zeroseg pack); no labels needed.",
+    help="Photos for training: a folder, searched recursively, or a folder of shards (zeroseg pack); no labels needed.",
 )
 # torchrun reads --run as one of its own options, hence --out
 @click.option(
@@ -62,18 +62,22 @@ FILE = click.Path(dir_okay=False)
     "--cache",
     type=DIR,
     metavar="DIR",
-    help="Where what the teacher says is kept.  [default: runs/cache; of shards, the folder cache beside them]",
+    help="Cache of the teacher's outputs.  [default: runs/cache; for shards, the folder cache beside them]",
 )
-@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
-@click.option("--limit", type=click.IntRange(1), metavar="PHOTOS", help="Use this many photos, evenly spaced.")
+@click.option("--resume", is_flag=True, help="Resume the run in --out.")
+@click.option("--limit", type=click.IntRange(1), metavar="PHOTOS", help="Number of photos to use, evenly spaced.")
 # Teacher
 @click.option("--teacher", metavar="SPEC", help="open_clip:ARCH/TAG, open_clip:ARCH/FILE or timm:NAME+NAME.")
 @click.option(
-    "--dense", type=click.Choice(READINGS), help="How an open_clip teacher's places are read.  [default: maskclip]"
+    "--dense",
+    type=click.Choice(READINGS),
+    help="Attention variant that gives an open_clip teacher's patch embeddings.  [default: maskclip]",
 )
 @click.option("--teacher-weights", type=DIR, metavar="DIR", help="Folder with NAME.safetensors for timm teachers.")
 @click.option("--helper-weights", type=DIR, metavar="DIR", help="Folder with the files of the helper teachers.")
-@click.option("--cached-only", is_flag=True, help="With helper teachers: train on photos whose targets are cached.")
+@click.option(
+    "--cached-only", is_flag=True, help="With helper teachers: train only on photos whose targets are cached."
+)
 @click.option(
     "--tf-weights",
     metavar="NAME",
@@ -84,7 +88,7 @@ FILE = click.Path(dir_okay=False)
     "--labels",
     type=DIR,
     metavar="DIR",
-    help=f"Folder with the three label files that classifiers are read through: {', '.join(LABEL_FILES.values())}.",
+    help=f"Folder with the three label files for classifier teachers: {', '.join(LABEL_FILES.values())}.",
 )
 @click.option("--label-names", type=FILE, metavar="TXT", help="Names, one a line.")
 @click.option("--label-vectors", type=FILE, metavar="NPY", help="Their text embeddings, (N, D), row for row.")
@@ -97,7 +101,7 @@ FILE = click.Path(dir_okay=False)
 @click.option("--batch", type=click.IntRange(1), metavar="PHOTOS", help="Photos per step, over all processes.")
 @click.option("--micro-batch", type=click.IntRange(1), metavar="PHOTOS", help="Photos per forward pass.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), metavar="RATE", help="Learning rate.")
-@click.option("--stem-views", type=click.IntRange(0), metavar="CROPS", help="Cached crops per photo; 0: none cached.")
+@click.option("--stem-views", type=click.IntRange(0), metavar="CROPS", help="Cached crops per photo; 0: no cache.")
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Of everything random.")
 @click.option(
     "--set",
@@ -120,12 +124,12 @@ FILE = click.Path(dir_okay=False)
 @click.option("--workers", type=click.IntRange(0), default=0, metavar="N", help="Processes that decode photos.")
 @click.option("--compile", is_flag=True, default=None, help="Compile the network (torch.compile).")
 @click.option("--recompute", is_flag=True, default=None, help="Gradient checkpointing: less memory, more time.")
-@click.option("--max-steps", type=click.IntRange(1), metavar="N", help="Stop after this step; --resume goes on.")
+@click.option("--max-steps", type=click.IntRange(1), metavar="N", help="Stop after this step; --resume continues.")
 @click.option(
     "-n",
     "--dry-run",
     is_flag=True,
-    help="Print the settings, and what the run takes by ten seconds' measurement here; train nothing.",
+    help="Print the settings and an estimate of the run's cost, from ten seconds of measurement here; train nothing.",
 )
 @click.option("--print-config", is_flag=True, help="Print the resolved settings as JSON and exit.")
 @click.pass_context
@@ -134,7 +138,7 @@ def main(ctx, **options):
 
     \b
     Examples:
-      # a small student of three ImageNet classifiers, read through label embeddings
+      # a small student of three ImageNet classifiers with label embeddings
       python training/train.py --photos ~/photos --labels ~/labels --out runs/first
       # the paper's recipe with CLIP as the teacher
       python training/train.py --photos ~/photos --recipe paper --out runs/paper
@@ -157,7 +161,7 @@ def main(ctx, **options):
             _estimate(config, inputs, options)
         return
     if not inputs["photos"]:
-        raise ZerosegError(f"no photos to learn from: give --photos DIR, as in {EXAMPLE}")
+        raise ZerosegError(f"no photos for training: give --photos DIR, as in {EXAMPLE}")
     _train(config, inputs, options)
 
 
@@ -211,7 +215,7 @@ def _resume(run: str, options: dict, given: set[str]) -> tuple[TrainConfig, dict
         if different:
             raise ZerosegError(
                 f"--resume: this run has {different[0]} = {json.dumps(before.get(different[0]))}, which "
-                "cannot change; drop the option or start another --out"
+                "cannot change; leave the option out or start another --out"
             )
     fresh = _inputs(run, options)
     moved = {"run", *(given & {"photos", "cache", "initial", "stem_weights", *LABEL_FILES})}

@@ -1,9 +1,9 @@
-"""Multi-scale views and dense maps of every photo, embedded once by the teacher and kept (paper section 2.1).
+"""Multi-scale views and dense maps of every photo, embedded once by the teacher and cached.
 
-A grid g cuts the centre square into g x g cells, each resized to the teacher's input: 1x1 ... 4x4 make 30 views, v_1
-the whole square first, then row by row. The paper can do this once because its only augmentation is the centre crop.
-A dense map covers the whole photo, resampled to one fixed square grid in relative coordinates, so that a crop of any
-box samples it bilinearly; that is what allows other augmentations.
+A grid g divides the centre square into g x g cells, each resized to the teacher's input: 1x1 ... 4x4 give 30 views,
+first v_1, the whole square, then row by row. The paper can do this once because its only augmentation is the centre
+crop. A dense map covers the whole photo, resampled to one fixed square grid in relative coordinates. A crop of any box
+samples it bilinearly, which allows other augmentations.
 """
 
 import sys
@@ -56,7 +56,7 @@ def cut_views(image: Image.Image, grids: tuple[int, ...], size_px: int) -> torch
 
 
 def dense_map(teacher: Teacher, image: Image.Image, grid: int) -> torch.Tensor:
-    """The teacher's dense map of a photo, resampled (area mean, or bilinear where it is coarser) to (grid, grid, D)."""
+    """The teacher's dense map of a photo, resampled (area mean, or bilinear if it is coarser) to (grid, grid, D)."""
     height, width = teacher.dense_size(image.size)
     places = teacher.dense(to_tensor([crop_array(image, WHOLE, (height, width))]))
     return F.interpolate(
@@ -67,9 +67,9 @@ def dense_map(teacher: Teacher, image: Image.Image, grid: int) -> torch.Tensor:
 def cache_views(
     photos: PhotoSet, teacher: Teacher, config: ViewConfig, root: str | Path, progress: bool = True
 ) -> ViewCache:
-    """The view cache of (photos, teacher, config) under root; made now, or finished, where it is not there yet.
+    """The view cache of (photos, teacher, config) under root; made or completed now if necessary.
 
-    Raises ZerosegError if it is damaged, if no photo can be read, or if the teacher cannot give what is asked for.
+    Raises ZerosegError if it is damaged, if no photo can be read, or if the teacher lacks the requested outputs.
     """
     check_dense(teacher, config)
     cache = view_cache(photos, Facts(teacher.fingerprint, teacher.dim), config, root)
@@ -85,13 +85,13 @@ def cache_views(
 
 
 def check_dense(teacher: Teacher, config: ViewConfig) -> None:
-    """ZerosegError if dense maps are asked of a teacher that has none."""
+    """ZerosegError if dense maps are requested from a teacher that has none."""
     if config.dense_grid and not teacher.has_dense:
         raise ZerosegError(f"teacher {teacher.spec} has no dense maps; use a recipe without them")
 
 
 class Facts(NamedTuple):
-    """What a cache depends on of a teacher: its fingerprint and the size D of its embeddings."""
+    """The properties of a teacher on which a cache depends: its fingerprint and the size D of its embeddings."""
 
     fingerprint: dict
     dim: int
@@ -129,10 +129,10 @@ def fill_views(cache: RowCache, photos: PhotoSet, teacher: Teacher, config: View
 
 
 def fill(cache: RowCache, compute, photos: PhotoSet, bar) -> None:
-    """Compute the rows that a cache lacks and make it complete; bar.update() after each. What was done survives a kill.
+    """Compute the missing rows of a cache and complete it; bar.update() after each. Finished rows survive a kill.
 
     compute  row number -> {array name: values}; UnreadablePhoto marks the row as such.
-    Says so when the folder holds a cache of the same kind made from other photos.
+    Prints a note if the folder has a cache of the same kind from other photos.
     """
     if cache.complete:
         return
@@ -140,8 +140,8 @@ def fill(cache: RowCache, compute, photos: PhotoSet, bar) -> None:
         old = other_versions(cache, "photos")
         if old:
             tqdm.write(
-                f"the photos in {photos.root} are not those of {', '.join(old)}: making a new cache "
-                "(the old one may be deleted)",
+                f"the photos in {photos.root} differ from those of {', '.join(old)}: making a new cache (you "
+                "may delete the old one)",
                 file=sys.stderr,
             )
         for row in cache.pending():

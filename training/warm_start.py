@@ -1,9 +1,8 @@
-"""Begin from another student's weights where the new one is wider in two ways: more names, more segments.
+"""Start from another student's weights when the new student has more names or more segments.
 
-More names: the rows of the old names are taken; a new name's classifier begins as the weighted mean of the classes
-whose vectors are near its own, so that its logits are of their size.
-More segments: each of the last stage's tokens stands for one old token; copies share its weight and are told apart by
-noise, from which training parts them.
+More names: the rows of the old names are copied. A new name's classifier starts as the weighted mean of the classes
+with similar vectors, so that its logits have the same scale. More segments: each of the last stage's tokens copies one
+old token. Copies share its weight and differ by noise, so that training can separate them.
 """
 
 import torch
@@ -16,9 +15,9 @@ APART = 0.3  # noise on copied tokens, in standard deviations of the weights
 
 
 def load_initial(student: ZeroSeg, state: dict, path, seed: int) -> None:
-    """Load a checkpoint's weights (float32 by name) into the student; ZerosegError, naming path, where they do not fit.
+    """Load a checkpoint's weights (float32 by name) into the student; ZerosegError, naming path, if they do not fit.
 
-    The student's readout vectors stay: they are the new names'.
+    The student keeps its readout vectors, which belong to the new names.
     """
     state = dict(state)
     own = student.state_dict()
@@ -29,8 +28,8 @@ def load_initial(student: ZeroSeg, state: dict, path, seed: int) -> None:
     missing = [name for name in own if name not in state and not name.startswith("reconstruction.")]
     if wrong or missing:
         raise ZerosegError(
-            f"initial: {path} holds another model than this run's ({len(wrong + missing)} "
-            f"weights differ, first {(wrong + missing)[0]})"
+            f"initial: {path} is a different model than this run's ({len(wrong + missing)} weights "
+            f"differ, first {(wrong + missing)[0]})"
         )
     student.load_state_dict(state, strict=False)
 

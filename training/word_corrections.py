@@ -1,9 +1,9 @@
-"""What a noun's direction must not say, by WordNet and spelling alone. Names far from all its senses in the taxonomy
+"""Correct a noun's direction by WordNet and spelling. Names far from all its senses in the taxonomy
 
-- do not come before the name above it, where its senses have one in common: a bus driver is a person before a bus;
-- are taken out of the direction otherwise, if they merely share letters with it: a river is no river boat.
+- may not rank before the name above it, if its senses have one in common: a bus driver is a person before a bus;
+- are otherwise removed from the direction, if they only share letters with it: a river is not a river boat.
 
-Both estimates of word_model.py lean on how words are written and used, where "river" and "river boat" are alike.
+Both estimates of word_model.py depend on how words are written and used, where "river" and "river boat" are similar.
 """
 
 from os.path import commonprefix
@@ -113,7 +113,9 @@ class Corrections:
 
 
 def share_letters(key: str, name: str) -> bool:
-    """Do they begin alike, by a whole word of either or half of the shorter, or share a word that not both end with?"""
+    """True if the names share a leading word (or half the shorter name as a prefix), or a word that is not the last
+    word of both.
+    """
     one, other = key.split(), name.split()
     shared = {word for word in {*one} & {*other} if len(word) >= _LETTERS}
     if one[-1] == other[-1]:

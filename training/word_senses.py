@@ -1,8 +1,8 @@
-"""Which meaning of a noun a label means: a small ranker learnt from the known names, whose meanings are written down.
+"""Choose the sense of a noun: a small ranker trained on the known names, whose senses are listed.
 
-Conditional logit over the senses of a word: P(sense) = softmax(w . x(sense)). The known names are mostly household
-things, so what they say of a whole lexicographer file is biased; PRIORS replaces those weights (people are labels
-too) and training/words_dev.tsv was used to check it.
+It is a conditional logit over the senses of a word: P(sense) = softmax(w . x(sense)). The known names are mostly
+household things, so their weights for whole lexicographer files are biased. PRIORS replaces those weights (people are
+labels too); training/words_dev.tsv was used to check this.
 """
 
 from dataclasses import dataclass
@@ -122,7 +122,7 @@ def fit_ranker(examples: list[tuple[np.ndarray, int]], strength: float = 1.0) ->
 
 
 def with_priors(weights: np.ndarray) -> np.ndarray:
-    """The learnt weights with PRIORS in place."""
+    """The learnt weights with PRIORS applied."""
     return np.array([PRIORS.get(name, weight) for name, weight in zip(FEATURES, weights)])
 
 

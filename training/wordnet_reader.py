@@ -33,7 +33,7 @@ class WordNet:
     def __init__(self, folder: str | Path):
         folder = Path(folder)
         if not (folder / "data.noun").is_file():
-            raise ZerosegError(f"{folder}: no data.noun in it; WordNet 3.0 is Debian's wordnet-base")
+            raise ZerosegError(f"{folder}: has no data.noun; WordNet 3.0 is Debian's package wordnet-base")
         self.synsets = {synset.id: synset for synset in _synsets(folder)}
         self.senses = {}
         for fields in _rows(folder / "index.noun"):
@@ -56,7 +56,7 @@ class WordNet:
     def ancestors(self, id: str) -> dict[str, int]:
         """Every synset above this one with its distance in steps, itself at 0.
 
-        Parts of bodies and plants also go up to the whole they are part of, three steps at most: finger -> hand.
+        Parts of bodies and plants also have their whole as an ancestor, up to three steps: finger -> hand.
         """
         if id in self._ancestors:
             return self._ancestors[id]

@@ -1,7 +1,7 @@
-"""A model on disk: the network's file and the sidecar that says how to feed it.
+"""A model on disk: the network's file and its sidecar.
 
-The sidecar is a JSON file with the network's stem (tiny.onnx, tiny.json); a model.pt carries the same inside. The
-file name means nothing beyond its suffix: sizes, normalisation, embedding space and threshold are read from there.
+The sidecar is a JSON file with the same stem (tiny.onnx, tiny.json); a model.pt contains its own. Only the suffix of a
+file's name has a meaning. Sizes, normalisation, embedding space and threshold come from the sidecar.
 """
 
 import json
@@ -19,7 +19,7 @@ BUNDLED = Path(__file__).resolve().parent / "bundled"
 
 @dataclass(frozen=True)
 class Artifact:
-    """A model file that is there, whole, and described."""
+    """A model file that exists, is complete, and has a sidecar."""
 
     path: Path
     sidecar: Sidecar
@@ -46,7 +46,7 @@ def find_model(path_or_name=None) -> Path:
 
 
 def read_artifact(path_or_name=None, backend: str = "auto") -> Artifact:
-    """Find a model, check that `backend` reads it, validate its sidecar and that its file is the one described.
+    """Find a model, check that `backend` reads it, and validate its sidecar and the file's checksum.
 
     Raises ZerosegError in one line for anything wrong.
     """
@@ -76,7 +76,7 @@ def read_artifact(path_or_name=None, backend: str = "auto") -> Artifact:
     try:
         document = json.loads(sidecar_path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ZerosegError(f"{path}: {sidecar_path.name}, its description, is missing; keep both together") from None
+        raise ZerosegError(f"{path}: its sidecar {sidecar_path.name} is missing; keep both files together") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ZerosegError(f"{sidecar_path}: cannot be read as JSON ({error})") from error
     artifact = Artifact(path, parse_sidecar(document, str(sidecar_path)), backend)
@@ -90,9 +90,9 @@ def verify_file(artifact: Artifact) -> None:
     alike = [digest for name, digest in files.items() if Path(name).suffix == artifact.path.suffix]
     expected = files.get(artifact.path.name) or (alike[0] if len(alike) == 1 else None)  # it may have been renamed
     if expected is None:
-        raise ZerosegError(f"{artifact.path}: its description has no checksum for it, only for {list(files)}")
+        raise ZerosegError(f"{artifact.path}: the sidecar has no checksum for it, only for {list(files)}")
     if sha256(artifact.path) != expected:
         raise ZerosegError(
-            f"{artifact.path}: not the file its description was written for (sha256 differs); "
-            "a cut-off copy, or the two files come from different models"
+            f"{artifact.path}: does not match its sidecar (sha256 differs); the copy is incomplete, or "
+            "the two files come from different models"
         )

@@ -16,15 +16,15 @@ from zeroseg.commands.command import Group, user_errors
 COMMANDS = {
     "infer": ("zeroseg.commands.infer:infer", "Segment photos by words."),
     "serve": ("zeroseg.commands.serve:serve", "Show a camera on a web page; segment photos for programs."),
-    "annotate": ("zeroseg.commands.annotate:annotate", "Label a whole collection into one table."),
+    "annotate": ("zeroseg.commands.annotate:annotate", "Label a whole photo collection, as Parquet tables."),
     "index": ("zeroseg.commands.index:index", "Encode photos and videos once, to be searched by any words."),
     "search": ("zeroseg.commands.search:search", "Find pictures of an indexed collection by words."),
     "pack": ("zeroseg.commands.pack:pack", "Pack photos into tar files (shards)."),
-    "words": ("zeroseg.commands.words:words", "Look words up and make label packs."),
+    "words": ("zeroseg.commands.words:words", "Show how words are understood; make label packs."),
     "eval": ("zeroseg.commands.eval:evaluate", "Measure mIoU on a folder of images and masks."),
     "train": ("zeroseg.training.train:main", "Distil a model from photos."),
-    "export": ("zeroseg.export.cli:main", "Turn a model into what a machine runs."),
-    "doctor": ("zeroseg.commands.doctor:doctor", "Say what this machine can run, and why not the rest."),
+    "export": ("zeroseg.export.cli:main", "Export a model to ONNX or TensorRT."),
+    "doctor": ("zeroseg.commands.doctor:doctor", "Show what this machine can run, and why not the rest."),
 }
 
 

@@ -92,7 +92,7 @@ class ModelConfig:
         if not 0 <= self.score_share < 1:
             raise ValueError(f"score_share: expected 0 <= r < 1, got {self.score_share}")
         if self.positions == "none" and self.reconstruction:
-            raise ValueError("positions: reconstruction needs them, the mask tokens would all be alike; got none")
+            raise ValueError("positions: reconstruction needs them, or all mask tokens would be equal; got none")
         if self.encoder == "hybrid" and self.patch_size != 16:
             raise ValueError(f"patch_size: the hybrid encoder's tokens are 16 pixels apart, got {self.patch_size}")
         if self.image_size % self.size_multiple:

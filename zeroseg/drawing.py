@@ -1,8 +1,8 @@
-"""What a person looks at: colours, overlay, legend, label map, contact sheet.
+"""Drawing for people: colours, overlay, legend, label map, contact sheet.
 
-A label keeps its colour: it is chosen by the label's own text, not by its place in the list, and only where two
-labels of one list want the same colour, or two of one hue while others are free, does the later one take its next
-choice. Where the list changes while it is shown, those that are shown come first.
+Colours are hashed from the label text, so a label keeps its colour when the list changes. If two labels of a list get
+the same colour, or the same hue while others are free, the later one takes its next choice. When a list changes while
+it is shown, the labels already shown choose first.
 """
 
 import zlib
@@ -44,8 +44,7 @@ _PAPER, _INK = (24, 24, 24), (240, 240, 240)
 def label_colors(labels: Sequence[str], kept: Mapping[str, Sequence[int]] | None = None) -> np.ndarray:
     """The (N, 3) uint8 RGB colours of N labels, all different for up to 36 of them.
 
-    kept: colours that labels have already, where a list changes while it is shown; they keep them, and the others take
-    of what these leave.
+    kept: the colours of labels that are already shown. They keep these, and the others choose among the rest.
     """
     if kept:
         return _choose(tuple(labels), kept)
@@ -90,10 +89,10 @@ def blend(image: np.ndarray, label_map: np.ndarray, colors: np.ndarray, alpha: f
 
 
 def with_legend(picture: np.ndarray, entries: Sequence[tuple[Sequence[int], str]]) -> Image.Image:
-    """Set a legend under a picture, where it hides nothing.
+    """Add a legend below a picture, where it hides nothing.
 
-    picture (H, W, 3) uint8; entries (colour, text) in order. The text grows with the photo and is never below 13
-    pixels; a picture too narrow for its longest entry stands on a wider sheet.
+    picture (H, W, 3) uint8; entries (colour, text) in order. The text grows with the photo and has at least 13
+    pixels. A picture too narrow for its longest entry is put on a wider sheet.
     """
     height, width = picture.shape[:2]
     size = max(13, round(max(height, width) / 38))
@@ -130,7 +129,7 @@ def label_picture(label_map: np.ndarray, colors: np.ndarray) -> Image.Image:
 
 
 def contact_sheet(pictures: Sequence[Image.Image], cell_px: int = CELL_PX) -> Image.Image:
-    """Small copies of many pictures in a near-square grid, for one look over a whole folder."""
+    """Small copies of many pictures in a nearly square grid, as an overview of a folder."""
     columns = max(1, int(np.ceil(np.sqrt(len(pictures)))))
     rows = max(1, -(-len(pictures) // columns))
     sheet = Image.new("RGB", (columns * cell_px, rows * cell_px), _PAPER)

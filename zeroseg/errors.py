@@ -1,15 +1,15 @@
-"""The few exceptions zeroseg raises, and the one shape check everything uses. Standard library only.
+"""The exceptions of zeroseg, and the shape check that all modules use. Standard library only.
 
-Two kinds of fault meet a user: what was given is wrong (ZerosegError, or ValueError from an array check), and
-something this machine lacks (UnavailableError). The text of each is one line that the commands print as it is:
-what was expected, what came, what to do.
+There are two kinds of error: wrong input (ZerosegError, or ValueError from an array check), and something that this
+machine lacks (UnavailableError). Each message is one line that the commands print unchanged: what was expected, what
+came, what to do.
 """
 
 from collections.abc import Sequence
 
 
 class ZerosegError(Exception):
-    """A mistake in what was given: a file, a label, an option. str(error) is one clear line."""
+    """Wrong input: a file, a label, an option. str(error) is one clear line."""
 
 
 class UnavailableError(ZerosegError, ImportError):

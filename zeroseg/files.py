@@ -1,6 +1,6 @@
-"""Writing: folders made, files that are there whole or not at all, and one clear line where that fails.
+"""Writing: create folders, write files completely or not at all, and report errors in one clear line.
 
-PNG files say that zeroseg wrote them. One that does not is the user's, and nothing is written over it.
+PNG files contain a mark that zeroseg wrote them. A file without the mark belongs to the user and is never overwritten.
 """
 
 import hashlib
@@ -30,15 +30,15 @@ def make_folder(path: Path, option: str = "--out") -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise ZerosegError(f"{option} {path}: cannot be made (it is there, and no folder)") from error
+        raise ZerosegError(f"{option} {path}: cannot be created (it exists and is not a folder)") from error
     except OSError as error:
-        raise ZerosegError(f"{option} {path}: cannot be made ({error.strerror})") from error
+        raise ZerosegError(f"{option} {path}: cannot be created ({error.strerror})") from error
 
 
 def fitting(name: str, more: int = 0) -> str:
-    """A file's name as it is or, where a file system has no room for it, its beginning, a digest of it and its suffix.
+    """A file's name unchanged or, if it is too long for a file system, its beginning, a digest and its suffix.
 
-    more  bytes that are to be added to it.
+    more  number of bytes that will be added to it.
     """
     room = NAME_BYTES - more
     if len(os.fsencode(name)) <= room:
@@ -51,7 +51,7 @@ def fitting(name: str, more: int = 0) -> str:
 
 
 def partial_path(path: Path) -> Path:
-    """Where a file is written until it is whole: beside its place, hidden, with its suffix."""
+    """The temporary path of a file while it is written: in the same folder, hidden, with the same suffix."""
     name = fitting(path.name, len("..partial"))
     stem, suffix = os.path.splitext(name)
     return path.with_name(f".{stem}.partial{suffix}")
@@ -59,14 +59,14 @@ def partial_path(path: Path) -> Path:
 
 @contextmanager
 def whole_file(path: Path, durable: bool = False, suffix: str = "") -> Iterator[Path]:
-    """A place to write to, which becomes path when all went well.
+    """A temporary path to write to, which is renamed to path if all went well.
 
-    durable  the file is on the disk, and not in memory alone, when this returns: it outlives a power cut.
-    suffix   of the place, for programs that choose a format by it.
-    Raises ZerosegError, naming path, where it cannot be written.
+    durable  flush the file to the disk before this returns, so that it survives a power cut.
+    suffix   of the temporary path, for programs that choose a format by it.
+    Raises ZerosegError, naming path, if it cannot be written.
 
-    The place's name is random, since several machines may write into one folder. A process that is killed leaves it
-    behind; remove_leftovers takes it away.
+    The temporary name is random, because several machines may write into one folder. A killed process leaves the file
+    behind; remove_leftovers deletes it.
     """
     partial = path.with_name(f".{secrets.token_hex(8)}{_PARTIAL}{suffix}")
     try:
@@ -96,13 +96,13 @@ def json_text(document, encoding: str = "utf-8", indent: int | None = None) -> s
 
 
 def write_text(path: Path, text: str, durable: bool = False) -> None:
-    """Write UTF-8 text so that the file is there whole or not at all; raises as whole_file."""
+    """Write UTF-8 text to a file completely or not at all; raises as whole_file."""
     with whole_file(path, durable) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes were writing in a folder; nobody else may be writing there."""
+    """Delete the temporary files of killed processes in a folder; nobody else may be writing there."""
     for leftover in folder.glob(f".*{_PARTIAL}*"):
         leftover.unlink(missing_ok=True)
 
@@ -128,7 +128,7 @@ def _flush(path: Path) -> None:
 
 
 def save_png(path: Path, picture: "Image.Image") -> None:
-    """Write a signed PNG. Raises ZerosegError where it would be written over a file that is none."""
+    """Write a marked PNG. Raises ZerosegError if it would overwrite a file without the mark."""
     from PIL.PngImagePlugin import PngInfo
 
     refuse_to_replace(path, is_signed_png)
@@ -139,7 +139,7 @@ def save_png(path: Path, picture: "Image.Image") -> None:
 
 
 def is_signed_png(path: str | os.PathLike) -> bool:
-    """Whether zeroseg wrote this file; what cannot be read is not ours to lose."""
+    """Whether zeroseg wrote this file; False if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return b"tEXt" + "\0".join(_SOFTWARE).encode() in file.read(_HEAD_BYTES)
@@ -148,11 +148,11 @@ def is_signed_png(path: str | os.PathLike) -> bool:
 
 
 def is_result(path: str | os.PathLike) -> bool:
-    """is_signed_png() for many files, of which those that have no result's name need not be opened."""
+    """is_signed_png() for many files; files without a result's name are not opened."""
     return os.fspath(path).endswith(tuple(RESULT_NAMES.values())) and is_signed_png(path)
 
 
 def refuse_to_replace(path: Path, is_ours: Callable[[Path], bool]) -> None:
-    """Raise ZerosegError where there is a file and it is not ours."""
+    """Raise ZerosegError if the file exists and was not written by zeroseg."""
     if os.path.lexists(path) and not is_ours(path):
-        raise ZerosegError(f"{path}: is not zeroseg's and would be overwritten; choose another --out")
+        raise ZerosegError(f"{path}: was not written by zeroseg and would be overwritten; choose another --out")

@@ -1,6 +1,6 @@
-"""Pretrained weights from a model hub: fetched quietly, and one clear line when they cannot be had.
+"""Download pretrained weights from a model hub quietly, and report a failure in one clear line.
 
-The hub libraries log every retry and raise many kinds of errors; a user needs to know what was looked for and what to
+The hub libraries log every retry and raise many kinds of errors. A user needs to know what was looked for and what to
 give instead.
 """
 
@@ -16,19 +16,17 @@ from zeroseg.errors import UnavailableError
 
 @contextmanager
 def fetching(what: str, instead: str):
-    """Around the code that fetches `what`: says so, silences logging, turns any error into an UnavailableError.
+    """Context for code that downloads `what`: says so, silences logging, turns any error into an UnavailableError.
 
-    instead  what the user can give in its place.
+    instead  what the user can give instead.
     """
-    tqdm.write(
-        f"fetching {what} (from the hub's cache, else from the hub, which may be tried for a minute)", file=sys.stderr
-    )
+    tqdm.write(f"loading {what} from the hub's cache, or else from the hub (this may take a minute)", file=sys.stderr)
     try:
         with quiet():
             yield
     except Exception as error:  # noqa: BLE001 no common type
         reason = textwrap.shorten(str(error) or type(error).__name__, 120, placeholder=" ...")
-        raise UnavailableError(f"{what} could not be fetched; give {instead} ({reason})") from error
+        raise UnavailableError(f"{what} could not be downloaded; give {instead} ({reason})") from error
 
 
 @contextmanager

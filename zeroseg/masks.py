@@ -1,8 +1,9 @@
-"""Masks as COCO's compressed run lengths, byte for byte what pycocotools writes, without it.
+"""Masks as COCO's compressed RLE, byte for byte as pycocotools writes it, without pycocotools.
 
-A mask is read down its columns as runs of 0, 1, 0, ... starting with zeros. From the third run on, the difference to
-the run two before is stored, since runs of one column resemble those of the last. Each number is cut into groups of
-5 bits, low first, bit 5 set when more follow and the last group's bit 4 being the sign; 48 is added to make it text.
+A mask is read column by column as runs of 0, 1, 0, ... starting with zeros. From the third run on, the difference to
+the run two before is stored, because neighbouring columns have similar runs. Each number is split into groups of 5
+bits, low bits first. Bit 5 is set when more groups follow, and bit 4 of the last group is the sign. Adding 48 makes
+each group a character.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
-"""What a runtime must know of a model: how an image goes in, how embeddings are scored, and where words come from.
+"""The sidecar: what a runtime must know about a model's input, its scoring and the source of its label vectors.
 
-The sidecar is a JSON object. It lies beside an exported network (tiny.onnx, tiny.json) and inside an engine's manifest;
-a model.pt carries most of it and its own weights say the rest (zeroseg.model.checkpoint).
+The sidecar is a JSON object. It is a file beside an exported network (tiny.onnx, tiny.json), and part of an engine's
+manifest. A model.pt contains most of it; the rest follows from its weights (zeroseg.model.checkpoint).
 """
 
 import base64
@@ -30,11 +30,11 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class DenseInput:
-    """What a network without segments (zeroseg/dense) says besides: how it is run, and where words come from.
+    """Further entries for a network without segments (zeroseg/dense): how to run it, and the source of label vectors.
 
-    window, stride      px, side of the windows and from one to the next; multiples of the sidecar's stride.
-    reading             of the tower's last block, for people.
-    text, templates     the model whose text tower embeds labels, and how many sentences each is put into.
+    window, stride      px, side of the windows and distance between them; multiples of the sidecar's stride.
+    reading             attention variant of the tower's last block, for information.
+    text, templates     the model whose text tower embeds labels, and the number of prompt templates per label.
     background          M words that mean background; background_vectors (M, D) float32.
     """
 
@@ -51,9 +51,9 @@ class DenseInput:
 class Scoring:
     """How embeddings are scored against label vectors (zeroseg.segment.scores).
 
-    centre  (D,) float32, the point that directions are measured from: a score is e . unit(t - centre) of an embedding e
-            and a label vector t. None: the cosine of e and t.
-    share   in [0, 1): a segment's score falls off below this share of the score of the label's best segment; 0 never.
+    centre  (D,) float32, the origin of directions: the score of an embedding e and a label vector t is
+            e . unit(t - centre). None: the cosine of e and t.
+    share   in [0, 1): a segment's score falls off below this share of the score of the label's best segment; 0: never.
     """
 
     centre: np.ndarray | None = None
@@ -62,9 +62,9 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What a model says about itself. threshold: a segment whose best score is below it is background.
+    """The description of a model. threshold: a segment whose best score is below it is background.
 
-    dense: None for a network with segments; else segments is 1, and stride is the pixels per place.
+    dense: None for a network with segments; otherwise segments is 1, and stride is the patch size in pixels.
     """
 
     name: str
@@ -108,8 +108,8 @@ def parse_sidecar(document, source: str) -> Sidecar:
         raise ZerosegError(f"{source}: expected a JSON object, got {type(document).__name__}")
     if document.get("format") == 1:  # its network takes the labels as an input
         raise ZerosegError(
-            f"{source}: format 1, this version of zeroseg reads {FORMAT}; make the file again from its model.pt: "
-            "zeroseg-export model.pt --onnx"
+            f"{source}: format 1, this version of zeroseg reads {FORMAT}; export it again: zeroseg-export "
+            "model.pt --onnx"
         )
     if document.get("format") != FORMAT:
         raise ZerosegError(f"{source}: format {document.get('format')!r}, this version of zeroseg reads {FORMAT}")

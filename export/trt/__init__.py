@@ -1,1 +1,1 @@
-"""TensorRT: from an ONNX file to an engine that was compared with the model, and bundles to build one elsewhere."""
+"""TensorRT: build an engine from an ONNX file, compare it with the model, and make bundles to build one elsewhere."""

@@ -28,13 +28,13 @@ def register_plugins(trt, sm: str, compile_kernel: Callable | None = None) -> No
         trtp = import_module("tensorrt.plugin")
     except ImportError as error:
         raise UnavailableError(
-            f"--plugins aot: TensorRT {trt.__version__} has no tensorrt.plugin ({error}); from 10.9 "
-            "on it has; --plugins v3 works on 10.3"
+            f"--plugins aot: TensorRT {trt.__version__} has no tensorrt.plugin ({error}); 10.9 and later "
+            "have it; --plugins v3 works from 10.3 on"
         ) from error
     if not hasattr(trtp, "aot_impl"):
         raise UnavailableError(
-            f"--plugins aot: TensorRT {trt.__version__} has no tensorrt.plugin.aot_impl, 10.9 and "
-            "later have it; --plugins v3 works on 10.3"
+            f"--plugins aot: TensorRT {trt.__version__} has no tensorrt.plugin.aot_impl, 10.9 and later "
+            "have it; --plugins v3 works from 10.3 on"
         )
     if compile_kernel is None:
         compile_kernel = _compiler(sm)
@@ -49,7 +49,7 @@ def _compiler(sm: str):
         import triton  # noqa: F401
     except ImportError as error:
         raise UnavailableError(
-            "--plugins aot: the kernels are compiled by Triton, which is not installed: pip install 'zeroseg[gpu]'"
+            "--plugins aot: Triton compiles the kernels and is not installed: pip install 'zeroseg[gpu]'"
         ) from error
     from zeroseg.kernels.aot import find_target
     from zeroseg.kernels.aot_plugins import compile_plugin

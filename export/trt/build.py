@@ -1,4 +1,4 @@
-"""From an ONNX file to an engine beside its manifest: build, write aside, compare on this GPU, then move into place."""
+"""Build an engine and its manifest from an ONNX file: build, compare on this GPU, then move into place."""
 
 import json
 import os
@@ -87,7 +87,7 @@ def check_engine(
     masks: Callable[[Runner], float] | None = None,
     name: str | None = None,
 ) -> Parity:
-    """The gate, on this GPU: compare an engine with what it should give. ZerosegError when it does not."""
+    """The gate on this GPU: compare an engine with the reference. ZerosegError if they disagree."""
     file = read_engine(engine)
     taken = fitting(cases, file, report)
     runner = TrtRunner(Artifact(engine, file.sidecar, TrtRunner.backend))

@@ -1,7 +1,7 @@
-"""One builder for TensorRT 10.3 to 11 and TensorRT for RTX: from the bytes of an ONNX file to the bytes of an engine.
+"""One builder for TensorRT 10.3 to 11 and TensorRT for RTX: the bytes of an engine from the bytes of an ONNX file.
 
-Networks are strongly typed in all: 10 and RTX by a flag, 11 always (the flag is there, deprecated and ignored). So
-every precision comes from the ONNX file, and the flags and calibrators that 11 dropped are used in none.
+Networks are strongly typed in all versions: by a flag in 10 and RTX, always in 11 (where the flag is deprecated and
+ignored). So every precision comes from the ONNX file. The flags and calibrators that 11 dropped are never used.
 """
 
 import time
@@ -23,7 +23,7 @@ CACHE_MARK = b"zeroseg's TensorRT timings\n"  # what a timing cache's file begin
 
 @dataclass(frozen=True)
 class Dialect:
-    """What a TensorRT version wants said.
+    """The settings that a TensorRT version needs.
 
     network_flags: members of NetworkDefinitionCreationFlag. ahead_of_time: the engine is built without a GPU, for the
     compute capabilities that the options name.
@@ -68,8 +68,8 @@ class BuildOptions:
                 raise ZerosegError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.plugins == "aot" and self.hardware_compatible:
             raise ZerosegError(
-                "--plugins aot: its kernels are compiled for this GPU, so --hardware-compatible would "
-                "not hold; leave one of them out, or use --plugins v3"
+                "--plugins aot: its kernels are compiled for this GPU only, so --hardware-compatible is not "
+                "possible; leave one of them out, or use --plugins v3"
             )
 
 
@@ -174,7 +174,7 @@ def _add_profile(builder, config, shapes: dict, source: str) -> None:
     for name, (least, best, greatest) in shapes.items():
         profile.set_shape(name, tuple(least), tuple(best), tuple(greatest))
     if config.add_optimization_profile(profile) < 0:
-        raise ZerosegError(f"{source}: TensorRT does not take the shapes {shapes}")
+        raise ZerosegError(f"{source}: TensorRT does not accept the shapes {shapes}")
 
 
 def read_timing_cache(path: Path | None) -> bytes:
@@ -185,7 +185,7 @@ def read_timing_cache(path: Path | None) -> bytes:
         raise ZerosegError(f"--timing-cache: {path.parent}: no such folder")
     content = path.read_bytes() if path.exists() else b""
     if content and not content.startswith(CACHE_MARK):
-        raise ZerosegError(f"--timing-cache: {path} is another kind of file; give a name that is free")
+        raise ZerosegError(f"--timing-cache: {path} is not a timing cache of zeroseg; choose another name")
     return content.removeprefix(CACHE_MARK)
 
 
@@ -194,7 +194,7 @@ def _attach_timing_cache(config, path: Path | None, note) -> None:
         return
     content = read_timing_cache(path)
     if content and not config.set_timing_cache(config.create_timing_cache(content), False):
-        note(f"{path}: a timing cache of another GPU or TensorRT, starting a new one")
+        note(f"{path}: belongs to another GPU or TensorRT; starting a new timing cache")
         content = b""
     if not content:
         config.set_timing_cache(config.create_timing_cache(b""), False)

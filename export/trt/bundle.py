@@ -1,7 +1,7 @@
-"""A folder to copy to a device: everything that makes, checks and runs the engine there, and how, in five commands.
+"""A bundle: a folder to copy to a device, with everything to build, check and run the engine there in five commands.
 
-The code lies in python/ as a wheel would have it, so the device installs a few small packages and no torch. The model's
-own answers, recorded here in PyTorch, are what the engine is held against there.
+python/ has the code in a wheel's layout, so the device needs only a few small packages and no torch. On the device the
+engine is compared with the model's outputs, which are recorded here in PyTorch.
 """
 
 import json
@@ -31,7 +31,7 @@ from zeroseg.sidecar import Sidecar
 LIMIT_MB = 5  # what a bundle may weigh beyond its model
 LABELS = "person,cat,dog,car,bicycle,tree,sky,grass,road,building,chair,table"
 CHECK_PHOTOS = 4
-OTHER_WORDS = "Other words: make a labels.npz where zeroseg is installed (`zeroseg words --help`).\n"
+OTHER_WORDS = "For other words, make a labels.npz on a machine that has zeroseg (`zeroseg words --help`).\n"
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,13 @@ def make_bundle(
     stem = default_output(model, ".onnx").stem
     target = TARGETS[target_name]
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ZerosegError(f"--out: {out} is there already; a bundle wants a new folder")
+        raise ZerosegError(f"--out: {out} exists already; a bundle needs a new folder")
     if not out.parent.is_dir():
         raise ZerosegError(f"--out: {out.parent}: no such folder")
     if options.timing_cache is not None:
-        raise ZerosegError("--timing-cache: is the device's own in a bundle; leave it out")
+        raise ZerosegError(
+            "--timing-cache: a bundle is built on the device, with the device's own timings; leave it out"
+        )
     with tempfile.TemporaryDirectory(prefix=".zeroseg-bundle-", dir=out.parent) as parent:
         folder = Path(parent) / out.name
         (folder / "check").mkdir(parents=True)
@@ -177,18 +179,21 @@ def make_bundle(
         extra = extra_mb(folder, onnx)
         if extra > LIMIT_MB:
             raise ZerosegError(
-                f"{out}: not written, it would weigh {extra:.1f} MB beyond its model, {LIMIT_MB} are "
+                f"{out}: not written, it would have {extra:.1f} MB in addition to its model, {LIMIT_MB} are "
                 "allowed; give fewer --labels or smaller --photo"
             )
         if out.is_dir():
             out.rmdir()  # it is empty
         folder.replace(out)
-    report(f"wrote {out} ({extra:.1f} MB beyond the model's {onnx_mb(out, stem):.1f}); its README.md has five commands")
+    report(
+        f"wrote {out} ({extra:.1f} MB in addition to the model's {onnx_mb(out, stem):.1f}); its "
+        "README.md has five commands"
+    )
     return out
 
 
 def extra_mb(folder: Path, onnx: Path) -> float:
-    """What the folder weighs beyond its model, in MB."""
+    """The size of the folder in addition to its model, in MB."""
     files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     return (sum(path.stat().st_size for path in files) - onnx.stat().st_size) / 1e6
 
@@ -246,7 +251,7 @@ def _words(folder: Path, onnx: Path) -> str:
     if table.is_file() and extra_mb(folder, onnx) + table.stat().st_size / 1e6 < LIMIT_MB - 0.1:
         (folder / "python" / "zeroseg" / "bundled").mkdir(exist_ok=True)
         shutil.copyfile(table, folder / "python" / "zeroseg" / "bundled" / table.name)
-        return 'Instead of labels.npz any words do: `--labels "cat,sofa"`.\n'
+        return 'Instead of labels.npz you can give any words: `--labels "cat,sofa"`.\n'
     return OTHER_WORDS
 
 

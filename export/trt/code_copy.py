@@ -1,4 +1,4 @@
-"""The package's code, for a bundle: what the device and the inference server run there."""
+"""Copy the package's code into a bundle, for the device and the inference server."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The part of zeroseg-export that makes engines and bundles: its options, and what they start."""
+"""The part of zeroseg-export that makes engines and bundles: its options and their actions."""
 
 from pathlib import Path
 
@@ -30,20 +30,21 @@ def trt_options(command):
             is_flag=False,
             flag_value="portable",
             metavar="[LIST]",
-            help="Build an engine of TensorRT for RTX (.rtx, .rtx.json), without a GPU, for the compute capabilities "
-            "in LIST, such as sm86,sm89; without LIST one that all RTX GPUs from Ampere on take.",
+            help="Build an engine of TensorRT for RTX (.rtx, .rtx.json). No GPU is needed. LIST has compute "
+            "capabilities, such as sm86,sm89; without LIST, the engine runs on all RTX GPUs from Ampere "
+            "on.",
         ),
         click.option(
             "--bundle",
             type=click.Choice(TARGET_NAMES),
             metavar="TARGET",
-            help=f"Make a folder that builds the engine on a device: {', '.join(TARGET_NAMES)}.",
+            help=f"Make a folder that builds the engine on the device: {', '.join(TARGET_NAMES)}.",
         ),
         click.option(
             "--labels",
             metavar="WORDS|FILE",
-            help="For --bundle: the words of its label pack, as a comma "
-            "list, or a labels.npz.  [default: twelve everyday words]",
+            help="For --bundle: the words of its label pack, as a list with commas, or a labels.npz.  "
+            "[default: twelve everyday words]",
         ),
         click.option(
             "--layers",
@@ -55,7 +56,7 @@ def trt_options(command):
             "--max-batch",
             type=click.IntRange(1),
             metavar="N",
-            help="Most photos an engine takes at once.  [default: 1; datacenter: 8]",
+            help="Largest batch of an engine.  [default: 1; datacenter: 8]",
         ),
         click.option(
             "--workspace-mib",
@@ -63,16 +64,22 @@ def trt_options(command):
             default=1024,
             show_default=True,
             metavar="MIB",
-            help="Memory that TensorRT may use for a layer.",
+            help="Memory that TensorRT may use for one layer.",
         ),
         click.option(
             "--timing-cache",
             type=click.Path(dir_okay=False, path_type=Path),
             metavar="FILE",
-            help="Read and keep TensorRT's timings here: later builds take less time.",
+            help="File that keeps TensorRT's timings, so that later builds are faster.",
         ),
-        click.option("--version-compatible", is_flag=True, help="Let later TensorRT of this major version load it."),
-        click.option("--hardware-compatible", is_flag=True, help="Let other GPUs from Ampere on load it (no Jetson)."),
+        click.option(
+            "--version-compatible",
+            is_flag=True,
+            help="Let later TensorRT versions of the same major version load the engine.",
+        ),
+        click.option(
+            "--hardware-compatible", is_flag=True, help="Let other GPUs from Ampere on load the engine (not on Jetson)."
+        ),
         click.option(
             "--plugins",
             type=click.Choice(("aot", "v3", "none")),
@@ -99,7 +106,7 @@ def refuse_unused(model: Path | str, given: set[str]) -> None:
             unused = {"precision", "weights", "calibration", "symmetric"} | (
                 {"gate_masks"} if "bundle" in given else set()
             )
-            why = f"would change nothing: {Path(model).name} is taken as it is, only a model.pt is exported"
+            why = f"has no effect: {Path(model).name} is used as it is; only a model.pt is exported"
     for name in sorted(unused & given):
         raise click.UsageError(f"--{name.replace('_', '-')}: {why}; leave it out")
 
@@ -120,8 +127,7 @@ def run(model: Path | str, out: Path | None, trt: dict, export: dict, half_weigh
     options = BuildOptions(**own)
     if export["precision"] == "auto":
         raise ZerosegError(
-            "--precision auto: measures ONNX Runtime on this machine, which says nothing about "
-            "TensorRT; give fp32, fp16 or int8"
+            "--precision auto: measures ONNX Runtime on this machine, not TensorRT; give fp32, fp16 or int8"
         )
     if export["masks"]:
         raise ZerosegError("--masks: engines give segment maps and embeddings; leave it out")
@@ -175,8 +181,8 @@ def _run_engine(model, out, options, export, half_weights, dry_run) -> None:
     )
     if options.plugins == "v3":
         click.echo(
-            f"{out.name} calls {LIBRARY}: whatever loads the engine must load that first; zeroseg looks for it "
-            f"beside the engine and in {VARIABLE}"
+            f"{out.name} calls {LIBRARY}: a program must load that library before the engine; zeroseg "
+            f"looks for it beside the engine and in {VARIABLE}"
         )
     click.echo(
         f"wrote {out} ({file.manifest.size_bytes / 1e6:.1f} MB) and {out.name}.json: {file.manifest.precision}, "
@@ -211,10 +217,12 @@ def _run_rtx(model, out, options, layers, export, half_weights, dry_run) -> None
     if options.plugins == "v3":
         click.echo(f"{out.name} calls {LIBRARY}; zeroseg looks for it beside the engine and in {VARIABLE}")
     click.echo(
-        f"wrote {out} ({manifest.size_bytes / 1e6:.1f} MB) and {out.name}.json in {manifest.build_seconds:.1f} s: "
-        f"{manifest.precision}, for {', '.join(options.capabilities) or 'RTX GPUs from Ampere on'}, TensorRT for RTX "
+        f"wrote {out} ({manifest.size_bytes / 1e6:.1f} MB) and {out.name}.json in "
+        f"{manifest.build_seconds:.1f} s: {manifest.precision}, for "
+        f"{', '.join(options.capabilities) or 'RTX GPUs from Ampere on'}, TensorRT for RTX "
         f"{manifest.tensorrt}; weights {_mb(manifest.weights_bytes)}, activations up to "
-        f"{_mb(manifest.activation_bytes)} of GPU memory. It was built, not run: that takes an RTX GPU"
+        f"{_mb(manifest.activation_bytes)} of GPU memory. The engine was built but not run: that "
+        "needs an RTX GPU"
     )
 
 

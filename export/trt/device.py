@@ -1,8 +1,8 @@
-"""What a bundle runs on the device: build the engine, hold it against the model's recorded answers, write its manifest.
+"""The code that a bundle runs on the device: build the engine, compare it with recorded outputs, write its manifest.
 
     python3 -m zeroseg.export.trt.device BUNDLE
 
-Needs TensorRT, NumPy, Pillow, click, tqdm and cuda-bindings or PyCUDA; neither torch nor ONNX Runtime.
+It needs TensorRT, NumPy, Pillow, click, tqdm and cuda-bindings or PyCUDA, but neither torch nor ONNX Runtime.
 """
 
 import json
@@ -25,7 +25,7 @@ EXPECTED = "check/expected.npz"
 
 
 class RecordedRunner(Runner):
-    """Answers the cases it was recorded with, and nothing else."""
+    """Returns the recorded outputs of its cases, and nothing else."""
 
     backend = "recorded"
 
@@ -38,7 +38,7 @@ class RecordedRunner(Runner):
 
 
 def record(runner: Runner, cases: list[Case], path: Path) -> None:
-    """Write the cases' two label sets, their thresholds, and what the runner answers."""
+    """Write the cases' two label sets, their thresholds, and the runner's outputs."""
     answers = {
         "labels.0": cases[0].vectors,
         "labels.1": cases[1].vectors,
@@ -52,7 +52,7 @@ def record(runner: Runner, cases: list[Case], path: Path) -> None:
 
 
 def recorded(folder: Path) -> tuple[RecordedRunner, list[Case]]:
-    """The bundle's cases, made anew from its photos, and the model's answers to them."""
+    """The bundle's cases, made again from its photos, and the model's recorded outputs."""
     description = describe(folder)
     artifact = read_artifact(folder / description["onnx"], "onnxruntime")
     photos = [load_image(folder / "check" / name) for name in description["photos"]]
@@ -67,25 +67,25 @@ def recorded(folder: Path) -> tuple[RecordedRunner, list[Case]]:
 
 
 def describe(folder: Path) -> dict:
-    """bundle.json, after a look whether every file is the one it lists."""
+    """Read bundle.json and check the checksum of every file in it."""
     path = folder / DESCRIPTION
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         files = dict(document["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ZerosegError(f"{path}: not the description of a bundle ({error})") from error
+        raise ZerosegError(f"{path}: is not a bundle's description ({error})") from error
     for name, digest in files.items():
         file = folder / name
         if not file.is_file():
             raise ZerosegError(f"{file}: missing; copy the whole bundle again")
         if sha256(file) != digest:
-            raise ZerosegError(f"{file}: not the bundle's (sha256 differs), a cut-off copy? Copy the bundle again")
+            raise ZerosegError(f"{file}: differs from the bundle's (sha256); copy the bundle again")
     return document
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="BUNDLE")
-@click.option("--check", is_flag=True, help="Only compare the engine that is there with the model's answers.")
+@click.option("--check", is_flag=True, help="Only compare the existing engine with the recorded outputs of the model.")
 def main(folder, check):
     """Build the engine of a bundle on this device and compare it with the model."""
     from zeroseg.export.trt.build import build_engine, check_engine
@@ -96,7 +96,7 @@ def main(folder, check):
     onnx = folder / description["onnx"]
     engine = onnx.with_suffix(".engine")
     if check and not (engine.is_file() and manifest_path(engine).is_file()):
-        raise ZerosegError(f"{engine}: not there yet; ./build.sh makes it")
+        raise ZerosegError(f"{engine}: does not exist yet; ./build.sh makes it")
     reference, cases = recorded(folder)
     if check:
         check_engine(engine, reference, cases, report=click.echo)

@@ -1,4 +1,4 @@
-"""Which comparisons an engine takes: its profile has limits that the model does not have."""
+"""Select the comparisons that fit an engine's profile, which has limits that the model does not have."""
 
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ def fitting(cases: list[Case], engine: EngineFile, report: Callable[[str], None]
     )
     if not taken:
         raise ZerosegError(
-            f"{engine.path}: nothing to compare it on: it takes none of {len(cases)} comparisons, only {limits}"
+            f"{engine.path}: cannot be compared: it takes none of {len(cases)} comparisons, only {limits}"
         )
     report(f"{len(cases) - len(taken)} of {len(cases)} comparisons left out: the engine takes {limits}")
     return taken

@@ -1,4 +1,4 @@
-"""What a new engine's manifest says: of the network, the machine, the build, and the command that makes it anew."""
+"""Make the manifest of a new engine: the network, the machine, the build, and the command that rebuilds it."""
 
 import json
 import shlex

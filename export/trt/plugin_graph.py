@@ -1,4 +1,4 @@
-"""The network that TensorRT is given when its plugins are asked for: nodes of zeroseg's own in place of plain ones.
+"""The network for TensorRT with --plugins: zeroseg's plugin nodes instead of plain ones.
 
 The ONNX file on disk stays plain ONNX, which every runtime takes and which the gate compares with. Only the bytes that
 go to TensorRT's parser hold
@@ -38,15 +38,15 @@ class Grouping(NamedTuple):
 def insert_plugins(content: bytes, kind: str, source: str) -> bytes:
     """The ONNX file `content` with plugin nodes of `kind`, "aot" or "v3".
 
-    ZerosegError in one line where the network has nothing that the plugins do.
+    ZerosegError, in one line, if the network has nothing that the plugins can replace.
     """
     model = onnx.shape_inference.infer_shapes(onnx.load_from_string(content))
     graph = _Graph(model)
     groupings = [found for node in model.graph.node if (found := graph.grouping(node)) is not None]
     if not groupings:
         raise ZerosegError(
-            f"{source}: --plugins {kind}: no assignment of tokens to segments was found in it in a form "
-            "that the plugins do; leave --plugins out"
+            f"{source}: --plugins {kind}: has no assignment of tokens to segments in a form that the "
+            "plugins support; leave --plugins out"
         )
     for index, grouping in enumerate(groupings):
         graph.replace(grouping, kind, f"{NAMESPACE}/{index}")

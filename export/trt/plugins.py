@@ -1,4 +1,4 @@
-"""zeroseg's plugins put into the network that TensorRT is given, and made known to it."""
+"""Put zeroseg's plugins into the network for TensorRT, and register them with TensorRT."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from zeroseg.runtime.trt_plugins import find_library, load_library
 
 
 def with_plugins(trt, content: bytes, kind: str, sm: str, onnx: Path, out: Path) -> bytes:
-    """The network to give to TensorRT, which knows the plugins in it from here on."""
+    """The network for TensorRT; its plugins are registered."""
     if kind == "none":
         return content
     try:

@@ -1,4 +1,4 @@
-"""A progress bar with the time left for TensorRT's builds, which take minutes and say nothing by themselves.
+"""A progress bar with the remaining time for TensorRT's builds, which take minutes without output.
 
 TensorRT reports nested phases, each with a number of steps. The share done of a phase is its finished steps plus, for
 the step under way, the shares of the phases inside it; the bar shows the outermost phase.

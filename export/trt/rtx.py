@@ -1,7 +1,8 @@
-"""From an ONNX file to an engine of TensorRT for RTX, built ahead of time on a machine that needs no GPU.
+"""Build an engine of TensorRT for RTX from an ONNX file, ahead of time, on a machine without a GPU.
 
-The engine holds intermediate code for the compute capabilities asked for; the GPU that runs it finishes it. So nothing
-can be compared here. The ONNX file went through the export's gate; beyond that, only that it builds is shown.
+The engine has intermediate code for the given compute capabilities; it is finished on the GPU that runs it. So it
+cannot be compared with the model here. The ONNX file has passed the export gate; beyond that, this shows only that it
+builds.
 """
 
 import json
@@ -34,7 +35,7 @@ def read_capabilities(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in CAPABILITIES:
             raise ZerosegError(
-                f"--rtx: expected {', '.join(CAPABILITIES)}, several with commas between them, or {PORTABLE}, got "
+                f"--rtx: expected {', '.join(CAPABILITIES)}, several separated by commas, or {PORTABLE}, got "
                 f"{name!r}; for Jetson, Hopper and others use --trt on the machine itself, or --bundle"
             )
     return names
@@ -43,16 +44,17 @@ def read_capabilities(text: str) -> tuple[str, ...]:
 def refuse_options(options: BuildOptions, precision: str) -> None:
     """ZerosegError in one line for what this library does not do, before anything is exported."""
     if options.timing_cache is not None:
-        raise ZerosegError("--timing-cache: TensorRT for RTX times nothing while it builds; leave it out")
+        raise ZerosegError("--timing-cache: TensorRT for RTX measures no timings while it builds; leave it out")
     if options.version_compatible or options.hardware_compatible:
         name = "version" if options.version_compatible else "hardware"
         raise ZerosegError(
-            f"--{name}-compatible: engines of TensorRT for RTX belong to one version and name their GPUs; leave it out"
+            f"--{name}-compatible: an engine of TensorRT for RTX belongs to one version and to the GPUs "
+            "that --rtx names; leave it out"
         )
     if options.plugins == "aot":
         raise ZerosegError("--plugins aot: TensorRT for RTX has no Python plugins; leave it out, or use --plugins v3")
     if precision == "int8":
-        raise ZerosegError("--precision int8: TensorRT for RTX computes no int8 activations; give fp32 or fp16")
+        raise ZerosegError("--precision int8: TensorRT for RTX has no int8 activations; give fp32 or fp16")
     if precision == "fp32" and HALF_ONLY in options.capabilities:
         raise ZerosegError(_half_only("the graph would be float32"))
 

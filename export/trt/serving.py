@@ -1,6 +1,6 @@
 """A bundle's model repositories for the Triton Inference Server: triton/onnx, which works at once, and triton/tensorrt.
 
-Both have the same models (zeroseg/serving/repository.py), so clients need not know which of them is served.
+Both have the same models (zeroseg/serving/repository.py), so it makes no difference to clients which one is served.
 """
 
 import os
@@ -48,7 +48,7 @@ PYTHONPATH="$here/python${PYTHONPATH:+:$PYTHONPATH}" exec tritonserver --model-r
 def write_serving(folder: Path, onnx: Path, sidecar: Sidecar, options: BuildOptions) -> None:
     """Write serve.sh, triton/onnx with a link to the bundle's ONNX file, and triton/tensorrt, which build.sh completes.
 
-    A network without segments is zeroseg_network alone: its windows are cut and joined by who asks.
+    For a network without segments there is only zeroseg_network: the client cuts and joins the windows.
     """
     batching = Batching(max_batch=options.max_batch)
     for variant, runs in RUNS.items():

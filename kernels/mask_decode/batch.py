@@ -1,6 +1,6 @@
 """mask_decode for batches of torch tensors that stay on their device.
 
-What mask_decode and dense_decode of this package are for one photo in NumPy arrays.
+The counterpart of mask_decode and dense_decode, which take one photo in NumPy arrays.
 """
 
 from collections.abc import Sequence

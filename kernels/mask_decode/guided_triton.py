@@ -127,7 +127,7 @@ def guided_decode_triton(maps, table, guide, label_dtype="int16", threshold=floa
     (B, K), (H, W) = maps.shape[:2], guide.shape[1:3]
     grid = grid_of((H, W))
     if max(H, W) >= 2**28:
-        raise ValueError(f"guide: the photo is too large for 32-bit places, got {(H, W)}")
+        raise ValueError(f"guide: the photo is too large for 32-bit indices, got {(H, W)}")
     coefficients = guided_torch.coarse_coefficients(maps, guide).contiguous()
     labels = torch.empty((B, H, W), dtype=DTYPES[label_dtype], device=maps.device)
     confidence = torch.empty((B, H, W), dtype=torch.float32, device=maps.device)

@@ -1,4 +1,4 @@
-"""The NumPy truth of mask_decode.
+"""The NumPy reference of mask_decode.
 
 Bilinear interpolation is separable: rows of the maps are blended two by two, then every blended row is multiplied by
 a (w, W) matrix that holds two weights per column of the photo. Blocks of rows keep the memory beside the outputs

@@ -124,7 +124,7 @@ def mask_decode_triton(maps, table, size, label_dtype="int16", threshold=float("
     """
     (B, K, h, w), (H, W) = maps.shape, size
     if max(h * H, w * W) >= 2**28:
-        raise ValueError(f"size: maps and photo are too large for 32-bit places, got {(h, w)} and {(H, W)}")
+        raise ValueError(f"size: maps and photo are too large for 32-bit indices, got {(h, w)} and {(H, W)}")
     labels = torch.empty((B, H, W), dtype=DTYPES[label_dtype], device=maps.device)
     confidence = torch.empty((B, H, W), dtype=torch.float32, device=maps.device)
     image, colors, picture, alpha, color_count = maps, maps, maps, 0, 0

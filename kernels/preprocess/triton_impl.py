@@ -100,7 +100,7 @@ def preprocess_triton(images, size, mean, std, dtype=torch.float32, swap=False):
     """
     (B, H, W, _), (h, w) = images.shape, size
     if max(h * H, w * W) >= 2**28:
-        raise ValueError(f"size: photo and input are too large for 32-bit places, got {(H, W)} and {(h, w)}")
+        raise ValueError(f"size: photo and input are too large for 32-bit indices, got {(H, W)} and {(h, w)}")
     out = torch.empty((B, 3, h, w), dtype=dtype, device=images.device)
     scales, offsets = [1 / s for s in std], [-m / s for m, s in zip(mean, std)]
     preprocess_kernel[B * triton.cdiv(h, LAUNCH.BLOCK_H) * triton.cdiv(w, LAUNCH.BLOCK_W),](

@@ -76,7 +76,7 @@ def segment_attention(
     _check(q, k, v, aggregation, eps, tau, seed, maps)
     why_not = {name: (lambda reason=reason: reason(q.device)) for name, reason in IMPLEMENTATIONS.items()}
     if q.dtype == torch.float64:
-        why_not = {name: (lambda: "it does not take float64") for name in IMPLEMENTATIONS} | {"reference": always}
+        why_not = {name: (lambda: "it does not support float64") for name in IMPLEMENTATIONS} | {"reference": always}
     elif torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, scale) if isinstance(x, torch.Tensor)):
         why_not["cuda"] = lambda: "it has no gradient; use torch.no_grad() or another impl"
     chosen = choose_impl("segment_attention", impl, why_not)

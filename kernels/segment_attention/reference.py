@@ -1,7 +1,7 @@
-"""The plain PyTorch truth of segment_attention: GroupViT's grouping (arXiv 2202.11094, section 3.1, and its code).
+"""The plain PyTorch reference of segment_attention: GroupViT's grouping (arXiv 2202.11094, section 3.1, and its code).
 
-B batch, L tokens, S groups, C width of queries and keys, D width of values. Maps are (B, L, S): each row says where
-one token goes.
+B batch, L tokens, S groups, C width of queries and keys, D width of values. Maps are (B, L, S): each row is
+the assignment of one token.
 """
 
 import torch

@@ -172,7 +172,7 @@ def test_a_stopped_job_goes_on_and_equals_an_uninterrupted_one(many, collection,
     wait_for(lambda: parts.is_dir() and len(list(parts.glob("*.parquet"))) >= 3)
     os.killpg(job.pid, sent) if sent == signal.SIGINT else job.send_signal(sent)
     out, err = job.communicate(timeout=30)
-    assert job.returncode == 130 and "stopped; what is done is kept" in err and "Traceback" not in err, err
+    assert job.returncode == 130 and "stopped; finished parts are kept" in err and "Traceback" not in err, err
     assert 3 <= len(rows("out")) // 2 < 16
     assert call(*many, "-o", "out").exit_code == 0 and call(*many, "-o", "whole").exit_code == 0
     assert rows("out") == rows("whole") and len(rows("out")) == 32
@@ -241,7 +241,10 @@ def test_sources_whose_masks_would_meet_are_refused(collection, sources, monkeyp
         halves(0).save(collection / folder / "01.png")
     monkeypatch.chdir(collection / "album")
     result = call(*sources, "-o", "out", "--labels", "red", "--masks")
-    assert result.exit_code == 1 and "have the same name but for .. and /; give absolute paths" in result.output
+    assert (
+        result.exit_code == 1
+        and "differ only in .. and /, so their masks would collide; give absolute paths" in result.output
+    )
 
 
 def test_a_photo_that_kills_its_process_twice_is_bad(common, tmp_path):
@@ -273,7 +276,9 @@ if __name__ == "__main__":
     )
     assert done.returncode == 0, done.stderr
     bad = {row["path"]: row["error"] for row in rows("out") if row["error"]}
-    assert bad.keys() == BAD | {"album/y/04.png"} and bad["album/y/04.png"].endswith("ended (exit code 7), twice")
+    assert bad.keys() == BAD | {"album/y/04.png"} and bad["album/y/04.png"].endswith(
+        "ended (exit code 7); this happened twice"
+    )
     assert len({row["path"] for row in rows("out")}) == PHOTOS - 4
 
 
@@ -282,11 +287,14 @@ if __name__ == "__main__":
     [
         (["-o", "x"], "Missing argument 'PHOTOS...'"),
         (["album", "-o", "x"], "Missing option '--labels'"),
-        (["-o", "x", "--summary"], "nothing was labelled into this folder"),
+        (["-o", "x", "--summary"], "has no labelling results yet"),
         (["nowhere", "-o", "x", "--labels", "red"], "nowhere: no such file or folder"),
         (["album", "-o", "x", "--labels", "none.txt"], "none.txt: No such file"),
         (["album", "-o", "x", "--labels", "red", "--model", "none.onnx"], "none.onnx"),
-        (["album", "-o", "x", "--labels", "red", "--ray", "auto", "--processes", "2"], "--processes: of one machine"),
+        (
+            ["album", "-o", "x", "--labels", "red", "--ray", "auto", "--processes", "2"],
+            "--processes: only for one machine",
+        ),
     ],
 )
 def test_bad_input_is_one_line(collection, monkeypatch, args, message):
@@ -316,7 +324,7 @@ def test_results_never_go_among_the_photos(common, source, out):
         halves(0).save(Path(folder, "0.png"))
     before = sorted(Path().rglob("*"))
     result = call(source, *common[2:], "-o", out, "--masks")
-    assert result.exit_code == 1 and f"holds the photos to label ({source}); choose another -o" in result.output
+    assert result.exit_code == 1 and f"contains the photos to label ({source}); choose another -o" in result.output
     assert before == sorted(Path().rglob("*"))
 
 

@@ -58,8 +58,8 @@ def test_large_folders_come_in_sorted_runs(collection, monkeypatch):
         (lambda p: touch(p / "a.txt"), "expected a folder, a tar file or a picture"),
         (lambda p: touch(p / "a.tar.gz", gzip.compress(b"x" * 2000)), "compressed; unpack it"),
         (lambda p: touch(p / "b.tar", gzip.compress(b"x" * 2000)), "decompress it first"),
-        (lambda p: touch(p / "c.tar", (p / "more/pack.tar").read_bytes()[:1200]), "cut off"),
-        (lambda p: touch(p / "d.tar", damaged((p / "more/pack.tar").read_bytes())), "damaged or cut off after"),
+        (lambda p: touch(p / "c.tar", (p / "more/pack.tar").read_bytes()[:1200]), "truncated"),
+        (lambda p: touch(p / "d.tar", damaged((p / "more/pack.tar").read_bytes())), "damaged or truncated after"),
     ],
 )
 def test_sources_that_are_wrong_are_one_line(collection, make, message):
@@ -173,7 +173,7 @@ def test_links_in_a_tar_are_followed(tmp_path):
     [
         (
             [("a.png", tarfile.SYMTYPE, "/etc/a.png")],
-            "a.png is a link to /etc/a.png, which is not in it; make it again",
+            "a.png is a link to /etc/a.png, which is not in the tar; make the tar again",
         ),
         ([("a.png", tarfile.SYMTYPE, "b.png"), ("b.png", tarfile.SYMTYPE, "a.png")], "a.png is a link to b.png"),
     ],
@@ -192,5 +192,5 @@ def test_joined_tars_are_read_to_their_end(tmp_path):
         name: b"x" for name in ("same.png", "same.png#2", "same.png#3")
     }
     joined.write_bytes(joined.read_bytes() + b"x" * 512)
-    with pytest.raises(ZerosegError, match="damaged or cut off after"):
+    with pytest.raises(ZerosegError, match="damaged or truncated after"):
         list(list_photos([joined]))

@@ -73,7 +73,7 @@ def test_a_line_that_is_no_photo_is_named(collection, tmp_path):
     data = bytearray(path.read_bytes())
     data[3] = ord('"')
     path.write_bytes(data)
-    with pytest.raises(ZerosegError, match="plan.jsonl: is damaged or cut off in part 0"):
+    with pytest.raises(ZerosegError, match="plan.jsonl: is damaged or truncated in part 0"):
         plan.part(0)
 
 
@@ -131,7 +131,7 @@ def test_a_folder_that_goes_away_stops_the_job_and_nothing_is_set_down_as_bad(co
     if left == "an empty folder":
         gone.mkdir()
     line = one_line(call(*args))
-    assert f"{gone.absolute()}: was there when the photos were listed and has gone; bring it back" in line
+    assert f"{gone.absolute()}: has disappeared since the photos were listed; restore it" in line
     if left == "an empty folder":
         gone.rmdir()
     shutil.move(away, gone)
@@ -145,7 +145,7 @@ def test_pack_stops_too_where_a_folder_goes_away(common):
     open_plan("out", ["album", "more"], part_size=5)
     shutil.move("album/x", "away")
     args = ["pack", "album", "more", "-o", "out", "--per-shard", 5]
-    assert "album/x: was there when the photos were listed" in one_line(call(*args))
+    assert "album/x: has disappeared since the photos were listed" in one_line(call(*args))
     shutil.move("away", "album/x")
     assert call(*args).exit_code == 0 and len(Path("out/bad.txt").read_text().splitlines()) == 2
 
@@ -188,7 +188,9 @@ def test_a_shard_with_other_bytes_is_not_gone_on_with(common, place):
     data = bytearray(shard.read_bytes())
     data[place] ^= 1
     shard.write_bytes(data)
-    assert f"{shard}: is not what was written (its SHA-256 differs); delete it and its .json" in one_line(call(*args))
+    assert f"{shard}: was changed after it was written (its SHA-256 differs); delete it and its .json" in one_line(
+        call(*args)
+    )
     shard.unlink()
     shard.with_suffix(".json").unlink()
     assert call(*args).exit_code == 0 and call(*args).exit_code == 0

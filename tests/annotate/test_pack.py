@@ -155,7 +155,7 @@ def test_a_shard_that_changed_is_noticed(here):
     ("arguments", "message"),
     [
         (["nothing", "-o", "out"], "nothing: no such file or folder"),
-        (["album", "-o", "more"], "more: is not empty and holds no shards; choose another -o"),
+        (["album", "-o", "more"], "more: is not empty and has no shards; choose another -o"),
         (["album/notes.txt", "-o", "out"], "album/notes.txt: expected a folder, a tar file or a picture"),
         (["album/broken.jpg", "-o", "out"], "none of 1 photos can be read; the first: album/broken.jpg: "),
         (["album", "-o", "begun", "--per-shard", "3"], "begun: was begun with photos per shard 4, not 3"),

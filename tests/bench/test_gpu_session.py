@@ -51,7 +51,7 @@ def test_what_was_not_run_is_run_once_it_can(tmp_path):
 def test_a_stage_that_may_take_too_long_is_left(tmp_path, capsys):
     stages = [stage("long", minutes=5), stage("short", minutes=0.5)]
     assert results(session.run(stages, MACHINE, tmp_path, 60, again=False)) == {"short": "passed"}
-    assert "long       left for the next call" in capsys.readouterr().out and not (tmp_path / "long.json").exists()
+    assert "long       postponed to the next call" in capsys.readouterr().out and not (tmp_path / "long.json").exists()
 
 
 def test_a_stage_that_hangs_is_a_failure(tmp_path):

@@ -63,7 +63,7 @@ def test_every_form_of_the_model_has_its_back_ends(color_model, tmp_path):
     engine.write_bytes(b"no engine")
     segmenters, missing = open_all({".onnx": color_model, ".pt": None, ".engine": engine}, (), 1)
     assert "onnxruntime" in segmenters and not set(segmenters) & {"torch", "torch-compile"}
-    assert "its manifest, is missing" in missing["tensorrt"]
+    assert "is missing, and an engine cannot run" in missing["tensorrt"]
     assert "tensorrt" not in open_all({".onnx": color_model, ".pt": None, ".engine": None}, (), 1)[1]
 
 

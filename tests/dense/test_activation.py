@@ -178,7 +178,7 @@ def old_pack(path, space, nearest=("", ""), without=()):
 def test_packs_of_wrongly_run_towers_are_refused(tmp_path, space, refused):
     path = old_pack(tmp_path / "labels.npz", space)
     if refused:
-        with pytest.raises(ZerosegError, match="with GELU where these weights want QuickGELU; make it again") as error:
+        with pytest.raises(ZerosegError, match="with GELU, but these weights need QuickGELU; make it again") as error:
             LabelPack.load(path)
         assert "\n" not in str(error.value)
     else:

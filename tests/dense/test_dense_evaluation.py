@@ -125,7 +125,7 @@ def test_without_a_background_every_pixel_gets_a_name(folder, tiny):
 
 def test_windows_of_groupvit_are_refused_in_one_line(folder, tiny):
     done = CliRunner().invoke(command, [str(folder), "--model", tiny + "@templates=1", "--protocol", "groupvit"])
-    assert done.exit_code == 1 and "has no segments and windows of its own; use --protocol deployment" in done.output
+    assert done.exit_code == 1 and "has no segments, and has its own windows; use --protocol deployment" in done.output
 
 
 def test_many_classes_of_a_large_photo_take_little_memory():

@@ -198,7 +198,7 @@ def test_weights_that_cannot_be_fetched_are_one_line(monkeypatch):
     monkeypatch.setattr(open_clip, "create_model", refuse)
     with pytest.raises(
         UnavailableError,
-        match="weights of the model ViT-B-16/openai could not be fetched; give a "
+        match="weights of the model ViT-B-16/openai could not be downloaded; give a "
         "file, as in --model open_clip:ViT-B-16/FILE",
     ) as error:
         Segmenter.load("open_clip:ViT-B-16/openai")

@@ -188,10 +188,10 @@ def test_gaussian_is_one_at_home_and_leaves_the_class_token_alone():
         (
             "siglip",
             {"reading": "scclip"},
-            "makes no sense for this tower .it has no class token",
+            "is not possible for this tower .it has no class token",
         ),
         ("timm-mean", {"reading": "sfp"}, "it has no class token"),
-        ("resnet", {"reading": "naclip"}, "makes no sense for this tower .* use maskclip"),
+        ("resnet", {"reading": "naclip"}, "is not possible for this tower .* use maskclip"),
         ("mobileclip", {"reading": "clearclip"}, "use maskclip or sclip"),
     ],
 )
@@ -210,6 +210,6 @@ def test_what_a_tower_cannot_do_is_one_line(kind, options, message):
 )
 def test_other_towers_are_refused_in_one_line(vision):
     visual = open_clip.model.CLIP(20, vision, tiny_towers.TEXT).visual
-    with pytest.raises(ZerosegError, match="cannot be read densely, its last block is no plain") as error:
+    with pytest.raises(ZerosegError, match="gives no patch embeddings, its last block is not plain") as error:
         read_tower(visual)
     assert "\n" not in str(error.value)

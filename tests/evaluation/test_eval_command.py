@@ -71,14 +71,14 @@ def test_photos_that_are_left_out_are_said(folder, color_model, pack):
     (folder / "masks/1.png").unlink()
     result = invoke(folder, "--model", color_model, "--pack", pack)
     assert last_json(result)["photos_without_mask"] == 1 and last_json(result)["photos"] == 2
-    assert "Note: 1 photos without a mask are left out, as 1.png" in result.stderr.splitlines()
+    assert "Note: 1 photos without a mask are left out, for example 1.png" in result.stderr.splitlines()
 
 
 def test_a_mask_of_0_and_255_has_a_hint(folder, color_model, pack):
     for path in (folder / "masks").iterdir():
         Image.fromarray((np.asarray(Image.open(path)) > 0) * np.uint8(255)).save(path)
     result = invoke(folder, "--model", color_model, "--pack", pack)
-    assert "a mask of 0 and 255 must become one of 0 and 1" in result.stdout
+    assert "masks of 0 and 255 must be changed to 0 and 1" in result.stdout
     assert last_json(result)["iou"]["background"] is not None
 
 
@@ -87,8 +87,7 @@ def test_two_classes_that_are_said_alike_are_refused(folder, color_model, pack):
     result = invoke(folder, "--model", color_model, "--pack", pack)
     assert result.exit_code == 1
     assert result.stderr == (
-        "Error: labels official: 'red' and 'red-merged' are both asked for as 'red'; take --labels plain, or give "
-        "--names\n"
+        "Error: labels official: 'red' and 'red-merged' both get the label 'red'; use --labels plain, or give --names\n"
     )
 
 
@@ -97,11 +96,25 @@ def test_all_label_sets_give_one_json_line_and_reports(folder, color_model, pack
     result = invoke(folder, "--model", color_model, "--pack", pack, "--labels", "all", "--out", out, "--pictures", 2,
                     "--sweep", "--subset", "red", "--limit", 2)  # fmt: skip
     runs = last_json(result)
-    assert list(runs) == ["official", "plain", "distractors"] and runs["distractors"]["names"] == 52
+    assert list(runs) == ["official", "plain", "distractors", "absent"] and runs["distractors"]["names"] == 52
     assert runs["plain"]["subset"] == ["red"] and runs["plain"]["miou_subset"] == runs["plain"]["iou"]["red"]
+    assert runs["absent"]["names"] == 50 and runs["absent"]["distractor_share"] == 0  # no photo is blue
     assert "optimistic: chosen on the test masks" in result.output
     assert json.loads((out / "report-plain.json").read_text()) == runs["plain"]
     assert Image.open(out / "sheet-official.png").width > 3 * 256
+
+
+def test_absent_names_count_the_pixels_that_get_a_label(folder, color_model, tmp_path):
+    from zeroseg.evaluation.label_sets import DISTRACTORS
+
+    pack = LabelPack(list(DISTRACTORS), vectors(*["red"] * len(DISTRACTORS)), SPACE)
+    pack.save(tmp_path / "red.npz")
+    s = last_json(
+        invoke(folder, "--model", color_model, "--pack", tmp_path / "red.npz", "--labels", "absent", "--edges", "off")
+    )
+    segmenter = Segmenter.load(color_model).set_labels(pack)
+    red = np.mean([segmenter.segment(folder / f"images/{i}.png", edges=False).label_map >= 0 for i in range(3)])
+    assert s["names"] == 50 and 0.2 < red < 0.5 and s["distractor_share"] == pytest.approx(red)
 
 
 def test_windowed_protocol_from_the_command(folder, color_model, pack):
@@ -134,7 +147,7 @@ def test_the_background_rule_of_published_evaluations_is_kept_with_the_numbers(f
         (["--pictures", "3"], "needs --out"),
         (["--window", "64"], "--window: only with --protocol groupvit"),
         (["--logit-scale", "40"], "--logit-scale: only with --protocol groupvit"),
-        (["--background-rule", "probability", "--protocol", "groupvit"], "groupvit has a rule of its own"),
+        (["--background-rule", "probability", "--protocol", "groupvit"], "groupvit has its own rule"),
         (["--background-rule", "probability"], "--background-rule probability: give --threshold"),
         (["--dataset", "voc"], "expected the masks at"),
         (["--dataset", "voc", "--classes", "x.txt"], "only with --dataset folder"),
@@ -152,7 +165,7 @@ def test_bad_input_is_one_line(folder, color_model, pack, arguments, message):
 def test_pack_without_a_name_is_named(folder, color_model, tmp_path):
     LabelPack(["red"], vectors("red"), SPACE).save(tmp_path / "labels.npz")
     result = invoke(folder, "--model", color_model, "--pack", tmp_path / "labels.npz")
-    assert result.exit_code == 1 and "has no vector for 1 of the names, as 'green'" in result.output
+    assert result.exit_code == 1 and "has no vector for 1 of the names, for example 'green'" in result.output
 
 
 def test_evaluate_from_python(folder, color_model, pack):

@@ -93,7 +93,7 @@ def test_cityscapes_without_masks_or_photos(tmp_path):
     with pytest.raises(ZerosegError, match="_gtFine_labelIds.png or .*, found none"):
         scene_sets.cityscapes(tmp_path)
     (tmp_path / "gtFine/val/bonn/b_gtFine_labelIds.png").write_bytes(b"")
-    with pytest.raises(ZerosegError, match="no photo for 1 of 1 masks, as b_leftImg8bit.png"):
+    with pytest.raises(ZerosegError, match="no photo for 1 of 1 masks, for example b_leftImg8bit.png"):
         scene_sets.cityscapes(tmp_path)
 
 
@@ -129,7 +129,7 @@ def test_words_of_a_file_may_be_several_for_a_class(tmp_path):
     assert labels.answers(np.array([[0, 3, 4, -1]]), folder).tolist() == [[0, 1, 2, 0]]
     for text, message in (
         ("sky\ncat\n", "expected 3 lines, one for each class of .*, got 2"),
-        ("sky\ncat\ncat\n", "'cat' is there twice"),
+        ("sky\ncat\ncat\n", "'cat' occurs twice"),
         ("sky\n,\ndog", "line 2 has no word"),
     ):
         words.write_text(text)

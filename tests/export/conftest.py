@@ -1,5 +1,7 @@
 """Small models whose random weights make groups differ, and the description that goes with them."""
 
+import hashlib
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +16,6 @@ from zeroseg.model.zeroseg import ZeroSeg
 SMALL = {"width": 24, "heads": 3, "depth": 1, "head_width": 24, "head_heads": 3, "head_depths": (1, 1, 1),
          "projector_hidden": 32, "prototype_hidden": 16, "embedding_dim": 16}  # fmt: skip
 CONFIGS = {
-    "hybrid": replace(PRESETS["tiny"], **SMALL, assignment="dot", aggregation="hard", readout="projector"),
     "hybrid-prototypes": replace(
         PRESETS["tiny"], **SMALL, assignment="cosine", aggregation="soft", positions="none", readout="prototypes"
     ),
@@ -23,6 +24,53 @@ CONFIGS = {
         PRESETS["base"], **SMALL | {"head_depths": (1, 1)}, image_size=64, group_tokens=(8,), output_groups=(8,)
     ),
 }
+
+
+class Traced:
+    """A traced network from a file; what the file does not hold is traced when it is asked for."""
+
+    def __init__(self, path, trace):
+        self._path, self._trace = path, trace
+
+    @property
+    def model_proto(self):
+        import onnx
+
+        return onnx.load(self._path)
+
+    def __getattr__(self, name):
+        return getattr(self._trace(), name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def traced_once(tmp_path_factory):
+    """Tracing takes half a minute, so networks of one configuration and the same weights are traced once for all
+    tests, whichever worker runs them.
+    """
+    pytest.importorskip("onnxscript")
+    from zeroseg.export import to_onnx
+    from zeroseg.export.wrapper import ExportModel
+
+    folder, trace = tmp_path_factory.getbasetemp(), to_onnx.trace
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+    def once(model):
+        if not isinstance(model, ZeroSeg):
+            return trace(model)
+        digest = hashlib.sha256(repr(model.config).encode())
+        for name, value in sorted(model.state_dict().items()):
+            digest.update(name.encode() + value.contiguous().numpy().tobytes())
+        path = folder / f"traced-{digest.hexdigest()}.onnx"
+        if not path.exists():
+            partial = path.with_suffix(f".{os.getpid()}")
+            partial.write_bytes(trace(model).model_proto.SerializeToString())
+            partial.rename(path)
+        ExportModel(model).requires_grad_(False)  # as tracing leaves it
+        return Traced(path, lambda: trace(model))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(to_onnx, "trace", once)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +97,12 @@ def make_model():
         if CONFIGS[name].readout == "prototypes":
             vectors = torch.nn.functional.normalize(torch.randn(CONFIGS[name].prototypes, 16), dim=1)
             model.readout.set_vectors(vectors, torch.full((16,), 0.1))
+        if name.startswith("hybrid"):  # batch norms that do something, and weights that float16 holds
+            with torch.no_grad():
+                for key, value in model.state_dict().items():
+                    if value.is_floating_point():
+                        value += torch.rand_like(value) if "running_" in key or ".bn" in key else 0
+                        value.copy_(value.half())
         return model
 
     return make

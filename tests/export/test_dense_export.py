@@ -239,7 +239,10 @@ def test_command_runs_without_torch_from_a_label_pack(dense_onnx, dense_name, de
     assert (got == expected + 1).mean() >= 0.999
     done = subprocess.run([*command, "--labels", "dog,cat"], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert "torch is not installed; make a label pack where it is: zeroseg words WORDS --model open" in done.stderr
+    assert (
+        "torch is not installed; make a label pack on a machine that has it: zeroseg words WORDS --model open"
+        in done.stderr
+    )
     done = subprocess.run([*command, "--labels", "dgo", "--text", str(labels)], capture_output=True, text=True)
     assert done.returncode == 1 and "'dgo' is not among its 3 names; near it: dog" in done.stderr
 
@@ -260,7 +263,7 @@ def test_packs_that_do_not_fit_are_one_line(dense_onnx, tmp_path):
     path = tmp_path / "clip.onnx"
     path.write_bytes(dense_onnx[0].read_bytes())
     path.with_suffix(".json").write_text(json.dumps(document))
-    with pytest.raises(ZerosegError, match="gives embeddings of 20 numbers, its description says 24"):
+    with pytest.raises(ZerosegError, match="gives embeddings of 20 numbers, but its sidecar says 24"):
         Segmenter.load(path)
 
 
@@ -286,10 +289,10 @@ def test_a_damaged_export_leaves_nothing_behind(dense_onnx, dense_name, dense_ph
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["{dense_name}", "--onnx", "--masks"], "--masks: a network without segments"),
+        (["{dense_name}", "--onnx", "--masks"], "--masks: not possible for a network without segments"),
         (
             ["{dense_name}", "--onnx", "--gate-masks", "voc", "--gate-photos", "."],
-            "--gate-masks: not for a network without segments",
+            "--gate-masks: not possible for a network without segments",
         ),
         (
             ["{dense_name},reading=best", "--onnx"],
@@ -313,7 +316,7 @@ def test_readings_that_pick_places_are_not_exported(tmp_path, monkeypatch, readi
     path = tiny_towers.save("class-token", tmp_path, "zeroseg-three-blocks")
     monkeypatch.chdir(tmp_path)
     done = invoke(f"open_clip:zeroseg-three-blocks/{path.name}@templates=1,background=none,reading={reading}", "--onnx")
-    assert done.exit_code == 1 and done.output.startswith(f"Error: reading {reading}: picks places one by one")
+    assert done.exit_code == 1 and done.output.startswith(f"Error: reading {reading}: selects patches one by one")
     assert done.output.count("\n") == 1 and not list(tmp_path.glob("*.onnx"))
 
 
@@ -325,17 +328,19 @@ def test_weights_out_of_reach_and_towers_that_are_refused_are_one_line(tmp_path,
     create = open_clip.create_model
     monkeypatch.setattr(open_clip, "create_model", refuse)
     done = invoke("open_clip:ViT-B-16/openai", "--onnx")
-    assert done.exit_code == 1 and "could not be fetched; give a file, as in zeroseg-export open_clip:" in done.output
+    assert (
+        done.exit_code == 1 and "could not be downloaded; give a file, as in zeroseg-export open_clip:" in done.output
+    )
     vision = {"timm_model_name": "test_convnext", "timm_pool": "", "timm_proj": "linear", "image_size": 64}
     model = open_clip.model.CLIP(20, vision, tiny_towers.TEXT).eval()
     monkeypatch.setattr(open_clip, "create_model", lambda *args, **options: model)
     done = invoke("open_clip:ViT-B-16/openai", "--onnx")
-    assert done.exit_code == 1 and "cannot be read densely" in done.output.splitlines()[-1]
+    assert done.exit_code == 1 and "gives no patch embeddings" in done.output.splitlines()[-1]
     assert create is not None and not list(tmp_path.iterdir())
 
 
 def test_a_network_too_large_for_one_file_is_refused_before_it_is_traced(monkeypatch):
     monkeypatch.setattr(export_module, "LARGEST_BYTES", 1000)
     tower = read_tower(tiny_towers.make("class-token", layers=2).visual)
-    with pytest.raises(ZerosegError, match="GiB of weights, and an ONNX file holds less than 2 GiB"):
+    with pytest.raises(ZerosegError, match="GiB of weights, but an ONNX file can hold less than 2 GiB"):
         export_module.trace(DenseExportModel(tower))

@@ -99,7 +99,9 @@ def test_photos_without_anything_in_them_are_said_to_be_it(model_pt, tmp_path):
     from PIL import Image
 
     Image.new("RGB", (64, 64), (127, 127, 127)).save(tmp_path / "grey.png")
-    with pytest.raises(ZerosegError, match="not written, these photos say nothing: .*others .--photo, --gate-photos.$"):
+    with pytest.raises(
+        ZerosegError, match="not written, these photos are unsuitable: .*other photos .--photo, --gate-photos.$"
+    ):
         export(model_pt, [], photos=(tmp_path / "grey.png",))
     assert files_beside(model_pt) == ["grey.png", "model.pt"]
 
@@ -114,7 +116,7 @@ def test_every_stage_is_told(model_pt):
 def test_a_json_of_somebody_else_stays(model_pt, content):
     other = model_pt.parent / "net.json"
     other.write_text(content)
-    with pytest.raises(ZerosegError, match="net.json, which describes no network; choose another name"):
+    with pytest.raises(ZerosegError, match="net.json, which is not a sidecar; choose another name"):
         export(model_pt, [])
     assert other.read_text() == content and files_beside(other) == ["model.pt", "net.json"]
 
@@ -135,7 +137,7 @@ def test_masks_file_is_written_beside_and_gives_the_masks_of_the_host(model_pt):
 
     lines = []
     out, _ = export(model_pt, lines, masks=True)
-    assert "masks in the graph: the same as on the host on" in "\n".join(lines)
+    assert "masks of the self-contained graph: the same as zeroseg's on" in "\n".join(lines)
     assert files_beside(out) == ["model.pt", "net.json", "net.masks.onnx", "net.onnx"]
     artifact = read_artifact(out)
     rng, labels = np.random.default_rng(3), np.eye(3, 16, dtype=np.float32)

@@ -122,7 +122,7 @@ def test_segments_that_hang_on_rounding_do_not_count_and_are_told():
     close = cases_at(0.2496)
     parity = compared(Fixed(), Fixed(change), close)
     assert parity.undecided == pytest.approx(1 / 3) and not parity.ok  # at one threshold of three nothing counts
-    assert "hang on less than 0.001 of a score" in replace(parity, telling=True).why_not()
+    assert "depends on a score difference below 0.001" in replace(parity, telling=True).why_not()
 
     def lower(out):
         out["segment_embeddings"][:, 0] = scoring(0, 0.24)
@@ -170,7 +170,7 @@ def test_cases_that_cannot_differ_are_no_agreement(references, telling):
     parity = compared(InTurns(), InTurns(), cases)
     assert parity.agreement == 1 and parity.ok == parity.telling == telling
     if not telling:
-        assert "compare on others (--photo, --gate-photos)" in parity.why_not()
+        assert "use other photos (--photo, --gate-photos)" in parity.why_not()
 
 
 def test_one_label_asked_for_cannot_be_several():
@@ -184,7 +184,7 @@ def test_one_label_asked_for_cannot_be_several():
 
 
 def test_nothing_to_compare_on_is_one_line():
-    with pytest.raises(ZerosegError, match="nothing to compare on: none of the images has a size"):
+    with pytest.raises(ZerosegError, match="no comparison possible: the exported file takes none of the images' sizes"):
         compared(Fixed(), Fixed(), [])
 
 

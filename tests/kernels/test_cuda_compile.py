@@ -116,7 +116,7 @@ def test_it_compiles_what_cmake_does():
     ("arguments", "message"),
     [
         (["--only", "orin"], "--only 'orin': expected capabilities such as 87,90"),
-        (["--only", "7"], "knows none of sm_7"),
+        (["--only", "7"], "supports none of sm_7"),
     ],
 )
 @needs_nvcc

@@ -166,7 +166,7 @@ MAPS, TABLE = torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, dtype=torch.int64)
         (MAPS, TABLE, (9, 9), {"threshold": float("nan")}, "threshold: expected a number"),
         (torch.zeros(1, 256, 1, 1), None, (9, 9), {"label_dtype": "uint8"}, "at most 255 labels for uint8, got 256"),
         (MAPS, TABLE, (9, 9), {"overlay": Overlay(torch.zeros(1, 9, 8, 3), TABLE, 0.5)}, "overlay.image: expected"),
-        (MAPS, TABLE, (2**27, 9), {"impl": "triton"}, "too large for 32-bit places"),
+        (MAPS, TABLE, (2**27, 9), {"impl": "triton"}, "too large for 32-bit indices"),
     ],
 )
 def test_bad_input_is_named(maps, table, size, options, message):

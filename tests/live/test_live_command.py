@@ -109,7 +109,7 @@ def test_legend_and_figures_are_drawn(run):
         (["test://"], "there is no display for a window: use --serve, --save out.mp4 or --jsonl FILE"),
         (["test://", "test://"], "2 sources: expected one camera, video or stream"),
         (["csi://0"], "csi://0 needs GStreamer"),
-        (["http://127.0.0.1:9/x"], "http://127.0.0.1:9/x: nothing answers there"),
+        (["http://127.0.0.1:9/x"], "http://127.0.0.1:9/x: no answer"),
         ([SMALL, "--save", "json"], "json is for photos"),
         ([SMALL, "--save", "a.mp4,b.mp4"], "or a video file"),
         ([SMALL, "--size", "big"], "expected WIDTHxHEIGHT"),
@@ -117,7 +117,7 @@ def test_legend_and_figures_are_drawn(run):
         (["test://?size=64²x48"], "expected 16 to 7680"),
         (["csi://²"], "expected csi:// and the sensor's number"),
         ([SMALL, "--jsonl", "no/such/folder.jsonl"], "no/such/folder.jsonl: cannot be written"),
-        (["photo.png", "--serve", "--host", "0.0.0.0"], "--host 0.0.0.0 shows the camera to the network: give --token"),
+        (["photo.png", "--serve", "--host", "0.0.0.0"], "--host 0.0.0.0 gives the network access: give --token"),
         (["photo.png", "--rotate", "90"], "--rotate: only for cameras, videos and streams"),
     ],
 )
@@ -133,12 +133,15 @@ def test_bad_input_ends_in_one_line(run, monkeypatch, arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["clip.mp4", "--save", "clip.mp4"], "clip.mp4: is read and would be overwritten; choose another --save"),
-        (["clip.mp4", "--jsonl", "clip.mp4"], "clip.mp4: is read and would be overwritten; choose another --jsonl"),
-        (["clip.mp4", "--jsonl", "link.mp4"], "link.mp4: is read and would be overwritten; choose another --jsonl"),
-        (["clip.mp4", "--jsonl", "labels.npz"], "labels.npz: is read and would be overwritten"),
-        (["clip.mp4", "--save", "out.mp4", "--jsonl", "./out.mp4"], "is to be the video and the JSON lines"),
-        (["album", "--jsonl", "album/000000_labels.png"], "album/000000_labels.png: is read and would be overwritten"),
+        (["clip.mp4", "--save", "clip.mp4"], "clip.mp4: is an input and would be overwritten; choose another --save"),
+        (["clip.mp4", "--jsonl", "clip.mp4"], "clip.mp4: is an input and would be overwritten; choose another --jsonl"),
+        (["clip.mp4", "--jsonl", "link.mp4"], "link.mp4: is an input and would be overwritten; choose another --jsonl"),
+        (["clip.mp4", "--jsonl", "labels.npz"], "labels.npz: is an input and would be overwritten"),
+        (["clip.mp4", "--save", "out.mp4", "--jsonl", "./out.mp4"], "cannot be both the video and the JSON lines"),
+        (
+            ["album", "--jsonl", "album/000000_labels.png"],
+            "album/000000_labels.png: is an input and would be overwritten",
+        ),
         (["album/*.png", "--save", "labels", "--out", "album", "--jsonl", "-"], "might be overwritten"),
     ],
 )
@@ -235,14 +238,14 @@ def test_ctrl_c_with_an_output_that_hangs_says_how_to_end(run, monkeypatch):
 
     def told(line, file=None):
         print(line, file=sys.stderr)
-        if "Ctrl-\\ ends at once" in line:
+        if "Ctrl-\\ quits now" in line:
             reads_on.set()
 
     monkeypatch.setattr(JsonLines, "write", hangs)
     monkeypatch.setattr(live_run, "STUCK_S", 0.2)
     monkeypatch.setattr(live_run.tqdm, "write", told)
     done = run("test://?size=160x96&live=0", "--headless", "--jsonl", "out.jsonl")
-    assert done.exit_code == 0 and done.output.count("Ctrl-\\ ends at once") == 1, done.output
+    assert done.exit_code == 0 and done.output.count("Ctrl-\\ quits now") == 1, done.output
     assert reads_on.is_set() and len(Path("out.jsonl").read_text().splitlines()) >= 4
 
 

@@ -199,7 +199,7 @@ def test_the_address_of_a_picture_is_a_photo(camera, tmp_path, capsys, path):
 
 @pytest.mark.parametrize("path", ["/still/cat.jpg", "/still/typed"])
 def test_a_picture_is_no_stream(camera, path):
-    with pytest.raises(ZerosegError, match="is one picture, no stream; save it as a file") as caught:
+    with pytest.raises(ZerosegError, match="is a single picture, not a stream; save it as a file") as caught:
         open_source(camera + path)
     assert "\n" not in str(caught.value)
 

@@ -234,7 +234,7 @@ def test_failing_sink_waits_for_the_network_to_be_left(color_segmenter):
     ("in_the_way", "message"),
     [
         (".2.partial", "000002_labels.png: cannot be written ("),
-        ("000002_labels.png", "000002_labels.png: is not zeroseg's and would be overwritten"),
+        ("000002_labels.png", "000002_labels.png: was not written by zeroseg and would be overwritten"),
     ],
 )
 def test_picture_that_cannot_be_written_is_named(tmp_path, color_segmenter, monkeypatch, in_the_way, message):
@@ -267,7 +267,7 @@ def test_changing_size_is_scaled_to_the_first(tmp_path, color_segmenter):
     with av.open(str(tmp_path / "out.mp4")) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert [frame.shape for frame in frames] == [(66, 66, 3)] * 6
-    assert "3 frames had another size than the first" in lines[1]
+    assert "3 frames had a different size than the first" in lines[1]
 
 
 def test_json_lines_and_pictures(tmp_path, color_segmenter):

@@ -110,7 +110,7 @@ def test_back_off_doubles_up_to_a_second(monkeypatch):
     frames = [source.read() for _ in range(3)]
     assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0])
     assert [frame.index for frame in frames] == [0, 1, 2] and source.reconnects == 1
-    assert said == ["flaky: lost (unplugged); trying again", "flaky: back (reconnect 1)"]
+    assert said == ["flaky: lost (unplugged); reconnecting", "flaky: back (reconnect 1)"]
 
 
 def test_wrong_address_at_the_start_is_an_error():
@@ -181,7 +181,7 @@ def test_csi_that_stalls_is_opened_again_and_what_gstreamer_says_holds_nothing_u
     source = Reconnecting(lambda: CsiCamera(0, size=(19, 16), rate=30), said.append)
     frames = [source.read() for _ in range(2)]
     assert [frame.image[5].ravel().tolist() for frame in frames] == [list(range(1, 58))] * 2
-    assert said == ["csi://0: lost (no picture for 0.3 s); trying again", "csi://0: back (reconnect 1)"]
+    assert said == ["csi://0: lost (no picture for 0.3 s); reconnecting", "csi://0: back (reconnect 1)"]
     threading.Timer(0.05, source.stop).start()
     assert source.read() is None and len(said) == 2
     source.close()

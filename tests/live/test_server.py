@@ -109,9 +109,9 @@ def bomb(width, height):
 @pytest.mark.parametrize(
     ("content", "data", "status", "detail"),
     [
-        (b"", {}, 415, "not a picture"),
-        (b"no picture at all", {}, 415, "not a picture"),
-        ("cut", {}, 415, '"image: damaged or cut off'),
+        (b"", {}, 415, "not a readable picture"),
+        (b"no picture at all", {}, 415, "not a readable picture"),
+        ("cut", {}, 415, '"image: damaged or truncated'),
         (bomb(60_000, 60_000), {}, 413, "megapixels"),
         (bomb(8_000, 8_000), {}, 413, "at most 50 megapixels"),
         ("ok", {"labels": ","}, 422, "expected 1 to 200 words"),
@@ -275,7 +275,7 @@ def test_without_a_camera_the_live_parts_say_so(photo_app):
 
 def test_port_in_use_is_one_line(color_segmenter):
     server = Server(color_segmenter, None, "127.0.0.1", 0)
-    with pytest.raises(ZerosegError, match=f"cannot listen at 127.0.0.1:{server.port}"):
+    with pytest.raises(ZerosegError, match=f"cannot listen on 127.0.0.1:{server.port}"):
         Server(color_segmenter, None, "127.0.0.1", server.port)
     server.stop()
 

@@ -161,7 +161,7 @@ def test_cut_off_video_gives_what_it_has_and_says_so(tmp_path, suffix, codec, ta
     numbers = [frame_number(frame.image) for frame in drain(source)]
     assert 5 < len(numbers) < 40 and numbers[:-1] == list(range(len(numbers) - 1))  # the cut may go through the last
     assert source.remarks() == [
-        f"{path}: says it lasts 1.6 s, but ends after {len(numbers) / 25:.1f} s; it may be cut off"
+        f"{path}: lasts 1.6 s according to its header, but ends after {len(numbers) / 25:.1f} s; it may be truncated"
     ]
 
 
@@ -202,7 +202,7 @@ def test_cut_off_mp4_with_its_index_first(tmp_path):
     source = open_source(str(path))
     frames = drain(source)
     assert 5 < len(frames) < 40
-    assert f"says it has 40 frames, but ends after {len(frames)}" in source.remarks()[0]
+    assert f"has 40 frames according to its header, but ends after {len(frames)}" in source.remarks()[0]
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_bad_videos_end_in_one_line(tmp_path, name, content, message):
 def test_truncated_mp4_without_its_index(tmp_path):
     path = write_video(tmp_path / "clip.mp4", scene(20))
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(ZerosegError, match="cut off"):
+    with pytest.raises(ZerosegError, match="truncated"):
         open_source(str(path))
 
 
@@ -242,7 +242,7 @@ def test_sound_without_picture(tmp_path):
         frame.sample_rate = 48000
         for packet in [*stream.encode(frame), *stream.encode()]:
             container.mux(packet)
-    with pytest.raises(ZerosegError, match="there is no video in it"):
+    with pytest.raises(ZerosegError, match="no video in this file"):
         open_source(str(path))
 
 

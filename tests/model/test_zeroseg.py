@@ -34,7 +34,7 @@ def test_tiny_fits_the_edge(tiny):
 
 
 def test_segmentation_head_sizes():
-    """paper.md 1.4: encoder blocks 85.1 M; head 63.9 M at width 768; reconstruction head 26.0 M."""
+    """Published sizes: encoder blocks 85.1 M; head 63.9 M at width 768; reconstruction head 26.0 M."""
     with torch.device("meta"):
         base = ZeroSeg(PRESETS["base"])
     count = {name: sum(p.numel() for p in getattr(base, name).parameters()) / 1e6 for name in

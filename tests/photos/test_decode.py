@@ -174,10 +174,10 @@ NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     [
         (b"", "an empty file"),
         (b"hello, I am not a picture", "not a picture that Pillow can read"),
-        (jpeg(NOISE, 700), "damaged or cut off"),
+        (jpeg(NOISE, 700), "damaged or truncated"),
         (jpeg(NOISE, 20), "not a picture|damaged"),
-        (png_header(64, 64), "damaged or cut off"),
-        (b"P6 5? 40 255 ", "damaged or cut off"),
+        (png_header(64, 64), "damaged or truncated"),
+        (b"P6 5? 40 255 ", "damaged or truncated"),
         (png_header(13_000, 12_000), "13000 x 12000 pixels is too large, the limit is 128 megapixels"),
         (png_header(60_000, 60_000), "too large, the limit is 128 megapixels"),
     ],

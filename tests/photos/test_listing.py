@@ -68,7 +68,7 @@ def test_loops_of_links_give_every_photo_once_under_its_own_name(looped):
 def test_two_stars_follow_each_folder_once(looped, capsys, pattern, names):
     assert [path.as_posix() for path in expand(pattern)] == names
     assert [path.as_posix() for path in photo_files.find_photos([pattern])[0]] == names
-    assert capsys.readouterr().err == ("" if names else f"Error: {pattern}: no file fits this pattern\n")
+    assert capsys.readouterr().err == ("" if names else f"Error: {pattern}: no file matches this pattern\n")
     if names:
         assert [path.as_posix() for path in picture_paths([pattern])] == names
 
@@ -104,7 +104,7 @@ def test_every_suffix_counts_for_everybody(tmp_path):
     assert tuple(Path(photo.path).name for photo in list_photos([tmp_path / "images"])) == names
     assert sorted(paired_files(tmp_path, "images", "masks").photos) == files
     (tmp_path / "images/photos-000000.tar").write_bytes(bytes(1024))
-    with pytest.raises(ZerosegError, match="holds both shards and photos such as apng.apng"):
+    with pytest.raises(ZerosegError, match="has both shards and photos such as apng.apng"):
         find_shards(tmp_path / "images", 1)
 
 

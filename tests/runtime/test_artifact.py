@@ -35,7 +35,7 @@ def test_a_renamed_pair_still_works(tmp_path, color_model):
     [
         (
             {"format": 1},
-            "format 1, this version of zeroseg reads 2; make the file again .*: zeroseg-export model.pt --onnx$",
+            "format 1, this version of zeroseg reads 2; export it again: zeroseg-export model.pt --onnx$",
         ),
         ({"format": 3}, "format 3, this version of zeroseg reads 2$"),
         ({"format": None}, "format None, this version"),
@@ -85,7 +85,7 @@ def test_missing_or_broken_sidecar(tmp_path):
     with pytest.raises(ZerosegError, match="colors.json: cannot be read as JSON"):
         read_artifact(path)
     path.with_suffix(".json").unlink()
-    with pytest.raises(ZerosegError, match="colors.json, its description, is missing"):
+    with pytest.raises(ZerosegError, match="its sidecar colors.json is missing"):
         read_artifact(path)
 
 

@@ -104,7 +104,7 @@ def test_an_older_onnxruntime_is_named(color_model, monkeypatch):
     import onnxruntime
 
     monkeypatch.setattr(onnxruntime, "__version__", "1.23.2")
-    with pytest.raises(UnavailableError, match=r"needs onnxruntime 1.24 or later, here is 1.23.2"):
+    with pytest.raises(UnavailableError, match=r"needs onnxruntime 1.24 or later, found 1.23.2"):
         open_runner(read_artifact(color_model, "onnxruntime-rtx"), 1)
 
 

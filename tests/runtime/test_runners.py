@@ -124,7 +124,7 @@ def test_a_sidecar_of_format_1_is_refused_with_the_command_that_makes_it_again(t
 
 def test_network_and_sidecar_disagree(tmp_path):
     path = write_color_model(tmp_path, embedding_dim=768)
-    with pytest.raises(ZerosegError, match=f"gives embeddings of {DIM} numbers, its description says 768"):
+    with pytest.raises(ZerosegError, match=f"gives embeddings of {DIM} numbers, but its sidecar says 768"):
         open_runner(read_artifact(path))
 
 

@@ -204,7 +204,7 @@ def test_saved_results(indexed, color_model, color_words_file):
     assert "expected a file that ends in .png" in command(*args, "--save", "x.txt").output
     Path("photo.png").write_bytes(Path("album/0_red.png").read_bytes())
     done = command(*args, "--save", "photo.png")
-    assert done.exit_code == 1 and "is not zeroseg's and would be overwritten" in done.output
+    assert done.exit_code == 1 and "was not written by zeroseg and would be overwritten" in done.output
 
 
 def test_a_moved_folder(indexed, album, color_words_file):

@@ -104,7 +104,7 @@ def test_another_size_of_image_is_refused(segments, tmp_path):
     path = segments.save(tmp_path / "photo.npz")
     with pytest.raises(ZerosegError) as error:
         load_segments(path, photo((90, 131)))
-    assert str(error.value) == f"{path}: was made of an image of 130 x 90 pixels, got 131 x 90"
+    assert str(error.value) == f"{path}: was made from an image of 130 x 90 pixels, got 131 x 90"
 
 
 def changed(segments, path, **changes):

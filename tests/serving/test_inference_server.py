@@ -129,7 +129,7 @@ def executions(service):
     [
         (
             {"photo": np.zeros(50, np.uint8)},
-            "image: not a picture that can be read; expected JPEG, PNG, WEBP, GIF, BMP",
+            "image: not a readable picture; expected JPEG, PNG, WEBP, GIF, BMP",
         ),
         ({"label_embeddings": np.zeros((2, 5), np.float32)}, r"Expected \[-1,512\], got \[2,5\]"),
         ({"label_embeddings": np.full((2, 512), np.nan, np.float32)}, "label_embeddings: expected finite numbers"),
@@ -304,7 +304,7 @@ def test_killed_server_comes_back_and_never_gives_a_wrong_mask(service, own, vec
     for thread in threads:
         thread.join(START_S)
     assert not wrong and right[-1] > ready_s and failures and all(failures)
-    assert any("the inference server does not answer; it is started again" in line for line in lines)
+    assert any("the inference server does not answer and is being restarted" in line for line in lines)
     assert post(rest, PHOTOS[0].read_bytes() + bytes(number + 1), labels="cat,rug")[0] == 200
     assert len(started) > 3 and not left_of(started)
 
@@ -317,7 +317,7 @@ def test_stopped_server_leaves_nothing(own, vectors):
             asked = [pool.submit(segmenter.runner.run, image) for _ in range(12)]
         refused = [error for error in (one.exception() for one in asked) if error is not None]
         assert refused and all(isinstance(error, UnavailableError) for error in refused)
-        assert all(str(error).startswith("the inference server has too many photos in line") for error in refused)
+        assert all(str(error).startswith("the inference server's queue is full") for error in refused)
         np.testing.assert_array_equal(
             segmenter.segment(CAT, ALL).label_map,
             own.set_labels(SETS[0]).segment(CAT, ALL).label_map,
@@ -333,7 +333,7 @@ def test_stopped_server_leaves_nothing(own, vectors):
 def test_model_that_cannot_be_loaded_ends_the_start(color_model_copy):
     service = open_service(color_model_copy)
     color_model_copy.with_suffix(".json").unlink()
-    with pytest.raises(ZerosegError, match="the inference server did not start: .*its description, is missing"):
+    with pytest.raises(ZerosegError, match="the inference server did not start: .*its sidecar .* is missing"):
         service.__enter__()
 
 

@@ -17,7 +17,10 @@ from zeroseg.errors import UnavailableError  # noqa: E402
     [
         (["test://"], "--engine triton serves photos only; leave the SOURCE out, or use --engine own"),
         (["--short-side", "96"], "--short-side: --engine triton runs photos at the model's own size; use --engine own"),
-        (["--triton-host", "0.0.0.0"], "--triton-host 0.0.0.0 lets the network in, and triton knows no token: give "),
+        (
+            ["--triton-host", "0.0.0.0"],
+            "--triton-host 0.0.0.0 allows access from the network, and Triton has no token: give ",
+        ),
         (["--host", "0.0.0.0"], "give --token SECRET, or --insecure"),
         (["--model", "nowhere.onnx"], "nowhere.onnx: no such model file"),
         (["--max-batch", "0"], "0 is not in the range"),

@@ -303,7 +303,7 @@ def test_bad_input_is_one_line(arguments, tmp_path, args, message):
 def test_a_folder_of_something_else_is_left_alone(arguments, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     result = call(*arguments, "--out", tmp_path)
-    assert result.exit_code == 1 and "is not empty and holds none" in result.output
+    assert result.exit_code == 1 and "is not empty and has no ablation runs" in result.output
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 

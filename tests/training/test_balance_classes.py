@@ -43,7 +43,7 @@ def test_only_the_biases_change_and_once(student, tmp_path, half):
     stored = torch.load(after, weights_only=True)["state_dict"]["readout.correct.bias"]
     assert stored.dtype == (torch.float16 if half else torch.float32)
     again = CliRunner().invoke(main, [str(after), "-o", str(tmp_path / "twice.pt")])
-    assert again.exit_code == 1 and "its classes are balanced already, by 0.5" in again.output
+    assert again.exit_code == 1 and "its classes are already balanced, by 0.5" in again.output
     over = CliRunner().invoke(main, [str(before), "-o", str(before)])
     assert over.exit_code == 1 and "exists already" in over.output
 

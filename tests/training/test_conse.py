@@ -60,8 +60,8 @@ def test_label_files_are_read(labels):
         ("names.txt", b"cat\n", r"expected \(1, D\)"),
         ("names.txt", b"\xff\xfe\x00", "cannot be read"),
         ("clip_vitb32_text.npy", b"x", "cannot be read as .npy"),
-        ("imagenet_names.jsonl", b"{}\n", "should hold lines"),
-        ("imagenet_names.jsonl", json.dumps({"index": 3, "names": []}).encode(), "should number its classes"),
+        ("imagenet_names.jsonl", b"{}\n", "expected lines"),
+        ("imagenet_names.jsonl", json.dumps({"index": 3, "names": []}).encode(), "expected classes numbered"),
         ("imagenet_names.jsonl", json.dumps({"index": 0, "names": [["yak", 0]]}).encode(), "first 'yak'"),
     ],
 )

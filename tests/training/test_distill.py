@@ -245,7 +245,7 @@ def test_initial_weights_of_another_model_are_refused(dense_config, inputs, tmp_
     again = run(replace(dense_config, epochs=1.0), replace(inputs, initial=str(path)), "second")
     assert weights(again).keys() == weights(path).keys()
     other = replace(dense_config, model=dense_config.model | {"head_width": 32})
-    with pytest.raises(ZerosegError, match="another model than this run's"):
+    with pytest.raises(ZerosegError, match="is a different model than this run's"):
         run(other, replace(inputs, initial=str(path)), "third")
     assert not (tmp_path / "third").exists()
 

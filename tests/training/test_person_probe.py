@@ -60,7 +60,7 @@ def test_the_probe_is_the_same_every_time(probe):
 
 def test_photos_without_faces_are_refused():
     rng = np.random.default_rng(0)
-    with pytest.raises(ZerosegError, match="expected 50 places with and without persons, got 0 and 120"):
+    with pytest.raises(ZerosegError, match="expected 50 patches each with and without persons, got 0 and 120"):
         fit_probe([photo(rng, np.zeros((0, 4))) for _ in range(10)])
 
 

@@ -106,7 +106,7 @@ def damage_status(folder):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (damage_size, r"a.bin should have 60 bytes and has 10"),
+        (damage_size, r"a.bin has 10 bytes, expected 60"),
         (damage_value, "row 1 is damaged"),
         (damage_index, "index.json does not describe"),
         (damage_status, "rows are missing"),

@@ -181,7 +181,7 @@ def test_a_changed_shard_is_noticed(teacher_config, inputs, shards, capsys):
     photos, cache = opened(shards)
     os.utime(shards / "photos-000001.tar", (5, 5))
     fresh, _ = opened(shards)
-    assert fresh.fingerprint != photos.fingerprint and "are not those of views-" in capsys.readouterr().err
+    assert fresh.fingerprint != photos.fingerprint and "differ from those of views-" in capsys.readouterr().err
     assert len(list((shards / "cache" / "photos-000001").iterdir())) == 2
     assert len(list((shards / "cache" / "photos-000000").iterdir())) == 1
     later = find_shards(shards, 1)

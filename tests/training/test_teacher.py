@@ -98,7 +98,7 @@ def test_fingerprint_follows_what_changes_the_output(labels, teacher_config):
         ({"spec": "timm:"}, "expected open_clip:ARCH"),
         ({"spec": "timm:no_such_net"}, "timm has no network 'no_such_net'"),
         ({"spec": "timm:test_vit"}, "test_vit.safetensors is missing"),
-        ({"weights": "/nowhere"}, "is missing; drop --teacher-weights"),
+        ({"weights": "/nowhere"}, "is missing; leave --teacher-weights out"),
         ({"spec": "open_clip:NoSuchArch/openai"}, "open_clip has no architecture"),
         ({"spec": "open_clip:ViT-B-32/no_such_tag"}, "open_clip has no weights 'no_such_tag'"),
         ({"spec": "open_clip:ViT-B-32/absent.pt"}, "there is no file absent.pt"),
@@ -116,7 +116,7 @@ def test_classifier_without_labels_and_with_wrong_weights(labels, teacher_config
         build_teacher(teacher_config)
     (tmp_path / f"{NET}.safetensors").write_bytes(b"nothing")
     teacher = build_teacher(replace(teacher_config, weights=str(tmp_path)), labels)
-    with pytest.raises(ZerosegError, match="does not hold timm's test_efficientnet") as error:
+    with pytest.raises(ZerosegError, match="does not fit timm's test_efficientnet") as error:
         teacher.embed(torch.rand(1, 3, 32, 32))
     assert "\n" not in str(error.value)
 
@@ -128,7 +128,9 @@ def test_hub_that_does_not_answer_is_one_line(labels, teacher_config, monkeypatc
         raise RuntimeError("cannot reach\nthe hub")
 
     monkeypatch.setattr(open_clip, "create_model", refuse)
-    with pytest.raises(UnavailableError, match="weights of the teacher ViT-B-32/openai could not be fetched") as error:
+    with pytest.raises(
+        UnavailableError, match="weights of the teacher ViT-B-32/openai could not be downloaded"
+    ) as error:
         build_teacher(TeacherConfig("open_clip:ViT-B-32/openai"))
     assert "\n" not in str(error.value)
     create = timm.create_model
@@ -140,7 +142,7 @@ def test_hub_that_does_not_answer_is_one_line(labels, teacher_config, monkeypatc
         ten.embed(torch.rand(1, 3, 32, 32))
     labels = replace(labels, classes=labels.classes * 100)
     thousand = build_teacher(replace(teacher_config, weights=None), labels)
-    with pytest.raises(UnavailableError, match="test_efficientnet could not be fetched; give --teacher-weights"):
+    with pytest.raises(UnavailableError, match="test_efficientnet could not be downloaded; give --teacher-weights"):
         thousand.embed(torch.rand(1, 3, 32, 32))
 
 
@@ -231,7 +233,7 @@ def test_open_clip_dense_map_follows_the_reading_s_formula(clip_file, reading):
 
 def test_readings_that_a_teacher_does_not_have_are_one_line(labels, teacher_config):
     for config, message in (
-        (replace(teacher_config, reading="naclip"), "a classifier has no reading 'naclip'"),
+        (replace(teacher_config, reading="naclip"), "a classifier has no attention variant 'naclip'"),
         (TeacherConfig("open_clip:ViT-B-32/openai", reading="such"), "reading: expected one of"),
     ):
         with pytest.raises(ZerosegError, match=message) as error:
@@ -242,13 +244,13 @@ def test_readings_that_a_teacher_does_not_have_are_one_line(labels, teacher_conf
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"visual.proj": torch.zeros(2, 2)}, f"teacher: .*other.pt does not hold open_clip's {ARCH}"),
-        (b"\x80\x02}q\x01.", f"teacher: .*other.pt does not hold open_clip's {ARCH}"),
+        ({"visual.proj": torch.zeros(2, 2)}, f"teacher: .*other.pt does not fit open_clip's {ARCH}"),
+        (b"\x80\x02}q\x01.", f"teacher: .*other.pt does not fit open_clip's {ARCH}"),
         (
             b"\xff\xd8\xff\xe0\x00\x10JFIF",
-            "teacher: .*other.pt holds no weights; expected a file of torch.save or safete",
+            "teacher: .*other.pt contains no weights; expected a file from torch.save or safete",
         ),
-        (b"", "teacher: .*other.pt holds no weights"),
+        (b"", "teacher: .*other.pt contains no weights"),
     ],
     ids=["weights", "pickle", "photo", "empty"],
 )

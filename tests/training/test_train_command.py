@@ -73,14 +73,14 @@ def test_the_paper_s_recipe_is_the_paper_s():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "no photos to learn from: give --photos DIR, as in python training/train.py"),
+        ([], "no photos for training: give --photos DIR, as in python training/train.py"),
         (["--photos", "/nowhere"], "photos: /nowhere is not a folder"),
         (["--set", "lr"], "expected FIELD=VALUE"),
-        (["--set", "no.such=1"], "no is no group of settings"),
+        (["--set", "no.such=1"], "no is not a group of settings"),
         (["--set", "losses.such=1"], "losses.such: no such setting"),
         (["--set", 'epochs="many"'], "epochs: expected float"),
         (["--set", 'model.width="wide"', "-n"], "width: expected a positive int"),
-        (["--resume", "--out", "/nowhere"], "holds no run to resume"),
+        (["--resume", "--out", "/nowhere"], "has no run to resume"),
     ],
 )
 def test_bad_input_is_one_line(args, message):

@@ -105,7 +105,7 @@ def test_a_changed_folder_is_noticed(photo_folder, tmp_path, capsys):
     (folder / "a/01.jpg").unlink()
     second = cache_views(find_photos(folder), MeanColour(), ViewConfig((1,), 0), tmp_path / "cache", progress=False)
     assert len(second.rows) == 23
-    assert f"are not those of {first.name}" in capsys.readouterr().err
+    assert f"differ from those of {first.name}" in capsys.readouterr().err
 
 
 def test_no_readable_photo_and_no_dense_map_are_one_line(photo_folder, tmp_path):

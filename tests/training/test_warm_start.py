@@ -90,5 +90,5 @@ def test_copies_of_segments_are_told_apart():
 
 
 def test_another_model_is_refused():
-    with pytest.raises(ZerosegError, match="old.pt holds another model"):
+    with pytest.raises(ZerosegError, match="old.pt is a different model"):
         load_initial(student(1, head_mlp_ratio=4.0), student(0).state_dict(), "old.pt", 0)

@@ -130,7 +130,7 @@ def spoil_wordnet(inputs):
     "spoil, message",
     [
         (spoil_vectors, r"--vectors: expected \(10, D\), a row for every name, got \(3, 32\)"),
-        (spoil_wordnet, "no data.noun in it"),
+        (spoil_wordnet, "has no data.noun"),
         (lambda inputs: inputs["--glove"].write_text("{}"), "--glove .* expected the JSON of wink-embeddings"),
         (lambda inputs: inputs["--glove"].write_text("words"), "--glove .* expected the JSON of wink-embeddings"),
         (

@@ -187,8 +187,8 @@ def test_command_marks_words_and_writes_a_pack(tmp_path):
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
     assert lines[0].startswith("  cat") and lines[1].startswith("~ tabby") and "cat 0." in lines[1]
-    assert lines[2].startswith("? zorgblat") and "like nothing known" in lines[2]
-    assert lines[3].startswith("? giraff") and "read as giraffe" in lines[3]
+    assert lines[2].startswith("? zorgblat") and "unknown: it will hardly ever match" in lines[2]
+    assert lines[3].startswith("? giraff") and "understood as giraffe" in lines[3]
     assert list(LabelPack.load(tmp_path / "labels.npz").names) == ["cat", "tabby", "zorgblat", "giraff"]
 
 
@@ -222,7 +222,7 @@ def test_command_refuses_bad_words_in_one_line(asked, code, message):
 def test_command_writes_a_pack_under_the_name_that_was_asked_for(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(words, ["cat", "-o", "labels.txt"])
-    assert done.exit_code == 2 and "labels.txt: a label pack ends in .npz" in done.output
+    assert done.exit_code == 2 and "labels.txt: the name of a label pack must end in .npz" in done.output
     assert list(tmp_path.iterdir()) == []
     assert "wrote labels.npz: 1 labels" in CliRunner().invoke(words, ["cat", "-o", "labels"]).output
 

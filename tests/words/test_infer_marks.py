@@ -20,13 +20,15 @@ def test_marks_tell_nouns_from_guesses():
     lines = list(approximate_words(pack))
     assert pack.marks == ["", "~", "?"]
     assert lines[0].startswith("~ tabby: ") and "near cat, kitten, dog" in lines[0]
-    assert lines[1].startswith("? giraff: no English noun; its meaning is guessed, near giraffe") and len(lines) == 2
+    assert (
+        lines[1].startswith("? giraff: not an English noun; its meaning is guessed, near giraffe") and len(lines) == 2
+    )
 
 
 @pytest.mark.parametrize("label", ["zorgblat", "кошка", "猫"])
 def test_a_guess_out_of_nothing_has_no_neighbours(label):
     assert list(approximate_words(pack_of(label))) == [
-        f"? {label}: means nothing to the model, it will hardly be found (use English nouns, or --text NPZ)"
+        f"? {label}: unknown to the model, so it will hardly ever match (use English nouns, or --text NPZ)"
     ]
 
 

@@ -1,1 +1,1 @@
-"""Label a whole collection: photos of any number in, one Parquet table and optional masks out."""
+"""Label a whole collection of photos: one Parquet table and optional masks."""

@@ -1,18 +1,18 @@
-"""What is to be done to every photo, kept in the output folder, and the doing of it: one part in, one table out.
+"""The labelling job, kept in the output folder, and its execution: one table per part.
 
-    OUT/job.json, labels.npz, plan.*   the task; every process, here or on another machine, reads it from there
-    OUT/parts/part-000000.parquet      the photos of one part, there whole or not at all: what makes a photo done
+    OUT/job.json, labels.npz, plan.*   the job; every process, here or on another machine, reads it from there
+    OUT/parts/part-000000.parquet      the photos of one part, complete or missing: it decides which photos are done
     OUT/masks/PATH.png                 label maps, if asked for: 0 background, i + 1 label i
     OUT/bad.txt                        the photos that could not be labelled, and why
 
-A part's table has one row for each label found on a photo, and a row without a label for a photo with none:
+A part's table has one row for each label found on a photo. A photo without any label has one row with a null label:
 
     path            str, the photo
     height, width   int32, pixels after EXIF orientation; null for a bad photo
-    label           str, null where nothing was found or the photo is bad
+    label           str, null if nothing was found or the photo is bad
     score           float32, of the label's best segment
     area            int64, pixels
-    rle             str, the mask as COCO's compressed run lengths ("counts"; "size" is [height, width])
+    rle             str, the mask as COCO's compressed RLE ("counts"; "size" is [height, width])
     error           str, why a bad photo could not be labelled, else null
 """
 
@@ -38,7 +38,7 @@ _ESCAPED = re.compile(r'[%:\\<>"|?*\x00-\x1f\x7f]')  # what Windows refuses in n
 
 @dataclass(frozen=True)
 class Job:
-    """What is done to every photo. model: file or bundled name, None for the default; model_digest: SHA-256 of it."""
+    """The settings of a job. model: file or bundled name, None for the default; model_digest: SHA-256 of it."""
 
     model: str | None
     model_digest: str
@@ -50,7 +50,7 @@ class Job:
 
     @classmethod
     def read(cls, folder: Path) -> "Job":
-        """The job of an output folder; ZerosegError where there is none."""
+        """The job of an output folder; ZerosegError if there is none."""
         try:
             document = json.loads((folder / "job.json").read_text(encoding="utf-8"))
             if document.pop("format") != FORMAT:
@@ -58,14 +58,13 @@ class Job:
             return cls(**document)
         except FileNotFoundError:
             raise ZerosegError(
-                f"{folder}: holds no labelling job (job.json); on several machines the folder must be "
-                "one that all of them see"
+                f"{folder}: has no labelling job (job.json); with several machines, all of them must see the folder"
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ZerosegError(f"{folder / 'job.json'}: cannot be read ({error})") from error
 
     def begin(self, folder: Path) -> None:
-        """Keep the job in its folder. ZerosegError if photos were labelled there by another one."""
+        """Write the job to its folder. ZerosegError if another job has labelled photos there."""
         if (folder / "job.json").is_file() and any((folder / "parts").iterdir()):
             earlier, now = asdict(Job.read(folder)), asdict(self)
             for name in ("labels_digest", "model_digest", "threshold", "masks"):
@@ -92,7 +91,7 @@ def part_file(folder: Path, number: int) -> Path:
 
 
 def done_parts(folder: Path, plan: Plan) -> bytearray:
-    """One byte a part, 1 where its table is there whole. A table that is none, or is cut off, is removed."""
+    """One byte per part, 1 if its table is complete. A damaged or truncated table is deleted."""
     import pyarrow.parquet
 
     done = bytearray(plan.parts)
@@ -110,7 +109,7 @@ def done_parts(folder: Path, plan: Plan) -> bytearray:
 
 
 def read_part(folder: Path, number: int, names: list[str]) -> dict[str, list]:
-    """Columns of a part's table; ZerosegError, naming the file, where it is damaged."""
+    """Columns of a part's table; ZerosegError, naming the file, if it is damaged."""
     import pyarrow.parquet
 
     path = part_file(folder, number)
@@ -139,7 +138,7 @@ class Labeller:
     ) -> int:
         """Label a part and write its table; return how many of its photos are bad.
 
-        skip      place in the part -> why that photo is not tried.
+        skip      index in the part -> why that photo is skipped.
         on_photo  called after each photo.
         """
         table, bad, skip = {name: [] for name, _ in columns()}, 0, skip or {}
@@ -211,9 +210,10 @@ def columns() -> list[tuple]:
 
 
 def mask_file(folder: Path, photo: Photo) -> Path:
-    """Where a photo's label map goes: under masks/, by the steps of the photo's name that do not lead out of there.
+    """The path of a photo's label map: under masks/, with the parts of the photo's path that stay inside it.
 
-    Different steps give different names: what a file system may refuse, and "%", is written as "%" and two hex digits.
+    Different paths give different names: "%" and characters that a file system may refuse become "%" and two hex
+    digits.
     """
     steps = [step for step in photo.path.replace(os.sep, "/").split("/") if step not in ("", ".", "..")]
     return folder / "masks" / ("/".join(fitting(_escaped(step), len(".png")) for step in steps) + ".png")
@@ -225,7 +225,7 @@ def _escaped(step: str) -> str:
 
 
 def require_pyarrow() -> None:
-    """UnavailableError, naming the extra, where pyarrow is not installed."""
+    """UnavailableError, naming the extra, if pyarrow is not installed."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:

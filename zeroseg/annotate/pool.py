@@ -1,8 +1,7 @@
-"""Parts of a job done by several processes of one machine, each with its own model.
+"""Do the parts of a job with several processes on one machine, each with its own model.
 
-A process that dies (out of memory, a decoder's crash) costs nothing but the part it had: the part is tried again by a
-fresh process, and a photo at which two processes died is set down as bad. Only whole parts count, so the parent may be
-stopped at any moment.
+When a process dies (out of memory, a decoder's crash), a new process repeats its part. A photo at which two processes
+died is marked as bad. Only complete parts count, so the parent may be stopped at any moment.
 """
 
 import multiprocessing
@@ -48,10 +47,10 @@ def work_in_processes(
     make       called in each process, gives an object whose part(part, skip, on_photo) does one part, as
                zeroseg.annotate.job.Labeller does; it can be pickled.
     parts      numbers, or anything that can be pickled; str(part) is how a part is called in lines about it.
-    on_photos  called with the number of photos that are done; negative where a part is tried again.
+    on_photos  called with the number of photos that are done; negative if a part is tried again.
     say        called with a line about each process that died.
     on_part    called with a part and what part() returned, once for each part, in this process.
-    Raises ZerosegError where the model cannot be loaded or the results cannot be written.
+    Raises ZerosegError if the model cannot be loaded or the results cannot be written.
     """
     context = multiprocessing.get_context("spawn")  # a fork would share the threads of ONNX Runtime
     again: list[Hashable] = []
@@ -83,9 +82,9 @@ def work_in_processes(
             return
         place = (worker.part, worker.photos)
         deaths[place] = deaths.get(place, 0) + 1
-        say(f"a process {how} at photo {worker.photos + 1} of part {worker.part}; its part is tried again")
+        say(f"a process {how} at photo {worker.photos + 1} of part {worker.part}; the part is tried again")
         if deaths[place] >= DEATHS_OF_A_PHOTO:
-            skip.setdefault(worker.part, {})[worker.photos] = f"the process that read it {how}, twice"
+            skip.setdefault(worker.part, {})[worker.photos] = f"the process that read it {how}; this happened twice"
         on_photos(-worker.photos)
         again.append(worker.part)
         start()

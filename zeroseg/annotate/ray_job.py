@@ -1,9 +1,9 @@
-"""The same job on a Ray cluster: Ray Data hands the numbers of the parts to its machines.
+"""The same job on a Ray cluster: Ray Data distributes the numbers of the parts to its machines.
 
-Every machine reads the job and writes its tables where the single machine does: the output folder and the photos must
-be on a disk that all of them see. Parts are plain tasks, not actors: when a machine is lost Ray gives its tasks to
-another, a part whose table is there is left alone, and a table appears by a rename, so it is whole and there once.
-A process of Ray keeps its model from task to task.
+Every machine reads the job and writes its tables to the same folder as a single machine would, so all machines must see
+the output folder and the photos. Parts are plain tasks, not actors: when a machine is lost, Ray gives its tasks to
+another. A part that has a table is skipped. A table gets its name by a rename, so it is complete and exists once. A Ray
+process keeps its model from task to task.
 """
 
 import functools
@@ -25,7 +25,7 @@ def label_on_ray(folder: Path, parts: list[int], address: str, threads: int, on_
 
     threads    CPUs that a task takes.
     on_photos  called with the number of photos that were labelled.
-    Raises UnavailableError without ray, ZerosegError where the cluster cannot be reached or a task fails for good.
+    Raises UnavailableError without ray, ZerosegError if the cluster cannot be reached or a task finally fails.
     """
     plan = Plan(folder)
     with cluster(address) as ray_data:

@@ -1,4 +1,4 @@
-"""What was found in a labelled collection: counts and areas per label, the bad photos, and a contact sheet."""
+"""Summary of a labelled collection: counts and areas per label, the bad photos, and a contact sheet."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ class LabelCount:
 
 @dataclass
 class Summary:
-    """photos labelled or tried, how many hold no label, how many are bad, and the labels by name."""
+    """photos labelled or tried, photos without a label, bad photos, and the labels by name."""
 
     photos: int = 0
     empty: int = 0
@@ -51,7 +51,7 @@ class Summary:
 
 
 def summarise(folder: Path, bad_list: bool = True) -> Summary:
-    """Read every table that is there, one at a time; write bad.txt with the bad photos and why."""
+    """Read every table, one at a time; write bad.txt with the bad photos and the reasons."""
     summary, plan = Summary(), Plan(folder)
     with whole_file(folder / "bad.txt") as partial, open(partial, "w", encoding="utf-8") as bad:
         for number in range(plan.parts):
@@ -79,7 +79,7 @@ def summarise(folder: Path, bad_list: bool = True) -> Summary:
 def contact_sheet(folder: Path, names: list[str], photos: int = SHEET_PHOTOS):
     """Small overlays of photos with labels, spread evenly over the collection: a PIL image, None if there are none.
 
-    names  the job's labels in their order, which their colours depend on.
+    names  the job's labels in order, which determines their colours.
     """
     plan = Plan(folder)
     done = [number for number in range(plan.parts) if part_file(folder, number).is_file()]

@@ -1,1 +1,1 @@
-"""Collections of photos of any size: folders, and tar files (shards) that hold photos."""
+"""Collections of photos of any size: folders, and tar files (shards) of photos."""

@@ -1,8 +1,8 @@
 """Find every photo of a collection, one after the other, without holding the collection in memory.
 
-A source is a picture, a tar file or a folder; folders are walked as zeroseg.photos.listing says, and tar files in them
-are looked into. Tars must be uncompressed: a photo is then read from its place in the file, in any
-order and by any process, without unpacking.
+A source is a picture, a tar file or a folder. Folders are walked as in zeroseg.photos.listing, and tar files in them
+are read too. Tars must be uncompressed, so that any process can read a photo at its offset, in any order, without
+unpacking.
 """
 
 import os
@@ -20,12 +20,12 @@ _COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip")
 
 
 class Photo(NamedTuple):
-    """Where the bytes of one photo are.
+    """The location of one photo.
 
-    path    its name in the collection: the source as it was given / the way from there.
+    path    its name in the collection: the source as given / the path inside it.
     file    the file to open, absolute.
-    offset  where it begins in a tar file; None where the file is the photo.
-    size    its bytes in a tar file.
+    offset  where it begins in a tar file; None if the file is the photo.
+    size    its size in a tar file, in bytes.
     """
 
     path: str
@@ -34,33 +34,32 @@ class Photo(NamedTuple):
     size: int = 0
 
     def read(self) -> bytes:
-        """The photo's file, undecoded. Raises OSError where it cannot be read whole."""
+        """The photo's file, undecoded. Raises OSError if it cannot be read completely."""
         with open(self.file, "rb") as file:
             if self.offset is None:
                 return file.read()
             file.seek(self.offset)
             data = file.read(self.size)
         if len(data) != self.size:
-            raise OSError(f"{self.file} ends before this photo does")
+            raise OSError(f"{self.file} ends within this photo")
         return data
 
 
 class SourceGone(ZerosegError):
-    """A folder or tar of the collection is not there any more: an unplugged disk, a share that was unmounted."""
+    """A folder or tar of the collection has disappeared: an unplugged disk, an unmounted share."""
 
 
 def read_listed(photo: Photo) -> bytes:
     """The photo's file, undecoded, as Photo.read.
 
-    Raises OSError where this photo cannot be read, SourceGone where its folder or tar has gone with all in it, or
-    where nothing is left in the folder.
+    Raises OSError if this photo cannot be read, SourceGone if its folder or tar has disappeared or the folder is empty.
     """
     try:
         return photo.read()
     except OSError as error:
         if gone := _gone(photo):
             raise SourceGone(
-                f"{gone}: was there when the photos were listed and has gone; bring it back and give the same command"
+                f"{gone}: has disappeared since the photos were listed; restore it and run the same command"
             ) from error
         raise
 
@@ -81,9 +80,9 @@ def list_photos(
 ) -> Iterator[Photo]:
     """Every photo of the sources, each file once, folders in the order of their names.
 
-    leave  folders that are not looked into, such as the one that results are written to.
+    leave  folders to skip, such as the one for the results.
     also   suffixes of further files that are listed, such as those of videos; not of those in tar files.
-    Raises ZerosegError for a source that is not there, is no photo, folder or tar, or is a damaged or compressed tar.
+    Raises ZerosegError for a source that is missing, is not a photo, folder or tar, or is a damaged or compressed tar.
     """
     seen = identities(leave)
     earlier: list[str] = []
@@ -108,9 +107,9 @@ def list_photos(
 def tar_members(path: str | Path) -> Iterator[tuple[str, int, int]]:
     """(name, offset of the data, size in bytes) of the files in an uncompressed tar, in their order.
 
-    Tars that were joined are read one after the other. A hard or symbolic link to a file of the tar comes after all
-    others, with that file's place. ZerosegError in one line where the tar is damaged, cut off or compressed, or where a
-    link with a photo's name leads nowhere.
+    Concatenated tars are read one after the other. Hard and symbolic links to files of the tar come last, with the
+    location of the file. ZerosegError, in one line, if the tar is damaged, truncated or compressed, or if a link with a
+    photo's name has no target.
     """
     links: dict[str, str] = {}
     for name, offset, size, target in _entries(path):
@@ -131,7 +130,8 @@ def tar_members(path: str | Path) -> Iterator[tuple[str, int, int]]:
             yield name, *places[target]
         elif suffix_of(name) in SUFFIXES:
             raise ZerosegError(
-                f"{path}: {name} is a link to {links[name]}, which is not in it; make it again with tar --dereference"
+                f"{path}: {name} is a link to {links[name]}, which is not in the tar; make the tar again with "
+                "tar --dereference"
             )
 
 
@@ -151,16 +151,16 @@ def _entries(path: str | Path) -> Iterator[tuple[str, int, int, str | None]]:
                             yield name, 0, 0, posixpath.normpath(posixpath.join(base, member.linkname))
                         elif member.isreg():
                             if member.issparse():
-                                raise ZerosegError(f"{path}: {name} has holes; make it again without tar --sparse")
-                            if member.offset_data + member.size > total:
                                 raise ZerosegError(
-                                    f"{path}: cut off, {name} is not there in full; copy or make it again"
+                                    f"{path}: {name} is a sparse file; make the tar again without tar --sparse"
                                 )
+                            if member.offset_data + member.size > total:
+                                raise ZerosegError(f"{path}: truncated within {name}; copy or make it again")
                             yield name, member.offset_data, member.size, None
                     end = tar.offset
                 start = _next_part(file, end)
                 if start == end:  # tarfile takes a damaged header for the end
-                    raise ZerosegError(f"{path}: damaged or cut off after {end} bytes; copy or make it again")
+                    raise ZerosegError(f"{path}: damaged or truncated after {end} bytes; copy or make it again")
     except tarfile.TarError as error:
         hint = "decompress it first" if _compressed(path) else "copy or make it again"
         raise ZerosegError(f"{path}: cannot be read as an uncompressed tar ({error}); {hint}") from error
@@ -176,7 +176,7 @@ def _next_part(file: BinaryIO, end: int) -> int | None:
 
 
 def compressed_hint(roots: Iterable[str | Path]) -> str:
-    """For a message that there is no photo: what to do about an archive that lies there compressed, or nothing."""
+    """A hint for the message that there is no photo: what to do with a compressed archive there, or ""."""
     for file in (file for root in roots if os.path.isdir(root) for _, files in folders(root) for file in files):
         if suffix_of(file.name) in _COMPRESSED:
             return f"; {file.path} is compressed: unpack it to a folder or an uncompressed tar"

@@ -1,13 +1,13 @@
-"""Photos packed into tar files (webdataset shards): large files that disks and networks read fast, in any order.
+"""Pack photos into tar files (webdataset shards): large files that disks and networks read fast, in any order.
 
-    OUT/photos-000000.tar   uncompressed, the photos' own bytes; there whole or not at all
-    OUT/photos-000000.json  its photos, its bytes, its SHA-256, and the photos that were left out, with the reason
-    OUT/index.json          all shards with their counts; written when all are there
-    OUT/bad.txt             the photos that were left out, and why; missing where there are none
+    OUT/photos-000000.tar   uncompressed, the photos' own bytes; complete or missing
+    OUT/photos-000000.json  its photos, its size, its SHA-256, and the photos that were left out, with the reason
+    OUT/index.json          all shards with their counts; written when all are complete
+    OUT/bad.txt             the photos that were left out, and why; missing if there are none
 
-A member's name is the photo's path with the dots of its stem as "_", because webdataset takes what comes before a base
-name's first dot for the sample's key; a key that is there already gains "_2", "_3", ... The same photos and settings
-give the same bytes: members come in the order of the listing, with no time, owner or mode of their own.
+A member's name is the photo's path with "_" for the dots of its stem, because webdataset takes the part before the
+first dot of a base name as the sample's key. A repeated key gets "_2", "_3", ... The same photos and settings give the
+same bytes: members come in the order of the listing and have no time, owner or mode.
 """
 
 import io
@@ -34,7 +34,7 @@ _AHEAD = 4  # photos that each thread may have read and checked before they are 
 
 @dataclass(frozen=True)
 class Packed:
-    """shards, photos in them, bytes of them, bad photos that were left out."""
+    """Counts: shards, photos in them, their bytes, and bad photos that were left out."""
 
     shards: int
     photos: int
@@ -45,13 +45,13 @@ class Packed:
 def pack(
     plan: Plan, check: bool = True, threads: int = 1, on_photos: Callable[[int], None] = lambda count: None
 ) -> Packed:
-    """Write every shard of the plan that is not there yet into the plan's folder; a part of the plan is a shard.
+    """Write every missing shard of the plan into the plan's folder; a part of the plan is a shard.
 
-    check      decode every photo, and leave out what cannot be decoded; else only what cannot be read.
-    threads    that read and decode.
+    check      decode every photo, and leave out those that fail; otherwise leave out only unreadable files.
+    threads    number of threads that read and decode.
     on_photos  called with the number of photos that are done.
-    Raises ZerosegError where no photo of the plan can be read, where a shard cannot be written (the disk is full), and
-    where a folder or tar of the plan has gone.
+    Raises ZerosegError if no photo of the plan can be read, if a shard cannot be written (the disk is full), or if a
+    folder or tar of the plan has disappeared.
     """
     folder = plan.folder
     remove_leftovers(folder)
@@ -92,9 +92,9 @@ def shard_file(folder: Path, number: int) -> Path:
 
 
 def read_shard(folder: Path, number: int) -> dict | None:
-    """What is known of a shard that is there whole; None for one that is still to be written.
+    """The description of a complete shard; None for one that is not written yet.
 
-    Raises ZerosegError where the file is not the one that was written: its size or its SHA-256 differs.
+    Raises ZerosegError if the file was changed: its size or its SHA-256 differs.
     """
     path = shard_file(folder, number)
     try:
@@ -104,9 +104,9 @@ def read_shard(folder: Path, number: int) -> dict | None:
         return None
     again = "delete it and its .json, and run the command again"
     if found != document["bytes"]:
-        raise ZerosegError(f"{path}: has {found} bytes, {document['bytes']} were written; {again}")
+        raise ZerosegError(f"{path}: has {found} bytes, but {document['bytes']} were written; {again}")
     if found and sha256(path) != document.get("sha256"):
-        raise ZerosegError(f"{path}: is not what was written (its SHA-256 differs); {again}")
+        raise ZerosegError(f"{path}: was changed after it was written (its SHA-256 differs); {again}")
     return document
 
 
@@ -189,13 +189,13 @@ def _write_bad(folder: Path, documents: list[dict]) -> None:
 
 
 def begin(folder: Path, settings: dict) -> None:
-    """Keep the settings in the folder; ZerosegError where shards were begun there with others."""
+    """Write the settings to the folder; ZerosegError if it has shards with other settings."""
     path = folder / "pack.json"
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if any(os.scandir(folder)):
-            raise ZerosegError(f"{folder}: is not empty and holds no shards; choose another -o") from None
+            raise ZerosegError(f"{folder}: is not empty and has no shards; choose another -o") from None
         write_text(path, json.dumps(settings) + "\n")
         return
     except (OSError, ValueError) as error:

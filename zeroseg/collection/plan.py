@@ -1,8 +1,8 @@
-"""The photos of a collection, listed once, on disk, cut into numbered parts: what resuming and sharing work rest on.
+"""The plan of a collection: its photos, listed once on disk in numbered parts, for resuming and sharing the work.
 
-A part is the unit of work that is done whole or not at all. Because the list is written before any work begins, a
-photo keeps its part when a job is stopped and resumed, and memory does not grow with the collection: of the plan, a
-process holds one part at a time and eight bytes for each part.
+A part is the unit of work, done completely or not at all. The list is written before any work begins, so a photo keeps
+its part when a job is stopped and resumed. Memory does not grow with the collection: a process holds one part of the
+plan at a time, and eight bytes per part.
 
 plan.jsonl  one line a photo: [path, file] or [path, file, offset, size].
 plan.idx    little-endian int64: the offset in plan.jsonl of the first line of each part.
@@ -39,13 +39,13 @@ class Plan:
             self._offsets = array("q", (self.folder / "plan.idx").read_bytes())
             size = (self.folder / "plan.jsonl").stat().st_size
         except (OSError, ValueError, KeyError) as error:
-            raise ZerosegError(f"{self.folder}: no plan of this version in it ({error})") from error
+            raise ZerosegError(f"{self.folder}: has no plan of this version ({error})") from error
         self.parts = -(-self.photos // self.part_size)
         if len(self._offsets) != self.parts:
             raise ZerosegError(f"{self.folder}: plan.idx does not fit plan.json; {_AGAIN}")
         if size != about.get("list_bytes", size):  # plans of earlier versions do not say
             raise ZerosegError(
-                f"{self.folder / 'plan.jsonl'}: has {size} bytes, {about['list_bytes']} were written; {_AGAIN}"
+                f"{self.folder / 'plan.jsonl'}: has {size} bytes, but {about['list_bytes']} were written; {_AGAIN}"
             )
 
     def size(self, part: int) -> int:
@@ -53,7 +53,7 @@ class Plan:
         return min(self.part_size, self.photos - part * self.part_size)
 
     def part(self, number: int) -> list[Photo]:
-        """The photos of a part; ZerosegError where the list does not hold them all."""
+        """The photos of a part; ZerosegError if the list does not have them all."""
         path, size = self.folder / "plan.jsonl", self.size(number)
         with open(path, "rb") as file:
             file.seek(self._offsets[number])
@@ -63,7 +63,7 @@ class Plan:
                 raise ValueError(f"{len(lines)} of {size} photos are listed")
             return [Photo(*json.loads(line)) for line in lines]
         except (ValueError, TypeError) as error:
-            raise ZerosegError(f"{path}: is damaged or cut off in part {number} ({error}); {_AGAIN}") from error
+            raise ZerosegError(f"{path}: is damaged or truncated in part {number} ({error}); {_AGAIN}") from error
 
 
 def open_plan(
@@ -73,11 +73,11 @@ def open_plan(
     processes: int = 1,
     on_photo: Callable[[], None] = lambda: None,
 ) -> Plan:
-    """The plan in a folder; made now where there is none.
+    """The plan in a folder; made now if there is none.
 
-    part_size  photos in a part; None: as large as leaves each process several, at most LARGEST_PART.
+    part_size  photos per part; None: small enough that each process gets several parts, at most LARGEST_PART.
     on_photo   called for each photo that is listed.
-    Raises ZerosegError where there is no photo, or where the folder has a plan of other sources.
+    Raises ZerosegError if there are no photos, or if the folder has a plan of other sources.
     """
     folder = Path(folder)
     given = [os.path.realpath(source) for source in sources]

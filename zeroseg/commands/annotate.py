@@ -17,24 +17,24 @@ from zeroseg.runtime.backends import BACKENDS
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Folder for the tables; a folder with this job in it is gone on with.",
+    help="Folder for the tables; a folder that has this job is resumed.",
 )
 # What to look for
-@click.option("--labels", metavar="WORDS", help="Text file with one label a line, comma list, or labels.npz.")
+@click.option("--labels", metavar="WORDS", help="Text file with one label per line, list with commas, or labels.npz.")
 @click.option(
     "--text",
     default="auto",
     show_default=True,
     metavar="NAME",
-    help="What turns words into vectors: auto, words (the bundled table), open_clip or open_clip:FILE.",
+    help="Source of the label vectors: auto, words (the bundled table), open_clip or open_clip:FILE.",
 )
 @threshold_option
 # What to write
-@click.option("--masks", is_flag=True, help="Also one label-map PNG a photo.")
+@click.option("--masks", is_flag=True, help="Also write a label-map PNG for each photo.")
 @click.option(
     "--summary",
     is_flag=True,
-    help="In the end print counts and areas per label and write contact.png; without PHOTOS: of what is there.",
+    help="At the end, print counts and areas per label and write contact.png; without PHOTOS, only do this.",
 )
 # How to run
 @click.option("--model", metavar="FILE|NAME", help="Model file (.onnx, .pt) or a bundled name.  [default: bundled]")
@@ -44,32 +44,32 @@ from zeroseg.runtime.backends import BACKENDS
     default="auto",
     show_default=True,
     metavar="NAME",
-    help=f"What runs the network: auto, {', '.join(BACKENDS)}.",
+    help=f"Back end that runs the network: auto, {', '.join(BACKENDS)}.",
 )
 @click.option(
     "--processes",
     type=click.IntRange(1),
     metavar="N",
-    help="Processes, each with its own model.  [default: CPU threads / --threads, 1 on a GPU]",
+    help="Number of processes, each with its own model.  [default: CPU threads / --threads; 1 on a GPU]",
 )
 @click.option(
     "--threads",
     type=click.IntRange(1),
     metavar="N",
-    help="CPU threads of each process.  [default: 1, which labels most photos a second]",
+    help="CPU threads per process.  [default: 1, which gives the most photos per second]",
 )
 @click.option(
     "--part-size",
     type=click.IntRange(1),
     metavar="PHOTOS",
-    help="Photos in a table, which is done whole or not at all.  [default: up to 256]",
+    help="Photos per table; a table is written completely or not at all.  [default: up to 256]",
 )
 @click.option("--ray", metavar="ADDRESS", help="Run on this Ray cluster (host:port or auto) instead.")
 def annotate(photos, **options):
-    """Label every photo of PHOTOS once: folders, pictures and tar files (shards), of any number.
+    """Label every photo in PHOTOS once. PHOTOS are any number of folders, images and tar files (shards).
 
-    Writes DIR/parts/*.parquet, one row a photo and label: path, height, width, label, score, area, rle (COCO), error.
-    Ctrl-C stops it; the same command goes on. Photos that cannot be read are listed in DIR/bad.txt.
+    Writes DIR/parts/*.parquet with one row per photo and label: path, height, width, label, score, area, rle (COCO),
+    error. Ctrl-C stops the job; the same command resumes it. DIR/bad.txt lists photos that cannot be read.
 
     \b
     Example:
@@ -86,7 +86,7 @@ def annotate(photos, **options):
     if photos and not options["labels"]:
         raise click.UsageError("Missing option '--labels': what to look for, as in --labels words.txt")
     if options["ray"] and options["processes"]:
-        raise click.UsageError("--processes: of one machine; with --ray the cluster's CPUs decide")
+        raise click.UsageError("--processes: only for one machine; with --ray the cluster's CPUs decide")
 
     def stop(*_):
         raise KeyboardInterrupt

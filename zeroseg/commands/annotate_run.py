@@ -1,4 +1,4 @@
-"""What zeroseg annotate does once its options are parsed."""
+"""The work of zeroseg annotate after its options are parsed."""
 
 import functools
 import os
@@ -45,7 +45,7 @@ class AnnotateOptions:
 
 
 def run_annotate(sources: list[str], options: AnnotateOptions) -> bool:
-    """Label what is not labelled yet; return whether it was stopped before its end."""
+    """Label the photos that are not labelled yet; return whether it was stopped early."""
     require_pyarrow()
     folder = options.out.absolute()
     stopped = False
@@ -64,7 +64,7 @@ def run_annotate(sources: list[str], options: AnnotateOptions) -> bool:
         begin(folder, options, artifact, pack, threads)
         stopped = _label(folder, sources, options, threads, processes)
     elif not (folder / "job.json").is_file():
-        raise ZerosegError(f"{options.out}: nothing was labelled into this folder; give PHOTOS and --labels")
+        raise ZerosegError(f"{options.out}: has no labelling results yet; give PHOTOS and --labels")
     summary = summarise(folder)
     if options.summary and not stopped:
         for line in summary.lines():
@@ -80,8 +80,9 @@ def run_annotate(sources: list[str], options: AnnotateOptions) -> bool:
 
 
 def processes_for(backend: str, options) -> int:
-    """How many processes: one thread each labels most photos a second on CPUs, since every photo is decoded alone; a
-    GPU is fed by one process."""
+    """The number of processes. On CPUs, one thread each gives the most photos per second, because every photo is
+    decoded alone. On a GPU there is one process.
+    """
     if options.processes:
         return options.processes
     on_gpu = backend.startswith(("tensorrt", "torch-cuda", "onnxruntime-"))
@@ -99,7 +100,7 @@ def read_labels(options: AnnotateOptions) -> LabelPack:
 
 
 def begin(folder: Path, options: AnnotateOptions, artifact, pack: LabelPack, threads: int) -> None:
-    """Write job.json and labels.npz, or see that they are this job's."""
+    """Write job.json and labels.npz, or check that the existing ones belong to this job."""
     model = options.model
     if model is not None and Path(model).exists():
         model = os.path.abspath(model)
@@ -143,7 +144,7 @@ def _label(folder: Path, sources: list[str], options: AnnotateOptions, threads: 
                 make, say = functools.partial(Labeller, folder), functools.partial(bar.write, file=sys.stderr)
                 work_in_processes(make, iter(todo), processes, bar.update, say)
     except KeyboardInterrupt:
-        click.echo("stopped; what is done is kept, and the same command goes on", err=True)
+        click.echo("stopped; finished parts are kept, and the same command resumes", err=True)
         return True
     seconds = time.perf_counter() - began
     labelled = plan.photos - before
@@ -185,7 +186,8 @@ def _check_names(sources: list[str], masks: bool) -> None:
         inside = os.path.join(os.path.realpath(sources[i]), *other[len(one) :])
         if masks and other[: len(one)] == one and inside != os.path.realpath(sources[j]):
             raise ZerosegError(
-                f"--masks: {sources[i]} and {sources[j]} have the same name but for .. and /; give absolute paths"
+                f"--masks: {sources[i]} and {sources[j]} differ only in .. and /, so their masks would "
+                "collide; give absolute paths"
             )
 
 
@@ -196,4 +198,4 @@ def _check_out(sources: list[str], out: Path) -> None:
         real = Path(os.path.realpath(source))
         home = real if real.is_dir() else real.parent
         if home == folder or any(inside in (home, *home.parents) for inside in (folder / "masks", folder / "parts")):
-            raise ZerosegError(f"{out}: holds the photos to label ({source}); choose another -o")
+            raise ZerosegError(f"{out}: contains the photos to label ({source}); choose another -o")

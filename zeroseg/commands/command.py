@@ -1,4 +1,4 @@
-"""What all commands share: a user's mistake ends in one line on stderr and exit code 1."""
+"""The base of all commands: a user's mistake gives one line on stderr and exit code 1."""
 
 import os
 import sys
@@ -13,8 +13,8 @@ from zeroseg.errors import ZerosegError
 def user_errors():
     """Turn the errors that bad input raises into click's `Error: ...`, exit code 1.
 
-    ZEROSEG_TRACEBACK=1 leaves them alone, for whoever looks for a bug. What the output's encoding lacks is no error: it
-    is printed as escapes.
+    ZEROSEG_TRACEBACK=1 keeps the traceback, for debugging. Characters that the output's encoding lacks are printed as
+    escapes.
     """
     for stream in (sys.stdout, sys.stderr):
         if getattr(stream, "errors", None) in ("strict", "surrogateescape"):

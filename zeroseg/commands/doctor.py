@@ -42,7 +42,7 @@ COMPILERS = {"c++": "native CPU kernels", "cmake": "native builds", "nvcc": "CUD
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the table.")
 def doctor(as_json):
-    """Say what this machine can run: versions, compilers, GPU, back ends, kernels; and why not the rest.
+    """Show what this machine can run (versions, compilers, GPU, back ends, kernels), and why it cannot run the rest.
 
     \b
     Example:

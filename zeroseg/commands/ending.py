@@ -1,4 +1,4 @@
-"""How a command that runs until it is told to stop is told: Ctrl-C or SIGTERM."""
+"""Stop a long-running command by Ctrl-C or SIGTERM."""
 
 import signal
 import threading
@@ -9,8 +9,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def asked_to_end() -> Iterator[Callable[[], bool]]:
-    """Gives a function that tells whether Ctrl-C or SIGTERM came: no exception, which a second one could throw into the
-    finishing of a file, or the first into the line that says where a server listens."""
+    """Yield a function that tells whether Ctrl-C or SIGTERM arrived.
+
+    It is a flag and not an exception, so a second Ctrl-C cannot interrupt the completion of a file, and the first
+    cannot interrupt the line that says where a server listens.
+    """
     asked, before = [], {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -24,6 +27,6 @@ def asked_to_end() -> Iterator[Callable[[], bool]]:
 
 
 def wait_for_end(asked: Callable[[], bool]) -> None:
-    """Return when asked_to_end's function says so."""
+    """Wait until the function of asked_to_end returns true."""
     while not asked():
         time.sleep(0.1)

@@ -31,16 +31,20 @@ PATH = click.Path(path_type=Path)
     type=click.Choice(DATASETS),
     default="folder",
     show_default=True,
-    help="Layout of FOLDER; folder: images, masks, classes.txt and, if there, list.txt.",
+    help="Layout of FOLDER; folder: images, masks, classes.txt and, optionally, list.txt.",
 )
-@click.option("--classes", "class_file", type=PATH, metavar="FILE", help="Class names, for --dataset folder.")
-@click.option("--list", "list_file", type=PATH, metavar="FILE", help="Names of the photos, for --dataset folder.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N photos.")
+@click.option(
+    "--classes", "class_file", type=PATH, metavar="FILE", help="File with the class names, for --dataset folder."
+)
+@click.option(
+    "--list", "list_file", type=PATH, metavar="FILE", help="File with the names of the photos, for --dataset folder."
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Use only the first N photos.")
 @click.option(
     "--subset",
     metavar="NAMES",
-    help="Classes whose mean is shown beside that of all: a comma list, "
-    "animals or none.  [default: animals for voc-dev, else none]",
+    help="Classes whose mean is also shown: a list with commas, animals, or none.  [default: animals "
+    "for voc-dev, else none]",
 )
 # The model and the words
 @click.option(
@@ -55,74 +59,78 @@ PATH = click.Path(path_type=Path)
     default="auto",
     show_default=True,
     metavar="NAME",
-    help=f"What runs the network: auto, {', '.join(BACKENDS)}.",
+    help=f"Back end that runs the network: auto, {', '.join(BACKENDS)}.",
 )
 @click.option(
     "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all this process may use]"
 )
 @click.option(
     "--labels",
-    type=click.Choice(["official", "plain", "distractors", "all"]),
+    type=click.Choice(["official", "plain", "distractors", "absent", "all"]),
     default="official",
     show_default=True,
-    help="The protocol's names, the dataset's own, those and 50 others, or one by one.",
+    help="Label set: the protocol's names, the dataset's own, those and 50 others, those 50 alone, or all in turn.",
 )
 @click.option(
     "--names",
     type=PATH,
     metavar="FILE",
-    help="Words instead of --labels: a line a class, separated by "
-    "commas; those of the background's line mean background.",
+    help="Words instead of --labels: one line per class, words separated by commas; words on the "
+    "background's line mean background.",
 )
 @click.option(
     "--text",
     default="auto",
     show_default=True,
     metavar="NAME",
-    help="What turns names into vectors: auto, or open_clip where it is installed.",
+    help="Source of the label vectors: auto, or open_clip if it is installed.",
 )
-@click.option("--pack", type=PATH, metavar="FILE", help="labels.npz to take the names' vectors from instead.")
+@click.option("--pack", type=PATH, metavar="FILE", help="labels.npz with the label vectors, instead of --text.")
 # The protocol
 @click.option(
     "--protocol",
     type=click.Choice(["deployment", "groupvit"]),
     default="deployment",
     show_default=True,
-    help="What users run, or GroupViT's sliding windows.",
+    help="deployment: as zeroseg-infer does; groupvit: GroupViT's sliding windows.",
 )
 @click.option(
     "--threshold",
     type=Score(),
     metavar="SCORE",
-    help="Below it is background.  [default: the model's own; for groupvit the ZeroSeg paper's]",
+    help="Scores below this are background.  [default: the model's own; for groupvit the ZeroSeg paper's]",
 )
-@click.option("--sweep", is_flag=True, help="Also measure other thresholds (optimistic: chosen on the test masks).")
+@click.option(
+    "--sweep",
+    is_flag=True,
+    help="Also measure other thresholds (the best one is optimistic: it is chosen on the test masks).",
+)
 @click.option(
     "--edges",
     type=click.Choice(["on", "off"]),
     help="Whether masks follow the photo's edges; only with --protocol deployment.  [default: on there]",
 )
-@click.option("--short-side", type=click.IntRange(1), metavar="PX", help="groupvit: photo's short side.")
+@click.option("--short-side", type=click.IntRange(1), metavar="PX", help="groupvit: short side of the resized photo.")
 @click.option("--window", type=click.IntRange(1), metavar="PX", help="groupvit: side of the windows.")
-@click.option("--stride", type=click.IntRange(1), metavar="PX", help="groupvit: from window to window.")
+@click.option("--stride", type=click.IntRange(1), metavar="PX", help="groupvit: distance between windows.")
 @click.option(
     "--logit-scale",
     type=click.FloatRange(0, min_open=True),
     metavar="S",
-    help="groupvit, probability: scores are multiplied by this before a softmax.",
+    help="groupvit, or --background-rule probability: factor of the scores before the softmax.",
 )
 @click.option(
     "--background-rule",
     type=click.Choice(["score", "probability"]),
     default="score",
     show_default=True,
-    help="What --threshold is held against: a label's score, or its softmax over all words.",
+    help="What --threshold is compared with: a label's score, or its softmax over all words.",
 )
 @click.option(
     "--top-names",
     type=click.IntRange(0),
     metavar="N",
-    help="groupvit: names kept by the image-level filter, 0 for no filter.",
+    help="groupvit: number of names that the image-level filter keeps; 0: no filter.",
 )
 # Output
 @click.option("--out", type=PATH, metavar="DIR", help="Folder for the report (text, JSON) and the pictures.")
@@ -132,11 +140,11 @@ PATH = click.Path(path_type=Path)
     default=0,
     show_default=True,
     metavar="N",
-    help="Draw N photos, spread evenly: photo, mask, answer.  Needs --out.",
+    help="Draw photo, mask and prediction of N evenly spaced photos.  Needs --out.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would be measured and stop.")
 def evaluate(edges, short_side, window, stride, logit_scale, top_names, background_rule, protocol, **options):
-    """Measure mIoU, naming and grouping on photos with masks.
+    """Measure mIoU, labelling and grouping on photos with masks.
 
     Prints a table, then one JSON line.
 
@@ -157,7 +165,7 @@ def evaluate(edges, short_side, window, stride, logit_scale, top_names, backgrou
         given["top_names"] = top_names or None
     if background_rule == "probability":
         if protocol == "groupvit":
-            raise click.UsageError("--background-rule: groupvit has a rule of its own; use --protocol deployment")
+            raise click.UsageError("--background-rule: groupvit has its own rule; use --protocol deployment")
         scale = given.pop("logit_scale", None)
     if given and protocol != "groupvit":
         option = next(iter(given)).removesuffix("_px").replace("_", "-")

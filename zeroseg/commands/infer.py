@@ -1,4 +1,4 @@
-"""zeroseg-infer: photos in; overlay, label map and JSON out. Cameras, videos and streams likewise."""
+"""zeroseg-infer: overlay, label map and JSON of photos; also for cameras, videos and streams."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -49,15 +49,14 @@ class SaveList(click.ParamType):
     "--labels",
     required=True,
     metavar="WORDS",
-    help='Comma list, @FILE with one label a line (" #" begins a comment), or labels.npz.',
+    help='List with commas, @FILE with one label per line (" #" begins a comment), or labels.npz.',
 )
 @click.option(
     "--text",
     default="auto",
     show_default=True,
     metavar="NAME",
-    help="What turns words into vectors: auto, words (the bundled table), open_clip, open_clip:FILE, or a "
-    "labels.npz that holds them.",
+    help="Source of the label vectors: auto, words (the bundled table), open_clip, open_clip:FILE, or a labels.npz.",
 )
 @threshold_option
 @click.option(
@@ -65,7 +64,7 @@ class SaveList(click.ParamType):
     type=click.Choice(["on", "off"]),
     default="on",
     show_default=True,
-    help="Whether masks of photos follow the photo's edges.",
+    help="Whether the masks of photos follow the photo's edges.",
 )
 # What to write
 @click.option(
@@ -74,29 +73,29 @@ class SaveList(click.ParamType):
     default="zeroseg-out",
     show_default=True,
     metavar="DIR",
-    help="Folder for the results, made if needed; of files there it replaces only its own.",
+    help="Folder for the results; created if needed. Only files that zeroseg wrote are replaced.",
 )
 @click.option(
     "--save",
     type=SaveList(),
     metavar="KINDS|VIDEO",
-    help="overlay, labels (label-map PNG), json, contact (one sheet of all overlays); or a video file, such "
-    f"as out.mp4.  [default: {PHOTO_KINDS}; of a video, a video]",
+    help="overlay, labels (label-map PNG), json, contact (a sheet of all overlays); or a video file, "
+    f"such as out.mp4.  [default: {PHOTO_KINDS}; for a video, a video]",
 )
-@click.option("--jsonl", metavar="FILE", help="One JSON line per frame; - for standard output.")
-@click.option("--rle", is_flag=True, help="With COCO run lengths of the masks in --jsonl.")
+@click.option("--jsonl", metavar="FILE", help="Write one JSON line per frame; - for standard output.")
+@click.option("--rle", is_flag=True, help="Include the masks in --jsonl, as COCO RLE.")
 @click.option(
     "--alpha",
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
     metavar="0..1",
-    help="Strength of the colours over the photo.",
+    help="Opacity of the overlay.",
 )
 # Cameras, videos, streams
 @options(SOURCE, LOOK)
-@click.option("--headless", is_flag=True, help="Open no window for a camera or stream.")
-@click.option("--serve", is_flag=True, help="Show it on a web page where the words can be changed.")
+@click.option("--headless", is_flag=True, help="Do not open a window for a camera or stream.")
+@click.option("--serve", is_flag=True, help="Show the live picture on a web page where you can change the words.")
 @options(SERVER)
 # How to run
 @click.option(
@@ -110,7 +109,7 @@ class SaveList(click.ParamType):
     default="auto",
     show_default=True,
     metavar="NAME",
-    help=f"What runs the network: auto, {', '.join(BACKENDS)}.",
+    help=f"Back end that runs the network: auto, {', '.join(BACKENDS)}.",
 )
 @click.option(
     "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all this process may use]"
@@ -120,9 +119,9 @@ class SaveList(click.ParamType):
 def infer(ctx, sources, save, edges, **given):
     """Find what you name in photos, videos, cameras and streams.
 
-    SOURCE is a picture, a folder of pictures, a glob in quotes, a video file, an address (rtsp://, http:// of an MJPEG
-    camera, csi://0 on a Jetson) or test://, a moving test picture. A folder with --save VIDEO becomes a video. Words
-    the model does not know by heart are placed near words that it knows and marked with ~.
+    SOURCE is an image, a folder of images, a glob in quotes, a video file, an address (rtsp://, http:// of an MJPEG
+    camera, csi://0 on a Jetson), or test://, a moving test pattern. A folder with --save VIDEO becomes a video. A word
+    outside the model's vocabulary gets an approximate meaning and the mark ~.
 
     \b
     Example:

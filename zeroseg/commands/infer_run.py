@@ -1,4 +1,4 @@
-"""What zeroseg-infer does once its options are parsed."""
+"""The work of zeroseg-infer after its options are parsed."""
 
 import re
 import sys
@@ -81,7 +81,7 @@ def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
 
 
 def kernels_used() -> str:
-    """Which implementation the kernels had, and why it was not the fast one."""
+    """The implementation that the kernels used, and why it was not the fast one."""
     reason = _native.why_not() if last_impl("mask_decode") == "reference" else None
     return f"{last_impl('mask_decode') or 'unused'}{f' ({reason})' if reason else ''}"
 
@@ -105,17 +105,17 @@ def parse_labels(text: str):
 
 
 def approximate_words(pack) -> Iterator[str]:
-    """A line for every label that was not known by heart."""
+    """A line for every label outside the vocabulary."""
     for name, mark, nearest in zip(pack.names, pack.marks, pack.nearest, strict=True):
         near = f", near {', '.join(nearest[:3])}" if nearest else ""
         if mark == "?" and _means_nothing(name):
-            yield f"? {name}: means nothing to the model, it will hardly be found (use English nouns, or --text NPZ)"
+            yield f"? {name}: unknown to the model, so it will hardly ever match (use English nouns, or --text NPZ)"
         elif mark == "?":
-            yield f"? {name}: no English noun; its meaning is guessed{near}"
+            yield f"? {name}: not an English noun; its meaning is guessed{near}"
         elif mark:
             several = _things_in(name)
             hint = f'; if these are several things, write "{",".join(several)}"' if several else ""
-            yield f"~ {name}: not a word the model knows by heart; its meaning is approximate{near}{hint}"
+            yield f"~ {name}: not in the model's vocabulary; its meaning is approximate{near}{hint}"
 
 
 def _means_nothing(name: str) -> bool:
@@ -156,7 +156,7 @@ def write_results(
 
 
 def report(photo: Path, result: Segmentation, write_ms: float, files: dict[str, Path]) -> list[str]:
-    """What a person reads about one photo."""
+    """The lines to print about one photo."""
     height, width = result.label_map.shape
     lines = [f"{printable(str(photo))}  {width} x {height}"]
     for region in result.found:
@@ -165,10 +165,10 @@ def report(photo: Path, result: Segmentation, write_ms: float, files: dict[str, 
     if not result.found:
         best = int(result.scores.argmax())
         lines.append(
-            f"   nothing scored {result.threshold:.3f} or more; the best was {result.labels[best]} with "
+            f"   no label scored {result.threshold:.3f} or more; the best was {result.labels[best]} with "
             f"{result.scores[best]:.3f} (lower --threshold to see it)"
         )
     stages = {**result.timings_ms, "write": write_ms}
     lines.append("   ms: " + ", ".join(f"{stage} {ms:.1f}" for stage, ms in stages.items()))
-    lines.append(f"   wrote: {', '.join(map(str, files.values()))}" if files else "   wrote nothing for itself")
+    lines.append(f"   wrote: {', '.join(map(str, files.values()))}" if files else "   wrote no file of its own")
     return lines

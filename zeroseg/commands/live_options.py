@@ -1,4 +1,4 @@
-"""The options that zeroseg-infer and zeroseg-serve share: where frames come from, how they look, who may see them."""
+"""The options that zeroseg-infer and zeroseg-serve share: source of the frames, drawing, and access."""
 
 import click
 
@@ -26,31 +26,34 @@ NETWORK = [
         "--short-side",
         type=click.IntRange(1),
         metavar="PX",
-        help="Short side of the picture at the network: less is faster, more is finer.  [default: the "
-        "model's own; of live pictures some less]",
+        help="Short side of the network's input: smaller is faster, larger is finer.  [default: the "
+        "model's own; for live pictures smaller]",
     ),
 ]
 SOURCE = [
     click.option("--camera", metavar="N|DEVICE", help="Camera by number or device file, such as 0 or /dev/video0."),
     click.option(
-        "--size", type=Size(), metavar="WxH", help="Picture size asked of a camera; others are scaled down to fit."
+        "--size",
+        type=Size(),
+        metavar="WxH",
+        help="Picture size to request from a camera; other sources are scaled down to fit.",
     ),
     click.option(
         "--fps",
         type=click.FloatRange(0, min_open=True),
         metavar="N",
-        help="At most so many frames a second; for pictures, how many make a second.",
+        help="Highest frame rate; for images, the frame rate.",
     ),
     click.option(
         "--rotate",
         type=click.Choice(["0", "90", "180", "270"]),
         default="0",
         show_default=True,
-        help="Degrees clockwise.  (Phone videos are turned upright anyway.)",
+        help="Rotate clockwise by this many degrees.  (Phone videos are turned upright automatically.)",
     ),
     click.option("--flip", type=click.Choice(["horizontal", "vertical", "both"]), help="Mirror the picture."),
     click.option(
-        "--every", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Take only each N-th frame."
+        "--every", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Use only every N-th frame."
     ),
     click.option("--max-frames", type=click.IntRange(1), metavar="N", help="Stop after N frames."),
 ]
@@ -59,10 +62,12 @@ LOOK = [
         "--smooth",
         type=click.FloatRange(0),
         metavar="SECONDS",
-        help=f"Smooth labels over time; 0 for none.  [default: {SMOOTHING_S}; pictures 0]",
+        help=f"Smooth labels over this time; 0: do not.  [default: {SMOOTHING_S}; pictures 0]",
     ),
-    click.option("--legend/--no-legend", default=True, show_default=True, help="Names and scores in the picture."),
-    click.option("--figures", is_flag=True, help="Frame rate and latency in the picture."),
+    click.option(
+        "--legend/--no-legend", default=True, show_default=True, help="Show labels and scores in the picture."
+    ),
+    click.option("--figures", is_flag=True, help="Show frame rate and latency in the picture."),
 ]
 SERVER = [
     click.option(
@@ -70,7 +75,7 @@ SERVER = [
         default=HOST,
         show_default=True,
         metavar="ADDRESS",
-        help="Where the page listens; 0.0.0.0 for the whole network.",
+        help="Address to listen on; 0.0.0.0 for the whole network.",
     ),
     click.option(
         "--port",
@@ -84,9 +89,9 @@ SERVER = [
         "--token",
         metavar="SECRET",
         envvar="ZEROSEG_TOKEN",
-        help="Viewers need it: http://host:port/?token=SECRET.  [also: ZEROSEG_TOKEN]",
+        help="Secret that viewers need: http://host:port/?token=SECRET.  [also: ZEROSEG_TOKEN]",
     ),
-    click.option("--insecure", is_flag=True, help="Let the network in without a token."),
+    click.option("--insecure", is_flag=True, help="Allow access from the network without a token."),
 ]
 TRITON = [
     click.option(
@@ -95,7 +100,7 @@ TRITON = [
         default=2,
         show_default=True,
         metavar="N",
-        help="With triton: networks side by side; they share --threads.",
+        help="With triton: number of parallel networks; they share --threads.",
     ),
     click.option(
         "--max-batch",
@@ -103,7 +108,7 @@ TRITON = [
         default=8,
         show_default=True,
         metavar="N",
-        help="With triton: most photos in one run; 1 for no batching.",
+        help="With triton: largest batch; 1: no batching.",
     ),
     click.option(
         "--window-ms",
@@ -111,14 +116,15 @@ TRITON = [
         default=2.0,
         show_default=True,
         metavar="MS",
-        help="With triton: how long a photo waits for others.",
+        help="With triton: how long a photo waits for others to share its batch.",
     ),
     click.option(
         "--triton-host",
         default=HOST,
         show_default=True,
         metavar="ADDRESS",
-        help="Where triton listens; it knows no token, so any other than this machine's needs --insecure.",
+        help="Address for Triton to listen on. Triton has no token, so an address other than this "
+        "machine's needs --insecure.",
     ),
     click.option(
         "--triton-http",

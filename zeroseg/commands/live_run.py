@@ -1,4 +1,4 @@
-"""What zeroseg-infer and zeroseg-serve do with a camera, a video or a stream once their options are parsed."""
+"""The work of zeroseg-infer and zeroseg-serve on a camera, video or stream after their options are parsed."""
 
 import math
 import os
@@ -186,9 +186,9 @@ def _overwrite_nothing(sources: list[str], video: Path | None, options: LiveOpti
     jsonl = Path(options.jsonl) if options.jsonl and options.jsonl != "-" else None
     for option, path in (("--save", video), ("--jsonl", jsonl)):
         if path is not None and any(read.is_file() and path.is_file() and path.samefile(read) for read in inputs):
-            raise ZerosegError(f"{path}: is read and would be overwritten; choose another {option}")
+            raise ZerosegError(f"{path}: is an input and would be overwritten; choose another {option}")
     if video is not None and jsonl is not None and os.path.realpath(video) == os.path.realpath(jsonl):
-        raise ZerosegError(f"{jsonl}: is to be the video and the JSON lines; choose another --jsonl")
+        raise ZerosegError(f"{jsonl}: cannot be both the video and the JSON lines; choose another --jsonl")
     for kind in options.save:
         if taken := next(
             (
@@ -199,7 +199,7 @@ def _overwrite_nothing(sources: list[str], video: Path | None, options: LiveOpti
             ),
             None,
         ):
-            raise ZerosegError(f"{taken}: is read and might be overwritten; choose another --out")
+            raise ZerosegError(f"{taken}: is an input and might be overwritten; choose another --out")
 
 
 def make_sinks(source: Source, options: LiveOptions, video: Path | None) -> list[Sink]:
@@ -216,8 +216,8 @@ def make_sinks(source: Source, options: LiveOptions, video: Path | None) -> list
             sinks.append(Window(f"zeroseg: {source.name}"))
         elif not sinks:
             raise ZerosegError(
-                "there is no display for a window: use --serve, --save out.mp4 or --jsonl FILE "
-                "(or --headless, to see figures only)"
+                "there is no display for a window: use --serve, --save out.mp4 or --jsonl FILE (or "
+                "--headless, for statistics only)"
             )
     return sinks
 
@@ -243,14 +243,13 @@ def _run(
             if not told and time.monotonic() - ended_s > STUCK_S:
                 told = True
                 tqdm.write(
-                    f"still writing what came before the end; if nothing takes it any more, {AT_ONCE} ends at "
-                    "once and loses it",
+                    f"still flushing buffered frames; {AT_ONCE} quits now and discards them",
                     file=sys.stderr,
                 )
 
         lines = pipeline.run(poll, 0.02 if window else 0.1)
     if keep_open and not asked():
-        click.echo(f"{pipeline.source.name}: ended; the page stays (Ctrl-C ends)")
+        click.echo(f"{pipeline.source.name}: ended; the page stays open (Ctrl-C quits)")
         wait_for_end(asked)
     return lines
 

@@ -16,7 +16,7 @@ from zeroseg.commands.command import Command
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Folder for the shards; one that was begun is gone on with.",
+    help="Folder for the shards; an unfinished one is resumed.",
 )
 @click.option(
     "--per-shard", type=click.IntRange(1), default=PHOTOS_PER_SHARD, metavar="PHOTOS", help="Photos in a shard."
@@ -24,20 +24,20 @@ from zeroseg.commands.command import Command
 @click.option(
     "--check/--no-check",
     default=True,
-    help="Decode every photo and leave out what cannot be decoded, or pack files as they are.",
+    help="Decode every photo and leave out those that cannot be decoded, or pack files unchecked.",
 )
 @click.option(
     "--threads",
     type=click.IntRange(1),
     metavar="N",
-    help="Photos read and decoded at a time.  [default: CPU threads]",
+    help="Number of photos to read and decode at a time.  [default: CPU threads]",
     show_default=False,
 )
 def pack(photos, out, per_shard, check, threads):
-    """Pack PHOTOS, which are folders, pictures and tar files, into shards: photos-000000.tar and on, uncompressed.
+    """Pack PHOTOS (folders, images and tar files) into shards: uncompressed tar files, photos-000000.tar and so on.
 
-    The files' own bytes go in, nothing is encoded again. DIR/index.json says what is in each shard, DIR/bad.txt what
-    was left out and why. Ctrl-C stops it; the same command goes on with the first shard that is not whole.
+    The files' bytes are copied, not encoded again. DIR/index.json lists the shards, DIR/bad.txt the photos that
+    were left out, with the reason. Ctrl-C stops the command; the same command resumes at the first incomplete shard.
 
     \b
     Example:
@@ -75,7 +75,7 @@ def pack(photos, out, per_shard, check, threads):
         with tqdm(desc="packing", total=plan.photos, **bars) as bar:
             packed = write_shards(plan, check, threads or available_threads(), bar.update)
     except KeyboardInterrupt:
-        click.echo("stopped; shards that are whole are kept, and the same command goes on", err=True)
+        click.echo("stopped; complete shards are kept, and the same command resumes", err=True)
         raise SystemExit(130) from None
     seconds = time.perf_counter() - began
     click.echo(

@@ -1,7 +1,7 @@
-"""The files of zeroseg-infer: which photos it reads, where their results go.
+"""The files of zeroseg-infer: the photos that it reads, and the paths of their results.
 
-Results say who wrote them: a PNG by its signature, the JSON by its keys. A file without is the user's: a folder's
-pictures are photos, and nothing is written over it.
+Results are marked: a PNG by a text entry, the JSON by its keys. A file without the mark belongs to the user: a picture
+is a photo, and it is never overwritten.
 """
 
 import glob
@@ -38,12 +38,12 @@ def find_photos(sources: list[str]) -> tuple[list[Path], int]:
             found, rest = photos_in(path), rest_of_folder(path)
             problem = f"{path}: no pictures in this folder{f', but {rest}' if rest else ''}"
             if found and rest:
-                click.echo(f"Note: {path}: besides its pictures it has {rest}", err=True)
+                click.echo(f"Note: {path}: also has {rest}, which are not read", err=True)
         elif path.exists():
             found = [path]  # reading it says what is wrong with it
         elif glob.has_magic(source):
             found = expand(source)
-            problem = f"{source}: no file fits this pattern"
+            problem = f"{source}: no file matches this pattern"
         else:
             found, problem = [], f"{source}: no such file"
         if not found:
@@ -74,7 +74,7 @@ def local_pictures(sources: list[str], out: Path) -> list[str]:
             path = out / fitting(f"{Path(name).stem}-{number}{Path(name).suffix}")
         with whole_file(path) as partial:
             partial.write_bytes(data)
-        click.echo(f"{without_password(source)}: loaded to {path}", err=True)
+        click.echo(f"{without_password(source)}: downloaded to {path}", err=True)
         local.append(str(path))
     return local
 
@@ -110,9 +110,9 @@ def is_ours(path: Path) -> bool:
 
 
 def plan_outputs(photos: list[Path], out: Path, kinds: Iterable[str]) -> dict[Path, dict[str, Path]]:
-    """Where each photo's results go: stems are numbered where two photos share one.
+    """The paths of each photo's results; stems that two photos share are numbered.
 
-    Raises ZerosegError where a file would be overwritten that zeroseg did not write.
+    Raises ZerosegError if a file that zeroseg did not write would be overwritten.
     """
     inputs = {os.path.realpath(photo) for photo in photos}
     taken: set[str] = set()

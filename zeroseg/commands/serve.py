@@ -12,7 +12,7 @@ from zeroseg.commands.threshold import threshold_option
 @click.option(
     "--labels",
     metavar="WORDS",
-    help="Words to begin with: comma list, @FILE with one label a line, or labels.npz.",
+    help="Words at the start: list with commas, @FILE with one label per line, or labels.npz.",
 )
 @click.option(
     "--collection", metavar="DIR", help="Search this collection (zeroseg index) at /search; alone, or besides."
@@ -23,7 +23,7 @@ from zeroseg.commands.threshold import threshold_option
     default="auto",
     show_default=True,
     metavar="NAME",
-    help="What turns words into vectors: auto, words (the bundled table), open_clip or open_clip:FILE.",
+    help="Source of the label vectors: auto, words (the bundled table), open_clip or open_clip:FILE.",
 )
 @threshold_option
 @click.option(
@@ -32,11 +32,11 @@ from zeroseg.commands.threshold import threshold_option
     default=0.5,
     show_default=True,
     metavar="0..1",
-    help="Strength of the colours over the picture.",
+    help="Opacity of the overlay.",
 )
 @options(SERVER, SOURCE, LOOK)
 @click.option("--model", metavar="FILE|NAME", help="Model file (.onnx, .pt) or a bundled name.  [default: bundled]")
-@click.option("--backend", default="auto", show_default=True, metavar="NAME", help="What runs the network.")
+@click.option("--backend", default="auto", show_default=True, metavar="NAME", help="Back end that runs the network.")
 @click.option(
     "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all this process may use]"
 )
@@ -46,15 +46,16 @@ from zeroseg.commands.threshold import threshold_option
     type=click.Choice(["own", "triton"]),
     default="own",
     show_default=True,
-    help="own: one photo at a time, in this process. triton: the Triton Inference Server beside it, which "
-    "runs the photos of many clients in batches and answers over its HTTP and gRPC too.",
+    help="own: run one photo at a time in this process. triton: start the Triton Inference Server, "
+    "which runs the photos of many clients in batches and also answers over its own HTTP and "
+    "gRPC.",
 )
 @options(TRITON)
 def serve(source, camera, labels, engine, collection, root, **given):
-    """Serve a web page where the words can be changed while the picture moves, and POST /segment for programs.
+    """Serve a web page with a live picture where you can change the words, and POST /segment for programs.
 
-    SOURCE is a camera (or --camera 0), a video file, a stream's address, pictures, or test://; files are played over
-    and over. Without one, the page takes photos only. The interface is described at /openapi.json.
+    SOURCE is a camera (or --camera 0), a video file, a stream's address, images, or test://. Files are played in a
+    loop. Without a SOURCE, the page takes photos only. /openapi.json describes the API.
 
     \b
     Example:

@@ -57,7 +57,7 @@ def open_service(
     artifact = read_artifact(model, backend)
     if artifact.sidecar.dense is not None:
         raise ZerosegError(
-            f"--engine triton serves models with segments, {artifact.sidecar.name} has none; use --engine own"
+            f"--engine triton serves only models with segments, and {artifact.sidecar.name} has none; use --engine own"
         )
     each = max(1, (threads or available_threads()) // batching.instances)
     folder = tempfile.TemporaryDirectory(prefix="zeroseg-models-")
@@ -92,7 +92,7 @@ def serve_triton(
     check_exposure(options.host, options.token, options.insecure)
     if triton_host not in LOCAL and not options.insecure:
         raise ZerosegError(
-            f"--triton-host {triton_host} lets the network in, and triton knows no token: give "
+            f"--triton-host {triton_host} allows access from the network, and Triton has no token: give "
             "--insecure if anybody there may use it"
         )
     batching = Batching(instances, max_batch, window_ms)

@@ -1,4 +1,4 @@
-"""The option --threshold, alike in every command that segments."""
+"""The option --threshold, the same in every command that segments."""
 
 import json
 import math

@@ -23,18 +23,18 @@ _READ_AS = {
     default="auto",
     show_default=True,
     metavar="SOURCE",
-    help="auto: the bundled table; open_clip or open_clip:FILE: the real text tower.",
+    help="auto: the bundled table; open_clip or open_clip:FILE: CLIP's own text tower.",
 )
 @click.option(
     "--model",
     metavar="NAME",
-    help="open_clip:ARCH/TAG or ARCH/FILE: vectors by that model's text tower, for use with it.",
+    help="open_clip:ARCH/TAG or ARCH/FILE: vectors from that model's text tower, for use with that model.",
 )
 def words(words, out, text, model):
-    """Show how WORDS are understood: a comma list, or a text file with one word a line (" #" begins a comment).
+    """Show how WORDS are understood: a list with commas, or a text file with one word a line (" #" begins a comment).
 
-    Each line ends with the nearest of the names that the model knows, and their centred cosine. A word that is not
-    among them is put near them and marked with ~; a string that is no English noun is guessed at and marked with ?.
+    Each line ends with the nearest names that the model knows, and their centred cosine. A word that is not one of them
+    gets an approximate vector and the mark ~. A string that is not an English noun gets a guess and the mark ?.
 
     \b
     Example:
@@ -44,7 +44,7 @@ def words(words, out, text, model):
     from zeroseg.words import embed_labels
 
     if out is not None and out.suffix not in ("", ".npz"):
-        raise click.BadParameter(f"{out}: a label pack ends in .npz", param_hint="--out")
+        raise click.BadParameter(f"{out}: the name of a label pack must end in .npz", param_hint="--out")
     labels = read_words(words)
     if model is not None:
         pack = model_pack(labels, model)
@@ -85,7 +85,7 @@ def read_words(words: str) -> list[str]:
     try:
         return words_of_lines(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "expected UTF-8 text, one word a line"
+        reason = getattr(error, "strerror", None) or "expected UTF-8 text with one word per line"
         raise click.BadParameter(f"{path[:200]}: {reason}", param_hint="WORDS") from None
 
 
@@ -104,9 +104,9 @@ def table_lines(pack, text):
         mark, said = (" ", "text tower") if reading is None else _READ_AS[reading.kind]
         shown = ", ".join(f"{name} {float(direction @ of_names[name]):.2f}" for name in near)
         if reading is not None and reading.kind == "guess" and not reading.used:
-            shown += "   (like nothing known: it will hardly be found)"
+            shown += "   (unknown: it will hardly ever match)"
         elif reading is not None and reading.kind in ("phrase", "guess"):
-            shown += f"   (read as {reading.used})"
+            shown += f"   (understood as {reading.used})"
         yield f"{mark} {label:<{width}}  {said:<11}  {shown}"
 
 

@@ -1,6 +1,6 @@
-"""The last block of a tower in the parts that a reading needs: q, k, v, the projection, the residual, the feed-forward.
+"""The last block of a tower, divided for the attention variants: q, k, v, projection, residual, feed-forward.
 
-Each of the three classes knows one library's block and works on its weights; the formulas are in `readings`. Tokens are
+Each of the three classes wraps one library's block and uses its weights; the formulas are in `readings`. Tokens are
 (B, L, C) everywhere; B batch, H heads, L tokens, d = C / H.
 """
 
@@ -16,7 +16,7 @@ class LastBlock(nn.Module):
     scale: float
 
     def forward(self, x: torch.Tensor, reading: Reading, layout: Layout) -> torch.Tensor:
-        """Tokens (B, L, C) before the block -> tokens (B, L, C) after it, as `reading` has it."""
+        """Tokens (B, L, C) before the block -> tokens (B, L, C) after it, with the attention variant `reading`."""
         q, k, v = self.qkv(x)
         mixed = reading.mix(q, k, v, self.scale, layout)  # (B, H, L, d)
         out = self.first_scale(self.project(mixed.transpose(1, 2).flatten(2)))

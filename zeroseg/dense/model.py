@@ -1,4 +1,4 @@
-"""An open_clip model as a runner with a sidecar, so that every command takes it for a model like any other."""
+"""An open_clip model as a runner with a sidecar, so that every command can use it like any other model."""
 
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,7 @@ def embeddings_of(tower: DenseTower, image: torch.Tensor) -> tuple[torch.Tensor,
 def open_dense(
     name: str, backend: str = "auto", threads: int | None = None, cache: "Path | None" = None
 ) -> tuple[DenseRunner, Sidecar]:
-    """The runner and sidecar of a model named as in `spec`; ZerosegError in one line where it cannot be had.
+    """The runner and sidecar of a model named as in `spec`; ZerosegError, in one line, if it is not available.
 
     cache: folder of the text vectors, None for the usual one.
     """
@@ -73,7 +73,7 @@ def open_dense(
 def load_dense(name: str, cache: "Path | None" = None, how: str = "--model") -> tuple[DenseTower, Sidecar]:
     """The tower of a model named as in `spec`, and its sidecar; ZerosegError as open_dense.
 
-    how: what a user writes before a name, for messages.
+    how: the option before the name, for messages.
     """
     spec = parse_spec(name)
     visual, _ = load_towers(spec.arch, spec.weights, how)
@@ -86,7 +86,7 @@ def load_dense(name: str, cache: "Path | None" = None, how: str = "--model") -> 
 
 
 def describe(spec: DenseSpec, tower: DenseTower, mean, std, cache: "Path | None" = None) -> Sidecar:
-    """The sidecar of a tower that was read."""
+    """The sidecar of a loaded tower."""
     patch, window = tower.patch, tower.window
     stride = max(1, (spec.stride or window // 2) // patch) * patch
     short_side = max(spec.short_side or window * 3 // 2, window)

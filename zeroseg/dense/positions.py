@@ -1,8 +1,8 @@
-"""Position vectors of a tower for another grid of places: bicubic with antialiasing, as open_clip and timm resize them.
+"""Position embeddings of a tower for another patch grid: bicubic with antialiasing, as in open_clip and timm.
 
-Along one axis it is a matrix that holds, for every new place, what it takes of the old ones; the whole is one product
-from either side. Exported graphs compute the matrices from the image's size with plain arithmetic, which every runtime
-has: resizing with antialiasing is not among the operators of all of them.
+Along one axis, resizing is a matrix with the weights of the old patches for every new patch; the whole is one product
+from either side. Exported graphs compute the matrices from the image's size with plain arithmetic, because not every
+runtime has an operator for resizing with antialiasing.
 """
 
 import torch
@@ -13,7 +13,7 @@ A = -0.5  # of the cubic kernel: what PyTorch, like Pillow, takes with antialias
 
 
 class Positions(nn.Module):
-    """Vectors (prefix + h w, C) for a grid (h, w), as trained; those of another grid are made when asked for."""
+    """Vectors (prefix + h w, C) for a grid (h, w), as trained; those of other grids are computed on request."""
 
     def __init__(self, trained: torch.Tensor, prefix: int, grid: tuple[int, int]):
         super().__init__()
@@ -38,9 +38,9 @@ class Positions(nn.Module):
 
 
 def cubic_weights(old: int, new: int) -> torch.Tensor:
-    """(new, old) float32: row i holds what place i of `new` takes of the `old` ones; rows sum to 1.
+    """(new, old) float32: row i has the weights of the `old` patches for patch i of `new`; rows sum to 1.
 
-    Where new is smaller the kernel is widened by old / new (antialiasing); kernels are cut off at the edges.
+    If new is smaller, the kernel is widened by old / new (antialiasing). Kernels are clipped at the edges.
     """
     count = torch.scalar_tensor(new, dtype=torch.float32)
     step = old / count

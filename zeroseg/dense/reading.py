@@ -1,4 +1,4 @@
-"""What a reading of a tower's last block is (readings.py has them all). B, H, L, d as there."""
+"""The type of an attention variant of a tower's last block (readings.py has them all). B, H, L, d as there."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import torch
 
 
 class Layout(NamedTuple):
-    """What the L tokens are: `prefix` that are no places, then grid (h, w) row by row."""
+    """The order of the L tokens: `prefix` tokens that are not patches, then the grid (h, w) row by row."""
 
     prefix: int
     grid: tuple[int, int]
@@ -16,8 +16,8 @@ class Layout(NamedTuple):
 class Reading(NamedTuple):
     """mix(q, k, v, scale, layout) -> (B, H, L, d), what stands for A v; and which parts of the block are kept.
 
-    levels(last block, the block before it, tokens after every block but the last, layout, prefix), where there is one,
-    is called in place of the last block and gives the places' tokens.
+    levels(last block, the block before it, tokens after every block but the last, layout, prefix), if given, is called
+    instead of the last block and returns the patch tokens.
     """
 
     mix: Callable[..., torch.Tensor] | None

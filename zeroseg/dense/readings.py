@@ -1,11 +1,11 @@
-"""How the last block of a CLIP tower is read so that every place keeps its own meaning.
+"""Attention variants of a CLIP tower's last block that give every patch its own embedding.
 
 A block is x = x + P(A v), x = x + F(x): attention A over the tokens' values v, output projection P, feed-forward F.
-CLIP trained A = softmax(s q k') for one pooled vector, and its rows mix far-off places. A reading puts something else
-in A's place, in the last block alone, and may leave out the residual and the feed-forward.
+CLIP trained A = softmax(s q k') for one pooled vector, and its rows mix distant patches. A variant (a "reading")
+replaces A in the last block only, and may drop the residual and the feed-forward.
 
-B batch, H heads, L tokens, d numbers per head; s = d ** -0.5. The first `prefix` tokens (class, registers) are no
-places, the others are a grid (h, w) row by row.
+B batch, H heads, L tokens, d numbers per head; s = d ** -0.5. The first `prefix` tokens (class, registers) are not
+patches; the others are a grid (h, w) row by row.
 """
 
 import torch

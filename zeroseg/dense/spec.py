@@ -1,4 +1,4 @@
-"""How an open_clip model is named: one string for every command and for Segmenter.load.
+"""The name of an open_clip model: one string for every command and for Segmenter.load.
 
 open_clip:ARCH/TAG              weights that open_clip knows, as open_clip:ViT-B-16/openai
 open_clip:ARCH/FILE             a checkpoint file, as open_clip:ViT-B-16/clip/weights.pt
@@ -23,15 +23,15 @@ BACKGROUND = tuple(
 
 @dataclass(frozen=True)
 class DenseSpec:
-    """An open_clip model and how it is read; None: see `zeroseg.dense.model`.
+    """An open_clip model and its settings; None: see `zeroseg.dense.model`.
 
     arch        open_clip's name of the architecture.
     weights     a tag that open_clip knows for it, or a checkpoint file.
     reading     maskclip, sclip, clearclip, naclip, scclip or sfp.
-    templates   how many sentences a label is put into: 1, CLIP's best 7, or the 80 of ImageNet.
-    short_side  px, the photo's before it is cut into windows.
-    window      px, side of the windows; stride, from one to the next.
-    background  words that mean background; () for none, so that every pixel gets a label.
+    templates   number of prompt templates per label: 1, CLIP's best 7, or the 80 of ImageNet.
+    short_side  px, of the resized photo before it is cut into windows.
+    window      px, side of the windows; stride: distance between windows.
+    background  words that mean background; (): none, so that every pixel gets a label.
     """
 
     arch: str
@@ -54,12 +54,12 @@ def is_dense_name(name) -> bool:
 
 
 def default_output(model: Path | str, suffix: str) -> Path:
-    """Beside the model; an open_clip model's is named after its architecture, in the current folder."""
+    """The default path beside the model; for an open_clip model, its architecture's name in the current folder."""
     return Path(parse_spec(model).arch + suffix) if is_dense_name(model) else Path(model).with_suffix(suffix)
 
 
 def parse_spec(name: str) -> DenseSpec:
-    """The model of a name as in the module docstring; ZerosegError in one line where it is none."""
+    """Parse a name as in the module docstring; ZerosegError, in one line, if it is wrong."""
     text, settings = name, ""
     found = re.fullmatch(r"(.*?)@(\w+=.*)", name)
     if found:

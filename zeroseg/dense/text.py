@@ -1,10 +1,10 @@
-"""Labels to text vectors with an open_clip model's own text tower, kept on disk.
+"""Text vectors of labels from an open_clip model's own text tower, cached on disk.
 
-A label's vector is the mean of the unit vectors of the label in 1, 7 or 80 sentences, scaled to length 1 (Radford et
-al. 2021, arXiv 2103.00020, section 3.1.4). The 7 and the 80 are OpenAI's, as open_clip has them.
+A label's vector is the mean of the unit vectors of the label in 1, 7 or 80 prompt templates, scaled to length 1
+(Radford et al. 2021, arXiv 2103.00020, section 3.1.4). The 7 and the 80 are OpenAI's, from open_clip.
 
-The cache is a file per model and number of sentences in $XDG_CACHE_HOME/zeroseg/text (or ~/.cache/zeroseg/text);
-deleting it costs time only.
+The cache is a file per model and number of templates in $XDG_CACHE_HOME/zeroseg/text (or ~/.cache/zeroseg/text). It can
+be deleted at any time.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ CACHED_MAX = 20_000  # labels of one file
 def label_vectors(spec: DenseSpec, labels: Sequence[str], cache: Path | None = None) -> np.ndarray:
     """(n, D) float32 unit rows for n labels, from the cache (a folder; None for the usual one) or the text tower.
 
-    Raises ValueError for labels that are none, ZerosegError or UnavailableError where the tower cannot be had.
+    Raises ValueError for invalid labels, ZerosegError or UnavailableError if the tower is not available.
     """
     labels = [clean_prompt(label, i) for i, label in enumerate(as_list(labels))]
     path = _cache_file(spec, cache)
@@ -44,7 +44,7 @@ def label_vectors(spec: DenseSpec, labels: Sequence[str], cache: Path | None = N
 
 
 def embed(text_side, labels: Sequence[str], templates: int) -> np.ndarray:
-    """(n, D) float32 unit rows: every label in each of 1, 7 or 80 sentences, the mean of their unit vectors."""
+    """(n, D) float32 unit rows: every label in 1, 7 or 80 prompt templates, the mean of their unit vectors."""
     sentences = sentences_of(templates)
     vectors = text_side.vectors([sentence(label) for label in labels for sentence in sentences])
     means = vectors.reshape(len(labels), len(sentences), -1).mean(1)
@@ -52,7 +52,7 @@ def embed(text_side, labels: Sequence[str], templates: int) -> np.ndarray:
 
 
 def sentences_of(templates: int) -> list:
-    """Functions from a label to a sentence."""
+    """The prompt templates as functions from a label to a sentence."""
     from open_clip import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
 
     if templates not in TEMPLATES:

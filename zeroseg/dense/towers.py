@@ -1,14 +1,14 @@
-"""The image towers of open_clip, each cut into: everything before the last block, the last block, the head.
+"""The image towers of open_clip, each divided into everything before the last block, the last block, and the head.
 
     tower = read_tower(model.visual, "naclip", window=224)
     places, embedding = tower(image)
 
-`embedding` is what encode_image gives: the ordinary last block and the tower's own pooling. `places` takes the last
-block by a reading, and then the head on each place alone: a pooling of one token. That is the norm and the projection
-where a class token or the mean is pooled; where attention pools, its softmax over one key is 1, so that the pool's
-value path is left (as MaskCLIP reads the attention pool of CLIP's ResNets).
+`embedding` equals encode_image: the ordinary last block and the tower's own pooling. `places` are the patch embeddings:
+the last block with an attention variant, then the head on each patch alone, as a pooling of one token. For a class
+token or mean pooling this is the norm and the projection. For attention pooling, the softmax over one key is 1, so only
+the pool's value path remains (as in MaskCLIP for CLIP's ResNets).
 
-B batch, L tokens, C width, D embedding size, h x w places.
+B batch, L tokens, C width, D embedding size, h x w patches.
 """
 
 import torch
@@ -27,9 +27,9 @@ LEAST_BLOCKS = 3
 
 
 class DenseTower(nn.Module):
-    """A tower read densely. Evaluation mode, no gradients.
+    """A tower with patch embeddings. Evaluation mode, no gradients.
 
-    Subclasses give: `patch` px; `readings`, the names that make sense; stem(image) -> (B, L, C) tokens before the last
+    Subclasses define: `patch` px; `readings`, the supported names; stem(image) -> (B, L, C) tokens before the last
     block; `last`, the block; pooled(x, layout), place_head(x, layout). stem(image, levels) of towers that have readings
     of LEVELS also appends the tokens after each of its blocks to the list `levels`.
     """
@@ -45,13 +45,13 @@ class DenseTower(nn.Module):
         self.reading = None
 
     def prepare(self, reading: str | None, window: int) -> "DenseTower":
-        """Choose the reading (None: the best that this tower allows) and the window's side in px."""
+        """Choose the reading (None: the best that this tower supports) and the window's side in px."""
         if reading is None:
             reading = DEFAULT if DEFAULT in self.readings else self.readings[-1]
         reading_named(reading)
         if reading not in self.readings:
             raise ZerosegError(
-                f"reading {reading!r}: makes no sense for this tower ({self.why}); use {' or '.join(self.readings)}"
+                f"reading {reading!r}: is not possible for this tower ({self.why}); use {' or '.join(self.readings)}"
             )
         if window % self.patch or window < self.patch:
             raise ZerosegError(
@@ -228,11 +228,11 @@ class AttentionPoolResNet(DenseTower):
 
 
 def read_tower(visual: nn.Module, reading: str | None = None, window: int | None = None) -> DenseTower:
-    """The dense reading of an open_clip image tower (model.visual), which it takes over.
+    """The dense form of an open_clip image tower (model.visual), which is changed in place.
 
-    reading  a name of READINGS; None for the best that makes sense for this tower.
-    window   side in px of the images it will see; None for the tower's own, to a multiple of its patch.
-    Raises ZerosegError in one line for a tower that cannot be read densely.
+    reading  a name of READINGS; None: the best one that this tower supports.
+    window   side in px of its input images; None: the tower's own, rounded to a multiple of its patch.
+    Raises ZerosegError, in one line, for a tower without patch embeddings.
     """
     tower = _tower(visual)
     if window is None:
@@ -262,7 +262,7 @@ def _tower(visual: nn.Module) -> DenseTower:
             kind += f" with {type(block).__name__}"
         if type(trunk).__name__ == "FastVit" and type(trunk.stages[-1].blocks[-1]).__name__ == "AttentionBlock":
             return FastVit(visual)
-    raise _refusal(kind, "its last block is no plain self-attention")
+    raise _refusal(kind, "its last block is not plain self-attention")
 
 
 def _through(blocks, x: torch.Tensor, levels: list | None) -> torch.Tensor:
@@ -281,8 +281,8 @@ def _last(module: nn.Module, name: str):
 
 def _refusal(kind: str, why: str) -> ZerosegError:
     return ZerosegError(
-        f"image tower {kind}: cannot be read densely, {why}; towers that can: open_clip's and timm's "
-        "plain ViTs (OpenAI, MetaCLIP, SigLIP), CLIP's ResNets and MobileCLIP"
+        f"image tower {kind}: gives no patch embeddings, {why}; towers that do: open_clip's and "
+        "timm's plain ViTs (OpenAI, MetaCLIP, SigLIP), CLIP's ResNets and MobileCLIP"
     )
 
 

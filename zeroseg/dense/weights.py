@@ -1,6 +1,6 @@
 """An open_clip model from a tag or a file, and its text side.
 
-Weights of a tag are looked for in open_clip's caches and else fetched from its hub; a file is read as it is.
+Weights of a tag come from open_clip's caches, or else from its hub; a file is read directly.
 """
 
 import difflib
@@ -52,8 +52,8 @@ def load_open_clip(
 ) -> nn.Module:
     """The open_clip model in evaluation mode, float32, without gradients.
 
-    role and option name in messages what it is for and how a file would be given.
-    Raises ZerosegError for a wrong name or file, UnavailableError where open_clip or the weights cannot be had.
+    role and option appear in messages: the purpose of the model, and the option for a file.
+    Raises ZerosegError for a wrong name or file, UnavailableError if open_clip or the weights are not available.
     """
     try:
         import open_clip
@@ -81,7 +81,7 @@ def load_open_clip(
             model = open_clip.create_model(arch, pretrained=weights, device=device, force_quick_gelu=quick_gelu)
         return model.eval().requires_grad_(False)
     if not _looks_like_weights(path):
-        raise ZerosegError(f"{role}: {weights} holds no weights; expected a file of torch.save or safetensors")
+        raise ZerosegError(f"{role}: {weights} contains no weights; expected a file from torch.save or safetensors")
     try:
         with quiet():
             if quick_gelu:
@@ -92,15 +92,15 @@ def load_open_clip(
     except Exception as error:  # noqa: BLE001 torch.load and load_state_dict raise many kinds
         said = str(error) if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"
         reason = textwrap.shorten(said, 120, placeholder=" ...")
-        raise ZerosegError(f"{role}: {weights} does not hold open_clip's {arch} ({reason})") from error
+        raise ZerosegError(f"{role}: {weights} does not fit open_clip's {arch} ({reason})") from error
     return model.eval().requires_grad_(False)
 
 
 def needs_quick_gelu(arch: str, weights: str) -> bool:
-    """Whether weights were trained with QuickGELU, x sigmoid(1.702 x), where open_clip's architecture has GELU.
+    """Whether weights were trained with QuickGELU, x sigmoid(1.702 x), although open_clip's architecture has GELU.
 
-    open_clip knows it of a tag and does no more than warn. Of a file it is known only where it is the TorchScript
-    archive that OpenAI gives out; other files say nothing of their activation: ARCH-quickgelu names it.
+    open_clip knows this for a tag, but only warns. For a file it is known only if the file is OpenAI's TorchScript
+    archive. Other files do not say; for these, name ARCH-quickgelu.
     """
     import open_clip
 
@@ -147,7 +147,7 @@ def normalisation(visual: nn.Module) -> tuple[tuple[float, ...], tuple[float, ..
 
 
 class TextSide:
-    """The text tower of a model and its tokenizer, which is fetched when it is first needed."""
+    """The text tower of a model and its tokenizer, which is loaded at first use."""
 
     def __init__(self, arch: str, model: nn.Module):
         self.arch, self.model, self._tokenizer = arch, model, None
@@ -163,8 +163,8 @@ class TextSide:
             except Exception as error:  # noqa: BLE001 the hub library's and transformers' own kinds
                 reason = textwrap.shorten(str(error) or type(error).__name__, 120, placeholder=" ...")
                 raise UnavailableError(
-                    f"{self.arch}: its tokenizer is not on this machine and cannot be fetched; make "
-                    f"a label pack where it is (zeroseg words) ({reason})"
+                    f"{self.arch}: its tokenizer is not on this machine and cannot be downloaded; make a label "
+                    f"pack on a machine that has it (zeroseg words) ({reason})"
                 ) from error
         rows = []
         with torch.inference_mode():
@@ -188,5 +188,5 @@ def load_towers(arch: str, weights: str, option: str = "--model") -> tuple[nn.Mo
 
 
 def text_side_of(arch: str, weights: str) -> TextSide:
-    """The text side of the model loaded last, if it is this one, else loaded now."""
+    """The text side of the last loaded model, if it is this one; otherwise loaded now."""
     return _text_sides.get((arch, weights)) or load_towers(arch, weights)[1]

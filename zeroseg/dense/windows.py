@@ -1,8 +1,8 @@
-"""Sliding windows on the grid of places.
+"""Sliding windows on the patch grid.
 
-The photo is resized so that its sides are multiples of the patch and cut into windows at a stride that is one too (the
-last of a row is shifted inwards); so the patches of all windows lie on one grid, and a patch's embedding is the mean
-over the windows that cover it.
+The photo is resized so that its sides are multiples of the patch. It is cut into windows at a stride that is also a
+multiple of the patch (the last window of a row is shifted inwards). So the patches of all windows lie on one grid, and
+a patch's embedding is the mean over the windows that cover it.
 """
 
 import math
@@ -27,10 +27,10 @@ def window_boxes(size: tuple[int, int], window: int, stride: int) -> list[tuple[
 def windowed_size(
     size: tuple[int, int], short_side: int, max_long_side: int, multiple: int, window: int
 ) -> tuple[int, int]:
-    """The (h, w) that a photo of size (H, W) is resized to.
+    """The (h, w) to which a photo of size (H, W) is resized.
 
-    Short side to short_side with the aspect kept, unless the long side would pass max_long_side; then each side to the
-    nearest multiple, and to at least one window.
+    The short side becomes short_side and the aspect is kept, unless the long side would exceed max_long_side. Then each
+    side is rounded to the nearest multiple, and to at least one window.
     """
     scale = min(short_side / min(size), max_long_side / max(size))
     return tuple(max(window, int(side * scale / multiple + 0.5) * multiple) for side in size)

@@ -42,7 +42,8 @@ def read_class_file(path: Path) -> tuple[tuple[str, ...], int | None, np.ndarray
     for place, name in enumerate(names):
         if name in names[:place]:
             raise ZerosegError(
-                f"{path}: ids {ids[names.index(name)]} and {ids[place]} are both called {name!r}; name them apart"
+                f"{path}: ids {ids[names.index(name)]} and {ids[place]} are both called {name!r}; give them "
+                "different names"
             )
     table = np.full(256, UNKNOWN, np.int16)
     table[[i for i in left_out if 0 <= i < IGNORE]] = IGNORE
@@ -77,7 +78,7 @@ def _from_yaml(path: Path, text: str) -> dict[int, str]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
-        raise ZerosegError(f"{path}: is no YAML: {getattr(error, 'problem', None) or error}{where}") from error
+        raise ZerosegError(f"{path}: is not YAML: {getattr(error, 'problem', None) or error}{where}") from error
     if isinstance(root, yaml.MappingNode):
         lists = [value for key, value in root.value if key.value in ("classes", "names")]
         root = lists[0] if lists else root
@@ -98,7 +99,7 @@ def _from_yaml(path: Path, text: str) -> dict[int, str]:
                 f"{path}: line {line}: expected 'classes:' followed by a list of names or by lines 'id: name'"
             )
         if int(key) in named:
-            raise ZerosegError(f"{path}: line {line}: id {int(key)} is there twice")
+            raise ZerosegError(f"{path}: line {line}: id {int(key)} occurs twice")
         named[int(key)] = " ".join(node.value.split())
     if not named:
         raise ZerosegError(f"{path}: expected 'classes:' followed by a list of names or by lines 'id: name', got none")

@@ -1,4 +1,4 @@
-"""Run a network over a folder of photos and masks and collect everything a report needs in one pass.
+"""Run a network over a folder of photos and masks, and collect the data of a report in one pass.
 
 report = evaluate(predict, standard_sets.voc_dev(folder), ProtocolConfig(threshold=0.1))
 print(report.table()); print(report.json_line())
@@ -42,11 +42,11 @@ def evaluate(
 ) -> Report:
     """Measure `predict` (see `protocol`) on a dataset.
 
-    config: protocol and threshold, deployment without background rule by default; where the dataset has no background
-    class the threshold is left out. labels: the names that `predict` was told, in its order; the dataset's official
-    names by default. subset: class names whose mean is reported beside that of all. limit: only the first so many
-    photos. sweep: further thresholds to measure. on_photo: called with (index, photo, truth, answer), answer (H, W) in
-    class ids, C for a name that is no class. progress: a bar on stderr.
+    config: protocol and threshold; by default deployment without a threshold. Datasets without a background class
+    ignore the threshold. labels: the labels of `predict`, in its order; by default the dataset's official names.
+    subset: class names whose mean is also reported. limit: use only this many photos, from the first on. sweep: further
+    thresholds to measure. on_photo: called with (index, photo, truth, answer), answer (H, W) in class ids, C for a
+    label that is not a class. progress: a bar on stderr.
     """
     config, labels = config or ProtocolConfig(), labels or label_set(dataset)
     if dataset.background is None:
@@ -80,7 +80,7 @@ def evaluate(
 
 
 def read_photo(predict: Predict, photo: np.ndarray, names: int, config: ProtocolConfig):
-    """The reading of one photo by the configured protocol."""
+    """The result of one photo by the configured protocol."""
     if config.protocol == "groupvit":
         return read_windows(predict, photo, names, config)
     scale = config.logit_scale if config.background_rule == "probability" else None
@@ -99,7 +99,7 @@ def sweep_thresholds(predict: Predict, dataset: MaskFolder, names: int, config: 
 
 
 def class_ids(dataset: MaskFolder, names: Sequence[str]) -> list[int]:
-    """Ids of class names, plain or official; ZerosegError naming the first that is none."""
+    """Ids of class names, plain or official; ZerosegError names the first unknown one."""
     ids = {**{n: i for i, n in enumerate(dataset.official)}, **{n: i for i, n in enumerate(dataset.classes)}}
     for name in names:
         if name not in ids:
@@ -121,7 +121,7 @@ class Timed:
 
 
 def progress_bar(items: range, wanted: bool):
-    """`items`, with a bar and ETA on stderr if wanted."""
+    """`items`, optionally with a bar and ETA on stderr."""
     if not wanted:
         return items
     from tqdm import tqdm

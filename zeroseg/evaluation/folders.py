@@ -1,6 +1,6 @@
-"""Folders of photos and masks, read into one form: uint8 photos, masks of class ids with 255 for "do not count".
+"""Read folders of photos and masks: uint8 photos, and masks of class ids where 255 means "not counted".
 
-A `MaskFolder` lists pairs and knows how raw mask values become class ids. `plain_folder` reads the layout below; the
+A `MaskFolder` lists pairs and maps raw mask values to class ids. `plain_folder` reads the layout below; the
 layouts of VOC 2012, Pascal Context and COCO are in `standard_sets`.
 
     FOLDER/images/NAME.jpg (or .png, ...)   FOLDER/masks/NAME.png   FOLDER/list.txt (optional, one NAME a line)
@@ -128,8 +128,8 @@ def paired_files(
 ) -> Pairs:
     """Photos and masks of the names in `list_file` (or FOLDER/list.txt, or every mask), in that order.
 
-    A line of the list is a name, with or without a suffix; where no photo is called so, its first word is. Raises
-    ZerosegError where a name has no photo or no mask, or two of them.
+    A line of the list is a name, with or without a suffix; if no photo has that name, its first word is taken. Raises
+    ZerosegError if a name has no photo or no mask, or two of them.
     """
     photo_root, mask_root = existing_folder(folder / photo_dir), existing_folder(folder / mask_dir)
     default = folder / "list.txt"
@@ -148,11 +148,11 @@ def paired_files(
         raise ZerosegError(f"{list_file or mask_root}: expected at least one photo with a mask, got none")
     if without_photo := [n for n in names if n not in photos]:
         raise ZerosegError(
-            f"{photo_root}: no photo for {len(without_photo)} of {len(names)} names, as {without_photo[0]}"
+            f"{photo_root}: no photo for {len(without_photo)} of {len(names)} names, for example {without_photo[0]}"
         )
     if missing := [n for n in names if n not in masks]:
         raise ZerosegError(
-            f"{mask_root}: {len(missing)} of {len(names)} masks are missing, as {missing[0]}{mask_suffix}"
+            f"{mask_root}: {len(missing)} of {len(names)} masks are missing, for example {missing[0]}{mask_suffix}"
         )
     if twice := next((found[n] for n in names for found in (photos, masks) if len(found[n]) > 1), None):
         raise ZerosegError(f"{twice[0]} and {twice[1].name} have the same name before the suffix; remove one of them")
@@ -176,7 +176,7 @@ def _by_name(paths: list[Path], name_of: Callable[[Path], str]) -> dict[str, lis
 
 
 def first_existing(folder: Path, candidates: list[str], what: str) -> Path:
-    """The first of `candidates` (paths inside `folder`) that exists; ZerosegError naming them all where none does."""
+    """The first of `candidates` (paths inside `folder`) that exists; ZerosegError names them all if none does."""
     for candidate in candidates:
         if (folder / candidate).exists():
             return folder / candidate
@@ -184,7 +184,7 @@ def first_existing(folder: Path, candidates: list[str], what: str) -> Path:
 
 
 def existing_folder(path: str | Path) -> Path:
-    """`path` as a Path; ZerosegError where it is no folder."""
+    """`path` as a Path; ZerosegError if it is not a folder."""
     if not Path(path).is_dir():
         raise ZerosegError(f"{path}: expected a folder, found {'a file' if Path(path).exists() else 'nothing'}")
     return Path(path)

@@ -1,14 +1,14 @@
-"""Which words the model is asked for: three sets per folder, as a result holds only for the words it was made with.
+"""The labels of an evaluation: four sets per dataset, because a result holds only for its labels.
 
-official     the names that the protocol uses
+official     the names that GroupViT's protocol uses
 plain        the dataset's own class list
-distractors  plain, and 50 everyday names of things that are no class of VOC, Pascal Context or COCO-Stuff
+distractors  plain, and 50 everyday things that are not classes of VOC, Pascal Context or COCO-Stuff
+absent       those 50 alone: measures how many pixels get a label that is not in the photos
 (a file)     a line of comma-separated words for each class in the order of their ids, background included
 
-The 50 were written down before any result was seen, from common object names (as LVIS has them) that are none of those
-sets' classes nor a synonym, part or kind of one. An answer that is a distractor counts as wrong on every pixel, also on
-background: it is a column of its own in the confusion matrix. Reports also give the mIoU with such answers read
-as background.
+The 50 were written before any result was seen. They are common object names (as in LVIS) that are not classes of those
+sets, nor synonyms, parts or kinds of their classes. A distractor counts as wrong on every pixel, also on background: it
+has its own column in the confusion matrix. Reports also give the mIoU with distractors counted as background.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from zeroseg.errors import ZerosegError
 from zeroseg.evaluation.class_files import read_text
 from zeroseg.evaluation.folders import MaskFolder
 
-KINDS = ("official", "plain", "distractors")
+KINDS = ("official", "plain", "distractors", "absent")
+WITH_DISTRACTORS = ("distractors", "absent")
 
 DISTRACTORS = tuple(
     "guitar,violin,piano,drum,trumpet,accordion,harp,hammer,screwdriver,wrench,ladder,shovel,broom,bucket,paintbrush,"
@@ -34,7 +35,7 @@ DISTRACTORS = tuple(
 
 @dataclass(frozen=True)
 class LabelSet:
-    """kind: one of KINDS. names: (N) what the model is asked. class_ids: (N) int64 ids of their classes, C = none."""
+    """kind: one of KINDS. names: (N) the model's labels. class_ids: (N) int64 ids of their classes, C = none."""
 
     kind: str
     names: tuple[str, ...]
@@ -56,9 +57,10 @@ def label_set(dataset: MaskFolder, kind: str = "official") -> LabelSet:
     if twice := next((c for c in ids if names.index(names[c]) < c), None):
         pair = f"{dataset.classes[names.index(names[twice])]!r} and {dataset.classes[twice]!r}"
         raise ZerosegError(
-            f"labels {kind}: {pair} are both asked for as {names[twice]!r}; take --labels plain, or give --names"
+            f"labels {kind}: {pair} both get the label {names[twice]!r}; use --labels plain, or give --names"
         )
-    if kind == "distractors":
+    if kind in WITH_DISTRACTORS:
+        asked, ids = (asked, ids) if kind == "distractors" else ([], [])
         extra = [name for name in DISTRACTORS if name not in asked]
         asked, ids = asked + extra, ids + [len(names)] * len(extra)
     return LabelSet(kind, tuple(asked), np.array(ids, np.int64))
@@ -76,7 +78,7 @@ def label_set_from_file(dataset: MaskFolder, path: str | Path) -> LabelSet:
     words = [(word.strip(), i) for i, line in enumerate(lines) for word in line.split(",") if word.strip()]
     names = [word for word, _ in words]
     if twice := next((word for word in names if names.count(word) > 1), None):
-        raise ZerosegError(f"{path}: {twice!r} is there twice; a word can mean one class only")
+        raise ZerosegError(f"{path}: {twice!r} occurs twice; a word can mean only one class")
     if empty := [i for i in range(len(lines)) if i not in {i for _, i in words}]:
         raise ZerosegError(f"{path}: line {empty[0] + 1} has no word")
     return LabelSet("file", tuple(names), np.array([i for _, i in words], np.int64))

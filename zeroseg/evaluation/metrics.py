@@ -1,12 +1,12 @@
-"""Metrics of semantic segmentation, all read off one dataset-wide confusion matrix.
+"""Metrics of semantic segmentation, all from one confusion matrix over the dataset.
 
 IoU of class c is |truth = c and prediction = c| / |truth = c or prediction = c| with both counts summed over ALL photos
 first (not averaged per photo), pixels with truth 255 left out; mIoU is the mean over classes (as VOC defines it).
-A confusion matrix is (C, P) int64, rows truth, columns prediction. Columns 0..C-1 are the dataset's classes; further
-columns (P > C) are answers that are no class of the dataset (distractors): wrong wherever they stand.
+A confusion matrix is (C, P) int64, rows truth, columns prediction. Columns 0..C-1 are the dataset's classes. Further
+columns (P > C) are labels that are not classes of the dataset (distractors); they are always wrong.
 
-`mean_iou` separates nothing. `naming_accuracy` and `foreground_iou` do: the first asks whether what was found has the
-right name, the second whether it was found at all.
+`mean_iou` mixes two kinds of error. `naming_accuracy` measures whether found foreground has the right label,
+`foreground_iou` whether foreground was found at all.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def confusion_matrix(
     """Count pixels by (truth, prediction).
 
     truth: (H, W) or any shape, integers; 0..classes-1, or `ignore`. prediction: same shape, integers 0..columns-1.
-    columns: number of possible answers, `classes` by default. Returns (classes, columns) int64.
-    Raises ValueError where shapes differ or a value is out of range (predictions under `ignore` are not looked at).
+    columns: number of possible predictions, `classes` by default. Returns (classes, columns) int64.
+    Raises ValueError if shapes differ or a value is out of range (predictions under `ignore` are not checked).
     """
     columns = classes if columns is None else columns
     truth, prediction = np.asarray(truth), np.asarray(prediction)
@@ -53,14 +53,14 @@ def mean_iou(confusion: np.ndarray, subset: list[int] | None = None) -> float:
 
 
 def pixel_accuracy(confusion: np.ndarray) -> float:
-    """Share of counted pixels whose answer is right, in [0, 1]; NaN if no pixel was counted."""
+    """Share of counted pixels with the right prediction, in [0, 1]; NaN if no pixel was counted."""
     return _share(np.trace(confusion[:, : confusion.shape[0]]), confusion.sum())
 
 
 def naming_accuracy(confusion: np.ndarray, background: int | None = 0) -> float:
-    """Of the foreground pixels that were called foreground, the share called by the right name, in [0, 1].
+    """The share of foreground pixels predicted as foreground that have the right label, in [0, 1].
 
-    background: id of the background class, None where the dataset has none. NaN if there is no such pixel.
+    background: id of the background class, None if the dataset has none. NaN if there is no such pixel.
     """
     foreground = [c for c in range(confusion.shape[0]) if c != background]
     answers = [c for c in range(confusion.shape[1]) if c != background]
@@ -68,7 +68,7 @@ def naming_accuracy(confusion: np.ndarray, background: int | None = 0) -> float:
 
 
 def foreground_iou(confusion: np.ndarray, background: int = 0) -> tuple[float, float]:
-    """(IoU of foreground, IoU of background), all names but background as one class, each in [0, 1] or NaN."""
+    """(IoU of foreground, IoU of background), with all labels except background as one class, each in [0, 1] or NaN."""
     truth_fg = np.arange(confusion.shape[0]) != background
     answer_fg = np.arange(confusion.shape[1]) != background
     total, both = confusion.sum(), confusion[np.ix_(truth_fg, answer_fg)].sum()
@@ -77,7 +77,7 @@ def foreground_iou(confusion: np.ndarray, background: int = 0) -> tuple[float, f
 
 
 def fold_extra_answers(confusion: np.ndarray, into: int) -> np.ndarray:
-    """Count answers that are no class of the dataset as class `into`: (C, P) -> (C, C)."""
+    """Count predictions that are not classes of the dataset as class `into`: (C, P) -> (C, C)."""
     classes = confusion.shape[0]
     folded = confusion[:, :classes].copy()
     folded[:, into] += confusion[:, classes:].sum(1)

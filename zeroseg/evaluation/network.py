@@ -1,4 +1,4 @@
-"""A loaded model as the `predict` that the protocols call."""
+"""A loaded model as the protocols' `predict` function."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class SegmenterPredict:
         sidecar, pack = self.segmenter.sidecar, self.segmenter.pack
         if sidecar.dense is not None and size is not None:
             raise ZerosegError(
-                f"protocol groupvit: model {sidecar.name} has no segments and windows of its own; use --protocol "
-                "deployment"
+                f"protocol groupvit: model {sidecar.name} has no segments, and has its own windows; use "
+                "--protocol deployment"
             )
         encoded = encode_input(
             self.segmenter.runner, sidecar, network_input(photo, sidecar, size), size=photo.shape[:2]

@@ -1,23 +1,23 @@
-"""From a network's outputs to a label for every pixel, by two protocols over one interface.
+"""Two protocols that turn a network's outputs into a label for every pixel.
 
     predict(photo (H, W, 3) uint8 RGB, size (h, w) or None) -> {"segment_maps": (K, h', w'), "segment_scores": (K, N),
                                                                "image_scores": (N)}, all float32
 
-`size` is the network's input size; None leaves it to the network's own rule. segment_maps is the product of the soft
-stage maps (sums to 1 over K), the scores compare segments and photo with the N names asked for. A network without
-segments may answer {"place_scores": (N + M, h', w')} instead, the last M rows being of words that mean background; it
-is measured under the same threshold rule. As mmsegmentation does, scores are resized to the photo, labels never.
+`size` is the network's input size; None: the network's own rule. segment_maps is the product of the soft stage maps
+(sums to 1 over K). The scores compare segments and photo with the N labels. A network without segments may return
+{"place_scores": (N + M, h', w')} instead, where the last M rows are words that mean background. The same threshold rule
+applies to it. As in mmsegmentation, scores are resized to the photo, never labels.
 
-deployment  what users run: the whole photo at once; maps upsampled to the photo's size (with `edges` following the
-            photo's edges), argmax over K; a segment takes its best name if that scores >= threshold, else it is
-            background
+deployment  as zeroseg-infer does: the whole photo at once; maps upsampled to the photo's size (with `edges` following
+            the photo's edges); argmax over K; a segment takes its best label if that scores >= threshold, otherwise it
+            is background
 groupvit    GroupViT's evaluation with sliding windows: `windows`
 
-background rule: "score" holds a label's score against the threshold, as users' runs do; "probability" the softmax over
-            all words of logit_scale times the scores, as the evaluations of SCLIP, NACLIP and ClearCLIP do
+background rule: "score" compares a label's score with the threshold, as zeroseg-infer does; "probability" compares the
+            softmax over all words of logit_scale times the scores, as the evaluations of SCLIP, NACLIP and ClearCLIP do
 
-Both give a reading, which answers label_map(threshold) -> (H, W) int16, -1 background, else index of the name, and
-oracle_map(mask, classes, rule) -> (H, W) ids: the same segments, each named after the ground truth.
+Both return a reading with label_map(threshold) -> (H, W) int16, -1 background or the label's index, and
+oracle_map(mask, classes, rule) -> (H, W) ids: the same segments, each labelled by the ground truth.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BACKGROUND_RULES = ("score", "probability")
 
 @dataclass(frozen=True)
 class ProtocolConfig:
-    """Every choice of both protocols; the defaults of the second group are GroupViT's.
+    """The settings of both protocols; the defaults of the second group are GroupViT's.
 
     protocol: "deployment" or "groupvit". threshold: score below which a pixel is background; on the scale of
     segment_scores or, by background_rule "probability", of softmax probabilities in deployment; of the product of two
@@ -92,7 +92,7 @@ class ProtocolConfig:
 
 @dataclass(frozen=True)
 class SegmentReading:
-    """Deployment's reading of one photo. segments: (H, W) int, 0..K-1. label: (K) int best name. score: (K) of it."""
+    """The deployment result of one photo. segments: (H, W) int, 0..K-1. label: (K) int best name. score: (K) of it."""
 
     segments: np.ndarray
     label: np.ndarray
@@ -111,7 +111,7 @@ class SegmentReading:
 
 @dataclass(frozen=True)
 class PlaceReading:
-    """Reading of a dense map. label: (H, W) int best name, -1 where a background word is best. score: (H, W) of it.
+    """The result of a dense map. label: (H, W) int best name, -1 where a background word is best. score: (H, W) of it.
     Without segments there is no oracle.
     """
 

@@ -1,4 +1,4 @@
-"""What an evaluation says: a table to read and one JSON line to keep."""
+"""The report of an evaluation: a table for people and one JSON line."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from zeroseg.evaluation import metrics
 from zeroseg.evaluation.borders import REACH_PX
 from zeroseg.evaluation.folders import MaskFolder
-from zeroseg.evaluation.label_sets import LabelSet
+from zeroseg.evaluation.label_sets import WITH_DISTRACTORS, LabelSet
 from zeroseg.evaluation.protocol import ProtocolConfig
 
 SWEEP_TITLE = "threshold sweep (optimistic: chosen on the test masks)"
 
 ONE_VALUE_HINT = (
-    "no more than one class has pixels in these masks: 255 is never counted, so a mask of 0 and 255 must become one of "
-    "0 and 1"
+    "at most one class has pixels in these masks: 255 is never counted, so masks of 0 and 255 "
+    "must be changed to 0 and 1"
 )
 
 
@@ -26,10 +26,10 @@ ONE_VALUE_HINT = (
 class Report:
     """Counts of one evaluation.
 
-    confusion: (C, C+1) int64, the last column names that are no class. near_borders: the same of the pixels near the
-    masks' borders. subset: class ids whose mean is also given.
-    oracle: rule -> (C, C). sweep: (threshold, (C, C+1)) pairs. predict_ms, decide_ms: per photo, the network (resizing
-    included) and what the protocol does after it. about: anything to keep with the numbers (model, machine, ...).
+    confusion: (C, C+1) int64, the last column for labels that are not classes. near_borders: the same for pixels near
+    the masks' borders. subset: class ids whose mean is also given. oracle: rule -> (C, C). sweep: (threshold, (C, C+1))
+    pairs. predict_ms, decide_ms: per photo, the network (with resizing) and the protocol after it. about: further data
+    to keep with the numbers (model, machine, ...).
     """
 
     dataset: MaskFolder
@@ -62,7 +62,7 @@ class Report:
         return metrics.mean_iou(confusion, ids) if ids else math.nan
 
     def summary(self) -> dict:
-        """All numbers as a dict of plain values; shares in [0, 1], None where there is nothing to divide."""
+        """All numbers as a dict of plain values; shares in [0, 1], None for 0 / 0."""
         background, classes = self.dataset.background, self.dataset.classes
         out = {
             "dataset": self.dataset.name,
@@ -81,7 +81,7 @@ class Report:
         if background is not None:
             folded = metrics.fold_extra_answers(self.confusion, background)
             out["foreground_iou"], out["background_iou"] = metrics.foreground_iou(self.confusion, background)
-            if self.labels.kind == "distractors":
+            if self.labels.kind in WITH_DISTRACTORS:
                 out.update(self._means("miou_distractors_as_background", folded))
                 out["distractor_share"] = float(self.confusion[:, -1].sum() / max(self.confusion.sum(), 1))
         for rule, confusion in self.oracle.items():
@@ -98,7 +98,7 @@ class Report:
         return json.dumps(self.summary())
 
     def table(self) -> str:
-        """The table for people: classes, means, what was found and what was named, speed; shares in percent."""
+        """The table for people: classes, means, detection, labelling, speed; shares in percent."""
         s = self.summary()
         counts = self.confusion.sum(1)
         lines = [f"{s['dataset']}: {s['photos']} photos, {s['names']} names ({s['labels']}), {s['config']['protocol']}"]
@@ -116,7 +116,7 @@ class Report:
         if len(counts) > 1 and (counts > 0).sum() < 2:
             lines.append(ONE_VALUE_HINT)
         rows = [("mIoU", "miou"), (f"mIoU within {REACH_PX} px of the masks' borders", "miou_near_borders")]
-        rows += [("mIoU, distractors read as background", "miou_distractors_as_background")]
+        rows += [("mIoU, distractors counted as background", "miou_distractors_as_background")]
         rows += [(f"oracle mIoU, segments named by {rule}", f"oracle_{rule}") for rule in self.oracle]
         title = f"* {len(self.subset)} classes" if self.subset else ""
         lines += ["", f"{'':<42}{'all':>6}  {title}"]

@@ -1,4 +1,4 @@
-"""What `zeroseg eval` does once its options are parsed."""
+"""The work of `zeroseg eval` after its options are parsed."""
 
 from __future__ import annotations
 
@@ -59,11 +59,13 @@ class EvalOptions:
 
 
 def run_eval(options: EvalOptions) -> None:
-    """Read, evaluate, print the tables and one JSON line, write what was asked for."""
+    """Read and evaluate, print the tables and one JSON line, write the requested files."""
     dataset = read_dataset(options)
     if dataset.without_mask:
         left = len(dataset.without_mask)
-        click.echo(f"Note: {left} photos without a mask are left out, as {dataset.without_mask[0].name}", err=True)
+        click.echo(
+            f"Note: {left} photos without a mask are left out, for example {dataset.without_mask[0].name}", err=True
+        )
     subset = subset_names(options)
     segmenter = Segmenter.load(options.model, options.backend, options.threads)
     config, source = with_threshold(options, segmenter, dataset)
@@ -107,7 +109,7 @@ def run_eval(options: EvalOptions) -> None:
 
 
 def read_dataset(options: EvalOptions) -> MaskFolder:
-    """The folder by the reader of its kind."""
+    """Read the folder in the layout of its kind."""
     if options.dataset == "folder":
         return plain_folder(options.folder, options.class_file, options.list_file)
     if options.class_file or options.list_file:
@@ -122,14 +124,14 @@ def subset_names(options: EvalOptions) -> tuple[str, ...]:
 
 
 def with_threshold(options: EvalOptions, segmenter: Segmenter, dataset: MaskFolder) -> tuple[ProtocolConfig, str]:
-    """The protocol with its threshold, and where that came from."""
+    """The protocol with its threshold, and the source of the threshold."""
     if dataset.background is None:
         return options.config, "nowhere: this folder has no background class"
     if options.threshold is not None:
         return replace(options.config, threshold=options.threshold), "--threshold"
     if options.config.background_rule == "probability":
         if options.dataset not in PUBLISHED_PROBABILITIES:
-            raise ZerosegError("--background-rule probability: give --threshold, the least probability of a label")
+            raise ZerosegError("--background-rule probability: give --threshold, the lowest probability of a label")
         return replace(options.config, threshold=PUBLISHED_PROBABILITIES[options.dataset]), "SCLIP's configuration"
     if options.config.protocol == "groupvit":
         return replace(options.config, threshold=PAPER_THRESHOLDS[options.dataset]), "the ZeroSeg paper"
@@ -137,7 +139,7 @@ def with_threshold(options: EvalOptions, segmenter: Segmenter, dataset: MaskFold
 
 
 def set_names(segmenter: Segmenter, labels: LabelSet, options: EvalOptions) -> None:
-    """Tell the model the names, with vectors from --pack or --text, and say which are approximate."""
+    """Set the model's labels, with vectors from --pack or --text, and report which are approximate."""
     from zeroseg.words import LabelPack
 
     if options.pack is None:
@@ -147,7 +149,9 @@ def set_names(segmenter: Segmenter, labels: LabelSet, options: EvalOptions) -> N
         rows = {name: i for i, name in enumerate(given.names)}
         missing = [name for name in labels.names if name not in rows]
         if missing:
-            raise ZerosegError(f"{options.pack}: has no vector for {len(missing)} of the names, as {missing[0]!r}")
+            raise ZerosegError(
+                f"{options.pack}: has no vector for {len(missing)} of the names, for example {missing[0]!r}"
+            )
         chosen = [rows[name] for name in labels.names]
         kind = [given.kind[row] for row in chosen]
         segmenter.set_labels(LabelPack(labels.names, given.vectors[chosen], given.space, kind))

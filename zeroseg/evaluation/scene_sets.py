@@ -78,7 +78,9 @@ def cityscapes(folder: str | Path) -> MaskFolder:
         raise ZerosegError(f"{mask_root}: expected CITY/*_gtFine_labelIds.png or *_labelTrainIds.png, found none")
     photos = [photo_root / mask.parent.name / mask.name.replace(suffix, "_leftImg8bit.png") for mask in masks]
     if missing := [photo for photo in photos if not photo.is_file()]:
-        raise ZerosegError(f"{photo_root}: no photo for {len(missing)} of {len(masks)} masks, as {missing[0].name}")
+        raise ZerosegError(
+            f"{photo_root}: no photo for {len(missing)} of {len(masks)} masks, for example {missing[0].name}"
+        )
     return mask_folder(
         "Cityscapes val",
         Pairs(tuple(photos), tuple(masks)),

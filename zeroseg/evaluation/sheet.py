@@ -1,4 +1,4 @@
-"""A picture of some evaluated photos: photo | mask | answer, a row each, with the classes' names in their colours."""
+"""A sheet of some evaluated photos: photo | mask | prediction, one per row, with the class names in their colours."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def class_palette(count: int) -> np.ndarray:
 
 
 def spread(count: int, wanted: int) -> set[int]:
-    """`wanted` indices spread evenly over 0..count-1: a choice made before the answers are seen."""
+    """`wanted` indices spread evenly over 0..count-1, chosen before any prediction is seen."""
     return set(np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist())
 
 
@@ -36,7 +36,7 @@ class Sheet:
         self.dataset, self.picked, self.rows = dataset, picked, []
 
     def add(self, index: int, photo: np.ndarray, truth: np.ndarray, answer: np.ndarray) -> None:
-        """photo (H, W, 3) uint8; truth, answer (H, W) class ids, answer C where the name is no class."""
+        """photo (H, W, 3) uint8; truth, answer (H, W) class ids, where answer C is a label that is not a class."""
         if index in self.picked:
             scale = CELL_PX / max(photo.shape[:2])
             size = tuple(max(1, round(side * scale)) for side in photo.shape[1::-1])

@@ -10,9 +10,9 @@ the last one shifted inwards. In each window, with s the logit scale, g.t the se
 5. thr = min(threshold, max group score of this window); pixels whose best score is < thr get background score 1, so
    that the strongest segment of every window stays foreground
 
-Scores are summed over windows, divided by the number of windows over each pixel, resized to the photo, and the best of
-background and names is taken, as mmsegmentation does (0.x passes them through a softmax last, which moves no argmax).
-Where the dataset has no background, use threshold -inf: there is no background column then.
+Scores are summed over windows, divided by the number of windows over each pixel and resized to the photo. Then the best
+of background and names is taken, as in mmsegmentation (0.x applies a softmax at the end, which does not change the
+argmax). For a dataset without background, use threshold -inf: then there is no background column.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is done to a source's frames before anything looks at them: turned, flipped, scaled, left out."""
+"""Adjust a source's frames before anything else uses them: rotate, flip, scale, skip."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class Adjustment:
     """rotate: degrees clockwise; flip after that; size (width, height) px that a larger picture is scaled down to fit
     into, aspect kept.
 
-    fps: at most so many frames per second are taken; every: only each n-th frame; max_frames: then the source ends.
+    fps: largest frame rate; every: only every n-th frame; max_frames: the source ends after this many.
     """
 
     rotate: int = 0

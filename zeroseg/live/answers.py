@@ -1,4 +1,4 @@
-"""What every route answers alike: refused input in words that JSON can hold, and HEAD wherever there is GET."""
+"""Answers common to all routes: refused input as valid JSON, and HEAD wherever there is GET."""
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -9,7 +9,7 @@ _SHOWN_CHARACTERS = 100  # of what a client wrote: field names that nobody knows
 
 
 def answer_wrong_input(app: FastAPI) -> None:
-    """Answer 422 with where and what is wrong, without the input: it may be a whole upload, NaN, or no Unicode."""
+    """Answer 422 with the place and the fault, without the input: it may be a whole upload, NaN, or invalid Unicode."""
 
     async def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
         problems = [
@@ -22,7 +22,7 @@ def answer_wrong_input(app: FastAPI) -> None:
 
 
 def answer_head(app: FastAPI, endless: dict[str, str]) -> None:
-    """Answer HEAD on every route that has GET, so call it last. endless: path -> media type of streams without end."""
+    """Answer HEAD on every route that has GET; call it last. endless: path -> media type of streams without end."""
 
     def head_of_stream(media_type: str):
         return lambda: Response(media_type=media_type)

@@ -1,4 +1,4 @@
-"""What the page shows: the newest picture, encoded once for all viewers, and the newest figures."""
+"""The content of the page: the newest picture, encoded once for all viewers, and the newest figures."""
 
 import asyncio
 import io
@@ -12,7 +12,7 @@ from zeroseg.live.sinks import Output, Sink
 
 
 class Board(Sink):
-    """The newest frame for any number of viewers, who take it when they can and never hold anyone up.
+    """The newest frame for any number of viewers. A slow viewer never delays the others.
 
     write() is called by the pipeline's thread; everything async runs in the server's event loop.
     """
@@ -31,7 +31,7 @@ class Board(Sink):
         self._changed: asyncio.Event | None = None
 
     def attach(self) -> None:
-        """Called once in the event loop: news are told there."""
+        """Called once in the event loop, which then gets the notifications."""
         self._loop, self._changed = asyncio.get_running_loop(), asyncio.Event()
 
     def write(self, output: Output) -> None:
@@ -61,7 +61,7 @@ class Board(Sink):
             return self._output
 
     def png(self) -> bytes | None:
-        """The newest picture without loss; None before the first."""
+        """The newest picture as PNG; None before the first."""
         output = self.output
         return None if output is None else to_png(output.picture)
 

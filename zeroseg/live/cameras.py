@@ -1,4 +1,4 @@
-"""Cameras: /dev/video* and its like through FFmpeg's devices, Jetson's csi:// through GStreamer."""
+"""Cameras: /dev/video* and similar devices through FFmpeg, Jetson's csi:// through GStreamer."""
 
 import os
 import select
@@ -22,7 +22,7 @@ _LINES_KEPT = 20  # of what GStreamer says
 
 
 def list_cameras() -> list[tuple[str, str]]:
-    """(address, name) of every camera that this machine says it has."""
+    """(address, name) of every camera that this machine reports."""
     if sys.platform.startswith("linux"):
         folders = sorted(Path("/sys/class/video4linux").glob("video*"), key=lambda p: int(p.name[5:] or 0))
         return [(f"/dev/{folder.name}", _first_line(folder / "name")) for folder in folders]
@@ -42,13 +42,13 @@ def _first_line(path: Path) -> str:
 
 
 def no_camera(address: str, reason: str) -> ZerosegError:
-    """The error that lists the cameras there are."""
+    """The error that lists the available cameras."""
     there = ", ".join(f"{where} ({name})" if name else where for where, name in list_cameras())
     return ZerosegError(f"camera {address}: {reason}; cameras here: {there or 'none'}")
 
 
 def open_camera(address: str, size: tuple[int, int] | None = None, rate: float | None = None) -> Source:
-    """A camera by number or device file; size (width, height) px and frames per second as wished, if it can."""
+    """A camera by number or device file; size (width, height) px and frames per second are requests."""
     options = {"video_size": f"{size[0]}x{size[1]}"} if size else {}
     if rate:
         options["framerate"] = f"{rate:g}"
@@ -106,7 +106,7 @@ class CsiCamera(Source):
     """csi://N: a Jetson's sensor, by GStreamer's own command, so no Python binding and no special OpenCV is needed.
 
     gst-launch-1.0 writes raw RGB to a pipe; rows are padded to 4 bytes, as GStreamer does. Closing the pipe ends it.
-    A sensor that stalls is an error like one that ends, so that it is opened again.
+    A sensor that stalls is an error, as one that ends, so that it is opened again.
     """
 
     live = True

@@ -1,11 +1,11 @@
-"""Connections that send nothing do not keep others out: uvicorn's HTTP protocol with time limits.
+"""uvicorn's HTTP protocol with time limits, so that idle connections do not lock others out.
 
-uvicorn counts every open connection and gives one that has asked nothing all the time in the world, so a few hundred
-idle sockets would lock everyone out, without a token. Here a connection waits while no request of it is answered:
-before the first request's head is whole, and between two requests.
+uvicorn counts every open connection and sets no time limit for one without a request. So a few hundred idle sockets
+would lock everyone out, even without a token. Here a connection counts as waiting while none of its requests is being
+answered: before the header of the first request is complete, and between two requests.
 
-    a wait ends after HEAD_S, or when more than WAITING_MAX wait and it has waited longest
-    a body must go on within STALLED_S and be whole within BODY_S
+    a wait ends after HEAD_S, or if more than WAITING_MAX wait and this one has waited longest
+    a body must not pause for more than STALLED_S and must be complete within BODY_S
 """
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -17,7 +17,7 @@ WAITING_MAX = 200
 
 
 class TimedProtocol(H11Protocol):
-    """One connection. waiting: those of this server that wait, longest first."""
+    """One connection. waiting: the waiting connections of this server, longest first."""
 
     waiting: dict["TimedProtocol", None]
 

@@ -1,8 +1,8 @@
 """Video files and network streams through PyAV.
 
-PyAV rather than OpenCV: it gives every frame's own time stamp and time base (so that variable frame rates survive),
-the display rotation of phone videos, the reason of an error, and an encoder that takes those time stamps back. Its
-wheels carry FFmpeg for Linux, macOS and Windows, so nothing else has to be installed.
+PyAV is used and not OpenCV, because it gives every frame's time stamp and time base (so variable frame rates are kept),
+the display rotation of phone videos, the reason for an error, and an encoder that accepts those time stamps. Its wheels
+include FFmpeg for Linux, macOS and Windows, so nothing else has to be installed.
 """
 
 import itertools
@@ -35,8 +35,8 @@ def load_av():
 class Decoder(Source):
     """The first video stream of a file, device or URL.
 
-    url            what FFmpeg opens; container_format and options as FFmpeg names them.
-    live           True: time stamps are the arrival times, since a camera's own may jump or be missing.
+    url            the input for FFmpeg; container_format and options have FFmpeg's names.
+    live           True: time stamps are the arrival times, because a camera's own may jump or be missing.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Decoder(Source):
         streams = [s for s in self._container.streams.video if not _is_cover(s)]
         if not streams:
             self.close()
-            raise ZerosegError(f"{self.name}: there is no video in it")
+            raise ZerosegError(f"{self.name}: no video in this file")
         self._stream, self._format = streams[0], self._container.format.name
         if self._stream.codec_context is None:
             self.close()
@@ -74,7 +74,7 @@ class Decoder(Source):
 
     @property
     def finite(self) -> bool:
-        """Whether it has an end, as a file has, even one behind a URL."""
+        """Whether the source has an end, like a file, also one behind a URL."""
         return self._container.duration is not None
 
     @property
@@ -207,17 +207,17 @@ class Decoder(Source):
             return []
         lines = []
         if self._damaged:
-            lines.append(f"{self.name}: {self._damaged} damaged pieces were stepped over")
+            lines.append(f"{self.name}: {self._damaged} damaged pieces were skipped")
         if self._stream.frames and self._index < self._stream.frames - self._damaged:
             lines.append(
-                f"{self.name}: says it has {self._stream.frames} frames, but ends after {self._index}"
-                f"{self._end}; it may be cut off"
+                f"{self.name}: has {self._stream.frames} frames according to its header, but ends after "
+                f"{self._index}{self._end}; it may be truncated"
             )
         length_s, slack_s = self._length_s
         if not self._stream.frames and self._end_s < length_s - slack_s:
             lines.append(
-                f"{self.name}: says it lasts {length_s:.1f} s, but ends after {self._end_s:.1f} s{self._end}; "
-                "it may be cut off"
+                f"{self.name}: lasts {length_s:.1f} s according to its header, but ends after "
+                f"{self._end_s:.1f} s{self._end}; it may be truncated"
             )
         return lines
 
@@ -274,8 +274,8 @@ def _reason(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error)
     hints = {
         "No such file or directory": "no such file",
-        "Invalid data found when processing input": "not a video that FFmpeg can read, or cut off at its end",
-        "Connection refused": "nothing answers there (connection refused)",
+        "Invalid data found when processing input": "not a video that FFmpeg can read, or truncated",
+        "Connection refused": "no answer (connection refused)",
         "Immediate exit requested": "no answer in time",
         "Device or resource busy": "in use by another program",
         "Permission denied": "permission denied (is this user in the group `video`?)",

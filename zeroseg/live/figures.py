@@ -1,4 +1,4 @@
-"""What a run measures about itself: frame rate, latency, time per stage. Thread-safe, of constant size."""
+"""Statistics of a run: frame rate, latency, time per stage. Thread-safe, constant size."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""What flows through the pipeline: one picture with its time, and the face of whatever gives such pictures."""
+"""The frames of the pipeline, and the interface of their sources."""
 
 import time
 from abc import ABC, abstractmethod
@@ -16,13 +16,13 @@ class Frame:
     """One picture of a source.
 
     image      (H, W, 3) uint8 RGB, upright.
-    index      its number in the source, from 0; frames that were left out count.
+    index      its number in the source, from 0; skipped frames count.
     pts        its time in units of time_base; the source's first frame has 0.
     duration   how long it is shown, in units of time_base; 0 where the source does not say.
     pixel_aspect  width of a pixel over its height: 1 but for old camcorders and broadcasts.
-    color      (primaries, transfer) of the source as FFmpeg numbers them; 2 is unknown. The picture's values are not
-               changed by them: they are for whoever writes it again.
-    captured_s perf_counter() when it was had, for latency.
+    color      (primaries, transfer) of the source by FFmpeg's numbers; 2 is unknown. The picture's values are not
+               converted; the numbers are for writing a video.
+    captured_s perf_counter() at capture, for the latency.
     """
 
     image: np.ndarray
@@ -41,13 +41,13 @@ class Frame:
 
 
 class Source(ABC):
-    """Where frames come from. Not thread-safe: one thread reads and closes.
+    """A source of frames. Not thread-safe: one thread reads and closes.
 
-    live         frames come at their own pace: whoever is late must take the newest.
-    frame_count  how many there will be, None where that is not known.
-    rate         frames per second, None where that is not known.
-    lost         frames of a live source that were gone before they could be read, as far as it can tell.
-    away         why a source that is opened again when it dies is away at the moment; None while it is there.
+    live         frames come at their own rate: a late reader must take the newest.
+    frame_count  number of frames, None if unknown.
+    rate         frames per second, None if unknown.
+    lost         frames of a live source that were lost before they could be read, if known.
+    away         why a reconnecting source is lost at the moment; None while it is connected.
     """
 
     name: str = ""
@@ -63,11 +63,11 @@ class Source(ABC):
         """The next frame, None after the last. Raises ZerosegError in one line."""
 
     def close(self) -> None:  # noqa: B027 (many sources hold nothing)
-        """Let go of files and devices; may be called twice."""
+        """Release files and devices; may be called twice."""
 
     def stop(self) -> None:  # noqa: B027
         """Make a read() in another thread that waits return soon."""
 
     def remarks(self) -> list[str]:
-        """What a person should know after the last frame, a line each."""
+        """Notes for the user after the last frame, one per line."""
         return []

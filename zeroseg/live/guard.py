@@ -1,8 +1,8 @@
-"""Who may talk to the server, and how much: host names, token, foreign pages, size of what is sent. Plain ASGI.
+"""Access control of the server: host names, token, other sites' pages, size of uploads. Plain ASGI.
 
-A page of a stranger, open in the same browser, can send requests to 127.0.0.1 too. So without a token only local host
-names are answered (against DNS rebinding), requests that change something must come from the page's own origin, and
-no answer carries a header that would let a foreign page read it.
+Another site's page in the same browser can send requests to 127.0.0.1 too. So without a token only local host names are
+answered (against DNS rebinding), and requests that change something must come from the page's own origin. No answer has
+a header that would let another site's page read it.
 """
 
 import hmac
@@ -48,13 +48,13 @@ _TOKEN_FORM = """<!doctype html>
 
 
 def check_exposure(host: str, token: str | None, insecure: bool) -> None:
-    """Raise ZerosegError where the network would be let in without a token."""
+    """Raise ZerosegError if the network would have access without a token."""
     if token is not None and len(token) < 8:
         raise ZerosegError("--token: expected at least 8 characters")
     if host not in LOCAL and not token and not insecure:
         raise ZerosegError(
-            f"--host {host} shows the camera to the network: give --token SECRET, or --insecure if "
-            "anybody there may see it"
+            f"--host {host} gives the network access: give --token SECRET, or --insecure if anybody there "
+            "may see the pictures"
         )
 
 
@@ -95,7 +95,7 @@ class Guard:
         if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
             origin = headers.get("origin")
             if origin is not None and urlsplit(origin).netloc != host:
-                return _answer(403, "requests from pages of others are refused")
+                return _answer(403, "requests from other sites' pages are refused")
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self.limit_bytes:
             return _answer(413, f"more than {self.limit_bytes / 1e6:g} MB")

@@ -1,4 +1,4 @@
-"""From one thread to the next: every item in order, or only the newest."""
+"""A queue from one thread to the next: every item in order, or only the newest."""
 
 import threading
 from collections import deque
@@ -10,7 +10,7 @@ AWAKE = object()
 class Handoff:
     """A closable queue between two threads.
 
-    newest=True holds one item: put() never waits, and an item that nobody took in time is dropped and counted.
+    newest=True holds one item: put() never waits, and an item that was not taken in time is dropped and counted.
     newest=False holds `capacity` items in order, and put() waits for room.
     """
 
@@ -22,7 +22,7 @@ class Handoff:
         self.dropped = 0
 
     def put(self, item, count: bool = True) -> bool:
-        """Hand over an item; False once closed. count: whether an item that this one drops is counted."""
+        """Hand over an item; False once closed. count: whether to count an item that is dropped for it."""
         with self._changed:
             if self._newest and self._items:
                 self._items.clear()
@@ -35,9 +35,9 @@ class Handoff:
             return True
 
     def get(self, wake: Callable[[], bool] = lambda: False):
-        """The next item, waiting for it; None once closed and empty. AWAKE, and no item, where wake() is true.
+        """Wait for the next item; None once closed and empty. AWAKE instead of an item if wake() is true.
 
-        wake() is asked again after poke().
+        wake() is called again after poke().
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._items or wake())
@@ -50,12 +50,12 @@ class Handoff:
             return item
 
     def poke(self) -> None:
-        """Let a get() that waits ask its wake() again."""
+        """Make a waiting get() call its wake() again."""
         with self._changed:
             self._changed.notify_all()
 
     def close(self, discard: bool = False) -> None:
-        """No more items; those inside are still given, unless discard."""
+        """Accept no more items; those inside are still given out, unless discard."""
         with self._changed:
             self._closed = True
             if discard:

@@ -1,4 +1,4 @@
-"""What a source looks like to be. Standard library only, so that a command can decide before it loads anything."""
+"""Guess the kind of a source. Standard library only, so that a command can decide before it loads anything."""
 
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def _begins_as_video(path: str) -> bool:
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be printed: rtsp://user:***@host/path."""
+    """The URL for printing, without its password: rtsp://user:***@host/path."""
     scheme, _, rest = url.partition("://")
     credentials, at, host = rest.rpartition("@")
     if not at or "/" in credentials:

@@ -14,7 +14,7 @@ _STUCK_S = 30.0  # a connection that takes nothing for so long is closed: phones
 
 
 class Listening:
-    """uvicorn in a thread. Raises ZerosegError in one line where it cannot listen. app: an ASGI application."""
+    """uvicorn in a thread. Raises ZerosegError, in one line, if it cannot listen. app: an ASGI application."""
 
     def __init__(self, app, host: str, port: int, token: str | None = None):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -26,8 +26,8 @@ class Listening:
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * _STUCK_S))
         except (OSError, OverflowError) as error:
             raise ZerosegError(
-                f"cannot listen at {host}:{port} ({getattr(error, 'strerror', None) or error}); "
-                "choose another --host or --port"
+                f"cannot listen on {host}:{port} ({getattr(error, 'strerror', None) or error}); choose "
+                "another --host or --port"
             ) from error
         self.port = self._socket.getsockname()[1]
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host

@@ -1,4 +1,4 @@
-"""Memory that stays level while frames of megabytes go from thread to thread for hours."""
+"""Keep memory constant while large frames pass from thread to thread for hours."""
 
 import ctypes
 
@@ -7,10 +7,10 @@ _M_ARENA_MAX = -8  # malloc.h of glibc
 
 
 def limit_arenas(count: int = ARENAS) -> bool:
-    """Let glibc's threads share count heaps; call it before they start. False where the C library is another one.
+    """Let glibc's threads share `count` heaps; call it before they start. False for another C library.
 
-    By default each thread gets a heap, up to eight per core. A frame allocated in one and freed in another leaves a
-    hole that only that heap can use, so memory climbs by a frame at every stall of the machine.
+    By default each thread gets a heap, up to eight per core. A frame that is allocated in one heap and freed by another
+    thread leaves a hole that only that heap can use, so memory grows by a frame at every stall of the machine.
     """
     try:
         return ctypes.CDLL(None).mallopt(_M_ARENA_MAX, count) == 1

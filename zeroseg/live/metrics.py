@@ -1,4 +1,4 @@
-"""GET /metrics: what a run measures about itself, in Prometheus' text format 0.0.4."""
+"""GET /metrics: the statistics of a run in Prometheus' text format 0.0.4."""
 
 from zeroseg.live.figures import BUCKETS_MS
 
@@ -6,7 +6,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def metrics_text(pipeline, board, photos) -> str:
-    """All metrics; those of the live picture only where there is one. Seconds, as Prometheus wants them."""
+    """All metrics; those of the live picture only if there is one. Times are in seconds, as usual in Prometheus."""
     lines: list[str] = []
 
     def metric(name: str, kind: str, help_text: str, *samples: tuple[str, float]) -> None:
@@ -16,18 +16,18 @@ def metrics_text(pipeline, board, photos) -> str:
             for labels, value in samples
         )
 
-    metric("photos_total", "counter", "Photos asked for by POST /segment.", ("", photos.requests))
+    metric("photos_total", "counter", "Requests to POST /segment.", ("", photos.requests))
     metric("viewers", "gauge", "Open live pictures.", ("", board.viewers))
     metric("pictures_sent_total", "counter", "Live pictures sent to viewers.", ("", board.pictures_sent))
     if pipeline is not None:
         figures = pipeline.figures
         metric("frames_total", "counter", "Frames segmented and shown.", ("", figures.frames))
-        metric("dropped_frames_total", "counter", "Frames of the source that were too late.", ("", pipeline.dropped))
+        metric("dropped_frames_total", "counter", "Frames of the source that were dropped.", ("", pipeline.dropped))
         metric("reconnects_total", "counter", "Times the source was opened again.", ("", pipeline.source.reconnects))
         metric(
             "source_up",
             "gauge",
-            "0 while a source that was lost has not come back.",
+            "0 while the source is lost, else 1.",
             ("", int(pipeline.source.away is None)),
         )
         metric("fps", "gauge", "Frames per second, over the last seconds.", ("", float(figures.fps())))

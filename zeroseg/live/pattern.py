@@ -21,7 +21,7 @@ _LIMITS = {"width": (16, 7680), "height": (16, 4320), "fps": (1, 240), "frames":
 
 
 class TestPattern(Source):
-    """test://?size=640x480&fps=30&frames=100&live=1: live frames come at their rate, else as fast as they are read."""
+    """test://?size=640x480&fps=30&frames=100&live=1: live frames come at their rate, others at once."""
 
     __test__ = False  # no test class, whatever pytest thinks
 

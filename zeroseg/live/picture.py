@@ -1,6 +1,6 @@
-"""The picture a viewer sees: the frame with its segments, and by option the legend and the figures in its corners.
+"""The picture for viewers: the frame with its overlay, optionally with the legend and the figures in its corners.
 
-The legend lies inside the picture, so that every frame of a video has one size.
+The legend is inside the picture, so that all frames of a video have the same size.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A folder of pictures or an animated picture as frames, and files played at their own pace."""
+"""A folder of pictures or an animated picture as a source, and files played at their own speed."""
 
 import threading
 import time
@@ -19,11 +19,11 @@ _ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")  # formats whose further frames are m
 
 
 class Pictures(Source):
-    """Picture files in order, each a frame of 1/rate seconds. One that cannot be read is left out and remarked on."""
+    """Picture files in order, each a frame of 1/rate seconds. Unreadable ones are left out and reported."""
 
     def __init__(self, paths: Sequence[Path], rate: float = PICTURES_PER_S, name: str | None = None):
         if not paths:
-            raise ZerosegError(f"{name}: no pictures there")
+            raise ZerosegError(f"{name}: no pictures found")
         self._paths = list(paths)
         self.name = name or str(self._paths[0])
         self.rate = Fraction(rate).limit_denominator(1001)
@@ -62,7 +62,7 @@ def is_animation(path: Path) -> bool:
 
 
 class Animation(Source):
-    """An animated picture, each of its frames for its own time. Damage ends it with a remark."""
+    """An animated picture; each frame has its own duration. Damage ends it with a note."""
 
     def __init__(self, path: Path):
         self._picture = Image.open(path)
@@ -80,7 +80,7 @@ class Animation(Source):
             image = load_image(self._picture.copy())
         except (ZerosegError, EOFError, OSError, ValueError, SyntaxError) as error:
             if not self._index:
-                raise ZerosegError(f"{self.name}: damaged or cut off ({error})") from error
+                raise ZerosegError(f"{self.name}: damaged or truncated ({error})") from error
             self._wrong.append(f"{self.name}: has {self.frame_count} frames, but frame {self._index + 1} is damaged")
             self._index = self.frame_count
             return None
@@ -103,9 +103,9 @@ class Animation(Source):
 
 
 class Paced(Source):
-    """A file as if it were filmed now: frames come at their times, and again from the start if loop is set.
+    """A file played in real time: frames come at their time stamps, and again from the start if loop is set.
 
-    It counts as live (whoever is late takes the newest), which is what a page wants of a file.
+    It counts as live (a late reader takes the newest frame), as the page needs it.
     """
 
     live = True

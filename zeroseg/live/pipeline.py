@@ -1,9 +1,9 @@
-"""Capture, inference and output, each in its own thread, so that a frame costs the slowest of them and not their sum.
+"""Capture, inference and output, each in its own thread: the slowest stage limits the rate, not the sum of all.
 
     source -> [newest or every] -> segment -> [short queue] -> draw, encode, write
 
-A live source hands over its newest frame only: whoever falls behind drops frames (counted), never time. A file's
-frames all pass, in order.
+A live source hands over only its newest frame: a slow stage drops frames (which are counted) and does not fall behind.
+All frames of a file pass, in order.
 """
 
 import threading
@@ -28,7 +28,7 @@ from zeroseg.segment.smoothing import smooth
 
 @dataclass(frozen=True)
 class Settings:
-    """What may change while it runs; each frame takes the newest.
+    """The settings that may change while it runs; each frame uses the newest.
 
     pack: the labels; colors (N, 3) uint8 of them, None for their own; threshold None for the model's own; alpha in
     [0, 1].
@@ -60,7 +60,7 @@ class Pipeline:
     """One source, one model, any sinks.
 
     segmenter  its labels are the first settings; smoothing_s is the time constant of zeroseg.segment.smoothing, 0 off.
-    photo_size  live pictures go in at the size the segmenter has for photos, not at live_short_side's.
+    photo_size  live pictures get the segmenter's input size for photos, not that of live_short_side.
     """
 
     def __init__(
@@ -91,13 +91,13 @@ class Pipeline:
 
     @property
     def dropped(self) -> int:
-        """Frames of a live source that nobody had time for."""
+        """The number of dropped frames of a live source."""
         return self._captured.dropped + self.source.lost
 
     def change(self, **changes) -> Settings:
-        """Change settings: the next frame has them, and of a paused one the masks are made again without a network run.
+        """Change settings from the next frame on; the masks of a paused frame are made again without a network run.
 
-        Labels that were there before keep their colours.
+        Labels that stay keep their colours.
         """
         with self._change:
             if "pack" in changes:
@@ -114,7 +114,7 @@ class Pipeline:
         return self
 
     def stop(self) -> None:
-        """End early: what has been segmented is still written."""
+        """End early; segmented frames are still written."""
         self._stopping.set()
         self.source.stop()
         self._captured.close(discard=True)
@@ -122,14 +122,14 @@ class Pipeline:
             self._change.notify_all()
 
     def join(self, timeout_s: float | None = None) -> bool:
-        """Wait for the end; False if it has not come in time."""
+        """Wait for the end; False if the time ran out."""
         return self.finished.wait(timeout_s)
 
     def run(self, poll: Callable[[], None] = lambda: None, interval_s: float = 0.1) -> list[str]:
         """Start, wait for the end while calling poll() from this thread, and return the sinks' closing lines.
 
-        KeyboardInterrupt ends the source, and so does an error in poll(); the sinks are finished all the same. Raises
-        what a thread or poll() raised.
+        KeyboardInterrupt or an error in poll() ends the source; the sinks are still finished. Raises the errors of the
+        threads and of poll().
         """
         self.start()
         while True:

@@ -1,6 +1,6 @@
-"""A live source that comes back: when a camera or stream dies it is opened again, with back-off, counted and said.
+"""Reconnect a live source: a camera or stream that fails is opened again with back-off, counted and reported.
 
-The waits double from 0.1 s and stop growing at 1 s, so that a source that returns is seen within a second or so.
+The waits double from 0.1 s up to 1 s, so that a source that returns is found within about a second.
 """
 
 import threading
@@ -13,10 +13,11 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 1.0
 
 
 class Reconnecting(Source):
-    """Opens again and again. The first opening must succeed: a wrong address is the user's to mend.
+    """A source that is opened again after a failure. The first opening must succeed: it shows that the address is
+    right.
 
-    open_source  makes the source; raises ZerosegError where it cannot.
-    say          takes a line for the user.
+    open_source  makes the source; raises ZerosegError if it cannot.
+    say          gets a line for the user.
     """
 
     live = True
@@ -46,7 +47,7 @@ class Reconnecting(Source):
                 self._source.close()
                 self._source = None
                 if not self._stopped.is_set():
-                    self._say(f"{self.name}: lost ({reason}); trying again")
+                    self._say(f"{self.name}: lost ({reason}); reconnecting")
             if self._stopped.wait(wait_s):
                 break
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)

@@ -1,4 +1,4 @@
-"""POST /segment: a picture and words in, masks out. Limits first, decoding after."""
+"""POST /segment: masks of a picture for given words. Limits are checked before decoding."""
 
 import asyncio
 import base64
@@ -31,8 +31,8 @@ class Photos:
     """Segments single photos beside the live picture.
 
     segmenter  its runner is shared with the pipeline, its labels are not touched.
-    at_once    photos in work; more than one only where the runner is for several threads.
-    waiting    photos in work and in line; more are refused.
+    at_once    photos processed at the same time; more than one only if the runner is thread-safe.
+    waiting    photos processed and queued; more are refused.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Photos:
         return encoded.masks(pack, threshold)
 
     def pack(self, labels: str | list[str]) -> LabelPack:
-        """Words, typed in one line or one by one, to a pack; HTTPException 422 with one line where that cannot be."""
+        """The pack of words, given in one line or one by one; HTTPException 422 with one line if they are wrong."""
         names = split_words(labels) if isinstance(labels, str) else [name.strip() for name in labels if name.strip()]
         if not 1 <= len(names) <= LABELS_MAX or any(len(name) > LABEL_LENGTH_MAX for name in names):
             raise HTTPException(
@@ -91,16 +91,16 @@ class Photos:
 
 
 class KeptPhotos:
-    """The segments of the last photos by the sha256 of their bytes: other words for one of them run no network.
+    """The segments of the last photos by the sha256 of their bytes, so that new words need no network run.
 
-    At most KEPT_PHOTOS with KEPT_PIXELS in all; the least recently used goes first. For several threads.
+    At most KEPT_PHOTOS with KEPT_PIXELS in all; the least recently used is dropped first. Thread-safe.
     """
 
     def __init__(self):
         self._lock, self._by_digest = Lock(), OrderedDict()
 
     def get(self, digest: bytes) -> Encoded | None:
-        """The kept segments, whose stages up to the network took no time; None where there are none."""
+        """The kept segments, with zero time for the stages up to the network; None if there are none."""
         with self._lock:
             if digest not in self._by_digest:
                 return None
@@ -123,7 +123,7 @@ def _pixels(encoded: Encoded) -> int:
 
 
 def read_picture(data: bytes, pixel_limit: int):
-    """(H, W, 3) uint8 RGB; HTTPException 413 for too many pixels (before they are decoded), 415 for no picture."""
+    """(H, W, 3) uint8 RGB; HTTPException 413 for too many pixels (before decoding), 415 if it is not a picture."""
     try:
         return decode_photo(data, pixel_limit)
     except TooLarge as error:
@@ -138,7 +138,7 @@ def hex_color(color) -> str:
 
 
 def photo_document(result: Segmentation, overlay: bool, alpha: float) -> dict:
-    """Segmentation.to_dict(), with each label's colour and mark, and the overlay (JPEG, a data URL) by option."""
+    """Segmentation.to_dict(), with each label's colour and mark, and optionally the overlay (data URL of a JPEG)."""
     document = result.to_dict()
     for entry, color, mark in zip(document["labels"], result.colors, result.marks):
         entry |= {"color": hex_color(color), "mark": mark}

@@ -1,6 +1,6 @@
-"""The page and the REST interface, with FastAPI on uvicorn, in a thread beside the pipeline.
+"""The page and the REST API, with FastAPI on uvicorn, in a thread beside the pipeline.
 
-No page asks another server for anything.
+The page loads nothing from other servers.
 """
 
 import asyncio
@@ -38,14 +38,14 @@ _EVENTS, _PICTURES = "text/event-stream", "multipart/x-mixed-replace; boundary=f
 
 
 class Labels(BaseModel):
-    """The words to look for, as a comma list or one by one."""
+    """The labels, as a list with commas or one by one."""
 
     model_config = ConfigDict(extra="forbid")
     labels: str | list[str] = Field(examples=["cat, dog"])
 
 
 class Changes(BaseModel):
-    """Settings to change; what is left out stays. threshold null is the model's own."""
+    """Settings to change; those left out stay. threshold null: the model's own."""
 
     model_config = ConfigDict(extra="forbid")
     threshold: float | None = Field(None, ge=-1, le=2, allow_inf_nan=False)
@@ -79,8 +79,8 @@ def make_app(
 ):
     """The application. pipeline None: no live picture, photos only. segmenter has the labels to begin with.
 
-    problem: why photos cannot be segmented at this moment, for /healthz; None where nothing is wrong.
-    threshold and alpha: without a pipeline, the page's to begin with. collection: to be searched at /search.
+    problem: why photos cannot be segmented now, for /healthz; None if nothing is wrong.
+    threshold and alpha: without a pipeline, the page's initial values. collection: searched at /search.
     """
     photos = Photos(segmenter, text, at_once=at_once, waiting=waiting)
     # settings: without a pipeline; revision counts the changes, so that the page knows states that are older than one
@@ -119,7 +119,7 @@ def make_app(
 
     add_page_files(app, {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"})
 
-    @app.get("/healthz", summary="Whether the server and its source are well")
+    @app.get("/healthz", summary="Health of the server and its source")
     def healthz() -> dict:
         if pipeline is not None and pipeline.error is not None:
             return JSONResponse({"status": "failed", "detail": str(pipeline.error)}, 503)
@@ -169,7 +169,7 @@ def make_app(
         )
 
     @app.put(
-        "/labels", summary="Look for other words from the next frame on", responses=_problems(400, 401, 403, 413, 422)
+        "/labels", summary="Change the labels from the next frame on", responses=_problems(400, 401, 403, 413, 422)
     )
     async def put_labels(asked: Labels) -> dict:
         pack = await asyncio.to_thread(photos.pack, asked.labels)
@@ -199,16 +199,18 @@ def make_app(
     )
     async def segment(
         image: Annotated[UploadFile, File(description="JPEG, PNG, WebP, GIF or BMP")],
-        labels: Annotated[str | None, Form(description=f"Comma list, at most {LABELS_MAX}; else the page's.")] = None,
+        labels: Annotated[
+            str | None, Form(description=f"List with commas, at most {LABELS_MAX}; default: the page's labels.")
+        ] = None,
         threshold: Annotated[float | None, Form(ge=-1, le=2, allow_inf_nan=False)] = None,
         format: Annotated[
             Literal["json", "labels", "overlay"],
             Form(
-                description="json: names, scores, COCO run lengths; labels: palette PNG, value i + 1 is label i; "
+                description="json: labels, scores, masks as COCO RLE; labels: palette PNG, value i + 1 is label i; "
                 "overlay: PNG."
             ),
         ] = "json",
-        overlay: Annotated[bool, Form(description="With json: the overlay too, a JPEG as a data URL.")] = False,
+        overlay: Annotated[bool, Form(description="With json: also the overlay, as a data URL of a JPEG.")] = False,
         alpha: Annotated[float, Form(ge=0, le=1, allow_inf_nan=False)] = 0.5,
     ):
         if labels is not None:
@@ -232,7 +234,7 @@ def make_app(
 
 
 def page_state(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, settings: Settings) -> dict:
-    """What the page shows beside the picture, ready for JSON."""
+    """The content of the page besides the picture, ready for JSON."""
     pack = settings.pack
     document = {
         "model": segmenter.sidecar.name,

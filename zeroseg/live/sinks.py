@@ -1,4 +1,4 @@
-"""Where results go: a video file, pictures, JSON Lines, a window."""
+"""Sinks for results: a video file, pictures, JSON Lines, a window."""
 
 import os
 import sys
@@ -37,7 +37,7 @@ _BT709, _SMPTE170M, _LIMITED_RANGE = 1, 6, 1  # as FFmpeg numbers them
 
 @dataclass
 class Output:
-    """A frame on its way out. picture: (H, W, 3) uint8 RGB with the segments drawn, None where no sink wants one."""
+    """A segmented frame. picture: (H, W, 3) uint8 RGB with the overlay, None if no sink needs it."""
 
     frame: Frame
     result: Segmentation
@@ -46,7 +46,7 @@ class Output:
 
 
 class Sink(ABC):
-    """Takes every frame, in one thread. takes_repeats: also a paused frame again, when settings change."""
+    """Takes every frame, in one thread. takes_repeats: also takes a paused frame again when settings change."""
 
     wants_picture = False
     takes_repeats = False
@@ -56,15 +56,15 @@ class Sink(ABC):
         """Take one frame."""
 
     def close(self) -> list[str]:
-        """Finish, and say in lines what was written."""
+        """Finish, and return lines that say what was written."""
         return []
 
 
 class VideoFile(Sink):
-    """A video whose frames have the time stamps of those that came in.
+    """A video whose frames keep the time stamps of the input.
 
-    It is written beside its place and moved there when it is whole; after Ctrl-C it is whole too. All frames have the
-    first one's size; later frames of another size are scaled to it. Sides are made even, as H.264 wants them.
+    It is written to a temporary file and renamed when it is complete, also after Ctrl-C. All frames have the size of
+    the first; later frames of another size are scaled to it. Sides are made even, as H.264 requires.
 
     The colour matrix is BT.709's for HD, else BT.601's, in the limited range, and the file says so. Primaries, transfer
     and the pixel aspect ratio are the source's.
@@ -145,7 +145,7 @@ class VideoFile(Sink):
         self._container = None
         lines = [f"wrote {self._path}: {self._frames} frames"]
         if self._scaled:
-            lines.append(f"{self._scaled} frames had another size than the first and were scaled to it")
+            lines.append(f"{self._scaled} frames had a different size than the first and were scaled to it")
         return lines
 
 

@@ -1,4 +1,4 @@
-"""From what a user writes to a Source: photos, folders, globs, videos, cameras, streams, test patterns."""
+"""Open a Source by the user's text: photos, folders, globs, videos, cameras, streams, test patterns."""
 
 import glob
 from collections.abc import Callable, Sequence
@@ -27,10 +27,10 @@ def open_source(
     loop: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Source:
-    """Open one source, or several pictures as one sequence. Raises ZerosegError in one line where it cannot.
+    """Open one source, or several pictures as one sequence. Raises ZerosegError, in one line, if it cannot.
 
-    pace  plays files at their own speed and, with loop, over and over; live sources do anyway.
-    say   takes lines about lost and regained connections.
+    pace  play files at their own speed and, with loop, repeatedly.
+    say   gets lines about lost and regained connections.
     """
     adjustment = adjustment or Adjustment()
     texts = [sources] if isinstance(sources, str) else list(sources)
@@ -69,7 +69,9 @@ def open_source(
     first = stream.connect()
     if first.format.endswith("_pipe"):  # FFmpeg's name for pictures that are no stream
         first.close()
-        raise ZerosegError(f"{without_password(text)}: is one picture, no stream; save it as a file and give that")
+        raise ZerosegError(
+            f"{without_password(text)}: is a single picture, not a stream; save it as a file and give that"
+        )
     if first.finite:  # a file that lies behind a URL
         first.close()
         return played(lambda: Decoder(text, without_password(text)))
@@ -90,7 +92,7 @@ class _Stream:
         self._last: Decoder | None = None
 
     def connect(self) -> Decoder:
-        """A new connection. Raises ZerosegError where there is none."""
+        """Open a new connection. Raises ZerosegError if that fails."""
         if self._last is not None and self._last.format == "mpjpeg" and self._last.is_damaged:
             self._format = "mjpeg"
         try:
@@ -126,7 +128,7 @@ def picture_paths(texts: Sequence[str]) -> list[Path]:
             _require_file(text)
             found = [path]
         if not found:
-            raise ZerosegError(f"{text}: no pictures there")
+            raise ZerosegError(f"{text}: no pictures found")
         paths += found
     return paths
 

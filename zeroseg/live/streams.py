@@ -1,8 +1,7 @@
-"""What a viewer of the page is sent as long as it stays: the state, and the pictures.
+"""The streams to a viewer of the page: the state, and the pictures.
 
-A viewer gets the newest picture whenever it has taken the last one; one that is slow gets fewer, one that is gone is
-forgotten. All viewers together get at most PICTURES_PER_S, so that many of them do not take the processor from the
-network.
+A viewer gets the newest picture whenever it has received the last one, so a slow viewer gets fewer. All viewers
+together get at most PICTURES_PER_S, so that many viewers do not take CPU time from the network.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ _NEXT_PART = b"\r\n--frame\r\nContent-Type: image/jpeg\r\n\r\n"
 
 
 class StateText:
-    """The state as JSON, made once for all viewers in each moment."""
+    """The state as JSON, made once for all viewers."""
 
     def __init__(self, state):
         self._state, self._made_s, self._text = state, 0.0, ""

@@ -80,7 +80,7 @@ def read_sidecar(path, checkpoint: Checkpoint | None = None) -> dict:
     """
     checkpoint = checkpoint or load_checkpoint(path)
     if not checkpoint.sidecar:
-        raise ZerosegError(f"{path}: weights without a sidecar, which says how to use them; save it with both")
+        raise ZerosegError(f"{path}: has weights but no sidecar, which says how to use them; save both")
     centred = checkpoint.config.readout == "prototypes"
     centre = checkpoint.state["readout.centre"].numpy() if centred else None
     scoring = scoring_to_dict(Scoring(centre, checkpoint.config.score_share))

@@ -1,6 +1,6 @@
-"""The MAE-style encoder: tokens with positions in, a random subset kept while training, transformer blocks.
+"""The MAE-style encoder: tokens with positions, of which training keeps a random subset, then transformer blocks.
 
-B batch, L places (patches), M places kept, T tokens (M, plus one with a class token), C width.
+B batch, L patches, M patches kept, T tokens (M, plus one with a class token), C width.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from zeroseg.model.positions import sincos_positions
 
 
 class Masking(NamedTuple):
-    """Which places were kept: keep (B, M) int64, restore (B, L) int64 (indices), mask (B, L) float32 (1 = removed)."""
+    """Which patches were kept: keep (B, M) int64, restore (B, L) int64 (indices), mask (B, L) float32 (1 = removed)."""
 
     keep: torch.Tensor
     restore: torch.Tensor
@@ -23,16 +23,18 @@ class Masking(NamedTuple):
 
 
 def kept_count(places: int, mask_ratio: float) -> int:
-    """Places that stay visible: int(L (1 - r)), as in MAE."""
+    """The number of patches that stay visible: int(L (1 - r)), as in MAE."""
     return int(places * (1 - mask_ratio))
 
 
 def mask_from_noise(noise_BL: torch.Tensor, mask_ratio: float) -> Masking:
-    """Keep the places with the smallest noise (MAE's per-sample random masking)."""
+    """Keep the patches with the smallest noise (MAE's random masking per sample)."""
     places = noise_BL.shape[1]
     count = kept_count(places, mask_ratio)
     if count < 1:
-        raise ValueError(f"mask_ratio: {mask_ratio} leaves none of {places} places; use a larger image or lower ratio")
+        raise ValueError(
+            f"mask_ratio: {mask_ratio} leaves none of {places} patches; use a larger image or a lower ratio"
+        )
     order_BL = noise_BL.argsort(dim=1)
     restore_BL = order_BL.argsort(dim=1)
     mask_BL = (restore_BL >= count).float()
@@ -40,7 +42,7 @@ def mask_from_noise(noise_BL: torch.Tensor, mask_ratio: float) -> Masking:
 
 
 def take_places(x_BLC: torch.Tensor, index_BM: torch.Tensor) -> torch.Tensor:
-    """Rows of x at the given places: (B, M, C)."""
+    """Rows of x at the given patches: (B, M, C)."""
     return x_BLC.gather(1, index_BM[:, :, None].expand(-1, -1, x_BLC.shape[2]))
 
 
@@ -73,7 +75,8 @@ class PatchTokens(nn.Module):
 class Encoder(nn.Module):
     """Optional class token, `depth` pre-norm blocks, LayerNorm (MAE, ViT).
 
-    recompute  what the blocks keep for the gradient is computed again instead (gradient checkpointing).
+    recompute  activations inside the blocks are computed again for the gradient instead of kept (gradient
+    checkpointing).
     """
 
     recompute = False

@@ -1,6 +1,6 @@
 """The assignment of tokens to groups by the fused kernels of zeroseg.kernels.segment_attention, on CUDA devices.
 
-Off unless asked for: no GPU has shown yet that it is faster. On a CPU a model computes as without it.
+It is off by default, because it has not been shown to be faster on a GPU. It does not change a model on a CPU.
 """
 
 import torch
@@ -39,9 +39,9 @@ class FusedAssign(Assign):
 
 
 def use_fused_assignment(model: nn.Module, fused: bool = True) -> None:
-    """Let every assignment below model use the fused kernels where it runs on CUDA, or no longer.
+    """Switch every assignment in model to the fused kernels on CUDA, or back.
 
-    Parameters stay the same objects, so an optimizer and a checkpoint notice nothing.
+    Parameters stay the same objects, so an optimizer and a checkpoint are not affected.
     """
     kind, other = (FusedAssign, Assign) if fused else (Assign, FusedAssign)
     for parent in list(model.modules()):

@@ -1,6 +1,6 @@
-"""A grouping stage (GroupViT, section 3.1 and its code's conventions; paper.md 1.2).
+"""A grouping stage (GroupViT, section 3.1, and the conventions of its code).
 
-B batch, L tokens in, S groups, C width. Maps are (B, L, S): each row says where one token goes.
+B batch, L tokens in, S groups, C width. Maps are (B, L, S): each row is the assignment of one token.
 """
 
 import math
@@ -26,7 +26,7 @@ def assign_to_groups(logits_BLS: torch.Tensor, *, noise: bool, tau: float = 1.0)
     """Every token chooses one group: one-hot of the largest of softmax((logits + Gumbel noise) / tau).
 
     The hard map is exactly one-hot and carries the gradient of that softmax (straight-through).
-    Without noise this is the argmax of the logits.
+    Without noise it is the argmax of the logits.
     """
     soft_BLS = logits_BLS.softmax(dim=-1)
     noisy_BLS = soft_BLS

@@ -1,6 +1,6 @@
-"""The segmentation head: grouping stages, then a last stage of self-attention over the segments (paper.md 1.1, 1.2).
+"""The segmentation head: grouping stages, then a last stage of self-attention over the segments.
 
-B batch, L places, K final segments, C width.
+B batch, L patches, K final segments, C width.
 """
 
 from typing import NamedTuple

@@ -1,7 +1,7 @@
 """From segment tokens to the teacher's embedding space.
 
 A readout is called as readout(tokens_BKC, soft_map_BLK, stem) -> (B, K, D). `stem` is a StemContext for readouts that
-look at the stem's maps too, or None with plain ViT patches.
+also use the stem's maps, or None with plain ViT patches.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from zeroseg.model.stem import ConvStem, StemFeatures
 
 
 class StemContext(NamedTuple):
-    """The stem's maps for this batch, the stem itself, and the places kept (B, M) int64 while masking (None: all)."""
+    """The stem's maps for this batch, the stem itself, and the patches kept (B, M) int64 by masking (None: all)."""
 
     features: StemFeatures
     module: ConvStem
@@ -42,11 +42,11 @@ class Projector(nn.Module):
 class Prototypes(nn.Module):
     """A segment as a mixture of known vectors: softmax(class logits) over prototypes gives its name, a gate its length.
 
-    The logits start as those of the stem's own ImageNet classifier, pooled over the segment by the soft map, plus the
-    whole photo's (the strongest cue to what a part belongs to); the segment token corrects them. Names that no class
-    stands for start at 0, or have a classifier of their own (config.prototype_classifier). So the readout begins
-    where ConSE (Norouzi et al., 2014) with this network would be, and every class keeps its name. Vectors are measured
-    from `centre`, the mean text vector; |e| in [0, 1] says how sure the segment is to be something with a name.
+    The logits start as those of the stem's own ImageNet classifier, pooled over the segment by the soft map, plus those
+    of the whole photo (the strongest cue to what a part belongs to). The segment token corrects them. Names without a
+    class start at 0, or have their own classifier (config.prototype_classifier). So the readout starts as ConSE
+    (Norouzi et al., 2014) with this network, and every class keeps its name. Vectors are relative to `centre`, the mean
+    text vector. |e| in [0, 1] is the confidence that the segment is something with a name.
     """
 
     def __init__(self, config: ModelConfig, stem: ConvStem):
@@ -102,7 +102,7 @@ class Prototypes(nn.Module):
 
 
 def build_readout(config: ModelConfig, stem: ConvStem | None) -> nn.Module:
-    """The readout that the configuration names; ValueError where it needs what the encoder has not."""
+    """The readout that the configuration names; ValueError if it needs something that the encoder lacks."""
     if config.readout == "projector":
         return Projector(config)
     if stem is None or stem.classifier is None:

@@ -1,6 +1,6 @@
-"""The reconstruction head: MAE's decoder and pixel loss (paper.md 1.3; the paper's pixel-space MSE).
+"""The reconstruction head: MAE's decoder and pixel loss (the ZeroSeg paper's MSE in pixel space).
 
-B batch, L places, T encoder tokens, C width, P values of one patch (patch * patch * 3).
+B batch, L patches, T encoder tokens, C width, P values of one patch (patch * patch * 3).
 """
 
 import torch
@@ -33,7 +33,7 @@ def reconstruction_loss(pred_BLP, image, mask_BL, *, patch: int, normalize_pixel
 
 
 class ReconstructionHead(nn.Module):
-    """Linear, mask tokens in the removed places, positions, `decoder_depth` blocks, LayerNorm, linear to pixels."""
+    """Linear layer, mask tokens for removed patches, positions, `decoder_depth` blocks, LayerNorm, linear to pixels."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()

@@ -164,4 +164,4 @@ def _fetch(name: str) -> dict:
         return timm.create_model(name, num_classes=1000, pretrained=True).state_dict()
     except Exception as error:  # hub, network and cache problems have no common type
         why = type(error).__name__
-        raise UnavailableError(f"{name}: pretrained weights cannot be fetched ({why}); give a local file") from error
+        raise UnavailableError(f"{name}: pretrained weights cannot be downloaded ({why}); give a local file") from error

@@ -43,7 +43,7 @@ def load_torch(path: str | Path, expected: str):
     except OSError as error:
         raise ZerosegError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (*_REFUSALS, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise ZerosegError(f"{path}: not a {expected}, or cut off ({type(error).__name__})") from error
+        raise ZerosegError(f"{path}: not a {expected}, or truncated ({type(error).__name__})") from error
     raise ZerosegError(f"{path}: is damaged in {damaged} (its checksum differs); copy or make the file again")
 
 

@@ -1,4 +1,4 @@
-"""ZeroSeg: encoder, segmentation head and readout in one module (arXiv 2306.00450; paper.md 1 and 7).
+"""ZeroSeg: encoder, segmentation head and readout in one module (arXiv 2306.00450).
 
 B batch, L places (M of them kept while masking), K segments, C head width, D embedding dim, N labels.
 """

@@ -1,1 +1,1 @@
-"""Photos on their way in: find them (listing), decode them (decode), choose the network's size (network_size)."""
+"""Reading photos: find them (listing), decode them (decode), choose the network's input size (network_size)."""

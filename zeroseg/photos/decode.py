@@ -1,4 +1,4 @@
-"""Pictures in, uint8 RGB out: any photo file, PIL image or array, right or one clear line.
+"""Decode a photo file, PIL image or array to uint8 RGB, or fail with one clear line.
 
 "The photo's frame" everywhere in zeroseg means after EXIF orientation: (H, W) as a viewer shows it.
 """
@@ -33,9 +33,9 @@ def load_image(source, turn: bool = True, least_px: int | None = None) -> np.nda
     least_px  for a small copy of a file: a JPEG may come at a half, a quarter or an eighth of its size, which is read
             much faster, as long as no side becomes shorter than this. Others come at their size.
 
-    Returns (H, W, 3) uint8 RGB, contiguous, in the frame after EXIF orientation unless turn is False. Transparent
-    parts lie on white; of an animation the first frame counts. Raises ZerosegError in one line that names the file and
-    says what is wrong.
+    Returns (H, W, 3) uint8 RGB, contiguous, in the frame after EXIF orientation unless turn is False. Transparent parts
+    become white. An animation gives its first frame. Raises ZerosegError with one line that names the file and the
+    fault.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
@@ -77,7 +77,9 @@ def _from_file(file: Path | io.BytesIO, name: str, turn: bool, least_px: int | N
                 return _from_file(io.BytesIO(smaller), name, turn, least_px)
         if isinstance(error, ZerosegError):
             raise
-        raise ZerosegError(f"{name}: {getattr(error, 'strerror', None) or f'damaged or cut off ({error})'}") from error
+        raise ZerosegError(
+            f"{name}: {getattr(error, 'strerror', None) or f'damaged or truncated ({error})'}"
+        ) from error
 
 
 def _limit() -> str:
@@ -92,7 +94,7 @@ def _to_rgb(picture: Image.Image, name: str, turn: bool) -> np.ndarray:
     try:
         picture.load()
     except _DAMAGE as error:
-        raise ZerosegError(f"{name}: damaged or cut off ({error})") from error
+        raise ZerosegError(f"{name}: damaged or truncated ({error})") from error
     try:
         if turn:
             ImageOps.exif_transpose(picture, in_place=True)  # which copies nothing where there is nothing to turn

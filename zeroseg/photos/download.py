@@ -1,4 +1,4 @@
-"""A picture behind an address: whether there is one, and its bytes."""
+"""Download the picture behind an address, if there is one."""
 
 import re
 import urllib.error
@@ -15,10 +15,10 @@ _SUFFIX_OF = {"jpg": ".jpg", "pjpeg": ".jpg", "x-png": ".png", "x-ms-bmp": ".bmp
 
 
 def download_picture(url: str) -> tuple[str, bytes] | None:
-    """(a file name, the bytes) of the picture that an http(s) address gives; None where it gives something else.
+    """(a file name, the bytes) of the picture at an http(s) address; None if it is something else.
 
-    The server's Content-Type decides and, where that says nothing, the suffix of the address. None also where nothing
-    answers. Raises ZerosegError for a picture that cannot be taken whole.
+    The server's Content-Type decides, or else the suffix of the address. None also if nothing answers. Raises
+    ZerosegError for a picture that cannot be downloaded completely.
     """
     name = re.sub(r'[\\:<>"|?*\x00-\x1f]', "_", PurePosixPath(urllib.parse.urlsplit(url).path).name) or "picture"
     name = urllib.parse.unquote(name).replace("/", "_")
@@ -33,9 +33,9 @@ def download_picture(url: str) -> tuple[str, bytes] | None:
     except (urllib.error.URLError, ValueError):
         return None
     except (OSError, EOFError) as error:
-        raise ZerosegError(f"{name}: could not be taken from its address ({error})") from error
+        raise ZerosegError(f"{name}: could not be downloaded ({error})") from error
     if len(data) > BYTES_MAX:
-        raise ZerosegError(f"{name}: more than {BYTES_MAX // 1_000_000} MB at its address")
+        raise ZerosegError(f"{name}: the download is larger than {BYTES_MAX // 1_000_000} MB")
     if suffix_of(name) not in SUFFIXES:
         name += _SUFFIX_OF.get(kind, f".{kind}" if f".{kind}" in SUFFIXES else ".jpg")
     return name, data

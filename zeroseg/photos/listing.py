@@ -1,8 +1,8 @@
-"""Which files are photos, and where they are: one set of suffixes and one walk, for every command and for training.
+"""Find photos: one set of suffixes and one walk, for every command and for training.
 
-Hidden files and folders (a name that begins with a dot) are left out, and so are the pictures that zeroseg wrote.
-Links to folders are followed, but each folder is read once, known by its device and inode: a loop of links ends, and a
-photo is listed under the name of the place where it lies, if the walk reaches that place without a link.
+Hidden files and folders (their names begin with a dot) are left out, and so are pictures that zeroseg wrote. Links to
+folders are followed, but each folder (identified by device and inode) is read only once. So loops of links end, and a
+photo is listed under its real path, if the walk reaches that path without a link.
 """
 
 import glob
@@ -28,18 +28,18 @@ def suffix_of(name: str) -> str:
 
 
 def is_photo(name: str | os.PathLike) -> bool:
-    """Whether a file is a photo by its name, and none of zeroseg's own results; for a possible result it is opened."""
+    """Whether a file is a photo by its name and not a result of zeroseg; possible results are opened."""
     return suffix_of(os.fspath(name)) in SUFFIXES and not is_result(name)
 
 
 def photos_in(folder: str | os.PathLike) -> list[Path]:
-    """The photos directly in a folder, sorted by name. Raises ZerosegError where the folder cannot be read."""
+    """The photos directly in a folder, sorted by name. Raises ZerosegError if the folder cannot be read."""
     _, files = next(folders(folder))
     return sorted(Path(file.path) for file in files if is_photo(file.path))
 
 
 def photos_below(root: str | os.PathLike, seen: set | None = None) -> Iterator[os.DirEntry]:
-    """The photos in a folder and in those below it; seen as in folders()."""
+    """The photos in a folder and its subfolders; seen as in folders()."""
     for _, files in folders(root, seen):
         yield from (file for file in files if is_photo(file.path))
 
@@ -47,11 +47,11 @@ def photos_below(root: str | os.PathLike, seen: set | None = None) -> Iterator[o
 def folders(root: str | os.PathLike, seen: set | None = None) -> Iterator[tuple[str, Iterator[os.DirEntry]]]:
     """(folder, its visible files in the order of their names) for root and every visible folder below it.
 
-    Folders come in the order of their names, each before those in it; those behind links come last. An entry's path
-    begins with root. The files of a folder must be taken before the next folder is asked for.
+    Folders come in the order of their names, each before its subfolders; those behind links come last. Paths begin with
+    root. The files of a folder must be consumed before the next folder is requested.
 
-    seen  (device, inode) of folders that are not to be read; those that are read join it.
-    Raises ZerosegError where a folder cannot be read.
+    seen  (device, inode) of folders to skip; folders that are read are added.
+    Raises ZerosegError if a folder cannot be read.
     """
     seen = set() if seen is None else seen
     stack, links = [os.fspath(root)], deque()
@@ -70,7 +70,7 @@ def folders(root: str | os.PathLike, seen: set | None = None) -> Iterator[tuple[
 
 
 def identity_of(folder: str | os.PathLike) -> tuple[int, int]:
-    """(device, inode), by which a folder is known under any name. Raises ZerosegError where there is none."""
+    """(device, inode), which identifies a folder under any name. Raises ZerosegError if it does not exist."""
     try:
         about = os.stat(folder)
     except OSError as error:
@@ -99,9 +99,9 @@ def _files(folder: str, below: list[str], links: deque) -> Iterator[os.DirEntry]
 
 
 def expand(pattern: str) -> list[Path]:
-    """The files that fit a pattern of glob's, in which "**" stands for any visible folders; sorted, each once.
+    """The files that match a glob pattern, in which "**" stands for any visible folders; sorted, each once.
 
-    Folders at its start that are there under that very name are no pattern: "[2024] Rome/*.jpg".
+    Folders at its start that exist under exactly that name are not a pattern: "[2024] Rome/*.jpg".
     """
     steps = list(Path(pattern).parts)
     there = next((i for i in range(len(steps) - 1, 0, -1) if os.path.isdir(os.path.join(*steps[:i]))), 0)

@@ -1,4 +1,4 @@
-"""The one table of back ends: what users call them, which files they read, and which class runs them."""
+"""The table of back ends: their names, the files they read, and the class that runs them."""
 
 from typing import NamedTuple
 

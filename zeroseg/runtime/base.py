@@ -1,4 +1,4 @@
-"""What every back end offers: run(image) -> dict of arrays.
+"""The interface of every back end: run(image) -> dict of arrays.
 
 The network's inputs and outputs are the same in every file format:
 
@@ -7,12 +7,12 @@ The network's inputs and outputs are the same in every file format:
     segment_embeddings  (B, K, D) float32, in the space of the sidecar's embedding_space
     image_embedding     (B, D) float32, of the whole image
 
-A network without segments (its sidecar has `dense`, zeroseg/dense) runs on windows of an image, takes any sides that
-are multiples of the sidecar's stride, and gives instead of the two segment outputs
+A network without segments (its sidecar has `dense`, zeroseg/dense) runs on windows of an image and takes any sides that
+are multiples of the sidecar's stride. Instead of the two segment outputs it gives
 
     place_embeddings    (B, D, h, w) float32, unit vectors over D, one for each patch; h = H / stride
 
-No label enters the network: labels are scored against the embeddings afterwards (zeroseg.segment.scores).
+Labels are not an input: they are scored against the embeddings afterwards (zeroseg.segment.scores).
 """
 
 from abc import ABC, abstractmethod
@@ -41,7 +41,7 @@ ANY_IMAGE = TensorSpec(("B", 3, "H", "W"), "float32")
 
 
 class Runner(ABC):
-    """A network ready to run; a context manager that gives its memory back. Subclasses implement _run()."""
+    """A network ready to run; a context manager that releases its memory. Subclasses implement _run()."""
 
     backend: str  # the name users choose it by
     multiple: int = 1  # of an image's sides, px
@@ -56,7 +56,7 @@ class Runner(ABC):
 
     @property
     def largest_batch(self) -> int | None:
-        """Most images that run() takes at once; None for any number."""
+        """The largest batch that run() takes; None for any."""
         return None
 
     def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
@@ -72,7 +72,7 @@ class Runner(ABC):
         return outputs
 
     def close(self) -> None:  # noqa: B027 (most back ends have nothing to give back but what Python frees)
-        """Give back what the runner holds; it cannot run any more."""
+        """Release the runner's memory; it cannot run afterwards."""
 
     def __enter__(self) -> "Runner":
         return self
@@ -82,7 +82,7 @@ class Runner(ABC):
 
 
 def check_outputs(outputs: Mapping[str, np.ndarray], batch: int) -> None:
-    """A file can declare our outputs and compute something else; ValueError names what came out."""
+    """Check the outputs' shapes: a file can declare our outputs and compute others. ValueError names what came out."""
     check_array("image_embedding from the network", outputs["image_embedding"], (batch, "D"), "float32")
     dim = outputs["image_embedding"].shape[1]
     if "place_embeddings" in outputs:
@@ -96,19 +96,19 @@ def check_outputs(outputs: Mapping[str, np.ndarray], batch: int) -> None:
 
 
 def outputs_of(sidecar: Sidecar) -> tuple[str, ...]:
-    """The names of what the network of this sidecar gives."""
+    """The names of the outputs of this sidecar's network."""
     return OUTPUTS if sidecar.dense is None else DENSE_OUTPUTS
 
 
 def check_signature(artifact: Artifact, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, tuple]) -> None:
     """Raise ZerosegError unless a network has the inputs and outputs above, with the sidecar's embedding size.
 
-    inputs, outputs: per name its TensorSpec and its shape; a size that is not fixed is a str.
+    inputs, outputs: TensorSpec and shape by name; a size that is not fixed is a str.
     """
     wanted, sidecar = outputs_of(artifact.sidecar), artifact.sidecar
     if "label_embeddings" in inputs and "label_map" not in outputs:
         raise ZerosegError(
-            f"{artifact.path}: an older network, which takes the labels as an input; make it again from its model.pt: "
+            f"{artifact.path}: an older network, which takes the labels as an input; export it again: "
             "zeroseg-export model.pt --onnx"
         )
     missing = [name for name in (IMAGE,) if name not in inputs] + [name for name in wanted if name not in outputs]
@@ -117,5 +117,5 @@ def check_signature(artifact: Artifact, inputs: Mapping[str, TensorSpec], output
     size = outputs["image_embedding"][-1]
     if isinstance(size, int) and size != sidecar.embedding_dim:
         raise ZerosegError(
-            f"{artifact.path}: gives embeddings of {size} numbers, its description says {sidecar.embedding_dim}"
+            f"{artifact.path}: gives embeddings of {size} numbers, but its sidecar says {sidecar.embedding_dim}"
         )

@@ -10,9 +10,10 @@ from zeroseg.runtime.base import Runner
 
 
 def open_runner(artifact: Artifact, threads: int | None = None) -> Runner:
-    """The runner of the artifact's back end. UnavailableError, with the reason and what would run, if it cannot here.
+    """The runner of the artifact's back end. UnavailableError, with the reason and an alternative, if it cannot run
+    here.
 
-    threads  CPU threads for the network and, process-wide, for the kernels around it; None for all there are.
+    threads  CPU threads for the network and, process-wide, for the kernels around it; None for all.
     """
     if threads is not None and threads < 1:
         raise ZerosegError(f"threads: expected at least 1, got {threads}")

@@ -1,8 +1,8 @@
 """TensorRT for RTX as an execution provider of ONNX Runtime: the plain .onnx on an RTX GPU, after one pip install.
 
-The provider is a plugin in a wheel of its own (extra rtx). It compiles the network when the session opens, for the
-sizes that preprocessing makes of a photo, and keeps what it compiled in a folder of the user's cache, so that the next
-start is quick. It needs an RTX GPU of the Ampere generation or later and NVIDIA's driver.
+The provider is a plugin in a separate wheel (extra rtx). It compiles the network when the session opens, for the sizes
+that preprocessing can produce, and caches the result in a folder of the user's cache, so that the next start is fast.
+It needs an RTX GPU of the Ampere generation or later and NVIDIA's driver.
 """
 
 import importlib
@@ -44,7 +44,7 @@ def open_rtx_session(artifact: Artifact, threads: int):
 
 
 def provider_options(artifact: Artifact) -> dict[str, str]:
-    """What the provider is told: the shapes to compile for, and where to keep what it compiled."""
+    """The provider's options: the shapes to compile for, and the cache folder."""
     [(_, shapes)] = image_profile(artifact.sidecar).items()
     named = {
         f"nv_profile_{end}_shapes": f"image:{'x'.join(map(str, shape))}"
@@ -58,13 +58,15 @@ def image_profile(sidecar: Sidecar) -> dict[str, list[list[int]]]:
 
 
 def rtx_devices() -> list:
-    """The GPUs that the provider takes, at least one. Loads the provider, once a process. UnavailableError if none."""
+    """The GPUs that the provider supports, at least one. Loads the provider, once per process. UnavailableError if
+    none.
+    """
     import onnxruntime
 
     version = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
     if version < OLDEST or not hasattr(onnxruntime, "register_execution_provider_library"):
         raise UnavailableError(
-            f"back end onnxruntime-rtx needs onnxruntime {'.'.join(map(str, OLDEST))} or later, here is "
+            f"back end onnxruntime-rtx needs onnxruntime {'.'.join(map(str, OLDEST))} or later, found "
             f"{onnxruntime.__version__}: pip install --upgrade onnxruntime, or {INSTEAD}"
         )
     try:

@@ -1,7 +1,7 @@
-"""What running an engine of TensorRT for RTX takes beyond what TensorRT's engines take.
+"""Additional steps to run an engine of TensorRT for RTX, compared with TensorRT's engines.
 
-The GPU finishes the engine's code when it first runs; what it made is kept in a runtime cache, tiny.rtx.cache beside
-tiny.rtx, so that the next start is quick. Whether an engine fits this GPU, driver and library stands in its header.
+The engine's code is finished for the GPU at the first run. A runtime cache, tiny.rtx.cache beside tiny.rtx, keeps the
+result, so that the next start is fast. The engine's header says whether it fits this GPU, driver and library.
 """
 
 import logging
@@ -23,9 +23,9 @@ REASONS = {  # members of trt.EngineInvalidityDiagnostics
 
 
 def why_invalid(rtx, runtime, header: bytes, reason: str = "") -> str | None:
-    """Why an engine cannot run here, from the first runtime.engine_header_size bytes of it; None where it can.
+    """Why an engine cannot run here, from its first runtime.engine_header_size bytes; None if it can.
 
-    reason is what the library said by itself, for when the header gives none.
+    reason is the library's own message, used if the header gives none.
     """
     validity, found = runtime.get_engine_validity(header)
     if validity != rtx.EngineValidity.INVALID:
@@ -37,7 +37,7 @@ def why_invalid(rtx, runtime, header: bytes, reason: str = "") -> str | None:
 
 
 class CachedContext:
-    """An execution context whose compiled kernels are kept in a file from run to run."""
+    """An execution context that caches its compiled kernels in a file."""
 
     def __init__(self, engine, path: Path):
         """engine: an ICudaEngine of TensorRT for RTX; path: its file. `context` is None when there is no memory."""
@@ -56,7 +56,7 @@ class CachedContext:
         if self._cache.deserialize(content):
             self._written = content
         else:
-            _log.info("%s: of another GPU, driver or version, starting a new one", self._path)
+            _log.info("%s: belongs to another GPU, driver or version; starting a new one", self._path)
 
     def save(self) -> None:
         """Write the cache if it has grown; a full disk is only logged."""
@@ -81,7 +81,7 @@ def check_target(path: Path, capabilities: list[str], built_by: str, gpu, versio
     """
     differences = []
     if built_by != version:
-        differences.append(f"built by TensorRT for RTX {built_by}, here is {version}")
+        differences.append(f"built by TensorRT for RTX {built_by}, found {version}")
     if capabilities and gpu.sm not in capabilities:
         differences.append(f"built for compute capability {', '.join(capabilities)}, here is {gpu.name} ({gpu.sm})")
     if not capabilities and tuple(int(part) for part in gpu.sm.split(".")) < (8, 0):

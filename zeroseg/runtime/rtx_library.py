@@ -1,9 +1,9 @@
-"""TensorRT for RTX as it is found on this machine.
+"""Load TensorRT for RTX on this machine.
 
-It is another library than TensorRT: module `tensorrt_rtx`, versions 1.x, engines for RTX GPUs that are finished on the
-GPU they meet. Its Python bindings are the wheel tensorrt-rtx-cu13-bindings. The libraries that they need come with an
-installation of the SDK, or inside the wheel onnxruntime-ep-nv-tensorrt-rtx-cu13, from where they are loaded here.
-Building an engine needs neither a GPU nor a driver.
+It is a different library from TensorRT: module `tensorrt_rtx`, versions 1.x, engines for RTX GPUs that are finished on
+the GPU that runs them. Its Python bindings are the wheel tensorrt-rtx-cu13-bindings. The libraries that they need come
+with the SDK, or in the wheel onnxruntime-ep-nv-tensorrt-rtx-cu13, from which they are loaded here. Building an engine
+needs neither a GPU nor a driver.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ INSTALL = "pip install 'zeroseg[rtx]' (Linux on x86-64)"
 
 
 def load_rtx(purpose: str):
-    """Import TensorRT for RTX, of a version that zeroseg speaks. UnavailableError in one line when there is none."""
+    """Import TensorRT for RTX, in a supported version. UnavailableError, in one line, if there is none."""
     name = next((name for name in MODULES if importlib.util.find_spec(name) is not None), None)
     if name is None:
         raise UnavailableError(
@@ -38,14 +38,14 @@ def load_rtx(purpose: str):
         ) from error
     if not OLDEST_RTX <= parse_version(rtx.__version__) < (2, 0):
         raise UnavailableError(
-            f"{purpose}: TensorRT for RTX {rtx.__version__} is installed; zeroseg speaks "
+            f"{purpose}: TensorRT for RTX {rtx.__version__} is installed; zeroseg supports "
             f"{OLDEST_RTX[0]}.{OLDEST_RTX[1]} to 1.x; {INSTALL}"
         )
     return rtx
 
 
 def load_libraries() -> None:
-    """Load the libraries in the provider's wheel, where it is installed, so that the bindings find them.
+    """Load the libraries in the provider's wheel, if it is installed, so that the bindings find them.
 
     OSError when one cannot be loaded. The package itself is not imported: that would import ONNX Runtime.
     """
@@ -56,9 +56,9 @@ def load_libraries() -> None:
 
 
 def require_by_name(folder: Path) -> None:
-    """For networks with plugins the library opens itself by its bare name, and ends the process where that fails.
+    """For networks with plugins the library opens itself by its bare name, and ends the process if that fails.
 
-    UnavailableError in one line, with the variable to set, before that happens; `folder` then has the link it needs.
+    This raises UnavailableError before that, in one line with the variable to set; `folder` then has the link it needs.
     """
     name = f"{LIBRARIES[0]}.so"
     try:
@@ -74,8 +74,8 @@ def require_by_name(folder: Path) -> None:
     except (OSError, AttributeError, ValueError) as error:
         raise UnavailableError(f"--plugins v3: TensorRT for RTX needs {name} on the library path ({error})") from error
     raise UnavailableError(
-        f"--plugins v3: TensorRT for RTX looks for {name} by its name; start the command again with "
-        f"LD_LIBRARY_PATH={folder} before it"
+        f"--plugins v3: TensorRT for RTX searches {name} on the library path; run the command again "
+        f"with LD_LIBRARY_PATH={folder}"
     )
 
 

@@ -1,4 +1,4 @@
-"""PyTorch with the model's Python taken out: torch.compile, and CUDA graphs.
+"""PyTorch without the overhead of the model's Python code: torch.compile, and CUDA graphs.
 
 A new image size costs a recompilation or a new capture.
 """

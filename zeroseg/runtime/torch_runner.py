@@ -1,4 +1,4 @@
-"""The model.pt itself, in PyTorch: the truth that every exported file is compared with. On the CPU, or a CUDA GPU."""
+"""The model.pt itself, in PyTorch: the reference for every exported file. On the CPU, or a CUDA GPU."""
 
 import numpy as np
 

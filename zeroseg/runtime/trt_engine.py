@@ -1,9 +1,8 @@
-"""A TensorRT engine on disk: the file, and the manifest that says what it is and where it may run.
+"""A TensorRT engine on disk: the file, and the manifest that describes it and where it can run.
 
-tiny.engine lies next to tiny.engine.json: the model's sidecar (zeroseg/artifact.py) with the engine's checksum, and
-under "engine" what it was built from, for which GPU, by which TensorRT, for which shapes. An engine is code for one
-GPU and one TensorRT; given to another it fails late or crashes, so everything is compared before a byte of it is
-deserialised.
+tiny.engine.json beside tiny.engine has the model's sidecar (zeroseg/artifact.py) with the engine's checksum, and under
+"engine" its source, GPU, TensorRT version and shapes. An engine is code for one GPU and one TensorRT. On another it
+fails late or crashes, so everything is checked before it is deserialised.
 """
 
 import json
@@ -43,11 +42,11 @@ KINDS_OF = {  # field -> its types in JSON; the others are strings
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an engine is.
+    """The description of an engine.
 
     onnx_file, onnx_sha256: the network it was built from (name without folder). gpu, sm: the device. profile: input ->
     [least, best, greatest] shape. version_compatible: later TensorRT of the same major version may load it.
-    hardware_compatible: other GPUs, of compute capability 8.0 and up, may. rebuild: the command that makes it anew.
+    hardware_compatible: other GPUs, of compute capability 8.0 and up, may. rebuild: the command that rebuilds it.
     plugins: which of trt_plugins.KINDS it holds; for "v3" the plugin library must be loaded before the engine.
 
     Of an engine of TensorRT for RTX (.rtx), which is built without a GPU, gpu and sm are empty and capabilities lists
@@ -79,7 +78,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class EngineFile:
-    """An engine whose bytes are those its manifest was written for."""
+    """An engine whose bytes match its manifest."""
 
     path: Path
     sidecar: Sidecar
@@ -104,16 +103,16 @@ def write_manifest(engine: Path, sidecar: dict, manifest: Manifest) -> None:
 def read_engine(path: Path) -> EngineFile:
     """Read the manifest and check the files against it; needs neither TensorRT nor a GPU.
 
-    ZerosegError in one line, with the command that rebuilds, when the manifest is missing or malformed, the engine is
-    cut off or another file, or the network beside it is another one than the engine was built from.
+    ZerosegError in one line, with the command that rebuilds, if the manifest is missing or malformed, the engine is
+    truncated or another file, or the network beside it is not the one that the engine was built from.
     """
     source = manifest_path(path)
     try:
         document = json.loads(source.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ZerosegError(
-            f"{path}: {source.name}, its manifest, is missing, and an engine is not run without one; "
-            f"build it with zeroseg-export {'--rtx' if path.suffix == RTX_SUFFIX else '--trt'}"
+            f"{path}: its manifest {source.name} is missing, and an engine cannot run without it; build "
+            f"it with zeroseg-export {'--rtx' if path.suffix == RTX_SUFFIX else '--trt'}"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise ZerosegError(f"{source}: cannot be read as JSON ({error})") from error
@@ -160,7 +159,7 @@ def check_machine(engine: EngineFile, gpu: Gpu, tensorrt: str) -> None:
         built, here = parse_version(manifest.tensorrt), parse_version(tensorrt)
         if not (manifest.version_compatible and built[0] == here[0] and built <= here):
             kind = ", for it and later ones of its major version" if manifest.version_compatible else ""
-            differences.append(f"built by TensorRT {manifest.tensorrt}{kind}, here is {tensorrt}")
+            differences.append(f"built by TensorRT {manifest.tensorrt}{kind}, found {tensorrt}")
     if (manifest.gpu, manifest.sm) != (gpu.name, gpu.sm):
         capability = tuple(int(part) for part in gpu.sm.split("."))
         if not (manifest.hardware_compatible and capability >= (8, 0)):
@@ -178,10 +177,10 @@ def rebuild_hint(manifest: Manifest) -> str:
 def _file_differences(path: Path, sidecar: Sidecar, manifest: Manifest) -> list[str]:
     size = path.stat().st_size
     if size != manifest.size_bytes:
-        kind = "cut off" if size < manifest.size_bytes else "another file"
+        kind = "truncated" if size < manifest.size_bytes else "another file"
         return [f"{kind}, it has {size} bytes and its manifest says {manifest.size_bytes}"]
     if sha256(path) not in sidecar.files.values():
-        return ["not the engine its manifest was written for (sha256 differs)"]
+        return ["does not match its manifest (sha256 differs)"]
     onnx = path.with_name(Path(manifest.onnx_file).name)
     differences = []
     if onnx.is_file() and sha256(onnx) != manifest.onnx_sha256:

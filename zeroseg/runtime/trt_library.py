@@ -1,4 +1,4 @@
-"""TensorRT as it is found on this machine: its module, its version, and a logger that keeps what it says."""
+"""Load TensorRT on this machine: its module, its version, and a logger that keeps its messages."""
 
 import re
 
@@ -9,7 +9,7 @@ NEWEST_MAJOR = 11
 
 
 def load_tensorrt(purpose: str):
-    """Import tensorrt, of a version that zeroseg speaks. UnavailableError in one line when there is none."""
+    """Import tensorrt, in a supported version. UnavailableError, in one line, if there is none."""
     try:
         import tensorrt
     except ModuleNotFoundError as error:
@@ -24,7 +24,7 @@ def load_tensorrt(purpose: str):
     version = parse_version(tensorrt.__version__)
     if version < OLDEST or version[0] > NEWEST_MAJOR:
         raise UnavailableError(
-            f"{purpose}: TensorRT {tensorrt.__version__} is installed; zeroseg speaks "
+            f"{purpose}: TensorRT {tensorrt.__version__} is installed; zeroseg supports "
             f"{OLDEST[0]}.{OLDEST[1]} to {NEWEST_MAJOR}.x"
         )
     return tensorrt
@@ -40,7 +40,7 @@ def parse_version(text: str) -> tuple[int, int]:
 
 
 def library_name(version: str) -> str:
-    """What to call the library of this version: "TensorRT 10.3.0", "TensorRT for RTX 1.7.1.116"."""
+    """The name of the library of this version: "TensorRT 10.3.0", "TensorRT for RTX 1.7.1.116"."""
     return f"TensorRT {'for RTX ' if parse_version(version)[0] == 1 else ''}{version}"
 
 

@@ -1,7 +1,7 @@
-"""GPU memory, one stream and its graphs, behind one small face: cuda-bindings where installed, else PyCUDA.
+"""GPU memory, one stream and its graphs, behind one small interface: cuda-bindings if installed, otherwise PyCUDA.
 
-cuda-bindings comes first because it can capture CUDA graphs; PyCUDA 2026.1 has no call for that. Both use the device's
-primary context, which is the one that TensorRT works in. Addresses and handles are plain ints.
+cuda-bindings is preferred because it can capture CUDA graphs; PyCUDA 2026.1 cannot. Both use the device's primary
+context, as TensorRT does. Addresses and handles are plain ints.
 """
 
 import atexit
@@ -69,7 +69,7 @@ class DeviceMemory(ABC):
 
     @abstractmethod
     def wait(self) -> None:
-        """Until everything on the stream is done."""
+        """Wait until everything on the stream is done."""
 
     @abstractmethod
     def close(self) -> None:
@@ -95,7 +95,7 @@ class Graph(ABC):
 def open_memory(library: str = "auto") -> DeviceMemory:
     """The first GPU through "cuda-bindings" or "pycuda"; "auto" takes the first one installed.
 
-    UnavailableError, in one line, when there is neither, or no GPU.
+    UnavailableError, in one line, if both are missing or there is no GPU.
     """
     missing = []
     for name, kind in (("cuda-bindings", CudaBindings), ("pycuda", PyCuda)):
@@ -123,7 +123,7 @@ class CudaBindings(DeviceMemory):
         try:
             count = self._call(runtime.cudaGetDeviceCount)
         except ZerosegError as error:
-            raise UnavailableError(f"no NVIDIA GPU to be had here ({error})") from None
+            raise UnavailableError(f"no NVIDIA GPU available here ({error})") from None
         if not count:
             raise UnavailableError("no NVIDIA GPU here (the driver counts 0)")
         self._stream = self._call(runtime.cudaStreamCreateWithFlags, runtime.cudaStreamNonBlocking)
@@ -252,7 +252,7 @@ class PyCuda(DeviceMemory):
             driver.init()
             count = driver.Device.count()
         except driver.Error as error:
-            raise UnavailableError(f"no NVIDIA GPU to be had here (CUDA: {error})") from None
+            raise UnavailableError(f"no NVIDIA GPU available here (CUDA: {error})") from None
         if not count:
             raise UnavailableError("no NVIDIA GPU here (the driver counts 0)")
         self._device = driver.Device(0)

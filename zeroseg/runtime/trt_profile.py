@@ -1,4 +1,4 @@
-"""The shapes that an engine takes: derived from the network's own inputs and the sizes that preprocessing makes."""
+"""The shapes of an engine, derived from the network's inputs and the sizes that preprocessing can produce."""
 
 from collections.abc import Mapping
 

@@ -1,9 +1,9 @@
 """TensorRT: an engine on this machine's GPU.
 
-Inputs and outputs have pinned host buffers and device buffers of the profile's greatest shapes, made once, so addresses
-never change. Copies in, the network and copies out go to one stream. Work of the same shape
-that comes a second time in a row is captured as a CUDA graph, copies included, and replayed from then on; other work
-drops the graph, because an execution context that has moved on invalidates what was captured from it.
+Inputs and outputs have pinned host buffers and device buffers of the profile's largest shapes, made once, so addresses
+never change. Copies in, the network and copies out go to one stream. When the same shape comes twice in a row, the work
+is captured as a CUDA graph, copies included, and replayed from then on. Another shape discards the graph, because it is
+invalid once the execution context has changed.
 """
 
 from math import prod
@@ -159,7 +159,7 @@ class TrtRunner(Runner):
             self._memory.download(self._host(name), device[name])
 
     def close(self) -> None:
-        """Give the GPU's memory back; the runner cannot be used any more."""
+        """Release the GPU's memory; the runner cannot be used afterwards."""
         if self._graph is not None:
             self._graph.destroy()
         if self._kept is not None:

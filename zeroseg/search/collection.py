@@ -116,11 +116,11 @@ class Collection:
         if filters.of_images:
             outside = ~self._fitting(filters)
             lowest[outside] = highest[outside] = -np.inf
-        order = np.argsort(-highest, kind="stable")
-        order = order[highest[order] >= threshold]
+        order = np.flatnonzero(highest >= threshold)
         if not filters.by_area and len(order) > k:
             among = np.partition(lowest[order], -k)[-k]  # k images score at least this
             order = order[highest[order] >= among]
+        order = order[np.argsort(-highest[order], kind="stable")]
         hits: list[Hit] = []
         for start in range(0, len(order), _FETCHED):
             some = order[start : start + _FETCHED]
@@ -223,7 +223,7 @@ class Collection:
 
     def _hits(self, at: np.ndarray, query: Query | None, pack: LabelPack | None, threshold: float) -> list[Hit]:
         """Whole hits of images by their place in the reduced arrays; with a query, those that it fits."""
-        reduced = self.state().reduced
+        reduced = self._state.reduced  # of the version that `at` was found in
         rows = np.concatenate([reduced.rows[reduced.first[i] : reduced.first[i + 1]] for i in at])
         return self._made(self.store.rows(rows, _NAMES), query, pack, threshold)
 

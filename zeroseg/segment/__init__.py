@@ -1,1 +1,1 @@
-"""The path of an image: prepare -> network -> segments; segments x labels -> scores -> masks. One file a step."""
+"""The path of an image: prepare -> network -> segments; segments x labels -> scores -> masks. One file per step."""

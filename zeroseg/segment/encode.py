@@ -34,6 +34,6 @@ def _checked(kind: type[Encoded], sidecar: Sidecar, fields: dict[str, np.ndarray
         fields = {name: as_stored(array) for name, array in fields.items()}
     if not all(np.isfinite(array).all() for array in fields.values()):
         raise ZerosegError(
-            f"model {sidecar.name} gave embeddings that are not finite, or above 65504; the file may be damaged"
+            f"model {sidecar.name} gave embeddings that are not finite or above 65504; the file may be damaged"
         )
     return kind(sidecar=sidecar, **about, **fields)

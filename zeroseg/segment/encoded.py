@@ -1,4 +1,4 @@
-"""What an image becomes once, before any word is known; words are held against it as often as wanted.
+"""The result of encoding an image once, before any label is known. Any labels can be compared with it afterwards.
 
 segments = segmenter.encode("photo.jpg")
 segments.masks(["cat", "sofa"]).overlay().save("overlay.png")
@@ -74,10 +74,10 @@ class Encoded(ABC):
     def masks(self, labels, threshold: float | None = None, text: str = "auto", *, edges: bool = True) -> Segmentation:
         """The masks of labels: a list of words, a LabelPack or the path of a labels.npz. No network runs.
 
-        threshold: segments whose best label scores below it become background; None takes the model's own.
-        edges: whether masks follow the image's edges, or are the maps' bilinear enlargement, as they are without the
-        image. Dense models know the latter only.
-        Raises ZerosegError for a threshold that is no finite number or labels of another embedding space.
+        threshold: segments whose best label scores below it become background; None: the model's own.
+        edges: whether masks follow the image's edges. Otherwise, without the image, and for dense models, the maps are
+        upsampled bilinearly.
+        Raises ZerosegError for a threshold that is not a finite number, or labels of another embedding space.
         """
         threshold = self.sidecar.threshold if threshold is None else threshold
         if not isinstance(threshold, Real) or not math.isfinite(threshold):
@@ -99,7 +99,7 @@ class Encoded(ABC):
         }
 
     def save(self, path: str | Path) -> Path:
-        """Write the embeddings, without the image, as .npz (float16, which holds them exactly); returns the path.
+        """Write the embeddings, without the image, as .npz (float16, which is exact here); returns the path.
 
         Raises ZerosegError where it cannot be written.
         """
@@ -149,7 +149,7 @@ class Segments(Encoded):
 
 @dataclass(frozen=True)
 class Places(Encoded):
-    """An embedding for every patch, of a network without segments.
+    """An embedding for every patch, from a network without segments.
 
     embeddings  (D, h, w) float32, means of unit vectors over the windows that cover a patch.
     """
@@ -187,9 +187,9 @@ def image_scores(encoded: Encoded, pack: LabelPack) -> np.ndarray:
 
 
 def load_segments(path: str | Path, image=None) -> Encoded:
-    """Read what Encoded.save wrote. image: the picture, for overlays; its size must be the stored one.
+    """Read a file written by Encoded.save. image: the picture, for overlays; its size must equal the stored size.
 
-    Raises ZerosegError, naming the file, where it is missing, damaged or no such file.
+    Raises ZerosegError, naming the file, if it is missing, damaged or another kind of file.
     """
     path = Path(path)
     try:
@@ -209,7 +209,7 @@ def load_segments(path: str | Path, image=None) -> Encoded:
     photo = None if image is None else load_image(image)
     if photo is not None and photo.shape[:2] != size:
         height, width = photo.shape[:2]
-        raise ZerosegError(f"{path}: was made of an image of {size[1]} x {size[0]} pixels, got {width} x {height}")
+        raise ZerosegError(f"{path}: was made from an image of {size[1]} x {size[0]} pixels, got {width} x {height}")
     return kind(size=size, sidecar=sidecar, image=photo, **arrays)
 
 
@@ -235,5 +235,5 @@ def _check_stored(kind: type[Encoded], arrays: dict[str, np.ndarray], sidecar: S
 
 
 def as_stored(array: np.ndarray) -> np.ndarray:
-    """float32 values that float16 holds exactly, so that a saved file gives the scores and masks of the original."""
+    """float32 values rounded so that float16 represents them exactly: a saved file gives the same scores and masks."""
     return array.astype(np.float16).astype(np.float32)

@@ -1,4 +1,4 @@
-"""From words to a label pack in a model's own embedding space."""
+"""Make a label pack from words, in a model's own embedding space."""
 
 import os
 
@@ -12,9 +12,9 @@ from zeroseg.words import LabelPack, embed_labels
 def label_pack(labels, sidecar: Sidecar, text: str = "auto") -> LabelPack:
     """The pack of labels for a model: a list of words, a LabelPack, or the path of a labels.npz.
 
-    text: what turns words into vectors, as for zeroseg.embed_labels; "auto" is an open_clip model's own text tower, and
-    the word table for others. A labels.npz gives the words that are in it, which needs neither a tower nor torch. A
-    word named twice counts once. ZerosegError or ValueError in one line where the labels are not in the model's space.
+    text: source of the vectors, as for zeroseg.embed_labels; "auto" is the model's own text tower for an open_clip
+    model, and the word table for others. A labels.npz gives the words in it, without a tower or torch. Repeated words
+    count once. Raises ZerosegError or ValueError, in one line, if the labels are not in the model's space.
     """
     if isinstance(labels, (str, os.PathLike)):
         if not str(labels).endswith(".npz"):
@@ -47,6 +47,6 @@ def _tower_vectors(sidecar: Sidecar, names: list[str]) -> np.ndarray:
     except ZerosegError as error:
         reason = str(error)
     raise UnavailableError(
-        f"model {sidecar.name}: its words need its text tower, and {reason}; make a label pack where it is: "
-        f"zeroseg words WORDS --model {sidecar.dense.text} -o labels.npz"
+        f"model {sidecar.name}: labels need its text tower, and {reason}; make a label pack on a "
+        f"machine that has it: zeroseg words WORDS --model {sidecar.dense.text} -o labels.npz"
     )

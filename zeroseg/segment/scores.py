@@ -1,4 +1,4 @@
-"""Scores of segments for labels, in float32 on the host: no network runs for new words.
+"""Scores of segments for labels, in float32 on the CPU. New labels need no network run.
 
 K segments (or patches), N labels, D embedding dim.
 """
@@ -17,9 +17,9 @@ def embedding_scores(embeddings_KD: np.ndarray, vectors_ND: np.ndarray, scoring:
     embeddings_KD  (K, D) float32.
     vectors_ND     (N, D) float32 unit rows, the label vectors.
 
-    Without a centre the cosine of e and t. With a centre c, e . (t - c) / |t - c|: a cosine times |e|, which says how
-    sure the segment is. It is computed as e . t - e . c and |t|^2 - 2 t . c + |c|^2, one pass over t, so that 1,200
-    labels cost what 2 do.
+    Without a centre, a score is the cosine of e and t. With a centre c, it is e . (t - c) / |t - c|: a cosine times
+    |e|, the confidence of the segment. It is computed as e . t - e . c and |t|^2 - 2 t . c + |c|^2 in one pass over t,
+    so 1,200 labels cost about as much as 2.
     """
     if scoring.centre is None:
         return unit(embeddings_KD) @ vectors_ND.T
@@ -47,9 +47,9 @@ def segment_scores(embeddings_KD: np.ndarray, vectors_ND: np.ndarray, scoring: S
 def fall_off(scores_KN: np.ndarray, share: float, best_N: np.ndarray | None = None) -> np.ndarray:
     """max(min(s, 0.01 max(s, 0)), s - 10 max(0, share m - s)) of scores s (K, N), m = best_N the label's best.
 
-    The presence of a thing raises the scores of all segments of an image, those beside the thing too. So a score below
-    share x m loses ten times the shortfall, down to a hundredth of itself. The best score never changes, nor does one
-    below 0. Ours; the paper has one threshold.
+    When a thing is present, its label scores higher in all segments of the image. So a score below share x m is reduced
+    by ten times the shortfall, down to a hundredth of itself. The best score never changes, nor do scores below 0. This
+    rule is our own; the paper has only a threshold.
     """
     short_KN = np.maximum(np.float32(share) * (scores_KN.max(0) if best_N is None else best_N) - scores_KN, 0)
     rest_KN = np.minimum(scores_KN, np.float32(REST) * np.maximum(scores_KN, 0))

@@ -1,4 +1,4 @@
-"""The result for one photo: who is where, and the forms it can be had in."""
+"""The result for one photo, and its conversion to other formats."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +16,7 @@ _COUNTED_AT_ONCE = 1 << 16  # pixels
 
 
 class Region(NamedTuple):
-    """One label that was found. score: of its best segment; area: in pixels, and as a share of the photo."""
+    """One label that was found. score: of its best segment. area: in pixels, and as a share of the photo."""
 
     label: str
     index: int
@@ -36,15 +36,14 @@ class Segmentation:
 
     image           (H, W, 3) uint8 RGB, the photo; None where the segments were loaded without it.
     label_map       (H, W) int16, index into labels, -1 for background.
-    confidence      (H, W) float32 in [0, 1], how surely the pixel belongs to its segment (not how sure the label is).
-    labels          the N names asked for.
-    segment_labels  (K,) int16, the label of each segment, -1 for background.
-    segment_scores  (K, N) float32 in [-1, 1], every segment's score for every label: a cosine, which the bundled model
-                    multiplies by how sure it is that the segment is a thing with a name, and lowers where the label's
-                    best segment scores much more. Higher is better.
+    confidence      (H, W) float32 in [0, 1], how surely the pixel belongs to its segment (not how certain the label
+    is). labels          the N labels. segment_labels  (K,) int16, the label of each segment, -1 for background.
+    segment_scores  (K, N) float32 in [-1, 1], every segment's score for every label; higher is better. It is a cosine.
+                    The bundled model multiplies it by its confidence that the segment is a thing with a name, and
+                    lowers it if the label's best segment scores much more.
     threshold       the score below which a segment became background.
-    marks           per label "" (known by heart), "~" (approximate) or "?" (a guess); nearest, the known words it was
-                    then placed near.
+    marks           per label "" (in the vocabulary), "~" (approximate) or "?" (a guess); nearest: the nearest known
+                    words of an approximate label or a guess.
     timings_ms      milliseconds per stage: load, preprocess, network, decode.
     """
 
@@ -62,7 +61,7 @@ class Segmentation:
 
     @property
     def approximate(self) -> list[bool]:
-        """Per label, whether it is not known by heart."""
+        """Per label, whether it is outside the vocabulary."""
         return [bool(mark) for mark in self.marks]
 
     @property
@@ -72,7 +71,7 @@ class Segmentation:
 
     @cached_property
     def found(self) -> list[Region]:
-        """The labels that hold at least one pixel, largest first."""
+        """The labels with at least one pixel, largest area first."""
         areas = np.zeros(len(self.labels) + 1, np.int64)
         step = max(1, _COUNTED_AT_ONCE // max(1, self.label_map.shape[1]))
         for top in range(0, len(self.label_map), step):  # in strips: bincount widens its input to 64 bits
@@ -93,14 +92,14 @@ class Segmentation:
 
     @cached_property
     def colors(self) -> np.ndarray:
-        """(N, 3) uint8 RGB, the labels' colours; may be set, where they were shown in others before."""
+        """(N, 3) uint8 RGB, the labels' colours; can be set, to keep colours that were shown before."""
         return drawing.label_colors(self.labels)
 
     def overlay(self, alpha: float = 0.5, legend: bool = True) -> Image.Image:
         """The photo with its segments tinted; alpha 0 (outlines only) to 1 (flat colour).
 
-        The legend stands under the photo and marks words as `marks` has it; a photo of less than 200 pixels is
-        enlarged by a whole number above it. Without the legend the picture has the photo's size.
+        The legend is below the photo and shows the `marks`. Above it, a photo of less than 200 pixels is enlarged by a
+        whole factor. Without the legend the picture has the photo's size.
         """
         if self.image is None:
             raise ZerosegError("overlay: the image is missing; give it to load_segments(path, image)")
@@ -186,7 +185,7 @@ class Segmentation:
 
 @dataclass
 class DenseSegmentation(Segmentation):
-    """A Segmentation without segments: every pixel was compared with every label.
+    """A Segmentation without segments: every patch was compared with every label.
 
     confidence      (H, W) float32, the cosine of the best label or background word.
     segment_labels  (N,) int16, 0 ... N - 1; segment_scores (1, N) float32, every label's best patch.

@@ -1,13 +1,13 @@
-"""An image in, named masks out.
+"""Segment an image into labelled masks.
 
     segmenter = Segmenter.load().set_labels(["cat", "sofa"])
     result = segmenter.segment("photo.jpg")
     result.overlay().save("overlay.png")
 
-The network gives K soft segment maps and K embeddings (encode). Every embedding is scored against every label vector
-afterwards (Encoded.masks). Each pixel goes to the segment whose map is highest there, brought to the image's size so
-that it follows the image's edges; each segment takes its best label if that scores at least the threshold, else it is
-background.
+The network gives K soft segment maps and K embeddings (encode). Afterwards every embedding is scored against every
+label vector (Encoded.masks). The maps are upsampled to the image's size so that they follow the image's edges, and each
+pixel goes to the segment with the highest map. Each segment takes its best label if that scores at least the threshold;
+otherwise it is background.
 """
 
 import time
@@ -44,10 +44,10 @@ class Segmenter:
     ) -> "Segmenter":
         """Open a model: a file, the name of a bundled one, an open_clip model's, or None for the default.
 
-        backend "auto" goes by the kind of file (.onnx onnxruntime, .pt torch); threads None takes all CPU threads.
+        backend: "auto" follows the kind of file (.onnx onnxruntime, .pt torch). threads: None takes all CPU threads.
         open_clip:ARCH/TAG and open_clip:ARCH/FILE run open_clip's towers without training (docs/open_clip.md).
-        short_side: pixels of an image's short side at the network, None for the model's own; less is faster and
-        coarser. Raises ZerosegError in one line when it cannot.
+        short_side: short side of the network's input in pixels, None for the model's own; smaller is faster and
+        coarser. Raises ZerosegError, in one line, if the model cannot be loaded.
         """
         if is_dense_name(path_or_name):
             try:
@@ -61,9 +61,9 @@ class Segmenter:
         return cls(runner, sidecar if short_side is None else with_short_side(sidecar, short_side))
 
     def set_labels(self, labels, text: str = "auto") -> "Segmenter":
-        """Say what segment() looks for: a list of words, a LabelPack, or the path of a labels.npz; returns self.
+        """Set the labels of segment(): a list of words, a LabelPack, or the path of a labels.npz. Returns self.
 
-        text: what turns words into vectors, as for zeroseg.segment.labels.label_pack. Costs no reload.
+        text: source of the vectors, as for zeroseg.segment.labels.label_pack. The model is not loaded again.
         """
         self.pack = self.label_pack(labels, text)
         return self
@@ -73,10 +73,10 @@ class Segmenter:
         return label_pack(labels, self.sidecar, text)
 
     def encode(self, image, short_side: int | None = None) -> Encoded:
-        """Run the network once: a path, a PIL image or an (H, W, 3) uint8 RGB array -> Segments, which any words can be
-        held against (Places for a dense model).
+        """Run the network once: a path, a PIL image or an (H, W, 3) uint8 RGB array -> Segments, for any labels
+        (Places for a dense model).
 
-        short_side: pixels at the network for this image, None for the segmenter's own.
+        short_side: short side of the network's input for this image in pixels, None for the segmenter's own.
         Raises ZerosegError for a picture that cannot be read.
         """
         sidecar = self.sidecar
@@ -108,9 +108,9 @@ class Segmenter:
 
 
 def with_short_side(sidecar: Sidecar, short_side: int) -> Sidecar:
-    """The sidecar with another size of images at the network; the cap of the long side grows along.
+    """The sidecar with another input size; the limit of the long side scales with it.
 
-    ZerosegError where the model cannot take it.
+    Raises ZerosegError if the model cannot take it.
     """
     spec = sidecar.input
     least = max(spec.multiple, sidecar.dense.window if sidecar.dense else 0)

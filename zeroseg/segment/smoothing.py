@@ -1,14 +1,14 @@
-"""Steady labels in a moving picture: the embeddings of segments, carried from frame to frame.
+"""Smooth labels over time: average the embeddings of segments from frame to frame.
 
-A single frame's scores jitter around the threshold, and the picture flickers. The network's segments have no identity
-across frames, so old embeddings are carried by overlap: with the soft maps m (K, patches) of this frame and m' of the
-last,
+The scores of single frames vary around the threshold, so the labels flicker. The network's segments have no identity
+across frames, so the embeddings of the last frame are matched by overlap. With the soft maps m (K, patches) of this
+frame and m' of the last,
 
     W_kj = sum_p m_k(p) m'_j(p) / sum_jp m_k(p) m'_j(p)              where segment k was in the last frame
     E_k  = (1 - a) e_k + a sum_j W_kj E'_j                           a = exp(-dt / tau)
 
-tau is a time in seconds, whatever the frame rate. Words can change at any time, since no label enters. Another size or
-a gap starts afresh.
+tau is a time in seconds, at any frame rate. Labels can change at any time, because they are not involved. A change of
+size or a gap restarts the smoothing.
 """
 
 import math
@@ -25,7 +25,7 @@ def smooth(segments: Encoded, time_s: float, past: tuple[float, Encoded] | None,
     """The segments of a frame at time_s, with the embeddings of the formula above.
 
     past   (time in seconds, smoothed segments) of the frame before, None for the first.
-    tau_s  the time constant; 0 changes nothing. A dense network has no segments to follow: its frames pass as they are.
+    tau_s  the time constant; 0: no smoothing. Frames of a dense network, which has no segments, pass unchanged.
     """
     if past is None or tau_s <= 0 or not isinstance(segments, Segments):
         return segments

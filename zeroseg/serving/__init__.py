@@ -1,1 +1,1 @@
-"""Photos for many clients at once: the Triton Inference Server as a child process, with our network behind it."""
+"""Serve many clients at once: the Triton Inference Server as a child process that runs our network."""

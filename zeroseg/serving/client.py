@@ -1,4 +1,4 @@
-"""A Runner that asks the inference server over gRPC, with NVIDIA's client."""
+"""A Runner that calls the inference server over gRPC, with NVIDIA's client."""
 
 import numpy as np
 
@@ -6,8 +6,8 @@ from zeroseg.errors import UnavailableError, ZerosegError, missing_extra
 from zeroseg.runtime.base import IMAGE, OUTPUTS, Runner
 from zeroseg.serving.repository import NETWORK
 
-AWAY = "the inference server does not answer; it is started again, try again in some seconds"
-FULL = "the inference server has too many photos in line; try again in some seconds"
+AWAY = "the inference server does not answer and is being restarted; try again in some seconds"
+FULL = "the inference server's queue is full; try again in some seconds"
 TIMEOUT_S = 60.0
 _CHANNEL = [
     ("grpc.max_send_message_length", -1),
@@ -65,7 +65,7 @@ class ServedRunner(Runner):
         self._client, self._max_batch = client, max_batch
 
     def problem(self) -> str | None:
-        """Why it cannot run at this moment, in one line; None where nothing is wrong."""
+        """Why it cannot run now, in one line; None if nothing is wrong."""
         return None if self._client.ready() else AWAY
 
     def _run(self, image: np.ndarray) -> dict[str, np.ndarray]:

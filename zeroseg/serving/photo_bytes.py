@@ -1,4 +1,4 @@
-"""What strangers send as a photo: limits first, decoding after."""
+"""Decode photos from untrusted clients; limits are checked before decoding."""
 
 import io
 import warnings
@@ -14,13 +14,13 @@ PIXEL_LIMIT = 50_000_000  # phones take 12, 24 and 48 million
 
 
 class TooLarge(ZerosegError):
-    """More pixels than are taken."""
+    """The picture has more pixels than the limit."""
 
 
 def decode_photo(data: bytes, pixel_limit: int = PIXEL_LIMIT) -> np.ndarray:
     """The bytes of a picture file -> (H, W, 3) uint8 RGB, upright.
 
-    TooLarge for too many pixels, before they are decoded; ZerosegError for what is no picture.
+    TooLarge for too many pixels, before decoding; ZerosegError if it is not a picture.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -36,5 +36,5 @@ def decode_photo(data: bytes, pixel_limit: int = PIXEL_LIMIT) -> np.ndarray:
         except TooLarge:
             raise
         except (UnidentifiedImageError, ZerosegError, OSError, SyntaxError, ValueError) as error:
-            detail = str(error) if isinstance(error, ZerosegError) else "not a picture that can be read"
+            detail = str(error) if isinstance(error, ZerosegError) else "not a readable picture"
             raise ZerosegError(f"image: {detail.removeprefix('image: ')}; expected {', '.join(FORMATS)}") from error

@@ -5,8 +5,8 @@
     zeroseg_network     image -> segment maps and embeddings: several instances, dynamic batching
     zeroseg_decode      segment maps and embeddings, pixels, labels, threshold -> label map of the photo's size
 
-No label enters the network, so the server itself joins images of one size to a batch, whatever their labels are. One of
-the server's own back ends runs zeroseg_network, or our Python code (zeroseg.serving.steps).
+Labels are not an input of the network, so the server batches images of one size with any labels. One of the server's
+own back ends or our Python code (zeroseg.serving.steps) runs zeroseg_network.
 """
 
 import json
@@ -30,9 +30,10 @@ from zeroseg.serving.steps import {step} as TritonPythonModel  # noqa: E402, F40
 
 @dataclass(frozen=True)
 class Batching:
-    """instances: of the network. max_batch: photos in one run; 1 is none. window_ms: how long a photo waits for others.
+    """instances: of the network. max_batch: largest batch; 1: no batching. window_ms: how long a photo waits for
+    others.
 
-    queue: photos that may wait; more are refused, in one line.
+    queue: number of photos that may wait; more are refused, in one line.
     """
 
     instances: int = 2
@@ -77,7 +78,7 @@ def write_steps(folder: Path, sidecar: Sidecar, batching: Batching) -> None:
 
 
 def write_network(folder: Path, sidecar: Sidecar, batching: Batching, runs: list[str], **about: str) -> Path:
-    """Write the configuration of zeroseg_network; returns the folder that its file is to be put into.
+    """Write the configuration of zeroseg_network; returns the folder for its file.
 
     runs   lines of config.pbtxt: what runs it and where.
     about  parameters; clients find the sidecar beside them.

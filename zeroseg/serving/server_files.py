@@ -1,4 +1,4 @@
-"""Where the inference server's files are: in the wheel nvidia-pytriton, of which nothing is imported."""
+"""Find the inference server's files in the wheel nvidia-pytriton, without importing it."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ class ServerFiles(NamedTuple):
 
 
 def find_server(folder: Path) -> ServerFiles:
-    """Lay out the Python back end in the existing folder; UnavailableError with the reason where there is no server."""
+    """Lay out the Python back end in the existing folder; UnavailableError with the reason if there is no server."""
     spec = find_spec("pytriton")
     root = Path(spec.origin).parent / "tritonserver" if spec and spec.origin else None
     if root is None or not (root / "bin" / "tritonserver").is_file():
@@ -47,8 +47,8 @@ def find_server(folder: Path) -> ServerFiles:
     }
     if int(np.__version__.split(".")[0]) > 1:  # its compiled module then hands over empty arrays, without a word
         raise UnavailableError(
-            "--engine triton: the server's Python back end needs NumPy below 2, found "
-            f"{np.__version__}: {INSTALL} in a virtual environment of its own"
+            f"--engine triton: the server's Python back end needs NumPy below 2, found {np.__version__}: "
+            f"{INSTALL} in a separate virtual environment"
         )
     _check_stub(stub, environment, version)
     python = folder / "python"

@@ -1,4 +1,4 @@
-"""What runs inside the inference server's Python processes: preprocess -> network -> decode.
+"""The code inside the inference server's Python processes: preprocess -> network -> decode.
 
 A model.py of the repository names one of these classes as its TritonPythonModel. The server calls initialize() once
 and execute() with a list of requests; each gets its answer or its own error line.
@@ -63,9 +63,9 @@ class Preprocess(_Step):
 
 
 class Network(_Step):
-    """image (b, 3, h, w) -> the network's outputs. The requests of one batch have one size, and are one run.
+    """image (b, 3, h, w) -> the network's outputs. The requests of one batch have one size, and run together.
 
-    Parameters besides: model_file, backend, threads.
+    Further parameters: model_file, backend, threads.
     """
 
     def initialize(self, args: dict) -> None:

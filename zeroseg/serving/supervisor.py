@@ -1,4 +1,4 @@
-"""The inference server as a child process that is started again when it ends."""
+"""The inference server as a child process that is restarted when it ends."""
 
 import os
 import secrets
@@ -28,7 +28,7 @@ _WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv
 class InferenceServer:
     """Serves a model repository over HTTP and gRPC until stop().
 
-    Ports: 0 takes a free one; http_port and grpc_port are then the ones taken. restarts counts how often it ended.
+    Ports: 0 takes a free one; http_port and grpc_port are the actual ones. restarts: number of restarts.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class InferenceServer:
 
     @property
     def pid(self) -> int | None:
-        """Of the server that runs now."""
+        """Process id of the running server."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
     def start(self) -> "InferenceServer":
-        """Returns when all models are ready; ZerosegError with the server's own words when they cannot be."""
+        """Returns when all models are ready; ZerosegError with the server's message if they cannot start."""
         self._thread.start()
         end_s = time.monotonic() + START_S
         while not self.ready():
@@ -123,7 +123,7 @@ class InferenceServer:
                 return
             self.restarts += 1
             pause_s = PAUSE_S if time.monotonic() - started_s > 60 else pause_s
-            self._say(f"the inference server ended ({_how(process.returncode)}); started again in {pause_s:g} s")
+            self._say(f"the inference server ended ({_how(process.returncode)}); restarting in {pause_s:g} s")
             self._ending.wait(pause_s)
             pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
@@ -166,7 +166,7 @@ def _listening(host: str, port: int) -> int:
             return listener.getsockname()[1]
     except (OSError, OverflowError) as error:
         raise ZerosegError(
-            f"the inference server cannot listen at {host}:{port} "
+            f"the inference server cannot listen on {host}:{port} "
             f"({getattr(error, 'strerror', None) or error}); choose another port"
         ) from error
 

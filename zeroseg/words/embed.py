@@ -1,4 +1,4 @@
-"""Labels to text vectors of the bundled model's space."""
+"""Text vectors of labels, in the bundled model's embedding space."""
 
 from collections.abc import Iterable
 
@@ -13,15 +13,15 @@ from zeroseg.words.table import load_table
 def embed_labels(labels: Iterable[str], text: str = "auto") -> LabelPack:
     """Text vectors for words and phrases, in the space of CLIP ViT-B/32, row for row.
 
-    text  "auto" and "words": the bundled table, the same vectors on every machine. The 1,613 known names, in any case,
-          number or common spelling and by their synonyms, are exact (kind "name"); any other noun or phrase is put
-          together from its place in WordNet ("noun", "phrase"), and a string that is no word from what it looks like
+    text  "auto" and "words": the bundled table, with the same vectors on every machine. The 1,613 known names and their
+          synonyms, in any case, number or common spelling, are exact (kind "name"). Other nouns and phrases are
+          estimated, mainly from WordNet ("noun", "phrase"). A string that is not a word is guessed from its spelling
           ("guess").
           "open_clip" or "open_clip:FILE": CLIP's own text tower, which must be on this machine (kind "name").
-    nearest holds the known names with the highest centred cosine, nearest first.
+    nearest has the known names with the highest centred cosine, nearest first.
 
-    Raises ValueError for no labels, over 10,000 of them, or one that is no text; UnavailableError where the tower is
-    missing.
+    Raises ValueError for no labels, for more than 10,000, or for a label that is not text; UnavailableError if the
+    tower is missing.
     """
     labels = as_list(labels)
     table = load_table()
@@ -33,7 +33,7 @@ def embed_labels(labels: Iterable[str], text: str = "auto") -> LabelPack:
         if vectors.shape[1] != table.vectors.shape[1]:
             raise ValueError(
                 f"text: expected a tower with {table.vectors.shape[1]} numbers per label, got "
-                f"{vectors.shape[1]}; the bundled model knows CLIP ViT-B/32 only"
+                f"{vectors.shape[1]}; the bundled model uses CLIP ViT-B/32"
             )
         directions, kind = vectors - table.centre, ["name"] * len(labels)
     elif text in ("auto", "words"):
@@ -50,7 +50,7 @@ def embed_labels(labels: Iterable[str], text: str = "auto") -> LabelPack:
 
 
 def explain(labels: Iterable[str]) -> list[Reading]:
-    """How each label is read from the table: its kind ("name", "noun", "phrase", "guess") and the words used for it."""
+    """How the table understands each label: its kind ("name", "noun", "phrase", "guess") and the words used for it."""
     labels, table = as_list(labels), load_table()
     return [read_label(table, label, i) for i, label in enumerate(labels)]
 
@@ -58,7 +58,7 @@ def explain(labels: Iterable[str]) -> list[Reading]:
 def as_list(labels: Iterable[str]) -> list[str]:
     """The labels as a list of 1 to 10,000 entries, or ValueError; the entries are checked when they are read."""
     if isinstance(labels, (str, bytes)):
-        raise ValueError(f"labels: expected a list of words, got one {type(labels).__name__}; put it in a list")
+        raise ValueError(f"labels: expected a list of words, got a {type(labels).__name__}; put it in a list")
     try:
         labels = list(labels)
     except TypeError:
@@ -71,6 +71,6 @@ def as_list(labels: Iterable[str]) -> list[str]:
 
 
 def clean_prompt(label: str, position: int) -> str:
-    """What the tower is asked: the label as it was written, single spaces for underscores."""
+    """The prompt for the tower: the label as written, with single spaces for underscores."""
     clean(label, position)  # the same refusals as for the table
     return " ".join(label.replace("_", " ").split())

@@ -1,6 +1,6 @@
-"""Words that a misspelt one may stand for, by optimal string alignment distance over all entries at once.
+"""Find the word meant by a misspelt one, by optimal string alignment distance to all entries at once.
 
-One slip is a missing, extra or wrong letter, or two swapped ones (Damerau 1964).
+One typing error is a missing, extra or wrong letter, or two swapped letters (Damerau 1964).
 """
 
 from functools import lru_cache
@@ -17,9 +17,9 @@ _BITS = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
 
 
 def similar_words(table: WordsTable, key: str) -> str | None:
-    """The entry one slip away (two from 7 letters on), the likeliest of several; None where there is none.
+    """The entry one typing error away (two from 7 letters on), the most likely of several; None if there is none.
 
-    A slip in the first letter is only looked for among the known names. Words under 4 letters are never guessed at.
+    Errors in the first letter are corrected only to known names. Words under 4 letters are never corrected.
     """
     if not 4 <= len(key) <= _LONGEST:
         return None

@@ -1,7 +1,7 @@
-"""What a label means, by the words table alone: a known name, a noun, a phrase about a noun, or a guess.
+"""The meaning of a label according to the words table: a known name, a noun, a phrase with nouns, or a guess.
 
-A phrase is its head noun, moved a little towards its other nouns: d = unit(d_head + MODIFIER * sum_i d_i / sqrt(n)),
-or less far where a name of another kind would come before the one that is nearest to the head.
+A phrase is its head noun, moved a little towards its other nouns: d = unit(d_head + MODIFIER * sum_i d_i / sqrt(n)). It
+is moved less if a name of another kind would otherwise rank before the name nearest to the head.
 """
 
 import hashlib
@@ -110,7 +110,7 @@ _MEASURES = {
 
 @dataclass(frozen=True)
 class Reading:
-    """What was made of a label. row: of the known name it is, or None. used: the words it was read as."""
+    """How a label is understood. row: the row of its known name, or None. used: the words that it stands for."""
 
     kind: str  # "name", "noun", "phrase" or "guess"
     used: str
@@ -119,7 +119,7 @@ class Reading:
 
 
 def read_label(table: WordsTable, label: str, position: int = 0) -> Reading:
-    """Read one label. Raises ValueError where it is no text; any text gets a reading."""
+    """Look up one label. Any text gets a Reading; raises ValueError for anything else."""
     key = clean(label, position)
     if label in table.name_rows:
         return _known(table, table.name_rows[label])

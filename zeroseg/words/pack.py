@@ -1,7 +1,7 @@
-"""Label packs: names with their vectors in one file, made once anywhere and accepted wherever a label is.
+"""Label packs: names with their vectors in one file, accepted wherever labels are.
 
-labels.npz holds names (n,) str, vectors (n, D) float and space (a str), and may hold kind (n,) str, nearest (n,) str,
-names joined by "|", and edition, an int. It never holds pickled objects: a pack from a stranger runs nothing.
+labels.npz has names (n,) str, vectors (n, D) float and space (a str). Optional are kind (n,) str, nearest (n,) str
+(names joined by "|") and edition, an int. It never has pickled objects, so a pack from a stranger cannot run code.
 """
 
 import difflib
@@ -37,14 +37,14 @@ class LabelPack:
     """Names and the text vectors that stand for them.
 
     names    list of n str, none empty.
-    vectors  (n, D) float32, unit rows. Rows of another length are scaled to 1 on the way in, since only the direction
-             means anything and many towers give them unscaled; a zero row, NaN or infinity is refused.
+    vectors  (n, D) float32, unit rows. Other rows are scaled to length 1, because only the direction matters and many
+             towers give unscaled vectors. A zero row, NaN or infinity is refused.
     space    name of the embedding space; packs of different spaces cannot be mixed.
-    kind     per name what its vector stands for: "name", itself exactly; "noun" or "phrase", an approximation; "guess",
-             no English noun. None: all are names.
+    kind     per name how exact its vector is: "name", exact; "noun" or "phrase", an approximation; "guess", not an
+             English noun. None: all are exact.
     nearest  per name the nearest known names; empty lists where unknown.
 
-    Raises ValueError where these do not fit together.
+    Raises ValueError if these do not fit together.
     """
 
     names: Sequence[str]
@@ -82,7 +82,7 @@ class LabelPack:
 
     @property
     def marks(self) -> list[str]:
-        """How each name is to be shown: "" exact, "~" approximate, "?" no English noun and so a guess."""
+        """The mark of each name: "" exact, "~" approximate, "?" not an English noun and therefore a guess."""
         return [MARKS[kind] for kind in self.kind]
 
     def require(self, space: str, dim: int) -> None:
@@ -172,8 +172,8 @@ def _refuse_wrong_activation(stored, space: str) -> None:
     arch, _, tag = space.removeprefix("open_clip/").partition("/")
     if space in _QUICK_SPACES or (space.startswith("open_clip/") and tag in _QUICK_TAGS and "quickgelu" not in arch):
         raise ValueError(
-            "an earlier version may have made it with GELU where these weights want QuickGELU; make it again with: "
-            "zeroseg words LABELS --model open_clip:ARCH/TAG -o FILE"
+            "an earlier version may have made it with GELU, but these weights need QuickGELU; make it "
+            "again with: zeroseg words LABELS --model open_clip:ARCH/TAG -o FILE"
         )
 
 

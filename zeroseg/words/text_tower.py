@@ -64,7 +64,7 @@ def find_weights() -> Path:
     looked.append("~/.cache/clip/ViT-B-32.pt")
     raise UnavailableError(
         f"no CLIP ViT-B-32 weights in {' or '.join(looked)}; use --text words, or make a label pack "
-        "where they are: zeroseg words LABELS --text open_clip -o labels.npz"
+        "on a machine that has them: zeroseg words LABELS --text open_clip -o labels.npz"
     )
 
 

@@ -44,7 +44,7 @@ def make(network, pack, tmp_path, monkeypatch):
         out = tmp_path / "out"
         done = invoke(network, "--bundle", target, "-o", out, "--labels", pack, *options)
         assert done.exit_code == 0, done.output
-        assert "MB beyond the model's" in done.output
+        assert "MB in addition to the model's" in done.output
         return out
 
     return make
@@ -120,7 +120,7 @@ def test_damaged_bundle_is_named(make, install):
     install()
     (out / "net.onnx").write_bytes(b"cut off")
     done = on_device(out)
-    assert done.exit_code == 1 and "net.onnx: not the bundle's (sha256 differs)" in done.output
+    assert done.exit_code == 1 and "net.onnx: differs from the bundle's (sha256)" in done.output
     (out / "net.onnx").unlink()
     assert "net.onnx: missing; copy the whole bundle again" in on_device(out).output
     (out / "bundle.json").write_text("[]")
@@ -172,7 +172,7 @@ def test_repositories_share_the_bundles_network(make):
     shutil.copytree(out, copy)  # follows links, as scp does
     assert describe(copy)["onnx"] == "net.onnx" and not (copy / link.relative_to(out)).is_symlink()
     (copy / link.relative_to(out)).write_bytes(b"cut off")
-    with pytest.raises(ZerosegError, match="not the bundle's"):
+    with pytest.raises(ZerosegError, match="differs from the bundle's"):
         describe(copy)
 
 
@@ -222,12 +222,12 @@ def test_missing_parts_are_one_line(network, install, version, library, machine,
     (["--trt", "-o", "x.plan"], "expected a name that ends in .engine"),
     (["--trt", "-o", "nowhere/x.engine"], "nowhere: no such folder"),
     (["--trt", "--timing-cache", "no/timings"], "--timing-cache: no: no such folder"),
-    (["--trt", "--timing-cache", "{here}/net.onnx"], "net.onnx is another kind of file"),
+    (["--trt", "--timing-cache", "{here}/net.onnx"], "net.onnx is not a timing cache"),
     (["--trt", "--plugins", "aot", "--hardware-compatible"], "compiled for this GPU"),
     (["--bundle", "jetson-orin", "--masks"], "engines give segment maps and embeddings"),
-    (["--bundle", "jetson-orin", "--timing-cache", "t"], "is the device's own in a bundle"),
+    (["--bundle", "jetson-orin", "--timing-cache", "t"], "a bundle is built on the device"),
     (["--bundle", "jetson-orin", "--labels", "cat", "-o", "{here}/b"], "test/space"),
-    (["--bundle", "jetson-orin", "-o", "{here}"], "is there already"),
+    (["--bundle", "jetson-orin", "-o", "{here}"], "exists already"),
 ])  # fmt: skip
 def test_wrong_options_are_one_line(network, arguments, said):
     done = invoke(network, *[argument.format(here=network.parent) for argument in arguments])
@@ -237,17 +237,17 @@ def test_wrong_options_are_one_line(network, arguments, said):
 
 @pytest.mark.parametrize("model", ["net.onnx", "net.pt"])
 @pytest.mark.parametrize("arguments, option, models", [
-    (["--trt", "--onnx"], "say what to make", "onnx pt"),
-    (["--trt", "--bundle", "jetson-orin"], "say what to make", "onnx pt"),
-    ([], "say what to make", "onnx pt"),
+    (["--trt", "--onnx"], "expected exactly one of --onnx, --trt", "onnx pt"),
+    (["--trt", "--bundle", "jetson-orin"], "expected exactly one of --onnx, --trt", "onnx pt"),
+    ([], "expected exactly one of --onnx, --trt", "onnx pt"),
     (["--onnx", "--plugins", "aot"], "--plugins: is for engines", "onnx pt"),
     (["--onnx", "--max-batch", 3], "--max-batch: is for engines", "onnx pt"),
     (["--trt", "--labels", "cat"], "--labels: is for --bundle", "onnx pt"),
-    (["--trt", "--precision", "fp32"], "--precision: would change nothing: net.onnx is taken as it is", "onnx"),
-    (["--trt", "--weights", "float16"], "--weights: would change nothing", "onnx"),
-    (["--trt", "--calibration", "{here}"], "--calibration: would change nothing", "onnx"),
-    (["--trt", "--symmetric"], "--symmetric: would change nothing", "onnx"),
-    (["--bundle", "jetson-orin", "--precision", "int8"], "--precision: would change nothing", "onnx"),
+    (["--trt", "--precision", "fp32"], "--precision: has no effect: net.onnx is used as it is", "onnx"),
+    (["--trt", "--weights", "float16"], "--weights: has no effect", "onnx"),
+    (["--trt", "--calibration", "{here}"], "--calibration: has no effect", "onnx"),
+    (["--trt", "--symmetric"], "--symmetric: has no effect", "onnx"),
+    (["--bundle", "jetson-orin", "--precision", "int8"], "--precision: has no effect", "onnx"),
     (["--bundle", "jetson-orin", "--gate-photos", "{here}", "--gate-masks", "voc"], "--gate-masks: would", "onnx"),
 ])  # fmt: skip
 def test_options_that_would_do_nothing_are_refused(network, model, arguments, option, models):
@@ -263,7 +263,11 @@ def test_auto_precision_is_refused(network):
     path = network.with_suffix(".pt")
     path.touch()
     done = invoke(path, "--trt", "--precision", "auto")
-    assert done.exit_code == 1 and "says nothing about TensorRT" in done.output and done.output.count("\n") == 1
+    assert (
+        done.exit_code == 1
+        and "measures ONNX Runtime on this machine, not TensorRT" in done.output
+        and done.output.count("\n") == 1
+    )
 
 
 def test_photos_and_folders_of_photos_are_both_compared(make, network, install, tmp_path):

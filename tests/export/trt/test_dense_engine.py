@@ -77,7 +77,7 @@ def test_bundle_of_a_dense_tower_builds_and_runs_on_its_device(traced, dense_nam
     assert "place_embeddings" in (out / "triton/onnx/zeroseg_network/config.pbtxt").read_text()
     assert LabelPack.load(out / "labels.npz").names == ["cat", "dog"] and not (out / "kernels").exists()
     readme = (out / "README.md").read_text()
-    assert "Other words: make a labels.npz" in readme and "the server runs it alone" in readme
+    assert "For other words, make a labels.npz" in readme and "the server runs it alone" in readme
     assert {path.name for path in (out / "triton/onnx").iterdir()} == {"zeroseg_network"}
     trt = install(FakeMachine("H200", (9, 0)), "11.4.0.106")
     done = CliRunner().invoke(device, [str(out)])

@@ -137,7 +137,7 @@ def test_network_with_plugins_computes_the_same(name, kind):
 
 @pytest.mark.parametrize("kind", NODES)
 def test_network_without_groups_is_refused(network, kind):
-    with pytest.raises(ZerosegError, match=f"net.onnx: --plugins {kind}: no assignment of tokens to segments"):
+    with pytest.raises(ZerosegError, match=f"net.onnx: --plugins {kind}: has no assignment of tokens to segments"):
         insert_plugins(network.read_bytes(), kind, network.name)
 
 
@@ -183,7 +183,7 @@ def test_v3_engine_is_built_checked_and_loaded_with_its_library(
     trt = install(version=version)
     done = build(grouping, "v3")
     assert done.exit_code == 0, done.output
-    assert f"net.engine calls {LIBRARY}: whatever loads the engine must load that first" in done.output
+    assert f"net.engine calls {LIBRARY}: a program must load that library before the engine" in done.output
     file = read_engine(grouping.with_suffix(".engine"))
     assert file.manifest.plugins == "v3" and file.manifest.rebuild.endswith("--plugins v3")
     assert set(trt.get_plugin_registry()._libraries) == {str(library)}
@@ -242,7 +242,7 @@ def test_aot_on_jetpacks_tensorrt_says_what_would_run(install, grouping, monkeyp
     monkeypatch.setitem(sys.modules, "tensorrt.plugin", None)
     done = build(grouping, "aot")
     assert done.exit_code == 1 and len(done.output.splitlines()) == 1
-    assert "10.3.0 has no tensorrt.plugin" in done.output and "--plugins v3 works on 10.3" in done.output
+    assert "10.3.0 has no tensorrt.plugin" in done.output and "--plugins v3 works from 10.3 on" in done.output
 
 
 def test_bundles_hold_the_plain_graph(grouping, tmp_path):

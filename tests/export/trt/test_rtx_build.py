@@ -146,7 +146,7 @@ def test_v3_plugins(rtx, tmp_path, monkeypatch):
         library = find_library()
     except UnavailableError as error:
         pytest.skip(str(error))
-    with pytest.raises(UnavailableError, match=r"start the command again with LD_LIBRARY_PATH=.*links before it"):
+    with pytest.raises(UnavailableError, match=r"run the command again with LD_LIBRARY_PATH=.*links"):
         require_by_name(tmp_path / "links")
     environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path / "links"), "ZEROSEG_TRT_PLUGINS": str(library)}
     command = [sys.executable, "-c", V3, read_artifact().path, tmp_path / "v3.rtx", tmp_path / "layers.tsv"]
@@ -162,6 +162,8 @@ def test_without_the_link_it_is_one_line(rtx, network, tmp_path, monkeypatch):
     from zeroseg.export.trt.rtx import build_rtx
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with pytest.raises(UnavailableError, match="looks for libtensorrt_rtx.so by its name; start the command again"):
+    with pytest.raises(
+        UnavailableError, match="searches libtensorrt_rtx.so on the library path; run the command again"
+    ):
         build_rtx(network, tmp_path / "x.rtx", BuildOptions(plugins="v3"))
     assert (tmp_path / "cache/zeroseg/rtx" / rtx.__version__ / "libtensorrt_rtx.so").is_symlink()

@@ -36,7 +36,7 @@ def test_engine_and_manifest_are_written(rtx, network, asked, capabilities):
     out.parent.mkdir()
     done = invoke(network, *asked, "-o", out, "--layers", out.with_suffix(".tsv"), "--max-batch", 2)
     assert done.exit_code == 0, done.output
-    assert "built, not run" in done.output.splitlines()[-1]
+    assert "built but not run" in done.output.splitlines()[-1]
     assert files_beside(out) == ["net.rtx", "net.rtx.json", "net.tsv"]
     manifest = read_engine(out).manifest
     assert (manifest.gpu, manifest.sm, manifest.tensorrt) == ("", "", rtx.__version__)
@@ -66,8 +66,8 @@ def test_rebuild_command_makes_the_same_engine(rtx, network, monkeypatch):
     (["--rtx", "sm75"], r"on Turing .* multiplies matrices in float16 only, and net.onnx has 1 in float32, the first "),
     (["--rtx", "sm87"], "--rtx: expected sm75, sm80, .*got 'sm87'; for Jetson, Hopper"),
     (["--rtx", "sm86,"], "--rtx: expected sm75, sm80, .*got ''"),
-    (["--rtx", "--timing-cache", "t"], "--timing-cache: TensorRT for RTX times nothing"),
-    (["--rtx", "--version-compatible"], "--version-compatible: engines of TensorRT for RTX belong to one version"),
+    (["--rtx", "--timing-cache", "t"], "--timing-cache: TensorRT for RTX measures no timings"),
+    (["--rtx", "--version-compatible"], "--version-compatible: an engine of TensorRT for RTX belongs to one version"),
     (["--rtx", "--hardware-compatible"], "--hardware-compatible: engines"),
     (["--rtx", "--plugins", "aot"], "no Python plugins"),
     (["--rtx", "-o", "net.engine"], "ends in .rtx, got net.engine"),
@@ -129,7 +129,7 @@ def test_a_version_that_we_do_not_speak_is_refused(monkeypatch):
     module.__version__, module.__spec__ = "1.4.0.1", types.SimpleNamespace()
     monkeypatch.setitem(sys.modules, "old_rtx", module)
     monkeypatch.setattr(rtx_library, "MODULES", ("old_rtx",))
-    with pytest.raises(UnavailableError, match=r"TensorRT for RTX 1.4.0.1 is installed; zeroseg speaks 1.5 to 1.x"):
+    with pytest.raises(UnavailableError, match=r"TensorRT for RTX 1.4.0.1 is installed; zeroseg supports 1.5 to 1.x"):
         rtx_library.load_rtx("this test")
 
 

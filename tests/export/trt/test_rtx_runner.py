@@ -102,9 +102,9 @@ def test_an_engine_that_the_header_rules_out_is_not_loaded(engine, use):
 def test_a_damaged_engine_never_reaches_the_library(engine, use):
     trt = use()
     engine.write_bytes(engine.read_bytes()[:-7])
-    with pytest.raises(ZerosegError, match="cut off"):
+    with pytest.raises(ZerosegError, match="truncated"):
         open_runner(read_artifact(engine), 1)
     engine.with_name("net.rtx.json").unlink()
-    with pytest.raises(ZerosegError, match="its manifest, is missing.*build it with zeroseg-export --rtx"):
+    with pytest.raises(ZerosegError, match="its manifest .* is missing.*build it with zeroseg-export --rtx"):
         read_engine(engine)
     assert trt.record.deserialized == 0

@@ -89,8 +89,8 @@ def test_segmenter_gives_the_networks_masks(build, network, unit_rows):  # noqa:
 @pytest.mark.parametrize("version, library, machine, said", [
     (None, "cuda-13.5.0", None, "back end tensorrt needs TensorRT: its Python package is not installed"),
     ("10.3.0", None, None, "no library for GPU memory is installed (looked for cuda-bindings and pycuda)"),
-    ("10.3.0", "cuda-13.5.0", FakeMachine(gpus=0), "no NVIDIA GPU to be had here"),
-    ("10.3.0", "pycuda-2026.1", FakeMachine(gpus=0), "no NVIDIA GPU to be had here"),
+    ("10.3.0", "cuda-13.5.0", FakeMachine(gpus=0), "no NVIDIA GPU available here"),
+    ("10.3.0", "pycuda-2026.1", FakeMachine(gpus=0), "no NVIDIA GPU available here"),
 ])  # fmt: skip
 def test_what_is_missing_is_said_with_what_would_work(build, install, version, library, machine, said):  # noqa: F811
     _, engine = build()
@@ -105,7 +105,7 @@ def test_what_is_missing_is_said_with_what_would_work(build, install, version, l
 def test_unknown_tensorrt_is_refused(build, version):  # noqa: F811
     trt, engine = build()
     trt.__version__ = version
-    with pytest.raises(UnavailableError, match=f"TensorRT {version} is installed; zeroseg speaks 10.3 to 11.x"):
+    with pytest.raises(UnavailableError, match=f"TensorRT {version} is installed; zeroseg supports 10.3 to 11.x"):
         Segmenter.load(engine)
 
 

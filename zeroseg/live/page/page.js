@@ -86,7 +86,7 @@ function show() {
   $("snapshot").href = photo && photo.result ? photo.result.overlay : "/snapshot.png";
   $("snapshot").download = photo ? `${photo.name.replace(/\.\w+$/, "")}_zeroseg.jpg` : "zeroseg.png";
   if (!state) return;
-  $("pause").textContent = state.paused ? "Go on" : "Pause";
+  $("pause").textContent = state.paused ? "Resume" : "Pause";
   sliders();
   const made = `${state.model} (${state.backend})`;
   $("tiles").hidden = !live || Boolean(photo);
@@ -155,12 +155,12 @@ const stages = (times_ms) => Object.entries(times_ms).map(([stage, ms]) => [stag
 function tell() {
   const still = state && state.live && state.picture && !state.paused && performance.now() - frames.at > STILL_MS;
   let said = "", bad = false;
-  if (!connected) [said, bad] = [state ? "No connection to the server; trying again…" : "", true];
+  if (!connected) [said, bad] = [state ? "No connection to the server; reconnecting…" : "", true];
   else if (photo) said = work ? `Segmenting ${photo.name}…` : "";
   else if (!state.live) said = "";
   else if (state.error) [said, bad] = [state.error, true];
   else if (state.ended) said = "The source has ended.";
-  else if (state.away !== null) [said, bad] = [`The source is lost (${state.away}); trying again…`, true];
+  else if (state.away !== null) [said, bad] = [`The source is lost (${state.away}); reconnecting…`, true];
   else if (state.paused) said = "Paused";
   else if (!state.picture) said = "Waiting for the first picture…";
   else if (still) said = `No new picture for ${Math.round((performance.now() - frames.at) / 1000)} s`;
