@@ -16,6 +16,7 @@ if (_root / "pyproject.toml").is_file() and (_root / "kernels" / "mask_decode").
     __path__.append(str(_root))
 
 _HOME = {
+    "Collection": "zeroseg.search.collection",
     "LabelPack": "zeroseg.words",
     "Segmentation": "zeroseg.segment.segmentation",
     "Segmenter": "zeroseg.segment.segmenter",

@@ -17,6 +17,8 @@ COMMANDS = {
     "infer": ("zeroseg.commands.infer:infer", "Segment photos by words."),
     "serve": ("zeroseg.commands.serve:serve", "Show a camera on a web page; segment photos for programs."),
     "annotate": ("zeroseg.commands.annotate:annotate", "Label a whole photo collection, as Parquet tables."),
+    "index": ("zeroseg.commands.index:index", "Encode photos and videos once, to be searched by any words."),
+    "search": ("zeroseg.commands.search:search", "Find pictures of an indexed collection by words."),
     "pack": ("zeroseg.commands.pack:pack", "Pack photos into tar files (shards)."),
     "words": ("zeroseg.commands.words:words", "Show how words are understood; make label packs."),
     "eval": ("zeroseg.commands.eval:evaluate", "Measure mIoU on a folder of images and masks."),

@@ -8,6 +8,7 @@ each group a character.
 
 import numpy as np
 
+_COUNTED_AT_ONCE = 1 << 16  # pixels
 _GROUPS = 7  # 5-bit groups that hold any difference of two 32-bit run lengths
 
 
@@ -61,6 +62,26 @@ def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int]:
     if not rows.size:
         return 0, 0, 0, 0
     return int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)
+
+
+def label_boxes(label_map: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Area and box of every label of a label map, in one pass over it.
+
+    label_map (H, W) uint8 of 0 ... count - 1, count at most 64; returns (count,) int64 areas in pixels and (count, 4)
+    int64 boxes (x, y, width, height) as bounding_box gives them.
+    """
+    kind = next(kind for kind in (np.uint8, np.uint16, np.uint32, np.uint64) if count <= 8 * kind().itemsize)
+    bit = (1 << np.arange(count, dtype=np.uint64)).astype(kind)
+    areas, boxes = np.zeros(count, np.int64), np.zeros((count, 4), np.int64)
+    step = max(1, _COUNTED_AT_ONCE // max(1, label_map.shape[1]))
+    for top in range(0, len(label_map), step):  # in strips: bincount widens its input to 64 bits
+        areas += np.bincount(label_map[top : top + step].ravel(), minlength=count)
+    bits = bit[label_map]
+    rows, columns = np.bitwise_or.reduce(bits, 1), np.bitwise_or.reduce(bits, 0)
+    for label in np.flatnonzero(areas):
+        x, y = np.flatnonzero(columns & bit[label]), np.flatnonzero(rows & bit[label])
+        boxes[label] = x[0], y[0], x[-1] - x[0] + 1, y[-1] - y[0] + 1
+    return areas, boxes
 
 
 def _to_text(runs: np.ndarray) -> str:

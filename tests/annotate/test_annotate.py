@@ -186,7 +186,7 @@ def test_a_killed_process_costs_its_part_only(many, collection, monkeypatch):
     wait_for(lambda: parts.is_dir() and len(list(parts.glob("*.parquet"))) >= 3)
     os.kill(children(job.pid)[-1], signal.SIGKILL)
     out, err = job.communicate(timeout=60)
-    assert job.returncode == 0 and "a labelling process was killed (SIGKILL, out of memory?)" in err, err
+    assert job.returncode == 0 and "a process was killed (SIGKILL, out of memory?)" in err, err
     assert call(*many, "-o", "whole").exit_code == 0
     assert rows("out") == rows("whole")
 

@@ -312,7 +312,7 @@ def test_viewers_get_moving_pictures_and_slow_ones_do_not_block(color_segmenter,
     """Over real sockets: one viewer reads, one never reads, one vanishes. While nothing more goes to the stuck one, the
     others are served; then it is closed, as a phone would be that is gone without a word.
     """
-    monkeypatch.setattr("zeroseg.live.server._STUCK_S", 2.0)
+    monkeypatch.setattr("zeroseg.live.listening._STUCK_S", 2.0)
     segmenter = Segmenter(color_segmenter.runner, color_segmenter.sidecar).set_labels(color_pack())
     pipeline = Pipeline(open_source("test://?size=640x384&fps=40"), segmenter, alpha=0.0)
     server = Server(segmenter, pipeline, "127.0.0.1", 0).start()

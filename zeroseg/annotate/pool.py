@@ -1,4 +1,4 @@
-"""Label parts with several processes on one machine, each with its own model.
+"""Do the parts of a job with several processes on one machine, each with its own model.
 
 When a process dies (out of memory, a decoder's crash), a new process repeats its part. A photo at which two processes
 died is marked as bad. Only complete parts count, so the parent may be stopped at any moment.
@@ -6,10 +6,9 @@ died is marked as bad. Only complete parts count, so the parent may be stopped a
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
-from pathlib import Path
 
 from zeroseg.errors import ZerosegError
 
@@ -19,15 +18,15 @@ DEATHS_OF_A_PHOTO = 2
 class _Worker:
     """A process, the pipe to it, the part it has, and how many photos of it are done."""
 
-    def __init__(self, context, folder: Path):
+    def __init__(self, context, make: Callable):
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, str(folder)), daemon=True)
+        self.process = context.Process(target=_work, args=(theirs, make), daemon=True)
         with _ctrl_c_ignored():
             self.process.start()
         theirs.close()
         self.part, self.photos, self.ready = None, 0, False
 
-    def give(self, part: int, skip: dict[int, str]) -> None:
+    def give(self, part: Hashable, skip: dict[int, str]) -> None:
         self.part, self.photos = part, 0
         try:
             self.pipe.send((part, skip))
@@ -35,30 +34,35 @@ class _Worker:
             pass
 
 
-def label_in_processes(
-    folder: Path,
-    parts: Iterator[int],
+def work_in_processes(
+    make: Callable,
+    parts: Iterator[Hashable],
     processes: int,
     on_photos: Callable[[int], None],
     say: Callable[[str], None] = lambda line: None,
+    on_part: Callable = lambda part, result: None,
 ) -> None:
-    """Label parts of the job in folder; returns when all are done.
+    """Do all parts of a job; returns when all are done.
 
-    on_photos  called with the number of photos that were labelled; negative if a part is tried again.
+    make       called in each process, gives an object whose part(part, skip, on_photo) does one part, as
+               zeroseg.annotate.job.Labeller does; it can be pickled.
+    parts      numbers, or anything that can be pickled; str(part) is how a part is called in lines about it.
+    on_photos  called with the number of photos that are done; negative if a part is tried again.
     say        called with a line about each process that died.
+    on_part    called with a part and what part() returned, once for each part, in this process.
     Raises ZerosegError if the model cannot be loaded or the results cannot be written.
     """
     context = multiprocessing.get_context("spawn")  # a fork would share the threads of ONNX Runtime
-    again: list[int] = []
-    deaths: dict[tuple[int, int], int] = {}
-    skip: dict[int, dict[int, str]] = {}
+    again: list[Hashable] = []
+    deaths: dict[tuple[Hashable, int], int] = {}
+    skip: dict[Hashable, dict[int, str]] = {}
     workers: dict = {}
 
     def start() -> None:
-        worker = _Worker(context, folder)
+        worker = _Worker(context, make)
         workers[worker.pipe] = worker
 
-    def next_part() -> int | None:
+    def next_part() -> Hashable | None:
         return again.pop() if again else next(parts, None)
 
     def hand_out(worker: _Worker) -> None:
@@ -72,13 +76,13 @@ def label_in_processes(
         worker.process.join()
         how = _cause(worker.process.exitcode)
         if not worker.ready:
-            raise ZerosegError(f"a labelling process {how} while it loaded the model; try fewer --processes")
+            raise ZerosegError(f"a process {how} while it loaded the model; try fewer --processes")
         del workers[worker.pipe]
         if worker.part is None:
             return
         place = (worker.part, worker.photos)
         deaths[place] = deaths.get(place, 0) + 1
-        say(f"a labelling process {how} at photo {worker.photos + 1} of part {worker.part}; the part is tried again")
+        say(f"a process {how} at photo {worker.photos + 1} of part {worker.part}; the part is tried again")
         if deaths[place] >= DEATHS_OF_A_PHOTO:
             skip.setdefault(worker.part, {})[worker.photos] = f"the process that read it {how}; this happened twice"
         on_photos(-worker.photos)
@@ -102,6 +106,8 @@ def label_in_processes(
                     worker.photos += 1
                     on_photos(1)
                     continue
+                if kind == "done":
+                    on_part(worker.part, value)
                 worker.ready = True
                 hand_out(worker)
     finally:
@@ -112,17 +118,14 @@ def label_in_processes(
             worker.process.join()
 
 
-def _work(pipe, folder: str) -> None:
-    """A process: load the model, then label the parts that come through the pipe until it is closed."""
-    from zeroseg.annotate.job import Labeller
-
+def _work(pipe, make: Callable) -> None:
+    """A process: load the model, then do the parts that come through the pipe until it is closed."""
     try:
-        labeller = Labeller(folder)
+        worker = make()
         pipe.send(("ready", None))
         while True:
             part, skip = pipe.recv()
-            labeller.part(part, skip, lambda: pipe.send(("photo", None)))
-            pipe.send(("done", part))
+            pipe.send(("done", worker.part(part, skip, lambda: pipe.send(("photo", None)))))
     except EOFError:
         pass
     except (ZerosegError, ValueError, OSError) as error:

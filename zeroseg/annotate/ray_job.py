@@ -8,7 +8,8 @@ process keeps its model from task to task.
 
 import functools
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from zeroseg.annotate.job import Labeller, part_file
@@ -26,25 +27,36 @@ def label_on_ray(folder: Path, parts: list[int], address: str, threads: int, on_
     on_photos  called with the number of photos that were labelled.
     Raises UnavailableError without ray, ZerosegError if the cluster cannot be reached or a task finally fails.
     """
+    plan = Plan(folder)
+    with cluster(address) as ray_data:
+        data = ray_data.from_items(list(map(int, parts)), override_num_blocks=min(len(parts), BLOCKS_MAX))
+        done = data.map(_label, fn_kwargs={"folder": str(folder)}, num_cpus=threads)
+        for row in done.iter_rows():
+            if row["error"]:
+                raise ZerosegError(row["error"])
+            on_photos(plan.size(row["part"]))
+
+
+@contextmanager
+def cluster(address: str) -> Iterator:
+    """ray.data, connected to the cluster at address, and quiet.
+
+    Raises UnavailableError without ray, ZerosegError where the cluster cannot be reached or a task fails for good.
+    """
     try:
         import ray
         import ray.data
     except ImportError as error:
         raise missing_extra("ray", "ray", "--ray") from error
     _knock(address)
-    plan, context = Plan(folder), None
+    context = None
     try:
         context = ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         settings = ray.data.DataContext.get_current()
         settings.enable_progress_bars = False
         settings.print_on_execution_start = False
         settings.retried_io_errors = []
-        data = ray.data.from_items(list(map(int, parts)), override_num_blocks=min(len(parts), BLOCKS_MAX))
-        done = data.map(_label, fn_kwargs={"folder": str(folder)}, num_cpus=threads)
-        for row in done.iter_rows():
-            if row["error"]:
-                raise ZerosegError(row["error"])
-            on_photos(plan.size(row["part"]))
+        yield ray.data
     except (ConnectionError, ray.exceptions.RayError, RuntimeError) as error:
         cause = getattr(error, "cause", None) or error
         lines = str(cause).strip().splitlines() or [type(cause).__name__]

@@ -75,10 +75,13 @@ def _gone(photo: Photo) -> str | None:
         return folder
 
 
-def list_photos(sources: Iterable[str | Path], leave: Iterable[str | Path] = ()) -> Iterator[Photo]:
+def list_photos(
+    sources: Iterable[str | Path], leave: Iterable[str | Path] = (), also: frozenset[str] = frozenset()
+) -> Iterator[Photo]:
     """Every photo of the sources, each file once, folders in the order of their names.
 
     leave  folders to skip, such as the one for the results.
+    also   suffixes of further files that are listed, such as those of videos; not of those in tar files.
     Raises ZerosegError for a source that is missing, is not a photo, folder or tar, or is a damaged or compressed tar.
     """
     seen = identities(leave)
@@ -90,12 +93,12 @@ def list_photos(sources: Iterable[str | Path], leave: Iterable[str | Path] = ())
         inside = {other for other in earlier if other.startswith(real.rstrip(os.sep) + os.sep)}
         earlier.append(real)
         if os.path.isdir(real):
-            yield from _of_folder(real, source.rstrip("/" + os.sep) or source, inside, seen)
+            yield from _of_folder(real, source.rstrip("/" + os.sep) or source, inside, seen, also)
         elif not os.path.exists(real):
             raise ZerosegError(f"{source}: no such file or folder")
         elif _is_tar(real):
             yield from _of_tar(real, source)
-        elif suffix_of(real) in SUFFIXES:
+        elif suffix_of(real) in SUFFIXES | also:
             yield Photo(source, real)
         else:
             raise ZerosegError(f"{source}: expected a folder, a tar file or a picture")
@@ -180,7 +183,7 @@ def compressed_hint(roots: Iterable[str | Path]) -> str:
     return ""
 
 
-def _of_folder(root: str, shown: str, leave: set[str], seen: set) -> Iterator[Photo]:
+def _of_folder(root: str, shown: str, leave: set[str], seen: set, also: frozenset[str]) -> Iterator[Photo]:
     for _, files in folders(root, seen):
         for file in files:
             name = f"{shown.rstrip('/')}/{name_below(root, file.path)}"
@@ -188,7 +191,7 @@ def _of_folder(root: str, shown: str, leave: set[str], seen: set) -> Iterator[Ph
                 continue
             if suffix_of(file.name) == ".tar":
                 yield from _of_tar(file.path, name)
-            elif is_photo(file.path):
+            elif is_photo(file.path) or suffix_of(file.name) in also:
                 yield Photo(name, file.path)
 
 

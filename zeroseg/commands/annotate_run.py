@@ -1,5 +1,6 @@
 """The work of zeroseg annotate after its options are parsed."""
 
+import functools
 import os
 import sys
 import time
@@ -11,7 +12,7 @@ import click
 from tqdm import tqdm
 
 from zeroseg.annotate.job import Job, Labeller, done_parts, require_pyarrow
-from zeroseg.annotate.pool import label_in_processes
+from zeroseg.annotate.pool import work_in_processes
 from zeroseg.annotate.summary import contact_sheet, summarise
 from zeroseg.artifact import read_artifact
 from zeroseg.collection.plan import open_plan
@@ -78,7 +79,7 @@ def run_annotate(sources: list[str], options: AnnotateOptions) -> bool:
     return stopped
 
 
-def processes_for(backend: str, options: AnnotateOptions) -> int:
+def processes_for(backend: str, options) -> int:
     """The number of processes. On CPUs, one thread each gives the most photos per second, because every photo is
     decoded alone. On a GPU there is one process.
     """
@@ -123,14 +124,14 @@ def _label(folder: Path, sources: list[str], options: AnnotateOptions, threads: 
     """List the photos, label the parts that are not done; True if it was stopped."""
     began = time.perf_counter()
     try:
-        with _bar("listing photos", None, 0) as bar:
+        with progress_bar("listing photos", None, 0) as bar:
             plan = open_plan(folder, sources, options.part_size, processes, bar.update)
         remove_leftovers(folder / "parts")
         done = done_parts(folder, plan)
         before = sum(plan.size(part) for part in range(plan.parts) if done[part])
         todo = [part for part in range(plan.parts) if not done[part]]
         processes = min(processes, len(todo))
-        with _bar("labelling", plan.photos, before) as bar:
+        with progress_bar("labelling", plan.photos, before) as bar:
             if todo and options.ray:
                 from zeroseg.annotate.ray_job import label_on_ray
 
@@ -140,9 +141,8 @@ def _label(folder: Path, sources: list[str], options: AnnotateOptions, threads: 
                 for part in todo:
                     labeller.part(part, on_photo=bar.update)
             elif todo:
-                label_in_processes(
-                    folder, iter(todo), processes, bar.update, lambda line: bar.write(line, file=sys.stderr)
-                )
+                make, say = functools.partial(Labeller, folder), functools.partial(bar.write, file=sys.stderr)
+                work_in_processes(make, iter(todo), processes, bar.update, say)
     except KeyboardInterrupt:
         click.echo("stopped; finished parts are kept, and the same command resumes", err=True)
         return True
@@ -162,11 +162,12 @@ def _label(folder: Path, sources: list[str], options: AnnotateOptions, threads: 
     return False
 
 
-def _bar(label: str, total: int | None, done: int) -> tqdm:
+def progress_bar(label: str, total: int | None, done: int, unit: str = "photo") -> tqdm:
+    """Progress with the time left and the rate; a line every LOG_EVERY_S seconds where stderr is no terminal."""
     pause_s = 0.2 if sys.stderr.isatty() else LOG_EVERY_S
     return tqdm(
         desc=label,
-        unit="photo",
+        unit=unit,
         total=total,
         initial=done,
         smoothing=0.05,

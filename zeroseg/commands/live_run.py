@@ -121,8 +121,8 @@ def run_live(sources: list[str], options: LiveOptions, started: float) -> None:
             echo(line)
 
 
-def serve_photos(options: LiveOptions) -> None:
-    """A page and a REST interface without a live source, until Ctrl-C."""
+def serve_photos(options: LiveOptions, collection=None) -> None:
+    """A page and a REST interface without a live source, until Ctrl-C. collection: one to be searched besides."""
     from zeroseg.live.server import Server, check_exposure
 
     check_exposure(options.host, options.token, options.insecure)
@@ -140,6 +140,7 @@ def serve_photos(options: LiveOptions) -> None:
             text=options.text,
             threshold=options.threshold,
             alpha=options.alpha,
+            collection=collection,
         ).start()
         try:
             click.echo(f"page: {server.address}  (Ctrl-C ends)")

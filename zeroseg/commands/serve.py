@@ -11,10 +11,13 @@ from zeroseg.commands.threshold import threshold_option
 @click.argument("source", required=False, metavar="[SOURCE]")
 @click.option(
     "--labels",
-    required=True,
     metavar="WORDS",
     help="Words at the start: list with commas, @FILE with one label per line, or labels.npz.",
 )
+@click.option(
+    "--collection", metavar="DIR", help="Search this collection (zeroseg index) at /search; alone, or besides."
+)
+@click.option("--root", metavar="[OLD=]NEW", help="Where the collection's photos are now, if their folder has moved.")
 @click.option(
     "--text",
     default="auto",
@@ -48,7 +51,7 @@ from zeroseg.commands.threshold import threshold_option
     "gRPC.",
 )
 @options(TRITON)
-def serve(source, camera, labels, engine, **given):
+def serve(source, camera, labels, engine, collection, root, **given):
     """Serve a web page with a live picture where you can change the words, and POST /segment for programs.
 
     SOURCE is a camera (or --camera 0), a video file, a stream's address, images, or test://. Files are played in a
@@ -59,6 +62,7 @@ def serve(source, camera, labels, engine, **given):
       zeroseg-serve --camera 0 --labels "cat,dog"
       zeroseg-serve --labels "cat,dog" --host 0.0.0.0 --token a-long-secret
       zeroseg-serve --labels "cat,dog" --engine triton
+      zeroseg-serve --collection DIR
     """
     import time
 
@@ -68,12 +72,23 @@ def serve(source, camera, labels, engine, **given):
     if source is not None and camera is not None:
         raise click.UsageError("expected a SOURCE or --camera, got both")
     source = camera if source is None else source
+    if collection is None and labels is None:
+        raise click.UsageError("Missing option '--labels': what to look for, as in --labels \"cat,dog\"")
+    if collection is not None and (source is not None or engine == "triton"):
+        raise click.UsageError("--collection: goes with photos only; leave the SOURCE out, and use --engine own")
+    if root is not None and collection is None:
+        raise click.UsageError("--root: goes with --collection")
     triton = {name: given.pop(name) for name in NAMES["triton"]}
     if engine == "triton" and source is not None:
         raise click.UsageError("--engine triton serves photos only; leave the SOURCE out, or use --engine own")
     if engine == "triton" and given["short_side"] is not None:
         raise click.UsageError("--short-side: --engine triton runs photos at the model's own size; use --engine own")
-    live = LiveOptions(labels=labels, serve=True, **given)
+    live = LiveOptions(labels=labels or "", serve=True, **given)
+    if collection is not None:
+        from zeroseg.commands.serve_collection import serve_collection
+
+        serve_collection(live, collection, root)
+        return
     if engine == "triton":
         from zeroseg.commands.serve_triton import serve_triton
 

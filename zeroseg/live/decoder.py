@@ -5,6 +5,7 @@ the display rotation of phone videos, the reason for an error, and an encoder th
 include FFmpeg for Linux, macOS and Windows, so nothing else has to be installed.
 """
 
+import itertools
 import re
 import time
 from fractions import Fraction
@@ -90,6 +91,44 @@ class Decoder(Source):
     def size_known(self) -> bool:
         """Whether FFmpeg has found a picture when it opened the source."""
         return bool(self._stream.codec_context.width)
+
+    @property
+    def duration_s(self) -> float | None:
+        """How long a file says that it lasts; None where it does not say."""
+        if self._container.duration:
+            return self._container.duration / self._av.time_base
+        return float(self.frame_count / self.rate) if self.frame_count and self.rate else None
+
+    @property
+    def recorded(self) -> str | None:
+        """When a file says that it was recorded, as it is written there (ISO 8601, mostly UTC)."""
+        return self._container.metadata.get("creation_time")
+
+    def seek(self, time_s: float) -> None:
+        """Go to the last key frame at or before a file's time in seconds; where FFmpeg cannot, to the beginning."""
+        start = self._stream.start_time
+        self._first_pts, self._last_pts = start if start is not None else self._first_pts, -1
+        try:
+            self._container.seek(int((self._start_s() + time_s) * self._av.time_base))
+        except self._av.FFmpegError:
+            self._container.seek(0)
+        self._frames = self._decode()
+
+    def read_from(self, time_s: float) -> Frame | None:
+        """The next frame at or after a time in seconds; those before it are decoded, but not turned into RGB."""
+        for picture in self._frames:
+            base = picture.time_base or self._stream.time_base
+            if picture.pts is None or float(picture.pts * base) - self._start_s() >= time_s - 1e-6:
+                self._frames = itertools.chain([picture], self._frames)
+                return self.read()
+            if self._first_pts is None:
+                self._first_pts = picture.pts
+            self._index += 1
+        return None
+
+    def _start_s(self) -> float:
+        start = self._stream.start_time if self._stream.start_time is not None else self._first_pts
+        return float((start or 0) * self._stream.time_base)
 
     def _count(self) -> int | None:
         if self._stream.frames:

@@ -6,18 +6,14 @@ The page loads nothing from other servers.
 import asyncio
 import contextlib
 import math
-import socket
-import threading
-import time
 from collections.abc import Callable
-from importlib import resources
 from typing import Annotated, Literal
 
 from zeroseg import __version__, drawing
-from zeroseg.errors import ZerosegError, missing_extra
+from zeroseg.errors import missing_extra
 
 try:
-    import uvicorn
+    import uvicorn  # noqa: F401
     from fastapi import Body, FastAPI, File, Form, HTTPException, UploadFile
     from fastapi.responses import JSONResponse, Response, StreamingResponse
     from pydantic import BaseModel, ConfigDict, Field
@@ -26,17 +22,18 @@ except ImportError as error:
 
 from zeroseg.live.answers import answer_head, answer_wrong_input
 from zeroseg.live.board import Board, to_png
-from zeroseg.live.connections import timed_protocol
 from zeroseg.live.guard import LOCAL, Guard, check_exposure
+from zeroseg.live.listening import Listening
 from zeroseg.live.metrics import CONTENT_TYPE, metrics_text
+from zeroseg.live.page_files import add_page_files
 from zeroseg.live.pipeline import Pipeline, Settings
 from zeroseg.live.rest import LABELS_MAX, WAITING_MAX, Photos, hex_color, photo_document
+from zeroseg.live.search_page import add_search
 from zeroseg.live.streams import StateText, send_pictures, send_states
+from zeroseg.search.collection import Collection
 from zeroseg.segment.segmenter import Segmenter
 
 __all__ = ["Server", "check_exposure", "make_app"]
-CONNECTIONS_MAX = 500  # beyond them requests are answered 503
-_STUCK_S = 30.0  # a connection that takes nothing for so long is closed: phones vanish without a word
 _EVENTS, _PICTURES = "text/event-stream", "multipart/x-mixed-replace; boundary=frame"
 
 
@@ -78,11 +75,12 @@ def make_app(
     problem: Callable[[], str | None] = lambda: None,
     threshold: float | None = None,
     alpha: float = 0.5,
+    collection: Collection | None = None,
 ):
     """The application. pipeline None: no live picture, photos only. segmenter has the labels to begin with.
 
     problem: why photos cannot be segmented now, for /healthz; None if nothing is wrong.
-    threshold and alpha: without a pipeline, the page's initial values.
+    threshold and alpha: without a pipeline, the page's initial values. collection: searched at /search.
     """
     photos = Photos(segmenter, text, at_once=at_once, waiting=waiting)
     # settings: without a pipeline; revision counts the changes, so that the page knows states that are older than one
@@ -106,7 +104,11 @@ def make_app(
     )
 
     def state() -> dict:
-        return {"revision": page["revision"], **page_state(segmenter, pipeline, board, settings())}
+        return {
+            "revision": page["revision"],
+            "search": collection is not None,
+            **page_state(segmenter, pipeline, board, settings()),
+        }
 
     state_text = StateText(state)
 
@@ -115,9 +117,7 @@ def make_app(
             raise HTTPException(409, "there is no live picture; this server takes photos only")
         return pipeline
 
-    for path, kind in (("/", "text/html; charset=utf-8"), ("/page.css", "text/css"), ("/page.js", "text/javascript")):
-        name = path[1:] or "index.html"
-        app.add_api_route(path, _file(name, kind), include_in_schema=False)
+    add_page_files(app, {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"})
 
     @app.get("/healthz", summary="Health of the server and its source")
     def healthz() -> dict:
@@ -226,19 +226,11 @@ def make_app(
         picture = await asyncio.to_thread(result.label_picture if format == "labels" else lambda: result.overlay(alpha))
         return Response(await asyncio.to_thread(to_png, picture), media_type="image/png")
 
+    if collection is not None:
+        add_search(app, collection, text)
     answer_wrong_input(app)
     answer_head(app, {"/events": _EVENTS, "/live.mjpg": _PICTURES})
     return Guard(app, token, any_host)
-
-
-def _file(name: str, kind: str):
-    """An endpoint that sends one of the page's files."""
-    body = (resources.files("zeroseg.live") / "page" / name).read_bytes()
-
-    def send():
-        return Response(body, media_type=kind)
-
-    return send
 
 
 def page_state(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, settings: Settings) -> dict:
@@ -294,11 +286,11 @@ def page_state(segmenter: Segmenter, pipeline: Pipeline | None, board: Board, se
     return document
 
 
-class Server:
-    """uvicorn in a thread. Raises ZerosegError, in one line, if it cannot listen.
+class Server(Listening):
+    """The application of make_app(), listening.
 
     pipeline gets a Board among its sinks; None serves photos only. at_once and waiting are Photos',
-    problem, threshold and alpha are make_app's.
+    problem, threshold, alpha and collection are make_app's.
     """
 
     def __init__(
@@ -314,6 +306,7 @@ class Server:
         problem: Callable[[], str | None] = lambda: None,
         threshold: float | None = None,
         alpha: float = 0.5,
+        collection: Collection | None = None,
     ):
         board = Board()
         if pipeline is not None:
@@ -331,50 +324,6 @@ class Server:
             problem=problem,
             threshold=threshold,
             alpha=alpha,
+            collection=collection,
         )
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            self._socket = socket.create_server((host, port), family=family)
-            # connections inherit both; asyncio sets the first only where the listening socket names its protocol
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; elsewhere the system's own, a quarter of an hour or so
-                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * _STUCK_S))
-        except (OSError, OverflowError) as error:
-            raise ZerosegError(
-                f"cannot listen on {host}:{port} ({getattr(error, 'strerror', None) or error}); choose "
-                "another --host or --port"
-            ) from error
-        self.port = self._socket.getsockname()[1]
-        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-        self.address = f"http://{shown}:{self.port}/" + ("?token=..." if token else "")
-        self._uvicorn = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                log_level="critical",
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=1,
-                limit_concurrency=CONNECTIONS_MAX,
-                http=timed_protocol(),
-                ws="none",
-            )
-        )
-        self._thread = threading.Thread(
-            target=self._uvicorn.run, kwargs={"sockets": [self._socket]}, daemon=True, name="zeroseg-server"
-        )
-
-    def start(self) -> "Server":
-        """Returns when it answers."""
-        self._thread.start()
-        while not self._uvicorn.started:
-            if not self._thread.is_alive():
-                raise ZerosegError("the web server did not start")
-            time.sleep(0.01)
-        return self
-
-    def stop(self) -> None:
-        """Close all connections and end the thread."""
-        self._uvicorn.should_exit = True
-        if self._thread.is_alive():
-            self._thread.join(5.0)
-        self._socket.close()
+        super().__init__(app, host, port, token)

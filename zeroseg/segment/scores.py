@@ -29,6 +29,15 @@ def embedding_scores(embeddings_KD: np.ndarray, vectors_ND: np.ndarray, scoring:
     return np.ascontiguousarray((from_centre_NK / np.sqrt(np.maximum(square_N, 1e-6))[:, None]).T)
 
 
+def score_directions(vectors_ND: np.ndarray, scoring: Scoring) -> np.ndarray:
+    """(N, D) float32 directions d of labels: where embeddings are many, e . d ranks them as embedding_scores does, up
+    to rounding. Without a centre the embeddings must be unit vectors for that.
+    """
+    if scoring.centre is None:
+        return vectors_ND
+    return unit(vectors_ND - scoring.centre).astype(np.float32)
+
+
 def segment_scores(embeddings_KD: np.ndarray, vectors_ND: np.ndarray, scoring: Scoring) -> np.ndarray:
     """(K, N) float32: embedding_scores of the segments of one image, after fall_off. Compare with the threshold."""
     scores_KN = embedding_scores(embeddings_KD, vectors_ND, scoring)

@@ -55,6 +55,7 @@ function take(next) {
   if (state && next.revision < state.revision) return;  // made before a change that is already known here
   own ??= {threshold: next.threshold, alpha: next.alpha};
   state = next;
+  $("search").hidden = !state.search;
   if (state.frames !== frames.count || state.paused) frames = {count: state.frames, at: performance.now()};
   const words = state.labels.join(", ");
   if (words !== known && performance.now() - typedAt > IDLE_MS) {

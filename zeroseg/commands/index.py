@@ -1,0 +1,92 @@
+"""zeroseg index: encode photos and videos once, so that any words can be searched for afterwards."""
+
+import re
+
+import click
+
+from zeroseg.commands.command import Command
+from zeroseg.runtime.backends import BACKENDS
+
+
+class Seconds(click.ParamType):
+    """A time such as 1s, 0.5s, 2min; a bare number is seconds."""
+
+    name = "time"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(s|min|h)?", value.strip())
+        seconds = float(match[1]) * {"s": 1, "min": 60, "h": 3600, None: 1}[match[2]] if match else 0
+        if not 0.01 <= seconds <= 86400:
+            self.fail(f"expected a time from 0.01s to 24h, such as 1s or 2min, got {value!r}", param, ctx)
+        return seconds
+
+
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("photos", nargs=-1, metavar="PHOTOS...")
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    metavar="DIR",
+    help="The collection: a folder, or s3://bucket/name; one that is there is brought up to date.",
+)
+@click.option(
+    "--every",
+    type=Seconds(),
+    default="1s",
+    show_default=True,
+    metavar="TIME",
+    help="Of videos, a frame every so often; frames that look like the last kept one are left out.",
+)
+@click.option("--model", metavar="FILE|NAME", help="Model file (.onnx, .pt) or a bundled name.  [default: bundled]")
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", *BACKENDS]),
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help=f"What runs the network: auto, {', '.join(BACKENDS)}.",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Processes, each with its own model.  [default: CPU threads / --threads, 1 on a GPU]",
+)
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads of each process.  [default: 1]")
+@click.option("--ray", metavar="ADDRESS", help="Encode on this Ray cluster (host:port or auto) instead.")
+@click.option(
+    "--ann/--no-ann",
+    default=None,
+    help="Make LanceDB's index of the vectors, for fast search in millions of images.  [default: from 200,000 images]",
+)
+def index(photos, **options):
+    """Encode PHOTOS once: folders, pictures, videos and tar files (shards), of any number.
+
+    Any words can be searched for afterwards, with `zeroseg search`, without a network. Give the same command again to
+    bring the collection up to date; without PHOTOS, its own folders are looked through. It may be stopped at any
+    moment. Files that cannot be read are listed in DIR/bad.txt.
+
+    \b
+    Example:
+      zeroseg index ~/photos -o collection
+      zeroseg index recordings/ -o cameras --every 2s --processes 4
+    """
+    import signal
+
+    from zeroseg.commands.index_run import IndexOptions, run_index
+
+    if options["ray"] and options["processes"]:
+        raise click.UsageError("--processes: of one machine; with --ray the cluster's CPUs decide")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        stopped = run_index(list(photos), IndexOptions(**options))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    raise SystemExit(130 if stopped else 0)

@@ -1,0 +1,227 @@
+"""The search page of zeroseg-serve --collection: words in, a grid of pictures with their masks out.
+
+A picture is asked for by its number in the collection, never by a path, and what is sent are pixels that were decoded
+and drawn on, or a video's file; both only where the file lies in one of the collection's folders, links followed.
+"""
+
+import os
+from collections import OrderedDict
+from functools import lru_cache
+from threading import Lock
+from typing import Annotated
+
+import numpy as np
+from fastapi import FastAPI, HTTPException, Query
+from fastapi.responses import FileResponse, RedirectResponse, Response
+
+from zeroseg import __version__, drawing
+from zeroseg.errors import ZerosegError
+from zeroseg.kernels.mask_decode import mask_decode
+from zeroseg.live.answers import answer_head, answer_wrong_input
+from zeroseg.live.guard import Guard
+from zeroseg.live.page_files import add_page_files
+from zeroseg.live.picture import to_jpeg
+from zeroseg.search.collection import Collection
+from zeroseg.search.hit import Hit
+from zeroseg.search.query import parse_query
+from zeroseg.segment.encoded import Segments
+from zeroseg.segment.labels import label_pack
+from zeroseg.segment.scores import label_table
+from zeroseg.words import LabelPack
+
+SMALL_PX, LARGE_PX = 320, 1600  # long sides of a picture in the grid, and alone
+COUNT_MAX, WORDS_MAX = 500, 400
+_KEPT = 400  # small photos and large ones that are kept decoded, by their pixels at SMALL_PX
+_QUALITY = 85
+LIKE = "like this"
+
+Words = Annotated[str, Query(max_length=WORDS_MAX)]
+Count = Annotated[int, Query(ge=1, le=COUNT_MAX)]
+Number = Annotated[int, Query(ge=0)]
+
+
+class _Searched:
+    """The collection for several threads, with the last words' vectors and the last photos kept."""
+
+    def __init__(self, collection: Collection, text: str):
+        self.collection, self._lock = collection, Lock()
+        self._photos: OrderedDict[tuple[int, int, bytes], Segments] = OrderedDict()
+        self._pack = lru_cache(maxsize=64)(lambda words: label_pack(parse_query(words).words, collection.sidecar, text))
+
+    def pack(self, words: str) -> LabelPack:
+        """All words of a query as vectors; HTTPException 422 with one line where that cannot be."""
+        try:
+            return self._pack(words)
+        except (ZerosegError, ValueError) as error:
+            raise HTTPException(422, str(error)) from error
+
+    def find(self, words: str, count: int) -> list[Hit]:
+        pack = self.pack(words)
+        with self._lock:
+            return self.collection.ranked(parse_query(words), pack, count)
+
+    def like(self, image: int, segment: int, count: int) -> list[tuple[Hit, int]]:
+        hit = self.hit(image)
+        if segment >= len(hit.areas):
+            raise HTTPException(404, f"picture {image} has {len(hit.areas)} segments, no number {segment}")
+        with self._lock:
+            return self.collection.like(image, segment, count)
+
+    def hit(self, image: int) -> Hit:
+        """A picture; HTTPException 404 where there is none, or where its file is outside the collection's folders."""
+        with self._lock:
+            try:
+                hit = self.collection.hit(image)
+            except ZerosegError as error:
+                raise HTTPException(404, str(error)) from error
+        real = os.path.realpath(hit.place.real_file)
+        roots = [self.collection.roots.get(source, source) for source in self.collection.sources]
+        if not any(
+            real == root or real.startswith(root.rstrip(os.sep) + os.sep) for root in map(os.path.realpath, roots)
+        ):
+            raise HTTPException(404, f"picture {image}: its file is in none of the collection's folders")
+        return hit
+
+    def segments(self, image: int, side_px: int) -> Segments:
+        """The segments of a picture on a copy of it; HTTPException 404 where its file cannot be read any more."""
+        hit = self.hit(image)
+        key = (image, side_px, hit.sha256)
+        with self._lock:
+            if key in self._photos:
+                self._photos.move_to_end(key)
+                return self._photos[key]
+        try:
+            segments = hit.small(side_px)
+        except ZerosegError as error:
+            raise HTTPException(404, str(error)) from error
+        with self._lock:
+            self._photos[key] = segments
+            while sum((side_px / SMALL_PX) ** 2 for _, side_px, _ in self._photos) > _KEPT:
+                self._photos.popitem(last=False)
+        return segments
+
+
+def add_search(app: FastAPI, collection: Collection, text: str = "auto") -> None:
+    """Add the page at /search and what it asks for below /search/."""
+    searched = _Searched(collection, text)
+    add_page_files(app, {"/search": "search.html", "/search.css": "search.css", "/search.js": "search.js"})
+
+    @app.get("/search/about", summary="The collection: pictures, model, threshold")
+    def about() -> dict:
+        return {
+            "images": len(collection),
+            "model": collection.sidecar.name,
+            "threshold": collection.sidecar.threshold,
+        }
+
+    @app.get("/search/find", summary='Pictures by words: "dog, cat" any, "dog+person" all, "beach-person" without')
+    def find(words: Words, count: Count = 40) -> dict:
+        hits = searched.find(words, count)
+        pack = searched.pack(words)
+        return {
+            "words": [
+                {"word": word, "mark": mark, "nearest": list(near[:3])}
+                for word, mark, near in zip(pack.names, pack.marks, pack.nearest, strict=True)
+            ],
+            "hits": [_document(hit, f"words={_quoted(words)}") for hit in hits],
+        }
+
+    @app.get("/search/like", summary="Pictures with a segment like one")
+    def like(image: Number, segment: Annotated[int, Query(ge=0, le=1000)], count: Count = 40) -> dict:
+        return {
+            "words": [],
+            "hits": [
+                _document(hit, f"segment={nearest}") | {"segment": nearest}
+                for hit, nearest in searched.like(image, segment, count)
+            ],
+        }
+
+    @app.get("/search/at", summary="Which segment is at a place of a picture; x and y are shares of its sides")
+    def at(image: Number, x: Annotated[float, Query(ge=0, le=1)], y: Annotated[float, Query(ge=0, le=1)]) -> dict:
+        segments = searched.segments(image, SMALL_PX)
+        label_map = _all_segments(segments)
+        height, width = label_map.shape
+        return {"segment": int(label_map[min(height - 1, int(y * height)), min(width - 1, int(x * width))])}
+
+    @app.get("/search/picture", summary="A picture with the masks drawn", response_class=Response)
+    def picture(
+        image: Number,
+        words: Words | None = None,
+        segment: Annotated[int | None, Query(ge=0, le=1000)] = None,
+        large: bool = False,
+    ):
+        segments = searched.segments(image, LARGE_PX if large else SMALL_PX)
+        if words is not None:
+            drawn = _draw_words(segments, searched.pack(words).pick(parse_query(words).wanted))
+        elif segment is not None:
+            label_map = np.where(_all_segments(segments) == segment, 0, -1).astype(np.int16)
+            drawn = drawing.blend(segments.image, label_map, drawing.label_colors([LIKE]), 0.5)
+        else:
+            drawn = segments.image
+        return Response(to_jpeg(drawn, _QUALITY), media_type="image/jpeg")
+
+    @app.get("/search/video", summary="The video that a picture is a moment of", response_class=FileResponse)
+    def video(image: Number):
+        hit = searched.hit(image)
+        if hit.position_s is None:
+            raise HTTPException(404, f"picture {image} is no moment of a video")
+        if not os.path.isfile(hit.place.real_file):
+            raise HTTPException(404, f"{hit.path}: is not there any more")
+        return FileResponse(hit.place.real_file)
+
+
+def make_search_app(collection: Collection, token: str | None = None, any_host: bool = False, text: str = "auto"):
+    """The application of a server that has nothing but a collection."""
+    app = FastAPI(title="zeroseg", version=__version__, docs_url=None, redoc_url=None)
+    add_page_files(app, {"/page.css": "page.css"})
+
+    @app.get("/", include_in_schema=False)
+    def front():
+        return RedirectResponse("/search", 307)
+
+    @app.get("/healthz", summary="Whether the server is well")
+    def healthz() -> dict:
+        return {"status": "ok", "version": __version__}
+
+    add_search(app, collection, text)
+    answer_wrong_input(app)
+    answer_head(app, {})
+    return Guard(app, token, any_host)
+
+
+def _draw_words(segments: Segments, pack: LabelPack) -> np.ndarray:
+    result = segments.masks(pack)
+    return drawing.blend(segments.image, result.label_map, result.colors, 0.5)
+
+
+def _all_segments(segments: Segments) -> np.ndarray:
+    """(H, W) int16: the segment of every pixel."""
+    table = np.arange(len(segments.maps))
+    return mask_decode(segments.maps, table, segments.size, guide=segments.image)[0]
+
+
+def _document(hit: Hit, query: str) -> dict:
+    shown = {"share": round(hit.share, 4), "box": list(hit.box)} if hit.pack is not None else {}
+    best = None
+    if hit.pack is not None:
+        scores = hit.segments.scores(hit.pack)
+        found = label_table(scores, hit.threshold) >= 0
+        best = int(np.where(found, scores.max(1), -np.inf).argmax())
+    return {
+        "image": hit.image,
+        "path": hit.path,
+        "time": hit.time,
+        "position_s": hit.position_s,
+        "score": round(hit.score, 4),
+        "scores": {word: round(score, 4) for word, score in hit.scores.items()},
+        "size": list(hit.size),
+        "segment": best,
+        "picture": f"/search/picture?image={hit.image}&{query}",
+        **shown,
+    }
+
+
+def _quoted(words: str) -> str:
+    from urllib.parse import quote
+
+    return quote(words, safe="")

@@ -1,0 +1,296 @@
+"""Search a collection by any words; no network runs.
+
+collection = Collection.open("collection")
+for hit in collection.search("red bus", k=20):
+    print(hit.path, hit.time, hit.score)
+    mask = hit.mask()
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from zeroseg.errors import ZerosegError
+from zeroseg.search.hit import Hit, Place
+from zeroseg.search.query import Filters, Query, parse_query
+from zeroseg.search.reduced import Reduced, load_reduced, reduce_rows
+from zeroseg.search.store import SEGMENTS, Store
+from zeroseg.segment.labels import label_pack
+from zeroseg.segment.scores import score_directions, segment_scores, unit
+from zeroseg.words import LabelPack
+
+_KEPT_FROM = 5_000  # images from which on the reduced vectors are kept on the disk
+EXACT_MAX = 200_000  # images that are compared one and all, unless the caller says otherwise
+_CANDIDATES = 6  # segments that the index is asked for, for each image that is wanted
+_FETCHED = 256  # images whose rows are read at once
+_NAMES = (
+    "image segment vector area x y w h map rows columns path file offset size sha256 height width taken position_s"
+).split()
+
+
+@dataclass(frozen=True)
+class _State:
+    """What is held in memory of one version of the table."""
+
+    version: int
+    reduced: Reduced
+
+
+class Collection:
+    """An opened collection. Not for several threads at once."""
+
+    def __init__(self, store: Store, roots: Mapping[str, str]):
+        self.store, self.roots = store, dict(roots)
+        about = store.about()
+        self.sidecar, self.sources, self.model = about["sidecar"], list(about["sources"]), about["model"]
+        self._state: _State | None = None
+        self._large: tuple[int, bool] | None = None  # version of the table, and the answer
+        self._table: tuple | None = None
+
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike, root: str | None = None, options: dict[str, str] | None = None
+    ) -> "Collection":
+        """Open what zeroseg index made.
+
+        root     where the photos are now, if their folder has moved: NEW, or OLD=NEW where the collection has several.
+        options  for S3-compatible storage, see zeroseg.search.store.Store.
+        Raises ZerosegError in one line where there is no collection, or one of a newer format.
+        """
+        if "://" not in os.fspath(path) and not os.path.isdir(path):
+            raise ZerosegError(f"{path}: no such collection; make one with: zeroseg index PHOTOS -o {path}")
+        store = Store(path, options)
+        return cls(store, read_root(root, list(store.about()["sources"])) if root else {})
+
+    def __len__(self) -> int:
+        return self.store.count()
+
+    def search(
+        self,
+        words: str,
+        k: int = 20,
+        threshold: float | None = None,
+        filters: Filters | None = None,
+        text: str = "auto",
+        exact: bool | None = None,
+    ) -> list[Hit]:
+        """The k pictures with the highest scores, best first.
+
+        words      "red bus"; "dog, cat" (any), "dog+person" (all), "beach-person" (without).
+        threshold  pictures below it are left out, and a segment below it is background; None takes the model's own.
+        text       what turns words into vectors, as for zeroseg-infer.
+        exact      True compares all images; False asks LanceDB's index for candidates, which misses a few; None takes
+                   the index where there is one and more than EXACT_MAX images. Scores are exact either way.
+        Raises ZerosegError or ValueError in one line for a bad query.
+        """
+        query = parse_query(words)
+        return self.ranked(query, label_pack(query.words, self.sidecar, text), k, threshold, filters, exact)
+
+    def ranked(
+        self,
+        query: Query,
+        pack: LabelPack,
+        k: int,
+        threshold: float | None = None,
+        filters: Filters | None = None,
+        exact: bool | None = None,
+    ) -> list[Hit]:
+        """search() for a query that is read and whose words, in query.words' order, are embedded."""
+        threshold = self.sidecar.threshold if threshold is None else float(threshold)
+        filters = filters or Filters()
+        if exact is None:
+            exact = not self._is_large()
+        if not exact:
+            return self._by_index(query, pack, k, threshold, filters)
+        reduced = self.state().reduced
+        if k < 1 or not len(reduced.images):
+            return []
+        words = {word: i for i, word in enumerate(query.words)}
+        low, high = reduced.bounds(self._directions(pack))
+        limit = np.float32(self.sidecar.threshold)
+        lowest = query.combine(lambda word: low[words[word]], lambda word: high[words[word]] < limit)
+        highest = query.combine(lambda word: high[words[word]], lambda word: low[words[word]] < limit)
+        if filters.of_images:
+            outside = ~self._fitting(filters)
+            lowest[outside] = highest[outside] = -np.inf
+        order = np.flatnonzero(highest >= threshold)
+        if not filters.by_area and len(order) > k:
+            among = np.partition(lowest[order], -k)[-k]  # k images score at least this
+            order = order[highest[order] >= among]
+        order = order[np.argsort(-highest[order], kind="stable")]
+        hits: list[Hit] = []
+        for start in range(0, len(order), _FETCHED):
+            some = order[start : start + _FETCHED]
+            if len(hits) >= k and sorted((hit.score for hit in hits), reverse=True)[k - 1] >= highest[some[0]]:
+                break
+            made = self._hits(some, query, pack, threshold)
+            hits += [hit for hit in made if not filters.by_area or filters.least <= hit.share <= filters.most]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.image))[:k]
+
+    def _is_large(self) -> bool:
+        """Whether the index is to be asked: there is one, and many images."""
+        version = self.store.version()
+        if self._large is None or self._large[0] != version:
+            self._large = version, self.store.has_index() and len(self) > EXACT_MAX
+        return self._large[1]
+
+    def _by_index(self, query: Query, pack: LabelPack, k: int, threshold: float, filters: Filters) -> list[Hit]:
+        """ranked() among the candidates that LanceDB's index gives for each wanted word."""
+        self.store.version()
+        count, wanted = _CANDIDATES * k + 100, {query.words.index(word) for word in query.wanted}
+        numbers: dict[int, None] = {}
+        for i in sorted(wanted):
+            numbers |= dict.fromkeys(self.store.nearest(self._directions(pack)[i], count, filters.sql()))
+        if not numbers:
+            return []
+        hits = self._made(self.store.images([*numbers], _NAMES), query, pack, threshold)
+        hits = [hit for hit in hits if not filters.by_area or filters.least <= hit.share <= filters.most]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.image))[:k]
+
+    def like(self, image: int, segment: int, k: int = 20) -> list[tuple[Hit, int]]:
+        """Pictures with a segment like one: (hit, its segment), by the cosine of the embeddings, best first.
+
+        A hit's score is that cosine; it has no words.
+        """
+        reduced = self.state().reduced
+        [vector] = self.vectors(image)[segment : segment + 1]
+        direction = unit(vector[None])
+        norms = np.sqrt((reduced.points**2).sum(1) + reduced.rests**2)
+        cosines = (reduced.points @ (reduced.basis.T @ direction[0])) / np.maximum(norms, 1e-12)
+        best = np.maximum.reduceat(cosines, reduced.first[:-1])
+        at = np.argsort(-best, kind="stable")[: k + 1]
+        found = []
+        for hit in self._hits(at, None, None, 0.0):
+            scores = unit(hit.embeddings) @ direction[0]
+            nearest = int(scores.argmax())
+            found.append((hit, nearest, float(scores[nearest])))
+        found = sorted(found, key=lambda one: -one[2])
+        return [(replace(hit, score=score), nearest) for hit, nearest, score in found if hit.image != image][:k]
+
+    def vectors(self, image: int) -> np.ndarray:
+        """(K, D) float32, the embeddings of an image. ZerosegError where there is none of that number."""
+        return self.hit(image).embeddings
+
+    def hit(self, image: int) -> Hit:
+        """An image by its number, without words. ZerosegError where there is none."""
+        images = self.state().reduced.images
+        at = int(np.searchsorted(images, image))
+        if at >= len(images) or images[at] != image:
+            raise ZerosegError(f"image {image}: the collection has none of this number")
+        return self._hits(np.array([at]), None, None, 0.0)[0]
+
+    def state(self) -> _State:
+        """What is in memory, read again where the table was written since."""
+        version = self.store.version()
+        if self._state is None or self._state.version != version:
+            self._table = None
+            self._state = _State(version, self._reduce(version))
+        return self._state
+
+    def _reduce(self, version: int) -> Reduced:
+        folder = None if self.store.remote else Path(self.store.path)
+        if folder is not None and (kept := load_reduced(folder, version)) is not None:
+            return kept
+        dim = self.sidecar.embedding_dim
+
+        def batches():
+            for batch in self.store.scan(SEGMENTS, ["image", "vector"], row_ids=True):
+                vectors = batch["vector"].flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+                yield np.asarray(batch["image"]), np.asarray(batch["_rowid"]).astype(np.int64), vectors
+
+        reduced = reduce_rows(batches, dim)
+        if folder is not None and len(reduced.images) >= _KEPT_FROM:
+            try:
+                reduced.save(folder, version)
+            except OSError:  # a collection that one may only read
+                pass
+        return reduced
+
+    def _directions(self, pack: LabelPack) -> np.ndarray:
+        return score_directions(pack.vectors, self.sidecar.scoring)
+
+    def _fitting(self, filters: Filters) -> np.ndarray:
+        """(m,) bool, in the order of reduced.images."""
+        if self._table is None:
+            import pyarrow as pa
+
+            table = pa.Table.from_batches(list(self.store.scan(SEGMENTS, ["image", "path", "taken"], "segment = 0")))
+            self._table = table.sort_by("image")
+        return filters.fitting(self._table["path"], self._table["taken"])
+
+    def _hits(self, at: np.ndarray, query: Query | None, pack: LabelPack | None, threshold: float) -> list[Hit]:
+        """Whole hits of images by their place in the reduced arrays; with a query, those that it fits."""
+        reduced = self._state.reduced  # of the version that `at` was found in
+        rows = np.concatenate([reduced.rows[reduced.first[i] : reduced.first[i + 1]] for i in at])
+        return self._made(self.store.rows(rows, _NAMES), query, pack, threshold)
+
+    def _made(self, table, query: Query | None, pack: LabelPack | None, threshold: float) -> list[Hit]:
+        """Hits of an Arrow table with all rows of some images."""
+        vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), -1).astype(np.float32)
+        by_image: dict[int, list[dict]] = {}
+        for row, vector in zip(table.drop_columns(["vector"]).to_pylist(), vectors, strict=True):
+            row["vector"] = vector
+            by_image.setdefault(row["image"], []).append(row)
+        shown = None if pack is None else pack.pick(query.wanted)
+        hits = []
+        for segments in by_image.values():
+            segments.sort(key=lambda row: row["segment"])
+            embeddings = np.stack([row["vector"] for row in segments])
+            score, scores = 0.0, {}
+            if query is not None:
+                score, scores = self._score(embeddings, query, pack)
+                if not score >= np.float32(threshold):
+                    continue
+            hits.append(self._hit(segments, embeddings, score, scores, shown, threshold))
+        return hits
+
+    def _score(self, embeddings: np.ndarray, query: Query, pack: LabelPack) -> tuple[float, dict[str, float]]:
+        """The exact score of an image for a query, and that of each wanted word."""
+        best = dict(zip(query.words, segment_scores(embeddings, pack.vectors, self.sidecar.scoring).max(0)))
+        limit = np.float32(self.sidecar.threshold)
+        score = query.combine(lambda word: best[word][None], lambda word: best[word][None] < limit)
+        return float(score[0]), {word: float(best[word]) for word in query.wanted}
+
+    def _hit(self, segments: Sequence[dict], embeddings, score, scores, pack, threshold) -> Hit:
+        first = segments[0]
+        place = Place(
+            first["path"],
+            os.fsdecode(first["file"]),
+            first["offset"],
+            first["size"],
+            first["position_s"],
+            self.roots,
+        )
+        return Hit(
+            image=first["image"],
+            place=place,
+            score=score,
+            scores=scores,
+            taken=first["taken"],
+            position_s=first["position_s"],
+            size=(first["height"], first["width"]),
+            sha256=first["sha256"],
+            areas=np.array([row["area"] for row in segments]),
+            boxes=np.array([[row[name] for name in "xywh"] for row in segments]),
+            packed=([row["map"] for row in segments], (first["rows"], first["columns"])),
+            embeddings=embeddings,
+            pack=pack,
+            threshold=threshold,
+            sidecar=self.sidecar,
+        )
+
+
+def read_root(root: str, sources: Sequence[str]) -> dict[str, str]:
+    """--root as old -> new folder. ZerosegError where it does not say which of several folders has moved."""
+    old, is_pair, new = root.rpartition("=")
+    if not is_pair and len(sources) > 1:
+        raise ZerosegError(f"--root {root}: the collection has {len(sources)} folders; say which: {sources[0]}={root}")
+    old = os.path.abspath(old) if is_pair else sources[0]
+    if old not in sources:
+        raise ZerosegError(f"--root {root}: {old} is none of the collection's folders, which are: {', '.join(sources)}")
+    if not os.path.exists(new):
+        raise ZerosegError(f"--root {root}: {new} is not there")
+    return {old: os.path.realpath(new)}

@@ -1,0 +1,165 @@
+"""A picture that was found: where it is, what was found on it, its masks."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+import numpy as np
+from PIL import Image
+
+from zeroseg.collection.listing import Photo
+from zeroseg.errors import ZerosegError
+from zeroseg.photos.decode import load_image
+from zeroseg.search.encoding import unpack_map
+from zeroseg.segment.encoded import Segments
+from zeroseg.segment.scores import label_table
+from zeroseg.segment.segmentation import Segmentation
+from zeroseg.sidecar import Sidecar
+from zeroseg.words import LabelPack
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a picture's bytes are: a file, a member of a tar, a moment of a video. roots: old -> new folder."""
+
+    path: str
+    file: str
+    offset: int
+    size: int
+    position_s: float | None
+    roots: Mapping[str, str]
+
+    @property
+    def real_file(self) -> str:
+        """The file to open, where its folder is now."""
+        for old, new in self.roots.items():
+            if self.file == old or self.file.startswith(old.rstrip(os.sep) + os.sep):
+                return new + self.file[len(old.rstrip(os.sep)) :]
+        return self.file
+
+    def image(self, least_px: int | None = None) -> np.ndarray:
+        """(H, W, 3) uint8 RGB; least_px: of a smaller copy, see load_image. ZerosegError in one line where it is not
+        there any more."""
+        file = self.real_file
+        try:
+            if self.position_s is None:
+                photo = Photo(self.path, file, None if self.offset < 0 else self.offset, self.size)
+                return load_image(photo.read(), least_px=least_px)
+            from zeroseg.search.frames import frame_at
+
+            frame = frame_at(file, self.position_s)
+        except OSError as error:
+            raise ZerosegError(
+                f"{file}: cannot be read ({error.strerror or error}); if its folder has moved, give --root NEW"
+            ) from error
+        if frame is None:
+            raise ZerosegError(f"{file}: has no frame at {self.position_s:.1f} s any more")
+        return frame
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A picture and how it fits a query.
+
+    image       its number in the collection.
+    score       of the query; scores, of every wanted word: that of its best segment, as zeroseg-infer gives it.
+    taken       when (EXIF, or the video's header), position_s in a video; None where unknown.
+    size        (H, W) in px. sha256 of the file's bytes.
+    areas, boxes  of the K segments, in px; boxes (x, y, width, height).
+    pack        the wanted words. threshold: the score below which a segment is background.
+    """
+
+    image: int
+    place: Place
+    score: float
+    scores: dict[str, float]
+    taken: datetime | None
+    position_s: float | None
+    size: tuple[int, int]
+    sha256: bytes
+    areas: np.ndarray
+    boxes: np.ndarray
+    packed: tuple[list[bytes], tuple[int, int]]
+    embeddings: np.ndarray
+    pack: LabelPack
+    threshold: float
+    sidecar: Sidecar
+
+    @property
+    def path(self) -> str:
+        """Its name in the collection."""
+        return self.place.path
+
+    @property
+    def time(self) -> str:
+        """The position in the video as h:mm:ss.s, else when it was taken (ISO 8601), else nothing; for people."""
+        if self.position_s is not None:
+            return clock(self.position_s)
+        return "" if self.taken is None else self.taken.isoformat(sep=" ", timespec="seconds")
+
+    @cached_property
+    def found(self) -> np.ndarray:
+        """(K,) bool: the segments that are one of the wanted words."""
+        return label_table(self.segments.scores(self.pack), self.threshold) >= 0
+
+    @property
+    def share(self) -> float:
+        """Of the picture's area that the found segments cover."""
+        return float(self.areas[self.found].sum() / (self.size[0] * self.size[1]))
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """(x, y, width, height) in px around all found segments; zeros where there is none."""
+        boxes = self.boxes[self.found & (self.areas > 0)]
+        if not len(boxes):
+            return 0, 0, 0, 0
+        (x, y), (right, bottom) = boxes[:, :2].min(0), (boxes[:, :2] + boxes[:, 2:]).max(0)
+        return int(x), int(y), int(right - x), int(bottom - y)
+
+    @cached_property
+    def segments(self) -> Segments:
+        """As Segmenter.encode gave them, without the photo; image_embedding is not kept and holds NaN."""
+        return self._segments(None)
+
+    def small(self, side_px: int) -> Segments:
+        """The segments on a copy of the photo whose long side is side_px, which is quick to make and to draw on."""
+        scale = min(1.0, side_px / max(self.size))
+        size = tuple(max(1, round(side * scale)) for side in self.size)
+        photo = Image.fromarray(self.place.image(least_px=min(size)))
+        return self._segments(np.asarray(photo.resize(size[::-1], Image.Resampling.BILINEAR, reducing_gap=2.0)))
+
+    def _segments(self, photo: np.ndarray | None) -> Segments:
+        maps, grid = self.packed
+        return Segments(
+            image_embedding=np.full(self.embeddings.shape[1], np.nan, np.float32),
+            size=self.size if photo is None else photo.shape[:2],
+            sidecar=self.sidecar,
+            image=photo,
+            maps=np.stack([unpack_map(one, grid) for one in maps]),
+            embeddings=self.embeddings,
+        )
+
+    def photo(self) -> np.ndarray:
+        """(H, W, 3) uint8 RGB, read from its file. ZerosegError where it is gone or is another one now."""
+        photo = self.place.image()
+        if photo.shape[:2] != self.size:
+            raise ZerosegError(
+                f"{self.path}: has another size now; bring the collection up to date: zeroseg index -o DIR"
+            )
+        return photo
+
+    def segmentation(self, edges: bool = True) -> Segmentation:
+        """What zeroseg-infer makes of the picture and the wanted words; edges=False needs no file, and is coarser."""
+        return self._segments(self.photo() if edges else None).masks(self.pack, self.threshold, edges=edges)
+
+    def mask(self, edges: bool = True) -> np.ndarray:
+        """(H, W) bool: where the wanted words are. edges as for segmentation()."""
+        return self.segmentation(edges).label_map >= 0
+
+
+def clock(seconds: float) -> str:
+    """h:mm:ss.s"""
+    tenths = round(10 * seconds)
+    return f"{tenths // 36000}:{tenths // 600 % 60:02}:{tenths // 10 % 60:02}.{tenths % 10}"

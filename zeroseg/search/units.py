@@ -1,0 +1,101 @@
+"""What is encoded as a whole or not at all: a photo, or a stretch of a video; and which of them are new.
+
+A video is cut into stretches of STRETCH positions, so that several processes share a long one, and what a kill costs of
+it is one stretch.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from zeroseg.collection.listing import Photo, list_photos
+from zeroseg.errors import ZerosegError
+from zeroseg.live.kinds import VIDEO_SUFFIXES
+from zeroseg.photos.listing import suffix_of
+
+STRETCH = 64  # positions of a video in one unit
+
+
+class Key(NamedTuple):
+    """By what a unit is known: the file as bytes (a name need not be UTF-8), the place in a tar or -1, the stretch."""
+
+    file: bytes
+    offset: int
+    stretch: int
+
+
+class Unit(NamedTuple):
+    """A photo, or the stretch of a video from start_s on, to before stop_s (None: its end).
+
+    bytes, mtime_ns  of the file, or of the tar that the photo is in, by which a change is found; of a photo in a tar
+                     bytes is its own size.
+    every_s          seconds between positions of a video; 0 for a photo.
+    """
+
+    photo: Photo
+    bytes: int
+    mtime_ns: int
+    stretch: int = 0
+    start_s: float = 0.0
+    stop_s: float | None = None
+    every_s: float = 0.0
+
+    @property
+    def key(self) -> Key:
+        offset = -1 if self.photo.offset is None else self.photo.offset
+        return Key(os.fsencode(self.photo.file), offset, self.stretch)
+
+
+def list_units(sources: Mapping[str, str] | Iterable[str], leave: Iterable[str], every_s: float) -> Iterator[Unit]:
+    """Every unit of the sources, which are folders, pictures, videos and tar files; leave and errors: list_photos.
+
+    sources: with a mapping, source -> how it is called in the paths of its photos.
+    A file that goes away while it is listed is left out. A video of which nothing can be told is one unit.
+    """
+    tars: dict[str, int] = {}
+    names = sources if isinstance(sources, Mapping) else {}
+    for photo in list_photos(sources, leave, VIDEO_SUFFIXES):
+        photo = photo._replace(path=_called(photo.path, names))
+        try:
+            if photo.offset is not None:
+                if photo.file not in tars:
+                    tars = {photo.file: os.stat(photo.file).st_mtime_ns}
+                yield Unit(photo, photo.size, tars[photo.file])
+                continue
+            about = os.stat(photo.file)
+        except OSError:
+            continue
+        unit = Unit(photo, about.st_size, about.st_mtime_ns)
+        if suffix_of(photo.file) in VIDEO_SUFFIXES:
+            yield from _stretches(unit._replace(every_s=every_s))
+        else:
+            yield unit
+
+
+def _called(path: str, names: Mapping[str, str]) -> str:
+    for source, name in names.items():
+        if path == source or path.startswith(source.rstrip("/") + "/"):
+            return name.rstrip("/") + path[len(source.rstrip("/")) :]
+    return path
+
+
+def _stretches(video: Unit) -> Iterator[Unit]:
+    length_s = STRETCH * video.every_s
+    count = max(1, int(-(-_duration_s(video.photo.file) // length_s)))
+    for number in range(count):
+        stop_s = None if number == count - 1 else (number + 1) * length_s
+        yield video._replace(stretch=number, start_s=number * length_s, stop_s=stop_s)
+
+
+def _duration_s(path: str) -> float:
+    """0 where it cannot be told; whoever decodes the video says why."""
+    from zeroseg.live.decoder import Decoder, local
+
+    try:
+        video = Decoder(local(path), path)
+    except ZerosegError:
+        return 0.0
+    try:
+        return video.duration_s or 0.0
+    finally:
+        video.close()
