@@ -38,6 +38,9 @@ EXTRAS = {
     "openvino": ["openvino"],
     "supervision": ["supervision"],
     "annotate": ["pyarrow"],
+    # outlines of masks with their holes, and fewer corners: 3 MB. OpenCV finds outlines too, but is 60 MB, cuts no
+    # outline exactly (its corners are pixel centres) and its simplified ones may cross themselves unseen
+    "datasets": ["contourpy>=1.2", "shapely>=2.0"],
     "eval": ["pyyaml"],
     "ray": ["ray[data]", "pyarrow"],
     "live": ["av>=14.4"],
@@ -61,6 +64,7 @@ EXTRAS["dev"] = sorted(
         *EXTRAS["supervision"],
         *EXTRAS["serve"],
         *EXTRAS["ray"],
+        *EXTRAS["datasets"],
         *EXTRAS["eval"],
         *EXTRAS["openvino"],
         *EXTRAS["rtx"],
