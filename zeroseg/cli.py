@@ -17,6 +17,7 @@ COMMANDS = {
     "infer": ("zeroseg.commands.infer:infer", "Segment photos by words."),
     "serve": ("zeroseg.commands.serve:serve", "Show a camera on a web page; segment photos for programs."),
     "annotate": ("zeroseg.commands.annotate:annotate", "Label a whole photo collection, as Parquet tables."),
+    "convert": ("zeroseg.commands.convert:convert", "Turn results into COCO, YOLO, VOC and other datasets."),
     "pack": ("zeroseg.commands.pack:pack", "Pack photos into tar files (shards)."),
     "words": ("zeroseg.commands.words:words", "Show how words are understood; make label packs."),
     "eval": ("zeroseg.commands.eval:evaluate", "Measure mIoU on a folder of images and masks."),
