@@ -43,6 +43,7 @@ EXTRAS = {
     "datasets": ["contourpy>=1.2", "shapely>=2.0"],
     "eval": ["pyyaml"],
     "ray": ["ray[data]", "pyarrow"],
+    "mqtt": ["paho-mqtt>=2.0", "av>=14.4"],
     "live": ["av>=14.4"],
     # zeroseg-serve --engine triton asks the server over gRPC; http is for the tests. It wants protobuf < 7: see
     # docs/serving.md. Before 0.7 the server's wheel did not say that it reads nothing from NumPy 2, so a resolver takes
@@ -66,6 +67,7 @@ EXTRAS["dev"] = sorted(
         *EXTRAS["ray"],
         *EXTRAS["datasets"],
         *EXTRAS["eval"],
+        *EXTRAS["mqtt"],
         *EXTRAS["openvino"],
         *EXTRAS["rtx"],
         "httpx2",

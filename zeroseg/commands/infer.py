@@ -6,7 +6,7 @@ from typing import NamedTuple
 import click
 
 from zeroseg.commands.command import Command
-from zeroseg.commands.live_options import LOOK, NAMES, NETWORK, SERVER, SOURCE, VIDEO_FILES, options
+from zeroseg.commands.live_options import LOOK, MQTT, NAMES, NETWORK, SERVER, SOURCE, VIDEO_FILES, options
 from zeroseg.commands.threshold import threshold_option
 from zeroseg.formats.kinds import FORMATS
 from zeroseg.runtime.backends import BACKENDS
@@ -97,7 +97,7 @@ class SaveList(click.ParamType):
 @options(SOURCE, LOOK)
 @click.option("--headless", is_flag=True, help="Do not open a window for a camera or stream.")
 @click.option("--serve", is_flag=True, help="Show the live picture on a web page where you can change the words.")
-@options(SERVER)
+@options(SERVER, MQTT)
 # How to run
 @click.option(
     "--model",
@@ -161,7 +161,7 @@ def infer(ctx, sources, save, edges, **given):
         )
     }
     if not (moving or (save and save.video) or given["jsonl"] or given["serve"]):
-        for name in (*NAMES["source"], *NAMES["look"], *NAMES["server"], "rle", "headless"):
+        for name in (*NAMES["source"], *NAMES["look"], *NAMES["server"], *NAMES["mqtt"], "rle", "headless"):
             if name not in photo_options and ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
                 raise click.UsageError(
                     f"--{name.replace('_', '-')}: only for cameras, videos and streams, or with "
