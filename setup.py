@@ -43,6 +43,7 @@ EXTRAS = {
     "datasets": ["contourpy>=1.2", "shapely>=2.0"],
     "eval": ["pyyaml"],
     "ray": ["ray[data]", "pyarrow"],
+    "hub": ["huggingface_hub>=0.30", "safetensors"],
     "mqtt": ["paho-mqtt>=2.0", "av>=14.4"],
     "live": ["av>=14.4"],
     # zeroseg-serve --engine triton asks the server over gRPC; http is for the tests. It wants protobuf < 7: see
@@ -67,6 +68,7 @@ EXTRAS["dev"] = sorted(
         *EXTRAS["ray"],
         *EXTRAS["datasets"],
         *EXTRAS["eval"],
+        *EXTRAS["hub"],
         *EXTRAS["mqtt"],
         *EXTRAS["openvino"],
         *EXTRAS["rtx"],

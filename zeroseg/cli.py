@@ -19,6 +19,7 @@ COMMANDS = {
     "annotate": ("zeroseg.commands.annotate:annotate", "Label a whole photo collection, as Parquet tables."),
     "convert": ("zeroseg.commands.convert:convert", "Turn results into COCO, YOLO, VOC and other datasets."),
     "pack": ("zeroseg.commands.pack:pack", "Pack photos into tar files (shards)."),
+    "push": ("zeroseg.commands.push:push", "Upload a model folder to the Hub."),
     "words": ("zeroseg.commands.words:words", "Show how words are understood; make label packs."),
     "eval": ("zeroseg.commands.eval:evaluate", "Measure mIoU on a folder of images and masks."),
     "train": ("zeroseg.training.train:main", "Distil a model from photos."),
