@@ -109,7 +109,7 @@ def test_weights_go_as_safetensors_and_give_the_same(color_model, tmp_path):
         segmenter.save_pretrained(tmp_path / "both", onnx=color_model)
     path = tmp_path / "small/model.safetensors"
     path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(ZerosegError, match=r"model\.safetensors: not the file its description was written for"):
+    with pytest.raises(ZerosegError, match=r"model\.safetensors: does not match its sidecar"):
         Segmenter.from_pretrained(tmp_path / "small")
 
 
@@ -176,7 +176,7 @@ def test_a_damaged_file_is_found_out_and_loaded_again(hub, files, tmp_path):
     cached.write_bytes(files["model.onnx"][:-1] + b"\x00")
     assert finds_red(Segmenter.from_pretrained("me/colors", threads=1))
     hub.add("me/bad", files | {"model.onnx": files["model.onnx"][:-1] + b"\x00"})
-    with pytest.raises(ZerosegError, match="not the file its description was written for"):
+    with pytest.raises(ZerosegError, match="does not match its sidecar"):
         Segmenter.from_pretrained("me/bad")
 
 
@@ -192,7 +192,7 @@ def test_push_and_back(hub, folder, files, monkeypatch):
     assert address.startswith(f"{hub.url}/me/again/commit/") and finds_red(Segmenter.from_pretrained("me/again"))
     (folder / "model.onnx").write_bytes(b"damaged")
     done = CliRunner().invoke(main, ["push", str(folder), "me/colors"])
-    assert done.exit_code == 1 and "not the file its description was written for" in done.output
+    assert done.exit_code == 1 and "does not match its sidecar" in done.output
 
 
 def test_the_commands_take_them_by_the_environment(hub, files, tmp_path):
