@@ -59,7 +59,7 @@ def maps():
 
 @pytest.fixture
 def write(tmp_path, maps):
-    """Write a data set of the photos; returns its folder and stem -> (index -> (H, W) bool)."""
+    """Write a dataset of the photos; returns its folder and stem -> (index -> (H, W) bool)."""
     from zeroseg.formats.dataset import Dataset, DatasetOptions
 
     def write(kind, names=NAMES, least=None, **options):

@@ -1,4 +1,4 @@
-"""From photos to a data set by the commands zeroseg-infer, zeroseg annotate and zeroseg convert; what is refused."""
+"""From photos to a dataset by the commands zeroseg-infer, zeroseg annotate and zeroseg convert; what is refused."""
 
 import json
 import shutil

@@ -35,7 +35,7 @@ from zeroseg.runtime.backends import BACKENDS
 @click.option(
     "--to",
     type=click.Choice(FORMATS),
-    help="In the end also write DIR/FORMAT, a data set; more choices: zeroseg convert.",
+    help="In the end also write DIR/FORMAT, a dataset; more choices: zeroseg convert.",
 )
 @click.option(
     "--summary",

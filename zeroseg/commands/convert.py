@@ -1,4 +1,4 @@
-"""zeroseg convert: results as a data set that other programs read."""
+"""zeroseg convert: results as a dataset that other programs read."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from zeroseg.formats.kinds import FORMATS
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Folder for the data set; must not be there yet, or be empty.",
+    help="Folder for the dataset; must not be there yet, or be empty.",
 )
 @click.option(
     "--shapes",
@@ -36,9 +36,9 @@ from zeroseg.formats.kinds import FORMATS
     metavar="0..1",
     help="Share of the photos kept for validation: yolo, coco, voc.  [default: 0.1 of yolo, else 0]",
 )
-@click.option("--photos/--no-photos", default=True, show_default=True, help="Copy the photos into the data set.")
+@click.option("--photos/--no-photos", default=True, show_default=True, help="Copy the photos into the dataset.")
 def convert(results, kind, out, shapes, tolerance, val, photos):
-    """Turn what zeroseg-infer or zeroseg annotate found into a data set.
+    """Turn what zeroseg-infer or zeroseg annotate found into a dataset.
 
     RESULTS are folders of zeroseg annotate, or folders or JSON files of zeroseg-infer (--save json); all with one label
     list, which fixes the classes' ids and order. Photos with an EXIF orientation are written upright.

@@ -1,1 +1,1 @@
-"""Results as data sets that other programs read: COCO, YOLO, VOC, LabelMe, Label Studio, CVAT; docs/datasets.md."""
+"""Results as datasets that other programs read: COCO, YOLO, VOC, LabelMe, Label Studio, CVAT; docs/datasets.md."""

@@ -1,4 +1,4 @@
-"""Results in, a data set out."""
+"""Results in, a dataset out."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,13 +15,13 @@ def convert(
     options: DatasetOptions | None = None,
     on_photo: Callable[[int], None] = lambda photos: None,
 ) -> tuple[int, int]:
-    """Write what was found on the photos of all sources as one data set.
+    """Write what was found on the photos of all sources as one dataset.
 
     sources   folders of zeroseg annotate or zeroseg-infer, or JSON files of the latter; all with one label list.
     kind      one of zeroseg.formats.kinds.FORMATS.
-    folder    the data set; must not be there yet, or be empty.
+    folder    the dataset; must not be there yet, or be empty.
     on_photo  called with the number of all photos after each.
-    Returns how many photos are in the data set, and how many were left out because they could not be labelled. Raises
+    Returns how many photos are in the dataset, and how many were left out because they could not be labelled. Raises
     ZerosegError in one line; then nothing is written.
     """
     refuse_existing(folder, "-o")

@@ -1,4 +1,4 @@
-"""A data set being written: its folder, the photos in it, their names and their split. A Writer knows one format.
+"""A dataset being written: its folder, the photos in it, their names and their split. A Writer knows one format.
 
 The folder appears by a rename when all is in it. An existing one is never written into: somebody may have corrected the
 labels in it.
@@ -31,7 +31,7 @@ _NAME_ROOM = len("-000000.json")
 class DatasetOptions:
     """shapes: "polygons" or "masks", None for what the format is used with; tolerance_px as for parts_of.
 
-    photos: whether the photos are copied into the data set. val: the share of photos that is kept for validation, by a
+    photos: whether the photos are copied into the dataset. val: the share of photos that is kept for validation, by a
     hash of their names; None is the format's own share.
     """
 
@@ -43,7 +43,7 @@ class DatasetOptions:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a photo is in the data set.
+    """Where a photo is in the dataset.
 
     stem    its name without suffix, used once.
     file    its file's name; without photos, the photo's own name.
@@ -75,7 +75,7 @@ class Writer(ABC):
 
     @abstractmethod
     def photo_folder(self, split: str) -> Path:
-        """Where photos of a split go, below the data set's folder."""
+        """Where photos of a split go, below the dataset's folder."""
 
     @abstractmethod
     def add(self, photo: LabelledPhoto, place: Place) -> None:
@@ -90,7 +90,7 @@ class Writer(ABC):
 
 
 class Dataset:
-    """The folder of a data set; a context. Left with an error, or without a photo, it makes no folder."""
+    """The folder of a dataset; a context. Left with an error, or without a photo, it makes no folder."""
 
     def __init__(self, kind: str, folder: Path, names: list[str], options: DatasetOptions, option: str = "-o"):
         """names: the label list, which fixes the classes' ids, order and names. option: what the folder came from.
@@ -209,7 +209,7 @@ def upright(photo: LabelledPhoto, jpeg_only: bool) -> tuple[str, bytes]:
 
 
 def write_json(path: Path, document) -> None:
-    """Write one JSON document into a data set."""
+    """Write one JSON document into a dataset."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", newline="\n")
 

@@ -53,6 +53,6 @@ class LabelledPhoto:
 
 
 def labelled(name: str, result: "Segmentation", read: Callable[[], bytes]) -> LabelledPhoto:
-    """What a Segmentation found, for a data set."""
+    """What a Segmentation found, for a dataset."""
     found = [Found(one["category_id"] - 1, one["score"], one["segmentation"]) for one in result.to_coco()]
     return LabelledPhoto(name, result.label_map.shape, found, read)

@@ -95,7 +95,7 @@ def require_polygons() -> None:
         import contourpy  # noqa: F401
         import shapely  # noqa: F401
     except ImportError as error:
-        raise missing_extra(error.name, "datasets", "A data set of polygons") from error
+        raise missing_extra(error.name, "datasets", "A dataset of polygons") from error
 
 
 def _bridges(rings: list[np.ndarray]) -> dict[tuple[int, int], list[tuple[int, int]]]:
