@@ -39,8 +39,13 @@ EXTRAS = {
     "supervision": ["supervision"],
     "annotate": ["pyarrow"],
     "search": ["lancedb>=0.25", "pyarrow", "av>=14.4"],
+    # outlines of masks with their holes, and fewer corners: 3 MB. OpenCV finds outlines too, but is 60 MB, cuts no
+    # outline exactly (its corners are pixel centres) and its simplified ones may cross themselves unseen
+    "datasets": ["contourpy>=1.2", "shapely>=2.0"],
     "eval": ["pyyaml"],
     "ray": ["ray[data]", "pyarrow"],
+    "hub": ["huggingface_hub>=0.30", "safetensors"],
+    "mqtt": ["paho-mqtt>=2.0", "av>=14.4"],
     "live": ["av>=14.4"],
     # zeroseg-serve --engine triton asks the server over gRPC; http is for the tests. It wants protobuf < 7: see
     # docs/serving.md. Before 0.7 the server's wheel did not say that it reads nothing from NumPy 2, so a resolver takes
@@ -62,8 +67,11 @@ EXTRAS["dev"] = sorted(
         *EXTRAS["supervision"],
         *EXTRAS["serve"],
         *EXTRAS["ray"],
+        *EXTRAS["datasets"],
         *EXTRAS["eval"],
         *EXTRAS["search"],
+        *EXTRAS["hub"],
+        *EXTRAS["mqtt"],
         *EXTRAS["openvino"],
         *EXTRAS["rtx"],
         "boto3",

@@ -10,10 +10,13 @@ from pathlib import Path
 
 from zeroseg.errors import UnavailableError, ZerosegError, missing_extra
 from zeroseg.files import sha256
+from zeroseg.pretrained.download import fetch, is_hub_name, parted
+from zeroseg.pretrained.folder import CONFIG, FILE_OF, NETWORK, WEIGHTS, network_file, networks_beside, read_config
 from zeroseg.runtime.backends import BACKENDS, SUFFIXES
 from zeroseg.sidecar import Sidecar, parse_sidecar
 
 DEFAULT_MODEL = "tiny"
+_FIRST = {NETWORK: "onnxruntime", WEIGHTS: "torch"}  # the back ends that "auto" takes
 BUNDLED = Path(__file__).resolve().parent / "bundled"
 
 
@@ -48,9 +51,16 @@ def find_model(path_or_name=None) -> Path:
 def read_artifact(path_or_name=None, backend: str = "auto") -> Artifact:
     """Find a model, check that `backend` reads it, and validate its sidecar and the file's checksum.
 
+    path_or_name may also be a model folder, or hf:owner/name[@revision] on the Hub (docs/hub.md).
     Raises ZerosegError in one line for anything wrong.
     """
+    if is_hub_name(path_or_name):
+        return _from_hub(*parted(path_or_name), backend)
+    if path_or_name is not None and Path(path_or_name).is_dir():
+        return _of_folder(Path(path_or_name), backend)
     path = find_model(path_or_name)
+    if networks_beside(path):
+        return _of_folder(path.parent, _FIRST[path.name] if backend == "auto" else backend)
     fitting = next((name for name, known in BACKENDS.items() if path.suffix in known.suffixes), None)
     if fitting is None:
         raise ZerosegError(f"{path}: not a model file, expected {', '.join(SUFFIXES)}")
@@ -82,6 +92,34 @@ def read_artifact(path_or_name=None, backend: str = "auto") -> Artifact:
     artifact = Artifact(path, parse_sidecar(document, str(sidecar_path)), backend)
     verify_file(artifact)
     return artifact
+
+
+def _from_hub(name: str, revision: str | None, backend: str) -> Artifact:
+    files = list(dict.fromkeys(FILE_OF[suffix] for suffix in _suffixes(backend) if suffix in FILE_OF))
+    if not files:
+        raise ZerosegError(f"{name}: back end {backend} reads no file that models on the Hub have")
+    folder = fetch(name, revision, files)
+    try:
+        return _of_folder(folder, backend)
+    except ZerosegError:  # the cache is damaged, or was written by hand
+        return _of_folder(fetch(name, revision, files, again=True), backend)
+
+
+def _of_folder(folder: Path, backend: str) -> Artifact:
+    """The artifact of a model folder (zeroseg.pretrained.folder)."""
+    document = read_config(folder)
+    path = network_file(folder, _suffixes(backend), backend)
+    if backend == "auto":
+        backend = _FIRST[path.name]
+    artifact = Artifact(path, parse_sidecar(document.get("sidecar"), f"{folder / CONFIG}: sidecar"), backend)
+    verify_file(artifact)
+    return artifact
+
+
+def _suffixes(backend: str) -> tuple[str, ...]:
+    if backend not in ("auto", *BACKENDS):
+        raise ZerosegError(f"backend {backend!r}: expected auto, {', '.join(BACKENDS)}")
+    return SUFFIXES if backend == "auto" else BACKENDS[backend].suffixes
 
 
 def verify_file(artifact: Artifact) -> None:

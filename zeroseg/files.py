@@ -6,6 +6,7 @@ PNG files contain a mark that zeroseg wrote them. A file without the mark belong
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ _SOFTWARE = ("Software", "zeroseg")  # a text chunk that Pillow writes ahead of 
 _HEAD_BYTES = 4096
 RESULT_NAMES = {"overlay": "_overlay.png", "labels": "_labels.png", "contact": "contact.png"}  # how their names end
 _PARTIAL = ".partial"
+_REFUSED = re.compile(r'[%:\\<>"|?*\x00-\x1f\x7f]')  # what Windows refuses in names, and "%", which stands for them
 
 
 def make_folder(path: Path, option: str = "--out") -> None:
@@ -48,6 +50,12 @@ def fitting(name: str, more: int = 0) -> str:
     while len(os.fsencode(stem + end)) > room:
         stem = stem[:-1]
     return stem + end
+
+
+def safe_name(name: str) -> str:
+    """A file's name, with what some file system refuses, and "%", written as "%" and two hex digits."""
+    text = _REFUSED.sub(lambda match: f"%{ord(match[0]):02X}", name)
+    return "".join(f"%{ord(c) - 0xDC00:02X}" if "\udc80" <= c <= "\udcff" else c for c in text)
 
 
 def partial_path(path: Path) -> Path:

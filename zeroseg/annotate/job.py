@@ -19,7 +19,6 @@ A part's table has one row for each label found on a photo. A photo without any 
 import errno
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,13 +26,12 @@ from pathlib import Path
 from zeroseg.collection.listing import Photo, SourceGone, read_listed
 from zeroseg.collection.plan import Plan
 from zeroseg.errors import ZerosegError, missing_extra
-from zeroseg.files import PNG_LEVEL, fitting, make_folder, whole_file, write_text
+from zeroseg.files import PNG_LEVEL, fitting, make_folder, safe_name, whole_file, write_text
 from zeroseg.masks import encode_label_map
 from zeroseg.photos.decode import load_image
 from zeroseg.photos.listing import printable
 
 FORMAT = 1
-_ESCAPED = re.compile(r'[%:\\<>"|?*\x00-\x1f\x7f]')  # what Windows refuses in names, and "%", which stands for them
 
 
 @dataclass(frozen=True)
@@ -216,12 +214,7 @@ def mask_file(folder: Path, photo: Photo) -> Path:
     digits.
     """
     steps = [step for step in photo.path.replace(os.sep, "/").split("/") if step not in ("", ".", "..")]
-    return folder / "masks" / ("/".join(fitting(_escaped(step), len(".png")) for step in steps) + ".png")
-
-
-def _escaped(step: str) -> str:
-    text = _ESCAPED.sub(lambda match: f"%{ord(match[0]):02X}", step)
-    return "".join(f"%{ord(c) - 0xDC00:02X}" if "\udc80" <= c <= "\udcff" else c for c in text)
+    return folder / "masks" / ("/".join(fitting(safe_name(step), len(".png")) for step in steps) + ".png")
 
 
 def require_pyarrow() -> None:

@@ -6,6 +6,7 @@ import click
 
 from zeroseg.commands.command import Command
 from zeroseg.commands.threshold import threshold_option
+from zeroseg.formats.kinds import FORMATS
 from zeroseg.runtime.backends import BACKENDS
 
 
@@ -31,6 +32,11 @@ from zeroseg.runtime.backends import BACKENDS
 @threshold_option
 # What to write
 @click.option("--masks", is_flag=True, help="Also write a label-map PNG for each photo.")
+@click.option(
+    "--to",
+    type=click.Choice(FORMATS),
+    help="In the end also write DIR/FORMAT, a dataset; more choices: zeroseg convert.",
+)
 @click.option(
     "--summary",
     is_flag=True,

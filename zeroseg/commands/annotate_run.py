@@ -19,6 +19,8 @@ from zeroseg.collection.plan import open_plan
 from zeroseg.commands.words import read_words
 from zeroseg.errors import ZerosegError
 from zeroseg.files import make_folder, remove_leftovers, sha256, whole_file
+from zeroseg.formats.convert import convert
+from zeroseg.formats.dataset import refuse_existing
 from zeroseg.kernels._threads import available_threads
 from zeroseg.segment.segmenter import Segmenter
 from zeroseg.words import LabelPack, embed_labels
@@ -41,6 +43,7 @@ class AnnotateOptions:
     processes: int | None = None
     threads: int | None = None
     part_size: int | None = None
+    to: str | None = None
     ray: str | None = None
 
 
@@ -49,6 +52,8 @@ def run_annotate(sources: list[str], options: AnnotateOptions) -> bool:
     require_pyarrow()
     folder = options.out.absolute()
     stopped = False
+    if options.to:
+        refuse_existing(options.out / options.to, "-o")
     if sources:
         for source in sources:
             if not os.path.exists(source):
@@ -74,6 +79,10 @@ def run_annotate(sources: list[str], options: AnnotateOptions) -> bool:
             with whole_file(folder / "contact.png") as partial:
                 sheet.save(partial, format="PNG")
             click.echo(f"contact sheet: {options.out / 'contact.png'}")
+    if options.to and not stopped:
+        done, bad = convert([options.out], options.to, options.out / options.to)
+        left_out = f"; {bad} left out, which could not be labelled" if bad else ""
+        click.echo(f"{done} photos as {options.to}: {options.out / options.to}{left_out}")
     if summary.bad:
         click.echo(f"{summary.bad} bad photos: {options.out / 'bad.txt'}", err=True)
     return stopped

@@ -6,11 +6,12 @@ from typing import NamedTuple
 import click
 
 from zeroseg.commands.command import Command
-from zeroseg.commands.live_options import LOOK, NAMES, NETWORK, SERVER, SOURCE, VIDEO_FILES, options
+from zeroseg.commands.live_options import LOOK, MQTT, NAMES, NETWORK, SERVER, SOURCE, VIDEO_FILES, options
 from zeroseg.commands.threshold import threshold_option
+from zeroseg.formats.kinds import FORMATS
 from zeroseg.runtime.backends import BACKENDS
 
-KINDS = ("overlay", "labels", "json", "contact")
+KINDS = ("overlay", "labels", "json", "contact", *FORMATS)
 PHOTO_KINDS = "overlay,labels,json"  # what photos get by default
 
 
@@ -79,8 +80,8 @@ class SaveList(click.ParamType):
     "--save",
     type=SaveList(),
     metavar="KINDS|VIDEO",
-    help="overlay, labels (label-map PNG), json, contact (a sheet of all overlays); or a video file, "
-    f"such as out.mp4.  [default: {PHOTO_KINDS}; for a video, a video]",
+    help="overlay, labels (label-map PNG), json, contact (a sheet of all overlays); a dataset of all photos: "
+    f"{', '.join(FORMATS)}; or a video file, such as out.mp4.  [default: {PHOTO_KINDS}; for a video, a video]",
 )
 @click.option("--jsonl", metavar="FILE", help="Write one JSON line per frame; - for standard output.")
 @click.option("--rle", is_flag=True, help="Include the masks in --jsonl, as COCO RLE.")
@@ -96,7 +97,7 @@ class SaveList(click.ParamType):
 @options(SOURCE, LOOK)
 @click.option("--headless", is_flag=True, help="Do not open a window for a camera or stream.")
 @click.option("--serve", is_flag=True, help="Show the live picture on a web page where you can change the words.")
-@options(SERVER)
+@options(SERVER, MQTT)
 # How to run
 @click.option(
     "--model",
@@ -160,7 +161,7 @@ def infer(ctx, sources, save, edges, **given):
         )
     }
     if not (moving or (save and save.video) or given["jsonl"] or given["serve"]):
-        for name in (*NAMES["source"], *NAMES["look"], *NAMES["server"], "rle", "headless"):
+        for name in (*NAMES["source"], *NAMES["look"], *NAMES["server"], *NAMES["mqtt"], "rle", "headless"):
             if name not in photo_options and ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
                 raise click.UsageError(
                     f"--{name.replace('_', '-')}: only for cameras, videos and streams, or with "
@@ -174,7 +175,7 @@ def infer(ctx, sources, save, edges, **given):
     from zeroseg.commands.live_run import LiveOptions, run_live
 
     for kind in save.kinds if save else ():
-        if kind in ("json", "contact"):
+        if kind not in ("overlay", "labels"):
             raise click.BadParameter(
                 f"{kind} is for photos; use overlay, labels or a video file, and --jsonl FILE", param_hint="--save"
             )

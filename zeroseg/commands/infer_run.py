@@ -4,6 +4,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from zeroseg import drawing
 from zeroseg.commands.photo_files import CONTACT_NAME, find_photos, plan_outputs, save_json
 from zeroseg.errors import ZerosegError
 from zeroseg.files import make_folder, save_png
+from zeroseg.formats.dataset import Dataset, DatasetOptions, refuse_existing
+from zeroseg.formats.kinds import FORMATS
+from zeroseg.formats.photo import labelled
 from zeroseg.kernels import _native
 from zeroseg.kernels._dispatch import last_impl
 from zeroseg.photos.listing import printable
@@ -49,24 +53,41 @@ def run_infer(sources: list[str], options: InferOptions, started: float) -> int:
     if not photos:
         return failed
     outputs = plan_outputs(photos, options.out, options.save)
+    kinds = [kind for kind in options.save if kind in FORMATS]
+    for kind in kinds:
+        refuse_existing(options.out / kind, "--out")
     segmenter = Segmenter.load(options.model, options.backend, options.threads, options.short_side)
     segmenter.set_labels(labels, text=options.text)
     for line in approximate_words(segmenter.pack):
         click.echo(line)
     make_folder(options.out)
     sheet = []
-    ready_ms = 1000 * (time.perf_counter() - started)
-    with tqdm(total=len(photos), unit="photo", disable=None if len(photos) > 1 else True, leave=False) as bar:
+    with ExitStack() as stack:
+        datasets = {
+            kind: stack.enter_context(
+                Dataset(kind, options.out / kind, segmenter.pack.names, DatasetOptions(), "--out")
+            )
+            for kind in kinds
+        }
+        ready_ms = 1000 * (time.perf_counter() - started)
+        bar = stack.enter_context(
+            tqdm(total=len(photos), unit="photo", disable=None if len(photos) > 1 else True, leave=False)
+        )
         for photo in photos:
             try:
                 result = segmenter.segment(photo, options.threshold, edges=options.edges == "on")
                 write_ms = write_results(result, photo, outputs[photo], options, sheet)
+                for dataset in datasets.values():
+                    dataset.add(labelled(printable(str(photo)), result, photo.read_bytes))
             except (ZerosegError, ValueError, OSError, MemoryError) as error:
                 failed += 1
                 bar.write(f"Error: {error or 'out of memory'}", file=sys.stderr)
             else:
                 bar.write("\n".join(report(photo, result, write_ms, outputs[photo])))
             bar.update()
+    for kind, dataset in datasets.items():
+        if dataset.photos:
+            click.echo(f"{kind}: {options.out / kind}, {dataset.photos} photos")
     if "contact" in options.save and sheet:
         save_png(options.out / CONTACT_NAME, drawing.contact_sheet(sheet))
         click.echo(f"contact sheet of {len(sheet)}: {options.out / CONTACT_NAME}")

@@ -1,10 +1,15 @@
 """The options that zeroseg-infer and zeroseg-serve share: source of the frames, drawing, and access."""
 
+from pathlib import Path
+
 import click
+
+from zeroseg.home.presence import HOLD_S, LEAST_AREA
 
 VIDEO_FILES = (".mp4", ".mkv", ".mov", ".m4v", ".avi", ".webm")  # that --save writes
 HOST, PORT = "127.0.0.1", 8000
 SMOOTHING_S = 0.3
+MQTT_TOPIC = "zeroseg"
 
 
 class Size(click.ParamType):
@@ -93,6 +98,61 @@ SERVER = [
     ),
     click.option("--insecure", is_flag=True, help="Allow access from the network without a token."),
 ]
+MQTT = [
+    click.option(
+        "--mqtt",
+        metavar="URL",
+        help="Tell this broker what is seen: mqtt://host[:port], or with TLS mqtts://host[:port]; see docs/home.md.",
+    ),
+    click.option(
+        "--mqtt-topic",
+        default=MQTT_TOPIC,
+        show_default=True,
+        metavar="NAME",
+        help="What all its topics begin with, such as garden.",
+    ),
+    click.option(
+        "--mqtt-hold",
+        type=click.FloatRange(0, 3600),
+        default=HOLD_S,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long a word must be out of sight to be absent.",
+    ),
+    click.option(
+        "--mqtt-least-area",
+        type=click.FloatRange(0, 100),
+        default=100 * LEAST_AREA,
+        show_default=True,
+        metavar="PERCENT",
+        help="Share of the picture that a word must have to be present.",
+    ),
+    click.option(
+        "--mqtt-snapshot",
+        type=click.Choice(["request", "change", "off"]),
+        default="request",
+        show_default=True,
+        help="When a picture with masks is sent: on request, and also when presence changes.",
+    ),
+    click.option(
+        "--mqtt-login",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="User and password, a line each.  [else: ZEROSEG_MQTT_USER and ZEROSEG_MQTT_PASSWORD]",
+    ),
+    click.option(
+        "--mqtt-ca",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Certificate (PEM) of the authority that a broker with TLS is signed by.  [default: the system's]",
+    ),
+    click.option(
+        "--mqtt-discovery/--no-mqtt-discovery",
+        default=True,
+        show_default=True,
+        help="Whether Home Assistant is told of every word.",
+    ),
+]
 TRITON = [
     click.option(
         "--instances",
@@ -147,6 +207,16 @@ NAMES = {
     "triton": ("instances", "max_batch", "window_ms", "triton_host", "triton_http", "triton_grpc"),
     "source": ("camera", "size", "fps", "rotate", "flip", "every", "max_frames"),
     "look": ("smooth", "legend", "figures"),
+    "mqtt": (
+        "mqtt",
+        "mqtt_topic",
+        "mqtt_hold",
+        "mqtt_least_area",
+        "mqtt_snapshot",
+        "mqtt_login",
+        "mqtt_ca",
+        "mqtt_discovery",
+    ),
     "server": ("host", "port", "token", "insecure"),
 }
 

@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from zeroseg.commands.ending import asked_to_end, wait_for_end
 from zeroseg.commands.infer_run import approximate_words, kernels_used, parse_labels
-from zeroseg.commands.live_options import HOST, PORT, SMOOTHING_S
+from zeroseg.commands.live_options import HOST, MQTT_TOPIC, PORT, SMOOTHING_S
 from zeroseg.errors import ZerosegError
+from zeroseg.home.presence import HOLD_S, LEAST_AREA
 from zeroseg.live.adjust import Adjustment
 from zeroseg.live.frame import Source
 from zeroseg.live.kinds import kind_of
@@ -59,6 +60,14 @@ class LiveOptions:
     port: int = PORT
     token: str | None = None
     insecure: bool = False
+    mqtt: str | None = None
+    mqtt_topic: str = MQTT_TOPIC
+    mqtt_hold: float = HOLD_S
+    mqtt_least_area: float = 100 * LEAST_AREA
+    mqtt_snapshot: str = "request"
+    mqtt_login: Path | None = None
+    mqtt_ca: Path | None = None
+    mqtt_discovery: bool = True
     model: str | None = None
     backend: str = "auto"
     threads: int | None = None
@@ -72,6 +81,7 @@ def run_live(sources: list[str], options: LiveOptions, started: float) -> None:
         from zeroseg.live.server import check_exposure
 
         check_exposure(options.host, options.token, options.insecure)
+    home = home_options(options)
     labels = parse_labels(options.labels)
     pictures = all(kind_of(source) == "pictures" for source in sources)
     echo = _to_stderr if options.jsonl == "-" else click.echo
@@ -95,6 +105,11 @@ def run_live(sources: list[str], options: LiveOptions, started: float) -> None:
             legend=options.legend and not options.serve,
             figures=options.figures,
         )
+        if home is not None:
+            from zeroseg.home.sink import HomeSink
+
+            home_sink = HomeSink(segmenter, pipeline, home, lambda line: tqdm.write(line, file=sys.stderr)).start()
+            pipeline.sinks.append(home_sink)
     except BaseException:
         source.close()
         raise
@@ -119,6 +134,24 @@ def run_live(sources: list[str], options: LiveOptions, started: float) -> None:
                 window.destroy()
         for line in [*lines, summary(pipeline, time.perf_counter() - pipeline.figures.started_s)]:
             echo(line)
+
+
+def home_options(options: LiveOptions):
+    """What --mqtt and its options say, checked; None without --mqtt."""
+    if not options.mqtt:
+        return None
+    from zeroseg.home.address import check_topic, read_address
+    from zeroseg.home.sink import HomeOptions
+
+    return HomeOptions(
+        read_address(options.mqtt, options.mqtt_login, options.mqtt_ca),
+        check_topic(options.mqtt_topic),
+        options.mqtt_hold,
+        options.mqtt_least_area / 100,
+        options.mqtt_snapshot,
+        options.mqtt_discovery,
+        options.text,
+    )
 
 
 def serve_photos(options: LiveOptions, collection=None) -> None:
@@ -170,7 +203,11 @@ def open_any(sources: list[str], options: LiveOptions, pictures: bool, say) -> S
 def _video_path(sources: list[str], source: Source, options: LiveOptions) -> Path | None:
     """Where the video goes: --save's, or for a file with nothing else asked for, one in --out."""
     video = options.video
-    if video is None and not source.live and not (options.save or options.jsonl or options.serve or options.headless):
+    if (
+        video is None
+        and not source.live
+        and not (options.save or options.jsonl or options.serve or options.headless or options.mqtt)
+    ):
         video = options.out / f"{Path(source.name.rstrip('/')).stem or 'pictures'}_overlay.mp4"
     _overwrite_nothing(sources, video, options)
     return video
@@ -214,7 +251,7 @@ def make_sinks(source: Source, options: LiveOptions, video: Path | None) -> list
     if source.live and not options.headless and not options.serve:
         if has_display():
             sinks.append(Window(f"zeroseg: {source.name}"))
-        elif not sinks:
+        elif not sinks and not options.mqtt:
             raise ZerosegError(
                 "there is no display for a window: use --serve, --save out.mp4 or --jsonl FILE (or "
                 "--headless, for statistics only)"

@@ -9,10 +9,11 @@ from typing import NamedTuple
 import torch
 
 from zeroseg.config import ModelConfig
-from zeroseg.errors import ZerosegError
+from zeroseg.errors import ZerosegError, missing_extra
 from zeroseg.files import sha256
 from zeroseg.model.torch_file import load_torch, save_torch
 from zeroseg.model.zeroseg import ZeroSeg
+from zeroseg.pretrained.folder import WEIGHTS, read_config
 from zeroseg.sidecar import FORMAT as SIDECAR_FORMAT
 from zeroseg.sidecar import Scoring, scoring_to_dict
 
@@ -53,6 +54,8 @@ def load_checkpoint(path) -> Checkpoint:
     Raises ZerosegError, in one line, for a missing or damaged file, anything that is not a model.pt, and a weight that
     is no dense array of numbers.
     """
+    if Path(path).name == WEIGHTS:
+        return _load_folder(Path(path))
     content = load_torch(path, "zeroseg checkpoint")
     state = content.get("state_dict") if isinstance(content, dict) else None
     tensors = isinstance(state, dict) and all(isinstance(v, torch.Tensor) for v in state.values())
@@ -70,6 +73,23 @@ def load_checkpoint(path) -> Checkpoint:
             raise ZerosegError(f"{path}: weight {name}: expected a dense array of real numbers, got a {kind} tensor")
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     return Checkpoint(config, state, content.get("sidecar") or {})
+
+
+def _load_folder(path: Path) -> Checkpoint:
+    """The weights of a model folder (zeroseg.pretrained.folder)."""
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise missing_extra("safetensors", "hub", f"{path}") from error
+    document = read_config(path.parent)
+    try:
+        config = ModelConfig.from_dict(document.get("architecture"))
+        state = load_file(path)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ZerosegError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    return Checkpoint(config, state, document.get("sidecar") or {})
 
 
 def read_sidecar(path, checkpoint: Checkpoint | None = None) -> dict:

@@ -12,11 +12,14 @@ otherwise it is background.
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from zeroseg.artifact import read_artifact
 from zeroseg.dense.spec import is_dense_name
 from zeroseg.errors import ZerosegError, missing_extra
 from zeroseg.photos.decode import load_image
+from zeroseg.pretrained.download import PREFIX
+from zeroseg.pretrained.folder import networks_beside
 from zeroseg.runtime.base import Runner
 from zeroseg.runtime.opening import open_runner
 from zeroseg.segment.encode import encode_input
@@ -37,6 +40,7 @@ class Segmenter:
         self.runner = runner
         self.sidecar = sidecar
         self.pack: LabelPack | None = None
+        self._file: Path | None = None
 
     @classmethod
     def load(
@@ -45,6 +49,7 @@ class Segmenter:
         """Open a model: a file, the name of a bundled one, an open_clip model's, or None for the default.
 
         backend: "auto" follows the kind of file (.onnx onnxruntime, .pt torch). threads: None takes all CPU threads.
+        path_or_name may also be a model folder, or hf:owner/name[@revision] on the Hub (docs/hub.md).
         open_clip:ARCH/TAG and open_clip:ARCH/FILE run open_clip's towers without training (docs/open_clip.md).
         short_side: short side of the network's input in pixels, None for the model's own; smaller is faster and
         coarser. Raises ZerosegError, in one line, if the model cannot be loaded.
@@ -54,11 +59,50 @@ class Segmenter:
                 from zeroseg.dense.model import open_dense
             except ModuleNotFoundError as error:
                 raise missing_extra(error.name, "train", "an open_clip model") from error
+            artifact = None
             runner, sidecar = open_dense(path_or_name, backend, threads)
         else:
             artifact = read_artifact(path_or_name, backend)
             runner, sidecar = open_runner(artifact, threads), artifact.sidecar
-        return cls(runner, sidecar if short_side is None else with_short_side(sidecar, short_side))
+        segmenter = cls(runner, sidecar if short_side is None else with_short_side(sidecar, short_side))
+        segmenter._file = None if artifact is None else artifact.path
+        return segmenter
+
+    @classmethod
+    def from_pretrained(cls, name, revision: str | None = None, backend: str = "auto", **options) -> "Segmenter":
+        """Open a model folder, or a model on the Hub: owner/name, at a branch, tag or commit (docs/hub.md).
+
+        backend, options: as for load(). Raises ZerosegError in one line when it cannot.
+        """
+        if Path(name).is_dir():
+            if revision is not None:
+                raise ZerosegError(f"revision {revision!r}: only for models on the Hub, {name} is a folder")
+            return cls.load(name, backend, **options)
+        return cls.load(f"{PREFIX}{name}@{revision}" if revision else f"{PREFIX}{name}", backend, **options)
+
+    def save_pretrained(self, folder, onnx=None, **card) -> None:
+        """Write a model folder: config.json, the network and README.md, the model card.
+
+        onnx: the .onnx of the same model, where this one is a .pt, so that the folder has both. card: license,
+        datasets, metrics and tags for its front matter, as zeroseg.pretrained.saving.CardFields. Raises ZerosegError
+        for an engine.
+        """
+        from zeroseg.pretrained.saving import CardFields, write_folder
+
+        if self._file is None:
+            raise ZerosegError("save_pretrained: this model came from no file of zeroseg")
+        files = networks_beside(self._file) or [self._file]
+        write_folder(Path(folder), [*files, *([] if onnx is None else [Path(onnx)])], CardFields(**card))
+
+    def push_to_hub(self, name: str, revision: str | None = None, private: bool = False, onnx=None, **card) -> str:
+        """save_pretrained() into a folder that is sent to the Hub as owner/name; returns the commit's address."""
+        from tempfile import TemporaryDirectory
+
+        from zeroseg.pretrained.saving import push_folder
+
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, onnx, **card)
+            return push_folder(Path(folder), name, revision, private)
 
     def set_labels(self, labels, text: str = "auto") -> "Segmenter":
         """Set the labels of segment(): a list of words, a LabelPack, or the path of a labels.npz. Returns self.
