@@ -59,14 +59,14 @@ def test_a_cluster_that_loses_a_worker_equals_one_machine(cluster, color_model, 
     code = "from zeroseg.cli import main; main()"
     command = [sys.executable, "-c", code, *map(str, args), "-o", str(out), "--ray", cluster.address]
     job = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 40
+    until = time.monotonic() + 150  # Ray runs its workers at a niceness of 15
     while len(list((out / "parts").glob("*.parquet"))) < PARTS // 3:
         assert job.poll() is None and time.monotonic() < until, job.communicate()
         time.sleep(0.02)
     cluster.remove_node(nodes[0], allow_graceful=False)
     left = PARTS + 1 - len(list((out / "parts").glob("*.parquet")))
     assert left > 2, "the worker was to be lost half-way"
-    output, errors = job.communicate(timeout=60)
+    output, errors = job.communicate(timeout=180)
     assert job.returncode == 0, errors
     assert f"{PARTS + 1} photos" in output and f"{PARTS + 1} in " in output
     alone = tmp_path / "alone"

@@ -81,7 +81,7 @@ def test_status_becomes_an_error_with_its_message():
 @needs_library
 def test_library_of_other_sources_is_refused(monkeypatch, fresh_library):
     monkeypatch.setattr(_native, "ABI_VERSION", 99)
-    assert "was built from other sources (interface 4, expected 99); install again" in _native.why_not()
+    assert "was built from other sources (interface 4, expected 99); install zeroseg again" in _native.why_not()
 
 
 def test_missing_library_says_how_to_get_it(monkeypatch, fresh_library):
