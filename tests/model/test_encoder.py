@@ -34,7 +34,7 @@ def test_masking_keeps_the_smallest_noise_and_restores_order():
 
 
 def test_masking_everything_is_refused():
-    with pytest.raises(ValueError, match="leaves none of 2 places"):
+    with pytest.raises(ValueError, match="leaves none of 2 patches"):
         mask_from_noise(torch.rand(1, 2), 0.9)
 
 

@@ -46,7 +46,7 @@ def test_diagnostics_become_words(rtx, validity, found, said):
     (["8.6"], "1.7.1.116", Gpu("L4", "8.9"), "tiny.rtx: built for compute capability 8.6, here is L4 (8.9); again"),
     ([], "1.7.1.116", Gpu("T4", "7.5"), "tiny.rtx: built for GPUs of compute capability 8.0 on, here is T4 (7.5); "
      "again"),
-    (["8.6"], "1.6.0", Gpu("L4", "8.9"), "tiny.rtx: built by TensorRT for RTX 1.7.1.116, here is 1.6.0; built for "
+    (["8.6"], "1.6.0", Gpu("L4", "8.9"), "tiny.rtx: built by TensorRT for RTX 1.7.1.116, found 1.6.0; built for "
      "compute capability 8.6, here is L4 (8.9); again"),
 ])  # fmt: skip
 def test_the_manifest_is_held_against_the_machine(capabilities, version, gpu, said):

@@ -221,7 +221,7 @@ def test_a_stopped_grid_goes_on_to_the_same_results(arguments, tmp_path, monkeyp
     assert Image.open(tmp_path / "cut" / "ablations.png").width > 300
 
     changed = call(*arguments, "--out", tmp_path / "cut", "--lr", "0.5")
-    assert changed.exit_code == 1 and "config.lr = 0.001, now it is 0.5" in changed.output
+    assert changed.exit_code == 1 and "config.lr = 0.001, but now it is 0.5" in changed.output
     assert changed.output.count("\n") == 1
     plan = call(*arguments, "--out", tmp_path / "cut", "--seeds", "2", "-n")
     assert plan.exit_code == 0 and "10 runs, 5 done; estimated" in plan.output, plan.output

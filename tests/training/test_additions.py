@@ -140,7 +140,7 @@ def test_runs_are_compared_seed_by_seed_and_go_on_where_they_stopped(arguments, 
     assert "place" not in curve[0].split(",") and "segment_name" in curve[0].split(",")
 
     changed = call(*arguments, *wanted, "--epochs", "4")
-    assert changed.exit_code == 1 and "config.epochs = 3.0, now it is 4.0" in changed.output
+    assert changed.exit_code == 1 and "config.epochs = 3.0, but now it is 4.0" in changed.output
     plan = call(*arguments, *wanted, "--seeds", "3", "-n")
     assert plan.exit_code == 0 and "6 runs, 4 done; one of them:" in plan.output, plan.output
     assert plan.output.count("\nto do ") == 2 and "\nsteps: 6 of 8 photos" in plan.output

@@ -49,7 +49,7 @@ def load_image(source, turn: bool = True, least_px: int | None = None) -> np.nda
     if path.is_dir():
         raise ZerosegError(f"{path}: is a folder, expected a picture")
     if path.is_fifo():  # a pipe of the shell, in which nothing can be sought
-        return _from_file(io.BytesIO(path.read_bytes()), str(path), turn)
+        return _from_file(io.BytesIO(path.read_bytes()), str(path), turn, least_px)
     return _from_file(path, str(path), turn, least_px)
 
 

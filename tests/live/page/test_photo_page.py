@@ -91,7 +91,7 @@ def test_photos_only(serve, visit, photo, tmp_path):
     (tmp_path / "notes.txt").write_text("no picture")
     page.set_input_files("#file", tmp_path / "notes.txt")
     wait_until(page, lambda: page.locator("#wrong").is_visible())
-    assert page.locator("#wrong").inner_text().startswith("notes.txt: Not a picture that can be read")
+    assert page.locator("#wrong").inner_text().startswith("notes.txt: Not a readable picture")
     page.locator("#empty").wait_for()
 
 
