@@ -30,7 +30,7 @@ def fresh_library():
 def test_sanitizers_find_nothing(tmp_path):
     for command in (
         ["cmake", "-S", ROOT, "-B", tmp_path, "-DZEROSEG_SANITIZE=ON", f"-DZEROSEG_LIBRARY_DIR={tmp_path}"],
-        ["cmake", "--build", tmp_path],
+        ["cmake", "--build", tmp_path, "--target", "check_native", "--parallel", "2"],
         [tmp_path / "kernels" / "check_native"],
     ):
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
