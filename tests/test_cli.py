@@ -268,6 +268,18 @@ def test_labels_as_text(text, expected):
     assert parse_labels(text) == expected
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+def test_label_files_of_windows(encoding, run):
+    from zeroseg.commands.infer_run import parse_labels
+
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    Path("words.txt").write_bytes(f"{mark}Käse\r\ndog\r\n".encode(encoding))
+    assert parse_labels("@words.txt") == ["Käse", "dog"]
+    Path("words.txt").write_bytes("Käse\n".encode("latin-1"))
+    done = run("photo.png", labels="@words.txt")
+    assert "Error: --labels @words.txt: cannot be read (expected UTF-8 text with one label per line)\n" in done.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "labels", "message"),
     [

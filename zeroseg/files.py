@@ -18,6 +18,18 @@ from zeroseg.errors import ZerosegError
 if TYPE_CHECKING:
     from PIL import Image
 
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a small file in UTF-8, or in UTF-16 with its mark, as PowerShell writes it.
+
+    Raises OSError where it cannot be read, and UnicodeDecodeError for another encoding.
+    """
+    data = Path(path).read_bytes()
+    return data.decode("utf-16" if data.startswith(UTF16_MARKS) else "utf-8-sig").replace("\r\n", "\n")
+
+
 NAME_BYTES = 255  # of a file's name, on the file systems of Linux, macOS and (in UTF-16) Windows
 PNG_LEVEL = 1  # zlib's fastest: a third of the time and a third more room than level 6
 _SOFTWARE = ("Software", "zeroseg")  # a text chunk that Pillow writes ahead of the pixels

@@ -83,7 +83,10 @@ def test_failed_parity_leaves_nothing_behind(model_pt, monkeypatch):
     assert done.exit_code == 1
     error = done.output.splitlines()[-1]
     assert error.startswith("Error: ") and "not written" in error and "0.999 is required" in error
-    assert "first node that diverges: " in error and "(LayerNormalization), relative error 2, error of its inputs " in error
+    assert (
+        "first node that diverges: " in error
+        and "(LayerNormalization), relative error 2, error of its inputs " in error
+    )
     assert files_beside(model_pt) == ["model.onnx", "model.pt"] and old.read_bytes() == b"an older export"
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from zeroseg import drawing
 from zeroseg.commands.photo_files import CONTACT_NAME, find_photos, plan_outputs, save_json
 from zeroseg.errors import ZerosegError
-from zeroseg.files import make_folder, save_png
+from zeroseg.files import make_folder, read_text, save_png
 from zeroseg.formats.dataset import Dataset, DatasetOptions, refuse_existing
 from zeroseg.formats.kinds import FORMATS
 from zeroseg.formats.photo import labelled
@@ -114,9 +114,9 @@ def parse_labels(text: str):
     if text.startswith("@"):
         path = Path(text[1:])
         try:
-            words = words_of_lines(path.read_text(encoding="utf-8-sig"))
+            words = words_of_lines(read_text(path))
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or error
+            reason = getattr(error, "strerror", None) or "expected UTF-8 text with one label per line"
             raise ZerosegError(f"--labels {text}: cannot be read ({reason})") from error
     else:
         words = split_words(text)

@@ -77,13 +77,14 @@ def model_pack(labels: list[str], model: str):
 
 def read_words(words: str) -> list[str]:
     """The words of a comma list or, where WORDS is @FILE, FILE.txt or any file that is there, of its lines."""
+    from zeroseg.files import read_text
     from zeroseg.words import split_words, words_of_lines
 
     if not (words.startswith("@") or words.endswith(".txt") or _is_file(words)):
         return split_words(words)
     path = words.removeprefix("@")
     try:
-        return words_of_lines(Path(path).read_text(encoding="utf-8-sig"))
+        return words_of_lines(read_text(path))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "expected UTF-8 text with one word per line"
         raise click.BadParameter(f"{path[:200]}: {reason}", param_hint="WORDS") from None

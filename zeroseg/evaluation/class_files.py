@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zeroseg import files
 from zeroseg.errors import ZerosegError, missing_extra
 from zeroseg.evaluation.metrics import IGNORE
 from zeroseg.words import without_comment
@@ -109,6 +110,6 @@ def _from_yaml(path: Path, text: str) -> dict[int, str]:
 def read_text(path: str | Path) -> str:
     """The text of a small file; ZerosegError where it cannot be read."""
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        return files.read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ZerosegError(f"{path}: expected a text file, got {error.__class__.__name__}") from error
