@@ -93,7 +93,7 @@ def _write(out: Path | None, figures: dict) -> None:
         document = {
             "machine": machine(),
             "commit": current_commit("zeroseg", "kernels", "bench"),
-            "command": " ".join(sys.argv),
+            "command": " ".join(["python bench/search.py", *(Path(part).name for part in sys.argv[1:])]),
             **figures,
         }
         text = json.dumps(document, indent=1).replace("NaN", "null")  # JSON knows none: no IoU where nothing was shown

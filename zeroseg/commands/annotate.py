@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
+from zeroseg.commands.backend import backend_option
 from zeroseg.commands.command import Command
 from zeroseg.commands.threshold import threshold_option
 from zeroseg.formats.kinds import FORMATS
-from zeroseg.runtime.backends import BACKENDS
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,14 +44,7 @@ from zeroseg.runtime.backends import BACKENDS
 )
 # How to run
 @click.option("--model", metavar="FILE|NAME", help="Model file (.onnx, .pt) or a bundled name.  [default: bundled]")
-@click.option(
-    "--backend",
-    type=click.Choice(["auto", *BACKENDS]),
-    default="auto",
-    show_default=True,
-    metavar="NAME",
-    help=f"Back end that runs the network: auto, {', '.join(BACKENDS)}.",
-)
+@backend_option
 @click.option(
     "--processes",
     type=click.IntRange(1),

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
+from zeroseg.commands.backend import backend_option
 from zeroseg.commands.command import Command
 from zeroseg.commands.threshold import Score
-from zeroseg.runtime.backends import BACKENDS
 
 DATASETS = (
     "folder",
@@ -53,14 +53,7 @@ PATH = click.Path(path_type=Path)
     help="Model file (.onnx, .pt), a bundled name, or an open_clip model "
     "such as open_clip:ViT-B-16/openai.  [default: bundled]",
 )
-@click.option(
-    "--backend",
-    type=click.Choice(["auto", *BACKENDS]),
-    default="auto",
-    show_default=True,
-    metavar="NAME",
-    help=f"Back end that runs the network: auto, {', '.join(BACKENDS)}.",
-)
+@backend_option
 @click.option(
     "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all this process may use]"
 )

@@ -4,8 +4,8 @@ import re
 
 import click
 
+from zeroseg.commands.backend import backend_option
 from zeroseg.commands.command import Command
-from zeroseg.runtime.backends import BACKENDS
 
 
 class Seconds(click.ParamType):
@@ -41,14 +41,7 @@ class Seconds(click.ParamType):
     help="Of videos, a frame every so often; frames that look like the last kept one are left out.",
 )
 @click.option("--model", metavar="FILE|NAME", help="Model file (.onnx, .pt) or a bundled name.  [default: bundled]")
-@click.option(
-    "--backend",
-    type=click.Choice(["auto", *BACKENDS]),
-    default="auto",
-    show_default=True,
-    metavar="NAME",
-    help=f"What runs the network: auto, {', '.join(BACKENDS)}.",
-)
+@backend_option
 @click.option(
     "--processes",
     type=click.IntRange(1),

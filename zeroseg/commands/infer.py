@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import click
 
+from zeroseg.commands.backend import backend_option
 from zeroseg.commands.command import Command
 from zeroseg.commands.live_options import LOOK, MQTT, NAMES, NETWORK, SERVER, SOURCE, VIDEO_FILES, options
 from zeroseg.commands.threshold import threshold_option
 from zeroseg.formats.kinds import FORMATS
-from zeroseg.runtime.backends import BACKENDS
 
 KINDS = ("overlay", "labels", "json", "contact", *FORMATS)
 PHOTO_KINDS = "overlay,labels,json"  # what photos get by default
@@ -104,14 +104,7 @@ class SaveList(click.ParamType):
     metavar="FILE|NAME",
     help="Model file (.onnx, .pt), open_clip:ARCH/TAG or a bundled name.  [default: bundled]",
 )
-@click.option(
-    "--backend",
-    type=click.Choice(["auto", *BACKENDS]),
-    default="auto",
-    show_default=True,
-    metavar="NAME",
-    help=f"Back end that runs the network: auto, {', '.join(BACKENDS)}.",
-)
+@backend_option
 @click.option(
     "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all this process may use]"
 )
