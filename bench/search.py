@@ -13,7 +13,7 @@ import click
 
 from zeroseg.bench.machine import machine
 from zeroseg.bench.search_quality import measure_quality
-from zeroseg.bench.search_speed import make_collection, measure_speed, real_segments
+from zeroseg.bench.search_speed import collection_of, measure_speed, real_segments
 from zeroseg.commands.command import Command
 from zeroseg.commit import current_commit
 from zeroseg.evaluation.folders import plain_folder
@@ -53,18 +53,27 @@ def quality(folders, model, out):
     "--folder", type=click.Path(path_type=Path), default="search-bench", show_default=True, help="Where they go."
 )
 @click.option("--words", default=50, show_default=True, help="How many of the known words are searched for.")
-@click.option("--ann", is_flag=True, help="With LanceDB's index too, and its recall.")
+@click.option(
+    "--index-from", type=int, metavar="IMAGES", help="With LanceDB's index too, and its recall, from that many images."
+)
 @click.option("--model", metavar="FILE|NAME", help="[default: bundled]")
 @click.option("--json", "out", type=click.Path(path_type=Path), help="Write the figures.")
-def speed(photos, images, folder, words, ann, model, out):
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw them (.png).")
+def speed(photos, images, folder, words, index_from, model, out, plot):
     """Time of a search and memory, by the number of images. PHOTOS: what the synthetic segments are drawn like.
+
+    The collections stay in --folder, and the next run uses them again. A million images take 20 GB.
 
     \b
     Example:
-      python bench/search.py speed photos/ --images 10000,100000 --json search-speed.json
+      python bench/search.py speed photos/ --images 10000,100000 --json search-speed.json --plot search-speed.png
     """
+    from zeroseg.bench.latency_plot import check_plot
+    from zeroseg.bench.search_plot import draw
     from zeroseg.words.table import load_table
 
+    if plot:
+        check_plot(plot)
     names = load_table().names
     asked = [names[i * len(names) // words] for i in range(words)]
     sidecar, real = real_segments(list(photos), model)
@@ -74,18 +83,20 @@ def speed(photos, images, folder, words, ann, model, out):
         f"{'recall':>8}"
     )
     for count in map(int, images.split(",")):
-        store = make_collection(folder, sidecar, real, count)
-        for with_index in (False, True) if ann else (False,):
-            if with_index:
+        store = collection_of(folder / str(count), sidecar, real, count)
+        for with_index in (False, True) if index_from is not None and count >= index_from else (False,):
+            if with_index and not store.has_index():
                 store.make_index()
             with multiprocessing.get_context("spawn").Pool(1) as pool:  # a fresh process: for its memory
-                row = pool.apply(measure_speed, (folder, asked, with_index))
+                row = pool.apply(measure_speed, (folder / str(count), asked, with_index))
             rows.append(row)
             click.echo(
                 f"{row['images']:>10,}{row['index']:>9}{row['open_s']:>8.1f}{row['p50_ms']:>8.1f}{row['p95_ms']:>8.1f}"
                 f"{row['max_ms']:>8.1f}{row['memory_mib']:>8.0f}{row['rank'] or '':>6}{row.get('recall', 1):>8.3f}"
             )
     _write(out, {"speed": rows, "words": asked})
+    if plot:
+        draw(rows, plot)
 
 
 def _write(out: Path | None, figures: dict) -> None:

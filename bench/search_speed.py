@@ -19,8 +19,9 @@ from zeroseg.search.units import list_units
 from zeroseg.segment.labels import label_pack
 from zeroseg.sidecar import Sidecar
 
-AT_ONCE = 5000  # images that are written at once
+AT_ONCE = 10_000  # images that are written at once
 TOP = 50
+_WHOLE = "made-from.txt"  # in the folder of a whole collection: what tells the model
 
 
 def real_segments(photos: list[str], model: str | None) -> tuple[Sidecar, np.ndarray]:
@@ -32,8 +33,11 @@ def real_segments(photos: list[str], model: str | None) -> tuple[Sidecar, np.nda
     )
 
 
-def make_collection(folder: Path, sidecar: Sidecar, real: np.ndarray, images: int, seed: int = 0) -> Store:
-    """A collection of synthetic images in folder, made anew."""
+def collection_of(folder: Path, sidecar: Sidecar, real: np.ndarray, images: int, seed: int = 0) -> Store:
+    """A collection of synthetic images in folder: the one that is there, or made anew."""
+    made_from = "\n".join(sorted(sidecar.files.values()))
+    if (folder / _WHOLE).is_file() and (folder / _WHOLE).read_text() == made_from:
+        return Store(folder)
     shutil.rmtree(folder, ignore_errors=True)
     store = Store(folder)
     store.create(sidecar, {"sources": {"/photos": "photos"}, "model": {"name": sidecar.name}, "every_s": 1.0})
@@ -44,6 +48,7 @@ def make_collection(folder: Path, sidecar: Sidecar, real: np.ndarray, images: in
         count = min(AT_ONCE, images - start)
         store.table(SEGMENTS).add(_rows(_draw(rng, flat, spread, count * real.shape[1]), real.shape[1], start))
     store.tidy()
+    (folder / _WHOLE).write_text(made_from)
     return store
 
 
@@ -64,6 +69,7 @@ def _rows(vectors: np.ndarray, K: int, first: int):
         "image": number,
         "segment": np.tile(np.arange(K), count),
         "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
+        "box": pa.FixedSizeListArray.from_arrays(pa.array(np.ones(4 * len(number), np.int32)), 4),
         "map": [pack_map(np.full((18, 24), 1 / K, np.float32))] * len(number),
         "path": paths,
         "file": paths.cast(pa.binary()),
@@ -77,7 +83,7 @@ def _rows(vectors: np.ndarray, K: int, first: int):
     named = columns(vectors.shape[1])
     return pa.table(
         [
-            pa.array(values.get(name, np.ones(len(number), int)), kind) if name != "vector" else values[name]
+            values[name] if name in ("vector", "box") else pa.array(values.get(name, np.ones(len(number), int)), kind)
             for name, kind in named
         ],
         schema=pa.schema(named),

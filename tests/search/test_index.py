@@ -38,7 +38,7 @@ def test_table_holds_what_the_model_gives(indexed, color_model, color_words_file
             np.testing.assert_array_equal(np.float32(row["vector"]), encoded.embeddings[k])
             np.testing.assert_array_equal(unpack_map(row["map"], (row["rows"], row["columns"])), encoded.maps[k])
             mask = wanted.label_map == k  # the k-th label is the k-th segment
-            assert row["area"] == mask.sum() and tuple(row[n] for n in "xywh") == bounding_box(mask)
+            assert row["area"] == mask.sum() and tuple(row["box"]) == bounding_box(mask)
             assert (row["height"], row["width"]) == wanted.label_map.shape
             assert row["bytes"] == os.stat(path).st_size and row["position_s"] is None
     [row] = [row for row in by_path["album/more/1_green.png"] if row["segment"] == 0]

@@ -16,7 +16,7 @@ import numpy as np
 from zeroseg.errors import ZerosegError
 from zeroseg.search.hit import Hit, Place
 from zeroseg.search.query import Filters, Query, parse_query
-from zeroseg.search.reduced import Reduced, load_reduced, reduce_rows
+from zeroseg.search.reduced import ROUNDING, Reduced, keep_reduced, load_reduced, reduce_rows
 from zeroseg.search.store import SEGMENTS, Store
 from zeroseg.segment.labels import label_pack
 from zeroseg.segment.scores import score_directions, segment_scores, unit
@@ -25,9 +25,10 @@ from zeroseg.words import LabelPack
 _KEPT_FROM = 5_000  # images from which on the reduced vectors are kept on the disk
 EXACT_MAX = 200_000  # images that are compared one and all, unless the caller says otherwise
 _CANDIDATES = 6  # segments that the index is asked for, for each image that is wanted
+_COMPARED = 4096  # candidates whose whole vectors are read at once
 _FETCHED = 256  # images whose rows are read at once
 _NAMES = (
-    "image segment vector area x y w h map rows columns path file offset size sha256 height width taken position_s"
+    "image segment vector area box map rows columns path file offset size sha256 height width taken position_s"
 ).split()
 
 
@@ -108,19 +109,16 @@ class Collection:
         reduced = self.state().reduced
         if k < 1 or not len(reduced.images):
             return []
-        words = {word: i for i, word in enumerate(query.words)}
-        low, high = reduced.bounds(self._directions(pack))
-        limit = np.float32(self.sidecar.threshold)
-        lowest = query.combine(lambda word: low[words[word]], lambda word: high[words[word]] < limit)
-        highest = query.combine(lambda word: high[words[word]], lambda word: low[words[word]] < limit)
+        directions = self._directions(pack)
+        lowest, highest = self._bounds(query, *reduced.bounds(directions))
         if filters.of_images:
             outside = ~self._fitting(filters)
             lowest[outside] = highest[outside] = -np.inf
-        order = np.flatnonzero(highest >= threshold)
-        if not filters.by_area and len(order) > k:
-            among = np.partition(lowest[order], -k)[-k]  # k images score at least this
-            order = order[highest[order] >= among]
-        order = order[np.argsort(-highest[order], kind="stable")]
+        first = None if filters.by_area else k
+        order = _candidates(lowest, highest, threshold, first)
+        if first is not None and k < len(order) <= _COMPARED:  # their whole vectors bound them more closely
+            lowest[order], highest[order] = self._bounds(query, *self._whole_bounds(order, directions))
+            order = order[_candidates(lowest[order], highest[order], threshold, first)]
         hits: list[Hit] = []
         for start in range(0, len(order), _FETCHED):
             some = order[start : start + _FETCHED]
@@ -129,6 +127,31 @@ class Collection:
             made = self._hits(some, query, pack, threshold)
             hits += [hit for hit in made if not filters.by_area or filters.least <= hit.share <= filters.most]
         return sorted(hits, key=lambda hit: (-hit.score, hit.image))[:k]
+
+    def _bounds(self, query: Query, low_Nm: np.ndarray, high_Nm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(m,) twice: below and above the query's score for m images, from bounds of the scores of its words."""
+        words = {word: i for i, word in enumerate(query.words)}
+        limit = np.float32(self.sidecar.threshold)
+        return (
+            query.combine(lambda word: low_Nm[words[word]], lambda word: high_Nm[words[word]] < limit),
+            query.combine(lambda word: high_Nm[words[word]], lambda word: low_Nm[words[word]] < limit),
+        )
+
+    def _whole_bounds(self, at: np.ndarray, directions_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As Reduced.bounds() for a few images, from their whole vectors."""
+        table = self.store.rows(self._rows(at), ["image", "vector"])
+        numbers, vectors = np.asarray(table["image"]), _vectors(table)
+        by_image = np.argsort(numbers, kind="stable")
+        starts = np.flatnonzero(np.diff(numbers[by_image], prepend=-1))
+        best_Nm = np.empty((len(directions_ND), len(at)), np.float32)
+        to = np.argsort(self._state.reduced.images[at])
+        best_Nm[:, to] = np.maximum.reduceat((directions_ND @ vectors.T)[:, by_image], starts, axis=1)
+        return best_Nm - ROUNDING, best_Nm + ROUNDING
+
+    def _rows(self, at: np.ndarray) -> np.ndarray:
+        """Row ids of all segments of images, by the images' places in the reduced arrays."""
+        reduced = self._state.reduced
+        return np.concatenate([reduced.rows[reduced.first[i] : reduced.first[i + 1]] for i in at])
 
     def _is_large(self) -> bool:
         """Whether the index is to be asked: there is one, and many images."""
@@ -158,7 +181,7 @@ class Collection:
         reduced = self.state().reduced
         [vector] = self.vectors(image)[segment : segment + 1]
         direction = unit(vector[None])
-        norms = np.sqrt((reduced.points**2).sum(1) + reduced.rests**2)
+        norms = np.sqrt(np.einsum("nr,nr->n", reduced.points, reduced.points) + reduced.rests**2)
         cosines = (reduced.points @ (reduced.basis.T @ direction[0])) / np.maximum(norms, 1e-12)
         best = np.maximum.reduceat(cosines, reduced.first[:-1])
         at = np.argsort(-best, kind="stable")[: k + 1]
@@ -201,13 +224,12 @@ class Collection:
                 vectors = batch["vector"].flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
                 yield np.asarray(batch["image"]), np.asarray(batch["_rowid"]).astype(np.int64), vectors
 
-        reduced = reduce_rows(batches, dim)
-        if folder is not None and len(reduced.images) >= _KEPT_FROM:
+        if folder is not None and len(self) >= _KEPT_FROM:
             try:
-                reduced.save(folder, version)
+                return keep_reduced(batches, dim, folder, version)
             except OSError:  # a collection that one may only read
                 pass
-        return reduced
+        return reduce_rows(batches, dim)
 
     def _directions(self, pack: LabelPack) -> np.ndarray:
         return score_directions(pack.vectors, self.sidecar.scoring)
@@ -223,13 +245,11 @@ class Collection:
 
     def _hits(self, at: np.ndarray, query: Query | None, pack: LabelPack | None, threshold: float) -> list[Hit]:
         """Whole hits of images by their place in the reduced arrays; with a query, those that it fits."""
-        reduced = self._state.reduced  # of the version that `at` was found in
-        rows = np.concatenate([reduced.rows[reduced.first[i] : reduced.first[i + 1]] for i in at])
-        return self._made(self.store.rows(rows, _NAMES), query, pack, threshold)
+        return self._made(self.store.rows(self._rows(at), _NAMES), query, pack, threshold)
 
     def _made(self, table, query: Query | None, pack: LabelPack | None, threshold: float) -> list[Hit]:
         """Hits of an Arrow table with all rows of some images."""
-        vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), -1).astype(np.float32)
+        vectors = _vectors(table)
         by_image: dict[int, list[dict]] = {}
         for row, vector in zip(table.drop_columns(["vector"]).to_pylist(), vectors, strict=True):
             row["vector"] = vector
@@ -274,13 +294,28 @@ class Collection:
             size=(first["height"], first["width"]),
             sha256=first["sha256"],
             areas=np.array([row["area"] for row in segments]),
-            boxes=np.array([[row[name] for name in "xywh"] for row in segments]),
+            boxes=np.array([row["box"] for row in segments]),
             packed=([row["map"] for row in segments], (first["rows"], first["columns"])),
             embeddings=embeddings,
             pack=pack,
             threshold=threshold,
             sidecar=self.sidecar,
         )
+
+
+def _vectors(table) -> np.ndarray:
+    """(n, D) float32 of an Arrow table's vectors."""
+    return table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), -1).astype(np.float32)
+
+
+def _candidates(lowest: np.ndarray, highest: np.ndarray, threshold: float, first: int | None) -> np.ndarray:
+    """Places of the images that can be among the first, or with None of all that can reach the threshold; the highest
+    bound first."""
+    order = np.flatnonzero(highest >= threshold)
+    if first is not None and len(order) > first:
+        among = np.partition(lowest[order], -first)[-first]  # that many images score at least this
+        order = order[highest[order] >= among]
+    return order[np.argsort(-highest[order], kind="stable")]
 
 
 def read_root(root: str, sources: Sequence[str]) -> dict[str, str]:

@@ -13,18 +13,18 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from zeroseg.kernels._threads import threads
-
 STEP, LEFT_OUT = 16, 1e-4
 ROUNDING = np.float32(1e-5)  # of sums of some hundred float32 products; added to every bound
-_BLOCK = 1 << 14  # rows that a thread takes at once
+_BLOCK = 1 << 16  # images whose products are held at once
 _ARRAYS = ("basis", "points", "rests", "rows", "first", "images")
+
+Batches = Callable[[], Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]]  # see reduce_rows
 
 
 @dataclass(frozen=True)
@@ -45,42 +45,23 @@ class Reduced:
         """(N, m) float32 twice: below and above what each image's best segment scores for N directions."""
         inside_Nr = directions_ND @ self.basis
         outside_N = np.sqrt(np.maximum((directions_ND**2).sum(1) - (inside_Nr**2).sum(1), 0)) + ROUNDING
-        shape = (len(directions_ND), len(self.images))
-        low, high = np.empty(shape, np.float32), np.empty(shape, np.float32)
-
-        def work(start: int) -> None:
+        best_Nm = np.empty((len(directions_ND), len(self.images)), np.float32)
+        for start in range(0, len(self.images), _BLOCK):
             stop = min(start + _BLOCK, len(self.images))
             a, b = self.first[start], self.first[stop]
-            middle_Nn = inside_Nr @ self.points[a:b].T
-            slack_Nn = outside_N[:, None] * self.rests[a:b] + ROUNDING
-            at = self.first[start:stop] - a
-            low[:, start:stop] = np.maximum.reduceat(middle_Nn - slack_Nn, at, axis=1)
-            high[:, start:stop] = np.maximum.reduceat(middle_Nn + slack_Nn, at, axis=1)
+            inner_Nn = inside_Nr @ self.points[a:b].T  # BLAS has threads of its own
+            best_Nm[:, start:stop] = np.maximum.reduceat(inner_Nn, self.first[start:stop] - a, axis=1)
+        slack_Nm = outside_N[:, None] * self.largest_rests + ROUNDING
+        return best_Nm - slack_Nm, best_Nm + slack_Nm
 
-        starts = range(0, len(self.images), _BLOCK)
-        if len(starts) <= 1 or threads() == 1:
-            list(map(work, starts))
-        else:
-            with ThreadPoolExecutor(threads()) as pool:
-                list(pool.map(work, starts))
-        return low, high
-
-    def save(self, folder: Path, version: int) -> None:
-        """Keep it beside the tables, in place of those of earlier versions."""
-        place, partial = folder / f"reduced-{version}", folder / f".reduced-{version}-{os.getpid()}.partial"
-        partial.mkdir(exist_ok=True)
-        for name in _ARRAYS:
-            np.save(partial / f"{name}.npy", getattr(self, name))
-        (partial / "about.json").write_text(json.dumps({"version": version, "images": len(self.images)}))
-        if not place.exists():
-            partial.rename(place)
-        for other in (*folder.glob("reduced-*"), *folder.glob(".reduced-*.partial")):
-            if other != place:
-                shutil.rmtree(other, ignore_errors=True)
+    @cached_property
+    def largest_rests(self) -> np.ndarray:
+        """(m,) float32: the largest of each image's rests."""
+        return np.maximum.reduceat(self.rests, self.first[:-1]) if len(self.images) else np.zeros(0, np.float32)
 
 
 def load_reduced(folder: Path, version: int) -> Reduced | None:
-    """What save() kept for this version of the table, mapped into memory; None where there is nothing whole."""
+    """What keep_reduced() made for this version of the table, mapped; None where there is nothing whole."""
     place = folder / f"reduced-{version}"
     try:
         if json.loads((place / "about.json").read_text())["version"] != version:
@@ -90,32 +71,72 @@ def load_reduced(folder: Path, version: int) -> Reduced | None:
         return None
 
 
-def reduce_rows(batches: Callable[[], Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]], dim: int) -> Reduced:
-    """Reduce a table. batches() gives (image numbers (n,), rows (n,), vectors (n, D) float16), twice the same."""
-    moments = np.zeros((dim, dim), np.float64)
-    for _, _, vectors in batches():
+def keep_reduced(batches: Batches, dim: int, folder: Path, version: int) -> Reduced:
+    """reduce_rows() beside the tables, in place of what earlier versions left there, and mapped into memory.
+
+    OSError where the folder cannot be written to.
+    """
+    place, partial = folder / f"reduced-{version}", folder / f".reduced-{version}-{os.getpid()}.partial"
+    partial.mkdir(exist_ok=True)
+    try:
+        images = len(reduce_rows(batches, dim, partial).images)  # and is closed, so that it can be renamed anywhere
+        (partial / "about.json").write_text(json.dumps({"version": version, "images": images}))
+        if not place.exists():
+            partial.rename(place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    for other in (*folder.glob("reduced-*"), *folder.glob(".reduced-*.partial")):
+        if other != place:
+            shutil.rmtree(other, ignore_errors=True)
+    reduced = load_reduced(folder, version)
+    if reduced is None:
+        raise OSError(f"{place}: cannot be read")
+    return reduced
+
+
+def reduce_rows(batches: Batches, dim: int, folder: Path | None = None) -> Reduced:
+    """Reduce a table. batches() gives (image numbers (n,), rows (n,), vectors (n, D) float16), twice the same.
+
+    folder  where the arrays are written and mapped from; None: they are held in memory.
+    """
+    moments, numbers = np.zeros((dim, dim), np.float64), [np.zeros(0, np.int64)]
+    for images, _, vectors in batches():
         block = vectors[:: max(1, len(vectors) // 2048)].astype(np.float32)  # a sample of each batch
         moments += block.T @ block
+        numbers.append(np.array(images))
+    numbers = np.concatenate(numbers)
     values, basis = np.linalg.eigh(moments)
     values, basis = np.maximum(values[::-1], 0), basis[:, ::-1]
     left = 1 - np.cumsum(values) / max(values.sum(), 1e-30)
     r = next((size for size in range(STEP, dim, STEP) if left[size - 1] <= LEFT_OUT), dim)
-    basis = np.ascontiguousarray(basis[:, :r], np.float32)
-    points, rests, rows, numbers = [], [], [], []
-    for images, ids, vectors in batches():
-        exact = vectors.astype(np.float32)
+    order = np.argsort(numbers, kind="stable")  # several commits may have been joined in another order
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    numbers = numbers[order]
+    starts = np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1]][: len(numbers)])
+
+    n = len(numbers)
+    basis = _filled(folder, "basis", np.ascontiguousarray(basis[:, :r], np.float32))
+    points, rests = _array(folder, "points", (n, r), np.float32), _array(folder, "rests", (n,), np.float32)
+    rows = _array(folder, "rows", (n,), np.int64)
+    done = 0
+    for _, ids, vectors in batches():
+        exact, to = vectors.astype(np.float32), place[done : done + len(vectors)]
         inside = exact @ basis
-        points.append(inside)
-        rests.append(np.linalg.norm(exact - inside @ basis.T, axis=1))
-        rows.append(ids)
-        numbers.append(images)
-    if not rows:
-        none = np.zeros(0, np.int64)
-        return Reduced(basis, np.zeros((0, r), np.float32), np.zeros(0, np.float32), none, np.zeros(1, np.int64), none)
-    points, rests, rows, numbers = (np.concatenate(parts) for parts in (points, rests, rows, numbers))
-    if (np.diff(numbers) < 0).any():  # several commits may have been joined in another order
-        order = np.argsort(numbers, kind="stable")
-        points, rests, rows, numbers = points[order], rests[order], rows[order], numbers[order]
-    starts = np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1]])
-    first = np.r_[starts, len(numbers)].astype(np.int64)
-    return Reduced(basis, points, rests.astype(np.float32), rows, first, numbers[starts])
+        points[to], rows[to], rests[to] = inside, ids, np.linalg.norm(exact - inside @ basis.T, axis=1)
+        done += len(vectors)
+    first = _filled(folder, "first", np.r_[starts, n].astype(np.int64))
+    images = _filled(folder, "images", numbers[starts])
+    return Reduced(basis, points, rests, rows, first, images)
+
+
+def _array(folder: Path | None, name: str, shape: tuple[int, ...], dtype) -> np.ndarray:
+    if folder is None or 0 in shape:
+        return np.empty(shape, dtype)
+    return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, shape)
+
+
+def _filled(folder: Path | None, name: str, values: np.ndarray) -> np.ndarray:
+    array = _array(folder, name, values.shape, values.dtype)
+    array[...] = values
+    return array

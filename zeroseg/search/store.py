@@ -25,7 +25,7 @@ from zeroseg.search.encoding import EncodedUnit
 from zeroseg.search.units import Key
 from zeroseg.sidecar import Sidecar, parse_sidecar
 
-FORMAT = 1
+FORMAT = 2
 SEGMENTS, WITHOUT, ABOUT = "segments", "without", "about"
 _KEY = ("file", "offset", "stretch")
 _STAT = ("bytes", "mtime_ns")
@@ -240,7 +240,7 @@ def columns(dim: int) -> list[tuple]:
     """(name, Arrow type) of `segments`; dim is the length of an embedding.
 
     image       the image's number, one for all its segments; segment 0 ... K - 1.
-    vector      the segment's embedding. area in px; x, y, w, h its box in px: of the mask that follows the edges.
+    vector      the segment's embedding. area in px, box (x, y, width, height) in px: of the mask along edges.
     map         compressed soft map of (rows, columns); see zeroseg.search.encoding.pack_map.
     path        for people; file, offset: what is opened, and where in a tar (-1: the file is the photo).
     bytes, mtime_ns, sha256  of the file; stretch of a video. height, width of the image in px.
@@ -250,7 +250,7 @@ def columns(dim: int) -> list[tuple]:
 
     plain = {
         "image": pa.int64(), "segment": pa.int16(), "vector": pa.list_(pa.float16(), dim), "area": pa.int64(),
-        "x": pa.int32(), "y": pa.int32(), "w": pa.int32(), "h": pa.int32(), "map": pa.binary(),
+        "box": pa.list_(pa.int32(), 4), "map": pa.binary(),
         "rows": pa.int16(), "columns": pa.int16(), "path": pa.string(), "file": pa.binary(), "offset": pa.int64(),
         "size": pa.int64(), "stretch": pa.int32(), "bytes": pa.int64(), "mtime_ns": pa.int64(),
         "sha256": pa.binary(), "height": pa.int32(), "width": pa.int32(), "taken": pa.timestamp("us"),
@@ -313,13 +313,13 @@ def _segment_rows(good: list):
         "segment": [k for count in counts for k in range(count)],
         "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
         "area": np.concatenate([encoded.areas for _, _, encoded in good]),
-        **{name: boxes[:, i].astype(np.int32) for i, name in enumerate("xywh")},
+        "box": pa.FixedSizeListArray.from_arrays(pa.array(boxes.astype(np.int32).ravel()), 4),
         "map": [packed for _, _, encoded in good for packed in encoded.maps],
     }
     for name, one_each in per_image.items():
         values[name] = [value for value, count in zip(one_each, counts) for _ in range(count)]
     return pa.table(
-        [pa.array(values[name], kind) if name != "vector" else values[name] for name, kind in named],
+        [values[name] if name in ("vector", "box") else pa.array(values[name], kind) for name, kind in named],
         schema=_schema(named),
     )
 
