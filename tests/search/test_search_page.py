@@ -13,6 +13,7 @@ from tests.live.page.conftest import browser, visit, wait_until  # noqa: F401 (f
 from tests.search.conftest import COLORS, command, picture
 from zeroseg.search.collection import Collection
 from zeroseg.search.store import Store
+from zeroseg.search.units import Key
 from zeroseg.words import LabelPack
 
 pytest.importorskip("fastapi")
@@ -39,6 +40,23 @@ def client(indexed, words):
         return TestClient(make_search_app(Collection.open(indexed), **options), base_url="http://127.0.0.1")
 
     return client
+
+
+def test_pictures_of_an_answer_are_not_read_again_until_the_table_changes(indexed, words, monkeypatch):
+    from fastapi import HTTPException
+
+    from zeroseg.live.search_page import _Searched
+
+    searched = _Searched(Collection.open(indexed), "auto")
+    hit, *_ = searched.find("blue", 7)
+    read = []
+    rows = Store.rows
+    monkeypatch.setattr(Store, "rows", lambda *args: read.append(args) or rows(*args))
+    assert searched.hit(hit.image).path == hit.path and not read
+    Store(indexed).forget([Key(os.fsencode(hit.place.file), -1, 0)])
+    monkeypatch.setattr("zeroseg.live.search_page._CHECKED_S", 0)
+    with pytest.raises(HTTPException, match="the collection has none of this number"):
+        searched.hit(hit.image)
 
 
 def test_found_pictures_have_the_masks_drawn(client, indexed):

@@ -5,6 +5,7 @@ and drawn on, or a video's file; both only where the file lies in one of the col
 """
 
 import os
+import time
 from collections import OrderedDict
 from functools import lru_cache
 from threading import Lock
@@ -26,12 +27,12 @@ from zeroseg.search.hit import Hit
 from zeroseg.search.query import parse_query
 from zeroseg.segment.encoded import Segments
 from zeroseg.segment.labels import label_pack
-from zeroseg.segment.scores import label_table
 from zeroseg.words import LabelPack
 
 SMALL_PX, LARGE_PX = 320, 1600  # long sides of a picture in the grid, and alone
 COUNT_MAX, WORDS_MAX = 500, 400
 _KEPT = 400  # small photos and large ones that are kept decoded, by their pixels at SMALL_PX
+_CHECKED_S = 1.0  # how often the table is looked at for changes, at most
 _QUALITY = 85
 LIKE = "like this"
 
@@ -45,6 +46,8 @@ class _Searched:
 
     def __init__(self, collection: Collection, text: str):
         self.collection, self._lock = collection, Lock()
+        self._hits: OrderedDict[int, Hit] = OrderedDict()  # of the last answers, by the picture's number
+        self._version, self._checked_s = -1, -1.0  # of the table when its version was last read, and when that was
         self._photos: OrderedDict[tuple[int, int, bytes], Segments] = OrderedDict()
         self._pack = lru_cache(maxsize=64)(lambda words: label_pack(parse_query(words).words, collection.sidecar, text))
 
@@ -58,20 +61,24 @@ class _Searched:
     def find(self, words: str, count: int) -> list[Hit]:
         pack = self.pack(words)
         with self._lock:
-            return self.collection.ranked(parse_query(words), pack, count)
+            hits = self.collection.ranked(parse_query(words), pack, count)
+            self._keep(hits)
+        return hits
 
     def like(self, image: int, segment: int, count: int) -> list[tuple[Hit, int]]:
         hit = self.hit(image)
         if segment >= len(hit.areas):
             raise HTTPException(404, f"picture {image} has {len(hit.areas)} segments, no number {segment}")
         with self._lock:
-            return self.collection.like(image, segment, count)
+            found = self.collection.like(image, segment, count)
+            self._keep([hit for hit, _ in found])
+        return found
 
     def hit(self, image: int) -> Hit:
         """A picture; HTTPException 404 where there is none, or where its file is outside the collection's folders."""
         with self._lock:
             try:
-                hit = self.collection.hit(image)
+                hit = self._known(image) or self.collection.hit(image)
             except ZerosegError as error:
                 raise HTTPException(404, str(error)) from error
         real = os.path.realpath(hit.place.real_file)
@@ -81,6 +88,26 @@ class _Searched:
         ):
             raise HTTPException(404, f"picture {image}: its file is in none of the collection's folders")
         return hit
+
+    def _keep(self, hits: list[Hit]) -> None:
+        """Keep the answer's pictures: their rows need not be read again for each picture that the page asks for."""
+        self._drop_old()
+        self._hits.update((hit.image, hit) for hit in hits)
+        while len(self._hits) > 2 * COUNT_MAX:
+            self._hits.popitem(last=False)
+
+    def _known(self, image: int) -> Hit | None:
+        """A picture of the last answers, unless the table has changed since."""
+        if time.monotonic() - self._checked_s > _CHECKED_S:
+            self._drop_old()
+        return self._hits.get(image)
+
+    def _drop_old(self) -> None:
+        """Forget what was kept if the table has changed since."""
+        version = self.collection.store.version()
+        if version != self._version:
+            self._hits.clear()
+        self._version, self._checked_s = version, time.monotonic()
 
     def segments(self, image: int, side_px: int) -> Segments:
         """The segments of a picture on a copy of it; HTTPException 404 where its file cannot be read any more."""
@@ -204,9 +231,7 @@ def _document(hit: Hit, query: str) -> dict:
     shown = {"share": round(hit.share, 4), "box": list(hit.box)} if hit.pack is not None else {}
     best = None
     if hit.pack is not None:
-        scores = hit.segments.scores(hit.pack)
-        found = label_table(scores, hit.threshold) >= 0
-        best = int(np.where(found, scores.max(1), -np.inf).argmax())
+        best = int(np.where(hit.found, hit.segment_scores.max(1), -np.inf).argmax())
     return {
         "image": hit.image,
         "path": hit.path,

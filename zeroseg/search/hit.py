@@ -14,7 +14,7 @@ from zeroseg.errors import ZerosegError
 from zeroseg.photos.decode import load_image
 from zeroseg.search.encoding import unpack_map
 from zeroseg.segment.encoded import Segments
-from zeroseg.segment.scores import label_table
+from zeroseg.segment.scores import label_table, segment_scores
 from zeroseg.segment.segmentation import Segmentation
 from zeroseg.sidecar import Sidecar
 from zeroseg.words import LabelPack
@@ -102,7 +102,12 @@ class Hit:
     @cached_property
     def found(self) -> np.ndarray:
         """(K,) bool: the segments that are one of the wanted words."""
-        return label_table(self.segments.scores(self.pack), self.threshold) >= 0
+        return label_table(self.segment_scores, self.threshold) >= 0
+
+    @cached_property
+    def segment_scores(self) -> np.ndarray:
+        """(K, N) float32: the scores of its segments for the wanted words, as zeroseg-infer gives them."""
+        return segment_scores(self.embeddings, self.pack.vectors, self.sidecar.scoring)
 
     @property
     def share(self) -> float:
