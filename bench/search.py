@@ -1,7 +1,8 @@
-"""Search: how good (per class, on folders with masks), and how fast (by the number of images).
+"""Search: how good (per class, on folders with masks), and how fast (by the number of images; on the page).
 
 python bench/search.py quality voc-dev coco-dev
 python bench/search.py speed photos/ --images 10000,100000 --folder /big/disk
+python bench/search.py page collection
 """
 
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 import click
 
 from zeroseg.bench.machine import machine
+from zeroseg.bench.search_page import measure_page
 from zeroseg.bench.search_quality import measure_quality
 from zeroseg.bench.search_speed import collection_of, measure_speed, real_segments
 from zeroseg.commands.command import Command
@@ -97,6 +99,26 @@ def speed(photos, images, folder, words, index_from, model, out, plot):
     _write(out, {"speed": rows, "words": asked})
     if plot:
         draw(rows, plot)
+
+
+@main.command(cls=Command)
+@click.argument("collection", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--words", default="dog,cat,horse,car,person,building", show_default=True, help="Asked one by one.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Save a screenshot after the last word (.jpg).")
+@click.option("--json", "out", type=click.Path(path_type=Path), help="Write the figures.")
+def page(collection, words, picture, out):
+    """Time from Enter to the last picture in view, on the search page in Chromium. Needs playwright.
+
+    \b
+    Example:
+      python bench/search.py page collection --words "dog,cat"
+    """
+    row = measure_page(collection, [word.strip() for word in words.split(",")], picture)
+    click.echo(
+        f"{row['images']:,} images, {row['words']} words: {row['found_ms']:.0f} ms until found, {row['shown_ms']:.0f} "
+        f"ms (p95 {row['shown_p95_ms']:.0f}) until the {row['pictures_in_view']:.0f} pictures in view are drawn"
+    )
+    _write(out, {"page": row})
 
 
 def _write(out: Path | None, figures: dict) -> None:

@@ -29,7 +29,7 @@ from zeroseg.segment.encoded import Segments
 from zeroseg.segment.labels import label_pack
 from zeroseg.words import LabelPack
 
-SMALL_PX, LARGE_PX = 320, 1600  # long sides of a picture in the grid, and alone
+SMALL_PX, LARGE_PX = 256, 1600  # long sides of a picture in the grid, and alone
 COUNT_MAX, WORDS_MAX = 500, 400
 _KEPT = 400  # small photos and large ones that are kept decoded, by their pixels at SMALL_PX
 _CHECKED_S = 1.0  # how often the table is looked at for changes, at most
@@ -91,7 +91,7 @@ class _Searched:
 
     def _keep(self, hits: list[Hit]) -> None:
         """Keep the answer's pictures: their rows need not be read again for each picture that the page asks for."""
-        self._drop_old()
+        self._drop_old(self.collection.version)
         self._hits.update((hit.image, hit) for hit in hits)
         while len(self._hits) > 2 * COUNT_MAX:
             self._hits.popitem(last=False)
@@ -99,12 +99,11 @@ class _Searched:
     def _known(self, image: int) -> Hit | None:
         """A picture of the last answers, unless the table has changed since."""
         if time.monotonic() - self._checked_s > _CHECKED_S:
-            self._drop_old()
+            self._drop_old(self.collection.look())
         return self._hits.get(image)
 
-    def _drop_old(self) -> None:
-        """Forget what was kept if the table has changed since."""
-        version = self.collection.store.version()
+    def _drop_old(self, version: int) -> None:
+        """Forget what was kept of another version of the table."""
         if version != self._version:
             self._hits.clear()
         self._version, self._checked_s = version, time.monotonic()

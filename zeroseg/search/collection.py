@@ -47,6 +47,7 @@ class Collection:
         self.store, self.roots = store, dict(roots)
         about = store.about()
         self.sidecar, self.sources, self.model = about["sidecar"], list(about["sources"]), about["model"]
+        self.version = -1  # of the table when it was last looked at
         self._state: _State | None = None
         self._large: tuple[int, bool] | None = None  # version of the table, and the answer
         self._table: tuple | None = None
@@ -102,11 +103,12 @@ class Collection:
         """search() for a query that is read and whose words, in query.words' order, are embedded."""
         threshold = self.sidecar.threshold if threshold is None else float(threshold)
         filters = filters or Filters()
+        version = self.look()
         if exact is None:
-            exact = not self._is_large()
+            exact = not self._is_large(version)
         if not exact:
             return self._by_index(query, pack, k, threshold, filters)
-        reduced = self.state().reduced
+        reduced = self._state_of(version).reduced
         if k < 1 or not len(reduced.images):
             return []
         directions = self._directions(pack)
@@ -153,16 +155,14 @@ class Collection:
         reduced = self._state.reduced
         return np.concatenate([reduced.rows[reduced.first[i] : reduced.first[i + 1]] for i in at])
 
-    def _is_large(self) -> bool:
+    def _is_large(self, version: int) -> bool:
         """Whether the index is to be asked: there is one, and many images."""
-        version = self.store.version()
         if self._large is None or self._large[0] != version:
             self._large = version, self.store.has_index() and len(self) > EXACT_MAX
         return self._large[1]
 
     def _by_index(self, query: Query, pack: LabelPack, k: int, threshold: float, filters: Filters) -> list[Hit]:
         """ranked() among the candidates that LanceDB's index gives for each wanted word."""
-        self.store.version()
         count, wanted = _CANDIDATES * k + 100, {query.words.index(word) for word in query.wanted}
         numbers: dict[int, None] = {}
         for i in sorted(wanted):
@@ -176,22 +176,32 @@ class Collection:
     def like(self, image: int, segment: int, k: int = 20) -> list[tuple[Hit, int]]:
         """Pictures with a segment like one: (hit, its segment), by the cosine of the embeddings, best first.
 
-        A hit's score is that cosine; it has no words.
+        A hit's score is that cosine; it has no words. In a large collection with an index, these are the best of the
+        candidates that the index gives.
         """
-        reduced = self.state().reduced
+        version = self.look()
         [vector] = self.vectors(image)[segment : segment + 1]
         direction = unit(vector[None])
-        norms = np.sqrt(np.einsum("nr,nr->n", reduced.points, reduced.points) + reduced.rests**2)
-        cosines = (reduced.points @ (reduced.basis.T @ direction[0])) / np.maximum(norms, 1e-12)
-        best = np.maximum.reduceat(cosines, reduced.first[:-1])
-        at = np.argsort(-best, kind="stable")[: k + 1]
+        if self._is_large(version):
+            numbers = self.store.nearest(direction[0], _CANDIDATES * k + 100, None)
+            hits = self._made(self.store.images(numbers, _NAMES), None, None, 0.0)
+        else:
+            hits = self._hits(self._nearest(version, direction, k + 1), None, None, 0.0)
         found = []
-        for hit in self._hits(at, None, None, 0.0):
+        for hit in hits:
             scores = unit(hit.embeddings) @ direction[0]
             nearest = int(scores.argmax())
             found.append((hit, nearest, float(scores[nearest])))
         found = sorted(found, key=lambda one: -one[2])
         return [(replace(hit, score=score), nearest) for hit, nearest, score in found if hit.image != image][:k]
+
+    def _nearest(self, version: int, direction: np.ndarray, count: int) -> np.ndarray:
+        """Places in the reduced arrays of the images whose best segments have the highest cosines with (1, D)."""
+        reduced = self._state_of(version).reduced
+        norms = np.sqrt(np.einsum("nr,nr->n", reduced.points, reduced.points) + reduced.rests**2)
+        cosines = (reduced.points @ (reduced.basis.T @ direction[0])) / np.maximum(norms, 1e-12)
+        best = np.maximum.reduceat(cosines, reduced.first[:-1])
+        return np.argsort(-best, kind="stable")[:count]
 
     def vectors(self, image: int) -> np.ndarray:
         """(K, D) float32, the embeddings of an image. ZerosegError where there is none of that number."""
@@ -199,15 +209,33 @@ class Collection:
 
     def hit(self, image: int) -> Hit:
         """An image by its number, without words. ZerosegError where there is none."""
-        images = self.state().reduced.images
-        at = int(np.searchsorted(images, image))
-        if at >= len(images) or images[at] != image:
+        version = self.look()
+        if self._is_large(version):
+            hits = self._made(self.store.images([image], _NAMES), None, None, 0.0)
+        else:
+            images = self._state_of(version).reduced.images
+            at = int(np.searchsorted(images, image))
+            hits = self._hits(np.array([at]), None, None, 0.0) if at < len(images) and images[at] == image else []
+        if not hits:
             raise ZerosegError(f"image {image}: the collection has none of this number")
-        return self._hits(np.array([at]), None, None, 0.0)[0]
+        return hits[0]
+
+    def look(self) -> int:
+        """Look at the newest state of the table; returns its version, which `version` keeps."""
+        self.version = self.store.version()
+        return self.version
+
+    def warm(self) -> None:
+        """Read now what the first search would read: nothing where the index answers."""
+        version = self.look()
+        if not self._is_large(version):
+            self._state_of(version)
 
     def state(self) -> _State:
-        """What is in memory, read again where the table was written since."""
-        version = self.store.version()
+        """What exact search holds in memory, read again where the table was written since."""
+        return self._state_of(self.look())
+
+    def _state_of(self, version: int) -> _State:
         if self._state is None or self._state.version != version:
             self._table = None
             self._state = _State(version, self._reduce(version))
