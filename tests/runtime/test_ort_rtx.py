@@ -4,6 +4,7 @@ The provider's library is real. It wants NVIDIA's driver; a stand-in for the dri
 say that there is no device and write down that they were called, lets it load.
 """
 
+import ctypes
 import ctypes.util
 import os
 import shutil
@@ -18,7 +19,7 @@ from zeroseg.artifact import read_artifact
 from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.runtime import ort_rtx
 from zeroseg.runtime.opening import open_runner
-from zeroseg.runtime.rtx_library import PROVIDER, provider_folder
+from zeroseg.runtime.rtx_library import PROVIDER, load_cuda_runtime, provider_folder
 
 needs_package = pytest.mark.skipif(provider_folder() is None, reason="the extra rtx is not installed")
 needs_no_driver = pytest.mark.skipif(bool(ctypes.util.find_library("cuda")), reason="there is an NVIDIA driver here")
@@ -92,6 +93,22 @@ def test_with_a_driver_and_no_gpu_it_says_so(stand_in):
         "UnavailableError back end onnxruntime-rtx cannot run here: its provider finds no RTX"
     ), done.stdout + done.stderr
     assert "cuInit" in log.read_text().split()
+
+
+@needs_package
+def test_the_cuda_runtime_is_the_wheels_where_the_system_has_none(monkeypatch):
+    """The wheel has it under its full version, which is not the name that the provider asks for."""
+    from_path = ctypes.CDLL
+
+    def load(name):
+        if os.sep not in name:
+            raise OSError(f"{name}: cannot open shared object file")
+        return from_path(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    load_cuda_runtime()
+    mapped = Path("/proc/self/maps").read_text()
+    assert str(provider_folder().resolve() / "libcudart.so.13.") in mapped
 
 
 def test_without_the_package_it_says_what_to_install(color_model, monkeypatch):

@@ -10,7 +10,7 @@ import importlib
 from zeroseg.artifact import Artifact
 from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.runtime.ort_runner import OrtRunner, first_line, session_options
-from zeroseg.runtime.rtx_library import INSTALL, PROVIDER, cache_folder
+from zeroseg.runtime.rtx_library import INSTALL, PROVIDER, cache_folder, load_cuda_runtime
 from zeroseg.runtime.trt_profile import make_profile
 from zeroseg.sidecar import Sidecar
 
@@ -78,6 +78,7 @@ def rtx_devices() -> list:
     name = provider.get_ep_name()
     if name not in _registered:
         try:
+            load_cuda_runtime()
             onnxruntime.register_execution_provider_library(name, provider.get_library_path())
         except Exception as error:
             why = first_line(error).rsplit("with error: ", 1)[-1]

@@ -55,6 +55,20 @@ def load_libraries() -> None:
             ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
 
 
+def load_cuda_runtime() -> None:
+    """Load the CUDA runtime that the provider needs, if the provider's wheel is installed.
+
+    The system's is taken where there is one. The wheel has the library under its full version alone, so the provider
+    does not find it. OSError when neither can be loaded.
+    """
+    folder = provider_folder()
+    for path in sorted(folder.glob("libcudart.so.*.*"))[-1:] if folder is not None else ():
+        try:
+            ctypes.CDLL(".".join(path.name.split(".")[:3]))  # libcudart.so.13
+        except OSError:
+            ctypes.CDLL(str(path))
+
+
 def require_by_name(folder: Path) -> None:
     """For networks with plugins the library opens itself by its bare name, and ends the process if that fails.
 
