@@ -2,7 +2,7 @@
 
 The provider is a plugin in a separate wheel (extra rtx). It compiles the network when the session opens, for the sizes
 that preprocessing can produce, and caches the result in a folder of the user's cache, so that the next start is fast.
-It needs an RTX GPU of the Ampere generation or later and NVIDIA's driver.
+It needs NVIDIA's driver and a GPU that the provider takes, which are fewer than TensorRT for RTX itself takes.
 """
 
 import importlib
@@ -16,6 +16,7 @@ from zeroseg.sidecar import Sidecar
 
 OLDEST = (1, 24)  # of onnxruntime: the provider's own demand
 MAX_BATCH = 8  # photos that a run takes at most: the network is compiled for up to so many
+GPUS = "RTX GPU of compute capability 8.6, 8.9 or 12.0 and later (GeForce RTX 30 and later)"
 INSTEAD = "use back end onnxruntime"
 
 
@@ -83,16 +84,12 @@ def rtx_devices() -> list:
         except Exception as error:
             why = first_line(error).rsplit("with error: ", 1)[-1]
             raise UnavailableError(
-                f"back end onnxruntime-rtx cannot run here: {why}; it needs NVIDIA's driver and an RTX GPU of the "
-                f"Ampere generation or later; {INSTEAD}"
+                f"back end onnxruntime-rtx cannot run here: {why}; it needs NVIDIA's driver and an {GPUS}; {INSTEAD}"
             ) from error
         _registered.add(name)
     devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
     if not devices:
-        raise UnavailableError(
-            "back end onnxruntime-rtx cannot run here: its provider finds no RTX GPU of the Ampere generation or "
-            f"later; {INSTEAD}"
-        )
+        raise UnavailableError(f"back end onnxruntime-rtx cannot run here: its provider finds no {GPUS}; {INSTEAD}")
     return devices
 
 
