@@ -7,7 +7,6 @@ say that there is no device and write down that they were called, lets it load.
 import ctypes
 import ctypes.util
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.runtime.stand_in import have_tools, make_driver
 from zeroseg.artifact import read_artifact
 from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.runtime import ort_rtx
@@ -23,18 +23,6 @@ from zeroseg.runtime.rtx_library import PROVIDER, load_cuda_runtime, provider_fo
 
 needs_package = pytest.mark.skipif(provider_folder() is None, reason="the extra rtx is not installed")
 needs_no_driver = pytest.mark.skipif(bool(ctypes.util.find_library("cuda")), reason="there is an NVIDIA driver here")
-STAND_INS = {"libcuda.so.1": ("cu", 100), "libnvidia-ml.so.1": ("nvml", 9)}  # CUDA_ERROR_NO_DEVICE, NVML's not found
-RECORD = """
-#include <stdio.h>
-#include <stdlib.h>
-static int record(const char *name) {
-    FILE *file = fopen(getenv("STAND_IN_LOG"), "a");
-    fprintf(file, "%s\\n", name);
-    fclose(file);
-    return ANSWER;
-}
-"""
-VERSION = "int cuDriverGetVersion(int *version) { *version = 13040; return 0; }\n"
 RUN = """
 import sys
 from zeroseg.runtime.ort_rtx import rtx_devices
@@ -48,21 +36,10 @@ except Exception as error:
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory):
     """The folder with libraries that have every function of the driver that the provider names."""
-    if not (shutil.which("cc") and shutil.which("nm")):
+    if not have_tools():
         pytest.skip("needs a C compiler and nm")
     folder = tmp_path_factory.mktemp("driver")
-    listed = "".join(
-        subprocess.run(["nm", "-D", "--undefined-only", path], check=True, capture_output=True, text=True).stdout
-        for path in provider_folder().glob("lib*.so")
-        if not path.is_symlink()
-    )
-    for library, (prefix, answer) in STAND_INS.items():
-        names = {word for word in listed.split() if word.startswith(prefix) and word[len(prefix)].isupper()}
-        lines = [f'int {name}(void) {{ return record("{name}"); }}' for name in sorted(names)]
-        source = folder / f"{prefix}.c"
-        source.write_text(RECORD.replace("ANSWER", str(answer)) + VERSION + "\n".join(lines))
-        command = ["cc", "-shared", "-fPIC", f"-Wl,-soname,{library}", "-o", folder / library, source]
-        subprocess.run(command, check=True)
+    make_driver(folder)
     return folder
 
 

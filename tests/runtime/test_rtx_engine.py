@@ -4,19 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from zeroseg.errors import UnavailableError, ZerosegError
+from zeroseg.errors import ZerosegError
 from zeroseg.runtime.rtx_engine import REASONS, CachedContext, check_target, why_invalid
-from zeroseg.runtime.rtx_library import load_rtx
 from zeroseg.runtime.trt_library import make_logger
 from zeroseg.runtime.trt_memory import Gpu
-
-
-@pytest.fixture(scope="module")
-def rtx():
-    try:
-        return load_rtx("this test")
-    except UnavailableError as error:
-        pytest.skip(str(error))
 
 
 def test_the_library_tells_a_foreign_file_by_its_header(rtx):
