@@ -55,7 +55,7 @@ def test_pictures_of_an_answer_are_not_read_again_until_the_table_changes(indexe
     assert searched.hit(hit.image).path == hit.path and not read
     Store(indexed).forget([Key(os.fsencode(hit.place.file), -1, 0)])
     monkeypatch.setattr("zeroseg.live.search_page._CHECKED_S", 0)
-    with pytest.raises(HTTPException, match="the collection has none of this number"):
+    with pytest.raises(HTTPException, match="the collection has no image of this number"):
         searched.hit(hit.image)
 
 
