@@ -1,4 +1,4 @@
-"""Names and labels that an output's encoding or UTF-8 lacks: everything is done, nothing is lost."""
+"""Names and labels that an output's encoding or UTF-8 cannot hold: every command finishes and loses nothing."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A collection drawn here: coloured halves in folders and in a tar, with two bad files among them; labels to match."""
+"""A generated collection: photos of two colours in folders and in a tar, two bad files, and a label pack."""
 
 import io
 import tarfile

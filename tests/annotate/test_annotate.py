@@ -1,4 +1,4 @@
-"""zeroseg annotate: the table against the segmenter's own answers, every photo once, stops and deaths survived."""
+"""zeroseg annotate: the table equals the segmenter's results, and survives interruptions and killed processes."""
 
 import os
 import signal
@@ -90,7 +90,7 @@ def test_processes_shards_and_part_sizes_change_nothing(common):
     assert len(list(Path("b/parts").iterdir())) == 8
 
 
-def test_a_finished_job_labels_nothing_again_and_a_lost_part_alone(common):
+def test_a_finished_job_labels_only_a_lost_part_again(common):
     assert call(*common, "-o", "out", "--processes", 1, "--part-size", 5).exit_code == 0
     before, parts = rows("out"), sorted(Path("out/parts").iterdir())
     parts[2].unlink()
@@ -123,7 +123,7 @@ def test_summary_counts_and_draws(common, collection):
 
 
 def _table(result):
-    """What --summary prints, from its heading on."""
+    """The output of --summary, from its heading on."""
     lines = result.stdout.splitlines()
     return lines[next(i for i, line in enumerate(lines) if line.startswith("label")) :]
 
@@ -165,7 +165,7 @@ def many(collection, color_model, color_labels):
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_job_goes_on_and_equals_an_uninterrupted_one(many, collection, monkeypatch, sent):
+def test_a_resumed_job_equals_an_uninterrupted_one(many, collection, monkeypatch, sent):
     monkeypatch.chdir(collection)
     job = background([*many, "-o", "out"], preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     parts = collection / "out" / "parts"
@@ -248,7 +248,7 @@ def test_sources_whose_masks_would_meet_are_refused(collection, sources, monkeyp
 
 
 def test_a_photo_that_kills_its_process_twice_is_bad(common, tmp_path):
-    """A labeller whose decoder dies on one photo: the others of its part are labelled all the same."""
+    """A labeller whose decoder dies on one photo: the others of its part are labelled nevertheless."""
     script = tmp_path / "deadly.py"
     script.write_text(
         f"import os, sys\nsys.path.insert(0, {str(ROOT)!r})\n"

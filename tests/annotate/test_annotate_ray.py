@@ -1,4 +1,4 @@
-"""--ray on a real local cluster of two workers, one killed half-way: the same tables as one machine alone makes."""
+"""--ray on a real local cluster of two workers, one killed half-way, gives the tables of a single machine."""
 
 import getpass
 import subprocess
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def no_other_cluster():
-    """Tests that run side by side find each other's clusters: one at a time of those that start or look for one."""
+    """Parallel tests would find each other's clusters, so only one test at a time starts or looks for one."""
     pytest.importorskip("ray", reason="ray is not installed (extra ray)")
     from filelock import FileLock  # Ray needs it itself
 

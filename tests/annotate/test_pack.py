@@ -1,4 +1,4 @@
-"""zeroseg pack: every readable photo once, its own bytes, the same shards each time, whole or not there."""
+"""zeroseg pack: every readable photo once with unchanged bytes; the same shards each time, complete or missing."""
 
 import hashlib
 import json
@@ -71,7 +71,7 @@ def test_webdataset_reads_one_sample_a_photo(here):
     assert len(samples) == PHOTOS - len(BAD) + 4 and all(len(fields) == 1 for _, fields in samples)
 
 
-def test_names_keep_the_way_and_get_keys_of_their_own():
+def test_names_keep_the_path_and_get_unique_keys():
     keys = set()
     names = [
         member_name(Photo(path, "/x"), keys)
@@ -104,7 +104,7 @@ def test_names_keep_the_way_and_get_keys_of_their_own():
     ]
 
 
-def test_a_stopped_job_goes_on_and_gives_the_same_bytes(here):
+def test_a_resumed_job_gives_the_same_bytes(here):
     assert call("album", "more", "-o", "whole", "--per-shard", 4, "--threads", 1).exit_code == 0
     seen = []
 

@@ -1,4 +1,4 @@
-"""Photos with hard masks: a ring around another label, several parts, one pixel, odd sizes, 300 labels."""
+"""Photos with difficult masks: a ring around another label, several parts, one pixel, odd sizes, 300 labels."""
 
 import io
 
@@ -77,7 +77,7 @@ def write(tmp_path, maps):
 
 
 def check(got: dict, wanted: dict, least_iou: float = 1.0) -> None:
-    """Every label of every photo has an IoU of at least this with what was written."""
+    """Assert that every label of every photo has at least this IoU with the mask that was written."""
     assert {stem: set(masks) for stem, masks in got.items()} == {stem: set(masks) for stem, masks in wanted.items()}
     for stem, masks in wanted.items():
         for index, mask in masks.items():

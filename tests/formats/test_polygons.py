@@ -1,4 +1,4 @@
-"""Polygons of masks, filled again by OpenCV and by pycocotools."""
+"""OpenCV and pycocotools fill the polygons of masks and must get the masks back."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ mask_tools = pytest.importorskip("pycocotools.mask", reason="pycocotools is not 
 
 def masks():
     grid = np.ones((21, 31), bool)
-    grid[1::2, 1::2] = False  # 150 holes, each hanging on the one to its left
+    grid[1::2, 1::2] = False  # 150 holes, each joined to the one on its left
     yield "grid of holes", grid
     yield "row of holes", np.kron(np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]]), np.ones((1, 1))).repeat(1, 0) > 0
     yield "whole", np.ones((9, 11), bool)
@@ -67,7 +67,7 @@ def test_simplified_outlines_keep_an_iou_of_0_99(mask):
         assert iou(by_pixels(rings, mask.shape, np.trunc), mask) >= 0.99
 
 
-def test_a_tolerance_leaves_corners_out():
+def test_a_tolerance_removes_corners():
     mask = dict(masks())["disc"]
     [exact], [simple] = parts_of(mask, 0), parts_of(mask, 1.0)
     assert len(simple.rings[0]) < len(exact.rings[0]) / 3

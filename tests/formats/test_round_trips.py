@@ -1,4 +1,4 @@
-"""Every format read back by a program that is not ours, or else as its documentation says."""
+"""Every format is read back by another program, or else by a decoder after its documentation."""
 
 import base64
 import io
@@ -153,7 +153,7 @@ def tasks_of(folder):
 
 
 def unpacked(data):
-    """The values of an rle-pack, read bit by bit as its description says."""
+    """Decode an rle-pack bit by bit, after its documentation."""
     bits, at = "".join(f"{byte:08b}" for byte in data), 0
 
     def read(count):
@@ -174,7 +174,7 @@ def unpacked(data):
 def test_label_studio_masks(write, reader):
     decode = unpacked
     if reader == "label_studio_sdk":
-        why = "label-studio-sdk, which wants an older NumPy than the other tests, is not installed"
+        why = "label-studio-sdk, which needs an older NumPy than the other tests, is not installed"
         decode = pytest.importorskip("label_studio_sdk.converter.brush", reason=why).decode_rle
     folder, wanted = write("label-studio", shapes="masks")
     got = {}
@@ -232,10 +232,10 @@ def test_cvat_as_documented(write, options, least_iou):
         ("voc", NAMES, {}, "voc holds 254 labels at most, the list has 300; use coco, or fewer labels"),
         ("voc", NAMES[:9], {"shapes": "polygons"}, "--shapes polygons: voc holds masks only"),
         ("yolo", NAMES, {"shapes": "masks"}, "--shapes masks: yolo holds polygons only"),
-        ("cvat", NAMES, {"val": 0.1}, "--val: cvat tells no training from validation photos; leave it out"),
+        ("cvat", NAMES, {"val": 0.1}, "--val: cvat has no validation set; leave it out"),
     ],
 )
-def test_what_a_format_cannot_hold_is_said(write, tmp_path, kind, names, options, message):
+def test_what_a_format_cannot_hold_is_refused(write, tmp_path, kind, names, options, message):
     with pytest.raises(ZerosegError) as refused:
         write(kind, names=names, **options)
     assert str(refused.value) == message and not list(tmp_path.iterdir())

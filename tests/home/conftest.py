@@ -1,4 +1,4 @@
-"""A real mosquitto on loopback, and a client of it that keeps what it hears. Without mosquitto these tests skip."""
+"""A real mosquitto on loopback, and a client that keeps the messages it receives. Tests skip without mosquitto."""
 
 import shutil
 import socket
@@ -19,7 +19,7 @@ def wait_until(condition, seconds=20.0):
 
 
 class Mosquitto:
-    """The broker; it keeps nothing on the disk, so after a restart it knows nothing."""
+    """The broker. It stores nothing on disk, so a restart loses all retained messages."""
 
     def __init__(self, folder: Path, *lines: str, port_lines=()):
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -49,7 +49,7 @@ class Mosquitto:
 
 
 class Listener:
-    """Subscribes to everything; newest payload by topic, retained ones included."""
+    """Subscribes to all topics and keeps the newest payload of each, retained ones included."""
 
     def __init__(self, port: int, user=None, password=None):
         import paho.mqtt.client as mqtt

@@ -1,4 +1,4 @@
-"""Labels told to a home through a real mosquitto, heard by a client that is not ours."""
+"""Labels published through a real mosquitto and received by an independent client."""
 
 import io
 import json
@@ -74,7 +74,7 @@ def test_states_commands_snapshots_and_the_end(mosquitto, listen, watch):
 
     home.say("garden/set/words", "blue, red")
     home.wait_for("garden/label/blue")
-    home.wait_for("garden/label/green", b"")  # what is no longer asked for is taken back
+    home.wait_for("garden/label/green", b"")  # the topic of a removed word is deleted
     home.wait_for("homeassistant/binary_sensor/zeroseg_garden/present_green/config", b"")
     assert json.loads(home.heard["garden/settings"])["words"] == "blue, red"
     home.say("garden/set/threshold", "1.5")
@@ -101,8 +101,8 @@ def test_states_commands_snapshots_and_the_end(mosquitto, listen, watch):
     assert said == [f"mqtt://127.0.0.1:{broker.port}: connected"] and not pipeline.error
 
 
-def test_home_assistant_is_told_of_every_word(mosquitto, listen, watch):
-    """The keys are those of Home Assistant's documentation of MQTT discovery; the topics are those that are used."""
+def test_every_word_is_announced_to_home_assistant(mosquitto, listen, watch):
+    """The keys are those of Home Assistant's MQTT discovery documentation; the topics are those in use."""
     broker = mosquitto()
     watch(broker.port)
     home = listen(broker.port)
@@ -139,7 +139,7 @@ def test_home_assistant_is_told_of_every_word(mosquitto, listen, watch):
     assert entities["text.words"]["command_topic"] == "garden/set/words"
 
 
-def test_a_broker_that_dies_slows_nothing_and_learns_all_again(mosquitto, listen, watch):
+def test_a_broker_that_dies_slows_nothing_and_gets_all_states_again(mosquitto, listen, watch):
     broker = mosquitto()
     pipeline, kept, said = watch(broker.port, snapshot="change")
     listen(broker.port).wait_for("garden/label/red")
@@ -148,7 +148,7 @@ def test_a_broker_that_dies_slows_nothing_and_learns_all_again(mosquitto, listen
     pipeline.change(pack=color_pack(["blue", "red"]))
     before, start_s = len(kept.outputs), time.monotonic()
     wait_until(lambda: len(kept.outputs) >= before + 20)
-    assert time.monotonic() - start_s < 10, "20 pictures at 20 a second took as long without a broker"
+    assert time.monotonic() - start_s < 10, "20 pictures at 20 fps took too long without a broker"
     broker.start()
     home = listen(broker.port)
     for topic in ("status", "settings", "label/red", "label/blue"):
@@ -159,8 +159,8 @@ def test_a_broker_that_dies_slows_nothing_and_learns_all_again(mosquitto, listen
     assert said[0].endswith(": connected") and ": lost (" in said[1] and said[-1].endswith(": connected")
 
 
-def test_a_broker_that_hangs_is_not_waited_for(mosquitto):
-    """What waits is the newest of each topic, and the end comes soon."""
+def test_a_hanging_broker_blocks_nothing(mosquitto):
+    """Only the newest message of each topic waits, and closing takes little time."""
     broker = mosquitto()
     sender = Broker(read_address(f"mqtt://127.0.0.1:{broker.port}"), "x/status", []).start()
     wait_until(lambda: sender.connected)
@@ -179,7 +179,7 @@ def test_a_broker_that_hangs_is_not_waited_for(mosquitto):
         broker.process.send_signal(signal.SIGCONT)
 
 
-def test_a_process_that_is_killed_is_offline_by_its_last_will(mosquitto, listen, color_model, tmp_path):
+def test_a_killed_process_is_offline_by_its_last_will(mosquitto, listen, color_model, tmp_path):
     color_pack(["red"]).save(tmp_path / "labels.npz")
     broker = mosquitto()
     home = listen(broker.port)
@@ -239,7 +239,7 @@ def test_passwords_and_tls(mosquitto, listen, tmp_path, monkeypatch):
     assert said_by(ca_file=ca_file) == "refused (Not authorized); trying again"
     monkeypatch.setenv("ZEROSEG_MQTT_PASSWORD", "s3cret")
     assert said_by(ca_file=ca_file) == "connected"
-    assert said_by() == "cannot be reached; trying again"  # nobody vouches for its certificate
+    assert said_by() == "cannot be reached; trying again"  # no trusted authority signed its certificate
 
 
 @pytest.mark.parametrize(
@@ -247,14 +247,14 @@ def test_passwords_and_tls(mosquitto, listen, tmp_path, monkeypatch):
     [
         (["--mqtt", "http://x"], "--mqtt: expected mqtt://host[:port] or mqtts://host[:port], got 'http://x'"),
         (["--mqtt", "mqtt://x:99999"], "--mqtt: expected mqtt://host[:port] or mqtts://host[:port] (Port out of range"),
-        (["--mqtt", "mqtt://ann:s3cret@x"], "--mqtt: a password on the command line is seen by all; use --mqtt-login"),
+        (["--mqtt", "mqtt://ann:s3cret@x"], "--mqtt: others can see a password on the command line; use --mqtt-login"),
         (["--mqtt", "mqtt://x", "--mqtt-login", "none"], "--mqtt-login none: cannot be read (No such file"),
         (["--mqtt", "mqtt://x", "--mqtt-ca", "none"], "--mqtt-ca: only for mqtts://, which is encrypted"),
         (["--mqtt", "mqtts://x", "--mqtt-ca", "none"], "--mqtt-ca none: no such file"),
         (["--mqtt", "mqtt://x", "--mqtt-topic", "a/#"], "--mqtt-topic: expected a name such as garden or house/garden"),
     ],
 )
-def test_what_is_refused_before_anything_runs(arguments, message, tmp_path, monkeypatch):
+def test_bad_options_are_refused_before_anything_runs(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(infer, ["test://", "--labels", "cat", "--headless", *arguments])
     assert done.exit_code == 1 and done.output.startswith(f"Error: {message}"), done.output

@@ -1,4 +1,4 @@
-"""When a word counts as present, and what is worth telling."""
+"""When a word counts as present, and which changes are reported."""
 
 from zeroseg.home.discovery import slug
 from zeroseg.home.presence import Presence, State
@@ -24,7 +24,7 @@ def test_small_regions_do_not_count():
     assert not without.update(0.0, ["cat"], {})["cat"].present
 
 
-def test_changes_while_present_are_told_once_per_hold_time():
+def test_changes_while_present_are_reported_once_per_hold_time():
     presence = Presence(hold_s=2.0, least_area=0.01)
     presence.update(0.0, ["cat"], {"cat": (0.20, 0.30)})
     assert presence.update(1.0, ["cat"], {"cat": (0.50, 0.30)}) == {}  # too soon
@@ -35,7 +35,7 @@ def test_changes_while_present_are_told_once_per_hold_time():
     assert presence.update(7.0, ["cat"], {"cat": (0.60, 0.25)}) == {"cat": State(True, 0.60, 0.25)}
 
 
-def test_words_that_come_and_go():
+def test_words_are_added_and_removed():
     presence = Presence(hold_s=2.0)
     presence.update(0.0, ["cat", "dog"], {"dog": (0.5, 0.5)})
     assert presence.update(0.1, ["dog", "sofa"], {"dog": (0.5, 0.5)}) == {"sofa": State()}
@@ -43,7 +43,7 @@ def test_words_that_come_and_go():
     assert presence.update(0.2, ["cat"], {}) == {"cat": State()}
 
 
-def test_slugs_are_what_discovery_takes_and_differ():
+def test_slugs_have_allowed_characters_and_differ():
     names = ["cat", "Cat", "polar bear", "polar_bear", "Ärmel", "犬", "猫", "a/b", "x" * 90]
     slugs = [slug(name) for name in names]
     assert slugs[0] == "cat" and len(set(slugs)) == len(names)

@@ -1,4 +1,4 @@
-"""Little videos made on the spot, and a segmenter that knows the test pattern's colours."""
+"""Small generated videos, and a segmenter that knows the test pattern's colours."""
 
 import io
 import time
@@ -35,7 +35,7 @@ def packs(tmp_path):
 
 
 class Kept(Sink):
-    """Remembers what it gets; slow on demand."""
+    """Keeps what it gets; slow on request."""
 
     wants_picture = True
 
@@ -91,7 +91,7 @@ def color_words(monkeypatch):
 
     def embed(names, text="auto"):
         for i, name in enumerate(names):
-            clean(name, i)  # what is no word is refused as ever
+            clean(name, i)  # refuse the same labels as the table
         if any(name == "bad" for name in names):
             raise ValueError("label 'bad': no letters in it")
         rows = vectors(*(name if name in ("red", "green", "blue") else "dark" for name in names))

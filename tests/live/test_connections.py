@@ -1,4 +1,4 @@
-"""Sockets that send nothing, or too slowly, keep nobody out and are closed; those that go on are left alone."""
+"""Connections that send nothing, or too slowly, are closed and block no others; active ones stay open."""
 
 import contextlib
 import json
@@ -79,7 +79,7 @@ def test_idle_sockets_lock_nobody_out(server, sent):
 @pytest.mark.parametrize(
     "drip", [b"", b"GET / HTTP/1.1\r\nX-Slow: " + b"x" * 1000], ids=["nothing", "a byte at a time"]
 )
-def test_a_request_head_has_its_time(server, monkeypatch, before, drip):
+def test_a_request_head_has_a_time_limit(server, monkeypatch, before, drip):
     monkeypatch.setattr(connections, "HEAD_S", 0.6)
     with open_socket(server, before) as connection:
         assert 0.5 < closed_after_s(connection, drip) < 3
@@ -97,14 +97,14 @@ def upload(head: bytes = b"", token: str = TOKEN) -> bytes:
     [({"STALLED_S": 0.6}, b""), ({"STALLED_S": 0.6, "BODY_S": 1.2}, b"x" * 1000)],
     ids=["stalled", "a byte at a time"],
 )
-def test_a_body_has_its_time(server, monkeypatch, limits, drip):
+def test_a_body_has_a_time_limit(server, monkeypatch, limits, drip):
     for name, value in limits.items():
         monkeypatch.setattr(connections, name, value)
     with open_socket(server, upload()) as connection:
         assert 0.5 < closed_after_s(connection, drip) < 4
 
 
-def test_a_body_that_nobody_waits_for_has_the_time_of_a_head(server, monkeypatch):
+def test_a_body_that_nobody_waits_for_has_the_time_limit_of_a_head(server, monkeypatch):
     monkeypatch.setattr(connections, "HEAD_S", 0.6)
     with open_socket(server, upload(token="wrong")) as connection:  # 401, and then drips on
         assert closed_after_s(connection, b"x" * 1000) < 4
@@ -130,4 +130,4 @@ def test_a_live_answer_is_left_alone(server, monkeypatch):
         time.sleep(1.2)
         connection.settimeout(5)
         assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
-        assert connection.recv(1 << 16)  # goes on
+        assert connection.recv(1 << 16)  # the answer continues

@@ -1,4 +1,4 @@
-"""Random requests by the interface's own description: no answer is a 500, all are as described."""
+"""Random requests made from the OpenAPI description: all answers are as described, and none is a 500."""
 
 import time
 

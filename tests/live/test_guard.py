@@ -1,4 +1,4 @@
-"""Whom the page's server lets in: names, origins, tokens, networks."""
+"""Access control of the page's server: host names, origins, tokens, networks."""
 
 import pytest
 
@@ -59,7 +59,7 @@ def test_token(color_segmenter):
         cookie = entered.headers["set-cookie"]
         assert "HttpOnly" in cookie and "SameSite=strict" in cookie
         assert client.get("/state").status_code == 200  # by the cookie
-        again = client.get("/?token=wrong")  # the cookie lets in, and the address line is cleaned all the same
+        again = client.get("/?token=wrong")  # the cookie suffices, and the token still disappears from the address bar
         assert (again.status_code, again.headers["location"], "set-cookie" in again.headers) == (303, "/", False)
 
 

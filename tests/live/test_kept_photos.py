@@ -1,4 +1,4 @@
-"""Photos that were segmented a moment ago: other words for them run no network, and they take bounded memory."""
+"""Kept photos: new words for a recent photo run no network, and the kept photos take bounded memory."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

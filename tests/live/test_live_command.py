@@ -1,4 +1,4 @@
-"""zeroseg-infer with cameras, videos and patterns: what it writes, says and refuses."""
+"""zeroseg-infer with cameras, videos and patterns: its files, messages and refusals."""
 
 import json
 import os
@@ -117,7 +117,7 @@ def test_legend_and_figures_are_drawn(run):
         (["test://?size=64²x48"], "expected 16 to 7680"),
         (["csi://²"], "expected csi:// and the sensor's number"),
         ([SMALL, "--jsonl", "no/such/folder.jsonl"], "no/such/folder.jsonl: cannot be written"),
-        (["photo.png", "--serve", "--host", "0.0.0.0"], "--host 0.0.0.0 gives the network access: give --token"),
+        (["photo.png", "--serve", "--host", "0.0.0.0"], "0.0.0.0 opens the server to the network: give --token"),
         (["photo.png", "--rotate", "90"], "--rotate: only for cameras, videos and streams"),
     ],
 )
@@ -224,7 +224,7 @@ def test_ctrl_c_pressed_again_does_not_break_into_the_finishing(run, monkeypatch
 
 
 def test_ctrl_c_with_an_output_that_hangs_says_how_to_end(run, monkeypatch):
-    """As a pager does that waits for a key: the writing goes on when it reads on."""
+    """Like a pager that waits for a key: writing continues when it reads again."""
     from zeroseg.commands import live_run
     from zeroseg.live.sinks import JsonLines
 
@@ -254,7 +254,7 @@ def test_ctrl_c_with_an_output_that_hangs_says_how_to_end(run, monkeypatch):
     ("target", "stdout", "named"), [("/dev/full", os.devnull, "/dev/full"), ("-", "/dev/full", "standard output")]
 )
 def test_full_disk_in_mid_run_ends_in_one_line(tmp_path, target, stdout, named):
-    """In a process of its own, with the real model: one that ends while a thread is inside the network is aborted."""
+    """In another process, with the real model: a process that exits while a thread is in the network is aborted."""
     command = [
         sys.executable,
         "-c",
@@ -354,7 +354,7 @@ def test_serve_takes_its_settings_for_photos_too(color_model, monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_server_that_is_ended_while_it_says_where_it_listens_ends_well(color_model, monkeypatch, number):
-    """As whoever starts it does, who reads that line and has what they wanted."""
+    """Like a caller that reads this line and then ends the server."""
     pytest.importorskip("fastapi")
     from zeroseg.commands import live_run
     from zeroseg.commands.serve import serve

@@ -1,4 +1,4 @@
-"""Threads that hold memory share few heaps, as glibc's own account of them says."""
+"""Threads that hold memory share few heaps, according to glibc's statistics."""
 
 import platform
 import subprocess

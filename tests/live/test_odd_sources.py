@@ -1,4 +1,4 @@
-"""Videos, animations and addresses that do not look like what they are."""
+"""Videos, animations and addresses with misleading names."""
 
 import http.server
 import io

@@ -56,7 +56,7 @@ def held(color_segmenter):
 
 
 def masks_of(segmenter, frame, pack):
-    """Of one frame, as a live picture's is segmented: bilinear masks."""
+    """The bilinear masks of one frame, segmented as a live picture."""
     return segmenter.encode(frame.image).masks(pack, edges=False).label_map
 
 
@@ -114,7 +114,7 @@ def test_a_threshold_changed_while_paused_runs_no_network(held):
 
 
 def test_paused_before_the_first_frame(held, color_segmenter):
-    """Words that were typed before any frame was segmented; then others, on the frame that is held."""
+    """Words typed before any frame was segmented; then other words, on the held frame."""
     pipeline, source, sink, runner = held
     sea, rose = color_pack(["sea"], ["blue"]), color_pack(["rose"], ["red"])
     pipeline.change(paused=True)
@@ -137,7 +137,7 @@ def test_paused_before_the_first_frame(held, color_segmenter):
 
 
 def test_words_typed_while_the_paused_frame_is_under_way_are_shown(color_segmenter):
-    """Pause and words both come while the network runs: the frame that is held has the new words."""
+    """Pause and new words both come while the network runs: the held frame shows the new words."""
     segmenter, source, sink = counting(color_segmenter), Given(), Repeats()
     inside, go_on = threading.Event(), threading.Event()
     run = segmenter.runner.run

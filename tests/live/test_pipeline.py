@@ -1,4 +1,4 @@
-"""The threads together: every frame of a file, the newest of a camera, files finished whatever happens."""
+"""The threads together: every frame of a file, the newest of a camera, and files finished in every case."""
 
 import itertools
 import json
@@ -325,7 +325,7 @@ def test_handoff_newest_drops_the_old():
 
 
 def test_pattern_through_a_lossless_video_is_readable(tmp_path):
-    """The number bar survives coding: what later tests of timing rest on."""
+    """The number bar survives coding. Later tests of timing rely on it."""
     path = write_video(tmp_path / "in.mp4", pattern_pictures(20))
     source, numbers = open_source(str(path)), []
     while (frame := source.read()) is not None:
@@ -345,7 +345,7 @@ def test_network_sees_no_more_of_a_wide_live_picture_than_of_another(color_segme
     assert set(seen) == {24 if live else usual} and color_segmenter.sidecar.input.short_side == usual
 
 
-def test_handoff_wakes_who_waits():
+def test_handoff_wakes_a_waiting_get():
     handoff, asked = Handoff(), []
     threading.Timer(0.05, lambda: (asked.append(True), handoff.poke())).start()
     assert handoff.get(lambda: bool(asked)) is AWAKE

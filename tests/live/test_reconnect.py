@@ -1,4 +1,4 @@
-"""Cameras and streams that die and come back, against a real MJPEG server on loopback; csi:// against a stand-in."""
+"""Cameras and streams that fail and return, with a real MJPEG server on loopback and a stand-in for csi://."""
 
 import os
 import stat
@@ -45,7 +45,7 @@ def test_stream_is_killed_and_restored(kind):
     server.kill()
 
 
-def test_what_an_rtsp_camera_shows_is_what_was_filmed():
+def test_rtsp_gives_the_filmed_frames():
     """Every frame of the pattern, found by its number, through H.264 in RTP; large ones are sent in fragments."""
     pattern = TestPattern("test://?size=640x384")
     server = RtspServer(pattern.picture, rate=25)
@@ -59,7 +59,7 @@ def test_what_an_rtsp_camera_shows_is_what_was_filmed():
 
 
 def test_fragments_join_to_the_unit():
-    """RFC 6184: the indicator keeps the unit's F and NRI bits, the header has its kind, first and last are marked."""
+    """RFC 6184: the indicator keeps the unit's F and NRI bits; the header has its type and marks first and last."""
     unit = bytes([0x65]) + bytes(np.random.default_rng(0).integers(0, 256, 3000, dtype=np.uint8))
     pieces = fragments(unit)
     assert [piece[0] for piece in pieces] == [0x7C] * 3 and [piece[1] for piece in pieces] == [0x85, 0x05, 0x45]
@@ -119,7 +119,7 @@ def test_wrong_address_at_the_start_is_an_error():
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/sys/class/video4linux is Linux's")
-def test_missing_camera_lists_those_there_are(monkeypatch):
+def test_missing_camera_lists_the_existing_ones(monkeypatch):
     monkeypatch.setattr(cameras, "list_cameras", lambda: [("/dev/video4", "A Camera"), ("/dev/video5", "")])
     with pytest.raises(ZerosegError) as caught:
         open_camera("77")
@@ -170,7 +170,7 @@ def test_csi_reads_rows_that_are_padded(gstreamer):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a script as a program")
-def test_csi_that_stalls_is_opened_again_and_what_gstreamer_says_holds_nothing_up(gstreamer, monkeypatch):
+def test_csi_that_stalls_is_opened_again_and_gstreamer_s_messages_block_nothing(gstreamer, monkeypatch):
     monkeypatch.setattr(cameras, "READ_TIMEOUT_S", 0.3)
     # more than a pipe holds, then a picture in two pieces, then nothing
     gstreamer(

@@ -1,4 +1,4 @@
-"""The page's server: what it answers, whom it refuses, and that what is sent to it cannot hurt."""
+"""The page's server: its answers, its refusals, and harmful input."""
 
 import base64
 import io
@@ -232,7 +232,7 @@ def test_words_and_settings_take_effect(live_app):
 
 
 def test_a_photo_has_the_colours_of_the_live_picture(live_app, scene):
-    """A word that is added takes a colour by itself; alone with others it could have had theirs."""
+    """An added word gets a free colour, even if alone it would have the colour of an earlier word."""
     client, pipeline = live_app
     alone = {word: hex_color(label_colors([word])[0]) for word in ("blue", "red", "green")}
     rival = next(

@@ -1,4 +1,4 @@
-"""Embeddings over time: the formula by loops, what starts it afresh, and words that change in between."""
+"""Embeddings over time: the formula by loops, what restarts it, and words that change in between."""
 
 import math
 
@@ -57,7 +57,7 @@ def test_formula_by_loops():
 
 
 def test_segments_that_swap_numbers_keep_their_embeddings():
-    """Segment 0 of the last frame is segment 1 of this one: its embedding goes with its pixels."""
+    """Segment 0 of the last frame is segment 1 of this one: its embedding follows its pixels."""
     then = np.zeros((2, 2, 2), np.float32)
     then[0, 0] = then[1, 1] = 1
     old = np.array([[1.0], [0.0]], np.float32)

@@ -1,4 +1,4 @@
-"""The window, on a virtual screen: what stands on the screen is the picture, it moves, and q or Ctrl-C ends it."""
+"""The window on a virtual screen: it shows the picture, the picture moves, and q or Ctrl-C ends it."""
 
 import os
 import shutil
@@ -41,7 +41,7 @@ def screen():
 
 
 def corner(screen: str) -> np.ndarray:
-    """What stands where a window appears: there is no window manager to move it."""
+    """The screen where the window appears; no window manager moves it."""
     return np.asarray(ImageGrab.grab(xdisplay=screen).convert("RGB"))[:HEIGHT, :WIDTH]
 
 
@@ -84,7 +84,7 @@ def test_the_command_shows_the_live_picture_until_ctrl_c(screen, tmp_path):
         pattern = TestPattern(f"test://?size={WIDTH}x{HEIGHT}")
 
         def shown() -> int:
-            """The number of the frame that stands on the screen, whole: with alpha 0 nothing is drawn over it."""
+            """The number of the frame on the screen; with alpha 0 nothing is drawn over it."""
             assert job.poll() is None, job.communicate()[1]
             seen = corner(screen)
             return np.array_equal(seen, pattern.picture(frame_number(seen))) and frame_number(seen)

@@ -1,4 +1,4 @@
-"""What a written video says of its colours and pixels, read by other programs."""
+"""The colour and pixel metadata of a written video, read by other programs."""
 
 import json
 import shutil

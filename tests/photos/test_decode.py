@@ -1,4 +1,4 @@
-"""load_image: every kind of picture comes out as RGB in the viewer's frame, every broken one as one clear line."""
+"""load_image: every kind of picture becomes upright RGB; every broken one gives one clear line."""
 
 import io
 import re

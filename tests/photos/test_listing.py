@@ -1,4 +1,4 @@
-"""One walk for everybody: which files are photos, and that loops of links end."""
+"""The walk over folders: which files are photos, and that loops of links end."""
 
 import os
 from pathlib import Path
@@ -92,7 +92,7 @@ def test_a_folder_with_loops_has_its_advice_at_once(looped, capsys):
     assert "folders with pictures" in capsys.readouterr().err
 
 
-def test_every_suffix_counts_for_everybody(tmp_path):
+def test_every_suffix_counts_everywhere(tmp_path):
     files = sorted(save(tmp_path / f"images/{suffix[1:]}{suffix}") for suffix in SUFFIXES)
     for path in files:
         save(tmp_path / "masks" / f"{path.stem}.png")
@@ -108,7 +108,7 @@ def test_every_suffix_counts_for_everybody(tmp_path):
         find_shards(tmp_path / "images", 1)
 
 
-def test_own_results_and_hidden_files_are_photos_for_nobody(tmp_path):
+def test_own_results_and_hidden_files_are_no_photos(tmp_path):
     for name in ("x_overlay.png", "x_labels.png", "contact.png"):
         save_png(tmp_path / name, Image.fromarray(np.zeros((4, 4), np.uint8)))
     save(tmp_path / "mine_overlay.png")  # a user's file that is called so

@@ -1,4 +1,4 @@
-"""Training sees the pixels that inference sees: the same decoder, the same resampling."""
+"""Training and inference decode and resample photos in the same way."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""A small stand-in of the Hub's HTTP interface on loopback: files by revision, uploads, and faults to order."""
+"""A small stand-in for the Hub's HTTP interface on loopback: files by revision, uploads, and faults on request."""
 
 import base64
 import hashlib
@@ -9,9 +9,9 @@ from urllib.parse import unquote
 
 
 class Hub:
-    """repos: "owner/name" -> commit -> file -> bytes; refs: (name, branch or tag) -> commit. requests: what was asked.
+    """repos: "owner/name" -> commit -> file -> bytes; refs: (name, branch or tag) -> commit. requests: those received.
 
-    cut: file -> bytes after which the connection is cut, once for each time it is in the list.
+    cut: file -> numbers of bytes; each cuts the connection once, after so many bytes.
     """
 
     def __init__(self):
@@ -50,7 +50,7 @@ class Hub:
         return commit
 
     def loaded(self) -> list[str]:
-        """The files that were asked for with their content."""
+        """The files whose content was requested."""
         return [path.split("/")[-1] for method, path in self.requests if method == "GET" and "/resolve/" in path]
 
     def answer(self, request, body: bool) -> None:

@@ -1,4 +1,4 @@
-"""Model folders, and the way to the Hub and back, against a stand-in of it on loopback."""
+"""Model folders, and their upload and download, with a stand-in for the Hub on loopback."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def finds_red(segmenter) -> bool:
     return bool((result.label_map[:24] == 0).all() and (result.label_map[40:] == -1).all())
 
 
-def test_a_folder_says_all(folder):
+def test_a_folder_has_the_whole_description(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.onnx"]
     card = huggingface_hub.ModelCard.load(folder / "README.md").data.to_dict()
     assert card == {
@@ -77,8 +77,8 @@ def test_a_folder_says_all(folder):
         Segmenter.from_pretrained(folder, backend="torch")
 
 
-def test_weights_go_as_safetensors_and_give_the_same(color_model, tmp_path):
-    """A model.pt and its folder: every weight equal, the outputs too; config.json has all that the .pt says."""
+def test_safetensors_weights_give_the_same_outputs(color_model, tmp_path):
+    """A model.pt and its folder have equal weights, outputs and descriptions."""
     torch = pytest.importorskip("torch")
     from safetensors import safe_open
 
@@ -105,7 +105,7 @@ def test_weights_go_as_safetensors_and_give_the_same(color_model, tmp_path):
     np.testing.assert_array_equal(ours.embeddings, theirs.embeddings)
     again.save_pretrained(tmp_path / "twice")
     assert (tmp_path / "twice/config.json").read_text() == (tmp_path / "small/config.json").read_text()
-    with pytest.raises(ZerosegError, match="are of two models"):
+    with pytest.raises(ZerosegError, match="are different models"):
         segmenter.save_pretrained(tmp_path / "both", onnx=color_model)
     path = tmp_path / "small/model.safetensors"
     path.write_bytes(path.read_bytes()[:-8])
@@ -144,20 +144,20 @@ def test_a_revision_is_one_commit(hub, files):
     [
         ("me/colors", "v9", None, "me/colors: has no revision 'v9'; give a branch, a tag or a commit"),
         ("me/nothing", None, None, "me/nothing: no such model on the Hub, or one that needs a login (hf auth login)"),
-        ("me/colors", None, "config.json", "me/colors: has no config.json, which a model of zeroseg has"),
-        ("me/colors", None, "model.onnx", "me/colors: has no model.onnx, which a model of zeroseg has"),
-        ("a b/c", None, None, "'a b/c': expected owner/name of a model on the Hub, or a folder that is there"),
+        ("me/colors", None, "config.json", "me/colors: has no config.json, which every zeroseg model has"),
+        ("me/colors", None, "model.onnx", "me/colors: has no model.onnx, which every zeroseg model has"),
+        ("a b/c", None, None, "'a b/c': expected owner/name of a model on the Hub, or an existing folder"),
     ],
 )
-def test_what_is_not_there_is_said_in_one_line(hub, files, name, revision, without, message):
+def test_what_is_missing_is_one_line(hub, files, name, revision, without, message):
     hub.add("me/colors", {file: data for file, data in files.items() if file != without})
     with pytest.raises(ZerosegError) as refused:
         Segmenter.from_pretrained(name, revision=revision)
     assert str(refused.value) == message
 
 
-def test_an_interrupted_download_goes_on(hub, files, monkeypatch):
-    """Cut within one call the library asks for the rest itself; either way the file is whole in the end."""
+def test_an_interrupted_download_continues(hub, files, monkeypatch):
+    """After a cut, the library itself or a second call downloads the rest; the file is complete in the end."""
     hub.add("me/colors", files)
     hub.cut["model.onnx"] = [1000, 500]
     try:
@@ -169,7 +169,7 @@ def test_an_interrupted_download_goes_on(hub, files, monkeypatch):
     assert finds_red(segmenter) and hub.loaded().count("model.onnx") >= 2
 
 
-def test_a_damaged_file_is_found_out_and_loaded_again(hub, files, tmp_path):
+def test_a_damaged_file_is_downloaded_again(hub, files, tmp_path):
     hub.add("me/colors", files)
     Segmenter.from_pretrained("me/colors")
     [cached] = {path.resolve() for path in (tmp_path / "cache").rglob("model.onnx")}
@@ -180,7 +180,7 @@ def test_a_damaged_file_is_found_out_and_loaded_again(hub, files, tmp_path):
         Segmenter.from_pretrained("me/bad")
 
 
-def test_push_and_back(hub, folder, files, monkeypatch):
+def test_push_and_download(hub, folder, files, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_stand_in")
     (folder / "notes.txt").write_text("mine alone")
     done = CliRunner().invoke(main, ["push", str(folder), "me/colors"])
@@ -195,8 +195,8 @@ def test_push_and_back(hub, folder, files, monkeypatch):
     assert done.exit_code == 1 and "does not match its sidecar" in done.output
 
 
-def test_the_commands_take_them_by_the_environment(hub, files, tmp_path):
-    """As a user has it: HF_ENDPOINT and HF_HOME, another process."""
+def test_the_commands_use_the_environment(hub, files, tmp_path):
+    """As a user runs it: in another process, with HF_ENDPOINT and HF_HOME."""
     hub.add("me/colors", files)
     Image.new("RGB", (64, 64), "red").save(tmp_path / "photo.png")
     LabelPack(NAMES[:1], vectors("red")).save(tmp_path / "labels.npz")
@@ -212,11 +212,11 @@ def test_what_save_pretrained_refuses(color_model, folder, tmp_path):
     segmenter = Segmenter.load(color_model, threads=1)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/letter.txt").write_text("dear")
-    with pytest.raises(ZerosegError, match="mine: is there and no model of zeroseg; choose another folder"):
+    with pytest.raises(ZerosegError, match="mine: already exists and is not a zeroseg model; choose another folder"):
         segmenter.save_pretrained(tmp_path / "mine")
     (folder / "README.md").write_text("my own card")
     segmenter.save_pretrained(folder)
     assert (folder / "README.md").read_text() == "my own card"
-    with pytest.raises(ZerosegError, match="config.json: describes no model of zeroseg"):
+    with pytest.raises(ZerosegError, match="config.json: does not describe a zeroseg model"):
         (tmp_path / "mine/config.json").write_text('{"model_type": "bert"}')
         Segmenter.from_pretrained(tmp_path / "mine")

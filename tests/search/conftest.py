@@ -1,4 +1,4 @@
-"""A little album with its collection, made by the colour model, and the words that the model finds."""
+"""A small album, its collection made by the colour model, and the words that the model finds."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def table_rows(folder, names=("path", "segment", "vector", "area", "map", "posit
 
 @pytest.fixture
 def album(tmp_path, monkeypatch):
-    """album/: every pair of neighbouring colours, some of them with a time, a bad file; the working folder is above."""
+    """album/ in the working folder: every pair of neighbouring colours, some with a time, and a bad file."""
     pytest.importorskip("lancedb", reason="lancedb is not installed (extra search)")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "album" / "more").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""zeroseg index: the table against the segmenter's own answers; what changed, what vanished; kills, faults, videos."""
+"""zeroseg index: the table against the segmenter's results; changed and vanished files; kills, faults, videos."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from zeroseg.segment.segmenter import Segmenter
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_table_holds_what_the_model_gives(indexed, color_model, color_words_file, album):
+def test_table_equals_the_models_output(indexed, color_model, color_words_file, album):
     lancedb = pytest.importorskip("lancedb")
     rows = lancedb.connect(str(indexed)).open_table("segments").to_arrow().to_pylist()
     assert len(rows) == 5 * len(NAMES) and (indexed / "bad.txt").read_text().startswith("album/broken.jpg\t")
@@ -46,7 +46,7 @@ def test_table_holds_what_the_model_gives(indexed, color_model, color_words_file
     assert by_path["album/blue only.png"][0]["taken"] is None
 
 
-def test_only_what_is_new_or_changed_is_encoded(indexed, album, color_model, monkeypatch):
+def test_only_new_or_changed_files_are_encoded(indexed, album, color_model, monkeypatch):
     encoded = []
     unit = encoding.Encoder.unit
     monkeypatch.setattr(encoding.Encoder, "unit", lambda self, one: encoded.append(one.photo.path) or unit(self, one))
@@ -64,7 +64,7 @@ def test_only_what_is_new_or_changed_is_encoded(indexed, album, color_model, mon
     assert fresh.exit_code == 0 and table_rows(indexed) == table_rows("fresh")
 
 
-def test_other_folders_join_and_are_looked_through_too(indexed, album, color_model):
+def test_other_folders_are_added_and_checked(indexed, album, color_model):
     (album.parent / "second").mkdir()
     picture("dark", "red").save(album.parent / "second" / "a.png")
     picture("dark", "red").save(album / "late.png")
@@ -76,8 +76,8 @@ def test_other_folders_join_and_are_looked_through_too(indexed, album, color_mod
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_killed_at_any_moment_nothing_is_lost_or_twice(album, color_model):
-    """Two processes, killed without warning after the first commits, against one that ran through."""
+def test_a_kill_loses_and_repeats_no_image(album, color_model):
+    """Two processes that are killed after the first commits, against one that runs undisturbed."""
     for i in range(16):
         picture(NAMES[i % 4], NAMES[(i + 2) % 4], (900, 700)).save(album / f"large {i}.png", compress_level=0)
     code = (
@@ -106,7 +106,7 @@ def test_killed_at_any_moment_nothing_is_lost_or_twice(album, color_model):
     assert table_rows("killed") == table_rows("whole") and len(table_rows("whole")) == 4 * 21
 
 
-def test_a_full_disk_keeps_what_was_complete(album, color_model, monkeypatch):
+def test_a_full_disk_keeps_finished_photos(album, color_model, monkeypatch):
     monkeypatch.setattr(indexing, "APPEND_IMAGES", 2)
     monkeypatch.setattr(indexing, "BATCH", 1)
     append, calls = Store.append, []
@@ -123,7 +123,7 @@ def test_a_full_disk_keeps_what_was_complete(album, color_model, monkeypatch):
     monkeypatch.setattr(Store, "append", fill_up)
     args = ("index", "album", "-o", "collection", "--model", color_model, "--processes", 1)
     done = command(*args)
-    assert done.exit_code == 1 and "Error: collection: the disk is full; what was complete stays" in done.output
+    assert done.exit_code == 1 and "Error: collection: the disk is full; finished photos are kept" in done.output
     assert "Traceback" not in done.output and 0 < Store("collection").count() < 5
     monkeypatch.setattr(Store, "append", append)
     assert command(*args).exit_code == 0 and len({*table_rows("collection")}) == len(table_rows("collection")) == 20
@@ -131,7 +131,7 @@ def test_a_full_disk_keeps_what_was_complete(album, color_model, monkeypatch):
 
 @pytest.fixture
 def clip(album):
-    """2.4 s at 10 frames a second: red, at 0.9 s blue, and at 1.7 s a green spot on the blue."""
+    """2.4 s at 10 fps: red, from 0.9 s blue, and from 1.7 s blue with a green spot."""
     pytest.importorskip("av")
     from tests.live.conftest import write_video
 
@@ -142,7 +142,7 @@ def clip(album):
 
 
 @pytest.mark.parametrize(("stretch", "kept"), [(64, [0.0, 1.0, 1.75]), (3, [0.0, 0.75, 1.0, 1.5, 1.75, 2.25])])
-def test_videos_give_a_frame_where_something_changes(clip, color_model, monkeypatch, stretch, kept):
+def test_videos_give_a_frame_when_something_changes(clip, color_model, monkeypatch, stretch, kept):
     monkeypatch.setattr(units, "STRETCH", stretch)
     done = command("index", clip, "-o", "c", "--model", color_model, "--processes", 1, "--every", "0.25s")
     assert done.exit_code == 0 and "1 videos" in done.output, done.output
@@ -178,7 +178,7 @@ BAD = {
     "no such folder": (lambda at: None, "gone: no such file or folder"),
     "an unmounted disk": (
         lambda at: [path.unlink() for path in (at.parent / "album").rglob("*.*")],
-        "no photo or video is there now, 6 were before",
+        "has no photo or video now, but had 6 before",
     ),
     "cut off": (
         lambda at: [os.truncate(file, 100) for file in (at / "segments.lance" / "data").iterdir()],
@@ -209,10 +209,10 @@ def test_bad_input_is_one_line(indexed, color_model, tmp_path, case):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("index", "-o", "new"), "no collection is there yet; say what to encode"),
+        (("index", "-o", "new"), "new: no such collection; give the photos to encode: zeroseg index PHOTOS -o"),
         (("index", "album", "-o", "new", "--every", "soon"), "expected a time from 0.01s to 24h"),
         (("search", "nowhere", "red"), "nowhere: no such collection; make one with: zeroseg index PHOTOS -o nowhere"),
-        (("search", "album", "red"), "album: no collection is there; make one with"),
+        (("search", "album", "red"), "album: is not a collection; make one with"),
     ],
 )
 def test_a_wrong_command_is_one_line(album, args, message):

@@ -1,4 +1,4 @@
-"""A collection made by a Ray cluster, and one in S3-compatible storage: the same as those made here."""
+"""A collection made on a Ray cluster, and one in S3-compatible storage, equal a local one."""
 
 import pytest
 
@@ -40,7 +40,7 @@ def bucket(monkeypatch):
     server.stop()
 
 
-def test_s3_storage_holds_the_same(bucket, indexed, album, color_model, color_words_file):
+def test_s3_storage_holds_the_same_table(bucket, indexed, album, color_model, color_words_file):
     args = ("index", "album", "-o", bucket, "--model", color_model, "--processes", 1)
     done = command(*args)
     assert done.exit_code == 0 and f"5 images in {bucket}: 5 new" in done.output, done.output

@@ -1,4 +1,4 @@
-"""zeroseg search: scores, masks, areas and boxes are those of zeroseg-infer; the ranking is that of all scores."""
+"""zeroseg search: scores, masks, areas and boxes equal those of zeroseg-infer; the ranking equals a full sort."""
 
 import json
 import os
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_scores_masks_areas_and_boxes_are_those_of_infer(tmp_path):
-    """With the bundled model, whose scores fall off: every word alone and two together, found or not."""
+    """With the bundled model, whose scores have a fall-off: each word alone and two words, found or not."""
     pytest.importorskip("lancedb", reason="lancedb is not installed (extra search)")
     photo = ROOT / "docs" / "photos" / "pagoda.jpg"
     encoder = Encoder(None)
@@ -81,11 +81,11 @@ def random_collection(tmp_path):
     return Collection.open(tmp_path / "random"), embeddings.astype(np.float32)
 
 
-def test_ranking_is_that_of_all_scores(random_collection):
+def test_ranking_equals_a_full_sort(random_collection):
     collection, embeddings = random_collection
     scoring, t = collection.sidecar.scoring, collection.sidecar.threshold
     rng = np.random.default_rng(1)
-    assert 8 < collection.state().reduced.points.shape[1] < 40  # so that the bounds have something to do
+    assert 8 < collection.state().reduced.points.shape[1] < 40  # otherwise the bounds are not tested
     for _ in range(2):
         pack = LabelPack(["a", "b", "c"], rng.normal(size=(3, 40)), collection.sidecar.embedding_space)
         scores = embedding_scores(embeddings.reshape(-1, 40), pack.vectors, scoring)
@@ -117,7 +117,7 @@ def test_more_like_a_segment(random_collection):
         assert hit.score == pytest.approx(unit[hit.image, segment] @ unit[7, 2], abs=1e-5)
 
 
-def test_kept_reduction_is_used_and_renewed(random_collection, monkeypatch):
+def test_stored_reduction_is_used_and_renewed(random_collection, monkeypatch):
     collection, _ = random_collection
     monkeypatch.setattr("zeroseg.search.collection._KEPT_FROM", 1)
     first = collection.state()
@@ -146,7 +146,7 @@ def test_kept_reduction_is_used_and_renewed(random_collection, monkeypatch):
         ("dog-", [(("dog-",), ())]),
     ],
 )
-def test_queries_are_read(text, wanted):
+def test_queries_are_parsed(text, wanted):
     if wanted is None:
         with pytest.raises(ZerosegError, match="expected"):
             parse_query(text)
@@ -218,14 +218,14 @@ def test_a_moved_folder(indexed, album, color_words_file):
     for root, sources, message in [
         (".", ["/a", "/b"], "the collection has 2 folders; say which: /a=."),
         ("/c=.", ["/a"], "/c is none of the collection's folders, which are: /a"),
-        ("/nowhere", ["/a"], "/nowhere is not there"),
+        ("/nowhere", ["/a"], "/nowhere does not exist"),
     ]:
         with pytest.raises(ZerosegError, match=message):
             read_root(root, sources)
 
 
-def test_the_index_gives_the_same_where_it_looks_everywhere(random_collection):
-    """So many candidates are asked for that all images are among them: all must then be as with exact search."""
+def test_an_index_that_reads_everything_equals_exact_search(random_collection):
+    """With enough candidates to include all images, the index must give the same hits as exact search."""
     collection, _ = random_collection
     collection.store.make_index()
     assert collection.store.has_index()

@@ -1,4 +1,4 @@
-"""zeroseg-serve --collection: what it answers, what it never serves, and the page in a real Chromium."""
+"""zeroseg-serve --collection: its answers, the files it never serves, and the page in a real Chromium."""
 
 import io
 import os
@@ -55,7 +55,7 @@ def test_pictures_of_an_answer_are_not_read_again_until_the_table_changes(indexe
     assert searched.hit(hit.image).path == hit.path and not read
     Store(indexed).forget([Key(os.fsencode(hit.place.file), -1, 0)])
     monkeypatch.setattr("zeroseg.live.search_page._CHECKED_S", 0)
-    with pytest.raises(HTTPException, match="the collection has none of this number"):
+    with pytest.raises(HTTPException, match="the collection has no image of this number"):
         searched.hit(hit.image)
 
 
@@ -90,10 +90,10 @@ def test_found_pictures_have_the_masks_drawn(client, indexed):
         ("/search/find?words=dog%2B", 422, "expected words, as in"),
         (f"/search/find?words={'a' * 401}", 422, "at most 400"),
         ("/search/find?words=red&count=501", 422, "less than or equal to 500"),
-        ("/search/picture?image=99", 404, "image 99: the collection has none of this number"),
+        ("/search/picture?image=99", 404, "image 99: the collection has no image of this number"),
         ("/search/picture?image=../../etc/passwd", 422, "valid integer"),
-        ("/search/like?image=0&segment=9", 404, "has 4 segments, no number 9"),
-        ("/search/video?image=0", 404, "is no moment of a video"),
+        ("/search/like?image=0&segment=9", 404, "has 4 segments, and no segment 9"),
+        ("/search/video?image=0", 404, "is not from a video"),
         ("/search/../../etc/passwd", 404, "Not Found"),
     ],
 )
@@ -127,11 +127,11 @@ def test_files_outside_the_collection_are_never_served(client, indexed, album, t
         for image in (number for path, number in hits.items() if path != "album/blue only.png"):
             for path in ("picture", "video", "like", "at"):
                 answer = asked.get(f"/search/{path}?image={image}&segment=0&x=0&y=0")
-                assert answer.status_code == 404 and "in none of the collection's folders" in answer.text, path
+                assert answer.status_code == 404 and "is outside the collection's folders" in answer.text, path
         assert len(hits) == 5 and asked.get(f"/search/picture?image={hits['album/blue only.png']}").status_code == 200
 
 
-def test_a_missing_photo_is_told(client, album):
+def test_a_missing_photo_is_reported(client, album):
     (album / "0_red.png").unlink()
     with client() as asked:
         hits = {one["path"]: one["picture"] for one in asked.get("/search/find?words=red").json()["hits"]}
@@ -171,7 +171,7 @@ def served(indexed, album, color_model, words):
 
 
 def test_the_page_in_chromium(served, visit, tmp_path):  # noqa: F811
-    """Words, a grid with masks, a picture alone, its segments, more like one, the moment in a video, on a phone too."""
+    """Words, the grid with masks, one picture, its segments, similar ones, a position in a video, a phone's screen."""
     page = visit(served, legend_rows=0, query="search")
     wait_until(page, lambda: "7 pictures" in page.locator("#told").inner_text())
     page.fill("#words", "blue")
@@ -197,7 +197,7 @@ def test_the_page_in_chromium(served, visit, tmp_path):  # noqa: F811
     page.locator("#large").click(position={"x": 10, "y": 10})
     wait_until(page, lambda: "segment=2" in page.get_attribute("#large", "src"))
     page.click("#like")
-    wait_until(page, lambda: "with a segment like the chosen one" in page.locator("#told").inner_text())
+    wait_until(page, lambda: "with a segment like the selected one" in page.locator("#told").inner_text())
     assert cells.count() == 6 and "segment=2" in page.url
     page.go_back()
     wait_until(page, lambda: page.input_value("#words") == "blue" and cells.count() == 7)

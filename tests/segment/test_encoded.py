@@ -1,4 +1,4 @@
-"""Segments first, labels afterwards: what encode() keeps, no network run for new words."""
+"""Encode first, label afterwards: the result of encode(), and new words without a network run."""
 
 import json
 from dataclasses import replace

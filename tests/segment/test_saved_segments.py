@@ -1,4 +1,4 @@
-"""Segments on disk: the same scores and masks years later, and one line for every file that is none."""
+"""Saved segments give the same scores and masks; any other file gives one line."""
 
 import json
 import zipfile
@@ -36,7 +36,7 @@ def segments(segmenter):
 
 @pytest.fixture
 def places(segmenter):
-    """What a dense network would give, with two background words."""
+    """The output of a dense network, with two background words."""
     rng = np.random.default_rng(1)
     background = rng.normal(size=(2, 512)).astype(np.float32)
     dense = DenseInput(64, 32, "naclip", "open_clip:A/B", 1, ("sky", "wall"), background)
@@ -66,7 +66,7 @@ def test_loaded_segments_give_identical_scores_and_masks(kind, request, tmp_path
     assert sorted(item.name for item in tmp_path.iterdir()) == ["photo.npz"]
 
 
-def test_the_file_says_what_made_it(segments, tmp_path):
+def test_the_file_names_its_model(segments, tmp_path):
     sidecar = replace(segments.sidecar, scoring=Scoring(np.arange(512, dtype=np.float32), 0.5))
     loaded = load_segments(replace(segments, sidecar=sidecar).save(tmp_path / "photo.npz")).sidecar
     assert (loaded.name, loaded.embedding_space, loaded.threshold) == ("colors", SPACE, 0.5)
@@ -147,7 +147,7 @@ FILES = [
     ("changed bytes", flipped, "expected segments saved by zeroseg"),
     ("a label pack", lambda s, path: PACK.save(path), "expected segments saved by zeroseg"),
     ("one array", lambda s, path: path.write_bytes(b"\x93NUMPY\x01\x00"), "expected segments saved by zeroseg"),
-    ("too large", zip_bomb, "unpacks to too many bytes"),
+    ("too large", zip_bomb, "its unpacked size is too large"),
     ("objects", pickled, "expected segments saved by zeroseg"),
     ("no kind", lambda s, path: changed(s, path, kind=None), "expected segments saved by zeroseg"),
     ("another kind", lambda s, path: changed(s, path, kind=np.array("Boxes")), "expected segments saved by zeroseg"),

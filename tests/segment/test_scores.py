@@ -61,7 +61,7 @@ def test_a_label_at_the_centre_and_a_segment_of_zeros_score_finite_numbers():
 
 
 def test_fall_off_by_hand():
-    """Best 0.8, half of it 0.4, a hundredth of 0.1; what is below 0 stays, whether the best is above 0 or not."""
+    """Best 0.8, half of it 0.4, a hundredth of 0.1; scores below 0 stay, whether the best is above 0 or not."""
     scores = [[0.8, 0.5, 0.4, 0.38, 0.1], [0.3, 0.15, 0.14, -0.1, -0.9], [-0.2, -0.2, -0.23, -0.4, -0.9]]
     wanted = [[0.8, 0.5, 0.4, 0.18, 0.001], [0.3, 0.15, 0.04, -0.1, -0.9], [-0.2, -0.2, -0.23, -0.4, -0.9]]
     scores, wanted = (np.array(rows, np.float32).T for rows in (scores, wanted))

@@ -56,7 +56,7 @@ class TritonPythonModel:
 
 
 def write_bundle(bundle):
-    """What of a datacenter bundle serves; tests/export/trt has the rest."""
+    """The parts of a datacenter bundle for serving; tests/export/trt has the rest."""
     bundle.mkdir()
     shutil.copyfile(BUNDLED, bundle / "net.onnx")
     copy_code(bundle / "python" / "zeroseg")
@@ -168,8 +168,8 @@ def test_many_clients_get_the_masks_of_the_segmenter(port):
         assert (answer["label_map"] == expected.label_map).mean() > 0.9999
 
 
-def test_bundle_brings_the_code_that_the_server_runs(tmp_path):
-    """Its python folder holds all of zeroseg that a model.py imports: found there, not in what is installed here."""
+def test_bundle_contains_the_code_that_the_server_runs(tmp_path):
+    """The bundle's python folder has every zeroseg module that a model.py imports, so none comes from this machine."""
     bundle = write_bundle(tmp_path / "bundle")
     code = (
         "import runpy, sys, zeroseg; "

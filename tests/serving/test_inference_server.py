@@ -145,7 +145,7 @@ def test_bad_request_gets_one_clear_line(ask, vectors, change, line):
     assert ask("zeroseg", good, OUTPUTS)["label_map"].ndim == 2
 
 
-def test_configs_are_what_the_server_was_meant_to_read(service):
+def test_the_server_parses_the_configs_as_written(service):
     text_format = pytest.importorskip("google.protobuf.text_format")
     from tritonclient.grpc import model_config_pb2, service_pb2
 
@@ -238,7 +238,7 @@ def children(pid):
 
 
 def left_of(pids, within_s=10):
-    """Those of the processes that have not ended by then."""
+    """The processes that are still running at the deadline."""
     end_s = time.monotonic() + within_s
     while (left := [pid for pid in pids if runs(pid)]) and time.monotonic() < end_s:
         time.sleep(0.05)
@@ -258,7 +258,7 @@ def network_process(pid):
 
 @pytest.mark.parametrize("victim", ["server", "network"])
 def test_killed_server_comes_back_and_never_gives_a_wrong_mask(service, own, vectors, rest, ask, victim):
-    """Requests of three label sets go on while it is killed: each is answered right or with one clear error."""
+    """While the server is killed, each of many requests gets a correct answer or one clear error."""
     expected = [own.set_labels(words).segment(path, ALL) for words, path in zip(SETS, PHOTOS)]
     arrays = [
         {"photo": photo(path), "label_embeddings": labels, "threshold": np.float32([ALL])}
@@ -272,7 +272,9 @@ def test_killed_server_comes_back_and_never_gives_a_wrong_mask(service, own, vec
         while not done.is_set():
             try:
                 answer = ask("zeroseg", arrays[index], OUTPUTS)
-            except Exception as error:  # each client has its own: of a refused connection, a closed one, an answer
+            except (
+                Exception
+            ) as error:  # each client raises its own errors for a refused connection, a closed one, an error answer
                 failures.append(str(error))
                 time.sleep(0.05)
                 continue
@@ -338,7 +340,7 @@ def test_model_that_cannot_be_loaded_ends_the_start(color_model_copy):
 
 
 def test_start_that_is_interrupted_leaves_nothing(color_model_copy, monkeypatch):
-    """As by Ctrl-C while the models load."""
+    """Like Ctrl-C while the models load."""
     from zeroseg.serving.supervisor import InferenceServer
 
     service, pids = open_service(color_model_copy), []

@@ -1,4 +1,4 @@
-"""zeroseg-serve --engine triton: what it says where it cannot serve."""
+"""zeroseg-serve --engine triton: its messages if it cannot serve."""
 
 import sys
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ from zeroseg.errors import UnavailableError  # noqa: E402
         (["--max-batch", "0"], "0 is not in the range"),
     ],
 )
-def test_what_cannot_be_served_is_said_in_one_line(options, line):
+def test_what_cannot_be_served_is_one_line(options, line):
     done = CliRunner().invoke(serve, ["--labels", "cat", "--engine", "triton", *options])
     assert done.exit_code != 0 and line in done.output and "Traceback" not in done.output
 
@@ -43,7 +43,7 @@ def test_missing_server_is_named(monkeypatch, tmp_path):
     )
 
 
-def test_numpy_that_the_server_would_read_nothing_from_is_refused(monkeypatch, tmp_path):
+def test_numpy_2_is_refused(monkeypatch, tmp_path):
     """With NumPy 2 every array reached the server's Python processes empty, and the answers were wrong."""
     from zeroseg.serving import server_files
 

@@ -1,4 +1,4 @@
-"""Files of arrays whose headers claim what they do not have: one line, and no memory asked for."""
+"""Array files whose headers claim a wrong size give one line and allocate nothing."""
 
 import zipfile
 

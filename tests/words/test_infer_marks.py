@@ -1,4 +1,4 @@
-"""What zeroseg-infer says of labels that are not known by heart."""
+"""How zeroseg-infer marks labels that are not known names."""
 
 import numpy as np
 import pytest

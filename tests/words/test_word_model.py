@@ -1,4 +1,4 @@
-"""The mathematics behind the words table, each part against another way to the same number."""
+"""The mathematics behind the words table; each part is compared with an independent calculation."""
 
 import sys
 from pathlib import Path

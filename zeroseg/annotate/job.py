@@ -79,7 +79,7 @@ _SAID = {
 }
 
 
-# what the system says of a photo's name that a mask cannot have: too long, or a folder here and a file there
+# system errors if a mask cannot have the photo's name: it is too long, or the name of both a file and a folder
 _NAME_FAULTS = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 
@@ -115,14 +115,14 @@ def read_part(folder: Path, number: int, names: list[str]) -> dict[str, list]:
         return pyarrow.parquet.read_table(path, columns=names, page_checksum_verification=True).to_pydict()
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise ZerosegError(f"{path}: is damaged ({reason}); delete it, and the same command makes it again") from error
+        raise ZerosegError(f"{path}: is damaged ({reason}); delete it and run the same command again") from error
 
 
 class Labeller:
     """One process's model, loaded once, and the parts it labels."""
 
     def __init__(self, folder: str | Path):
-        """folder: the output folder of a job that was begun. Raises ZerosegError where the model cannot run."""
+        """folder: the output folder of an existing job. Raises ZerosegError if the model cannot run."""
         from zeroseg.segment.segmenter import Segmenter
 
         require_pyarrow()
@@ -155,7 +155,7 @@ class Labeller:
         try:
             image = load_image(read_listed(photo))
             result = self.segmenter.segment(image, self.job.threshold)
-        except SourceGone:  # no fault of the photo
+        except SourceGone:  # not the photo's fault
             raise
         except (ZerosegError, ValueError, OSError, MemoryError) as error:
             return [], printable(str(error).removeprefix("image: ") or "out of memory")
@@ -170,7 +170,7 @@ class Labeller:
         return rows or [(height, width, None, None, None, None)], None
 
     def _write_mask(self, photo: Photo, result) -> str | None:
-        """Why the photo's name is none that its mask can have; None where the mask is written."""
+        """Write the photo's mask; return None, or the reason if the mask cannot have the photo's name."""
         path = mask_file(self.folder, photo)
         try:
             make_folder(path.parent, "masks")

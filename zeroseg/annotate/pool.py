@@ -16,7 +16,7 @@ DEATHS_OF_A_PHOTO = 2
 
 
 class _Worker:
-    """A process, the pipe to it, the part it has, and how many photos of it are done."""
+    """A process, the pipe to it, its present part, and the number of photos of the part that are done."""
 
     def __init__(self, context, make: Callable):
         self.pipe, theirs = context.Pipe()
@@ -30,7 +30,7 @@ class _Worker:
         self.part, self.photos = part, 0
         try:
             self.pipe.send((part, skip))
-        except OSError:  # it died since it was last heard of; the pipe's end tells, and the part is tried again
+        except OSError:  # it has died; the closed pipe will report this, and the part is tried again
             pass
 
 
@@ -44,9 +44,9 @@ def work_in_processes(
 ) -> None:
     """Do all parts of a job; returns when all are done.
 
-    make       called in each process, gives an object whose part(part, skip, on_photo) does one part, as
-               zeroseg.annotate.job.Labeller does; it can be pickled.
-    parts      numbers, or anything that can be pickled; str(part) is how a part is called in lines about it.
+    make       called in each process; returns an object whose part(part, skip, on_photo) does one part, like
+               zeroseg.annotate.job.Labeller. make must be picklable.
+    parts      numbers, or anything that can be pickled; str(part) names a part in messages.
     on_photos  called with the number of photos that are done; negative if a part is tried again.
     say        called with a line about each process that died.
     on_part    called with a part and what part() returned, once for each part, in this process.
@@ -137,10 +137,10 @@ def _work(pipe, make: Callable) -> None:
 
 @contextmanager
 def _ctrl_c_ignored() -> Iterator[None]:
-    """A process started within never sees Ctrl-C: the parent, which does, ends it."""
+    """A process that is started in this block ignores Ctrl-C. The parent gets it and ends the process."""
     try:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not the main thread, which alone gets signals
+    except ValueError:  # not the main thread; only that gets signals
         yield
         return
     try:

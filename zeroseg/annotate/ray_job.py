@@ -17,7 +17,7 @@ from zeroseg.collection.plan import Plan
 from zeroseg.errors import ZerosegError, missing_extra
 
 CONNECT_S = 5  # Ray itself would try for minutes, silently
-BLOCKS_MAX = 10_000  # tasks of Ray's; each has its own cost of some milliseconds
+BLOCKS_MAX = 10_000  # tasks; each costs some milliseconds
 
 
 def label_on_ray(folder: Path, parts: list[int], address: str, threads: int, on_photos: Callable[[int], None]) -> None:
@@ -39,9 +39,9 @@ def label_on_ray(folder: Path, parts: list[int], address: str, threads: int, on_
 
 @contextmanager
 def cluster(address: str) -> Iterator:
-    """ray.data, connected to the cluster at address, and quiet.
+    """Connect to the cluster at address and yield ray.data, without its log output.
 
-    Raises UnavailableError without ray, ZerosegError where the cluster cannot be reached or a task fails for good.
+    Raises UnavailableError without ray, ZerosegError if the cluster cannot be reached or a task finally fails.
     """
     try:
         import ray
@@ -67,7 +67,7 @@ def cluster(address: str) -> Iterator:
 
 
 def _knock(address: str) -> None:
-    """ZerosegError unless something listens at an address of the form [ray://]host:port."""
+    """Raise ZerosegError unless something listens at an address of the form [ray://]host:port."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host:
         return  # auto, local: Ray knows at once
@@ -87,7 +87,7 @@ def _labeller(folder: str) -> Labeller:
 
 
 def _label(row: dict, folder: str) -> dict:
-    """One task: label a part unless its table is there. A fault of the job is no reason to try again: it is told."""
+    """One task: label a part unless its table exists. A fault is returned, because Ray would repeat a failed task."""
     part = int(row["item"])
     try:
         if not part_file(Path(folder), part).is_file():

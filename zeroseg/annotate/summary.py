@@ -20,7 +20,7 @@ SHEET_PHOTOS = 100
 
 @dataclass
 class LabelCount:
-    """photos with the label, its pixels over all of them, the sum of its shares of those photos, of its scores."""
+    """For one label: photos with it, its pixels in all of them, the sum of its area shares, the sum of its scores."""
 
     photos: int = 0
     pixels: int = 0
@@ -99,7 +99,7 @@ def contact_sheet(folder: Path, names: list[str], photos: int = SHEET_PHOTOS):
                 image = load_image(members[i].read())
                 cells.append(_overlay(image, found[printable(members[i].path)], index, colors))
             except (ZerosegError, OSError, ValueError):
-                continue  # it was there when it was labelled
+                continue  # the photo has disappeared since it was labelled
             if len(cells) == photos:
                 break
     return drawing.contact_sheet(cells) if cells else None

@@ -70,7 +70,7 @@ def _gone(photo: Photo) -> str | None:
     folder = os.path.dirname(photo.file)
     try:
         with os.scandir(folder) as entries:
-            return None if next(entries, None) else folder  # where a disk was mounted an empty folder stays
+            return None if next(entries, None) else folder  # an unmounted disk leaves an empty folder
     except OSError:
         return folder
 
@@ -89,7 +89,7 @@ def list_photos(
     for source in map(str, sources):
         real = os.path.realpath(source)
         if any(real == other or real.startswith(other.rstrip(os.sep) + os.sep) for other in earlier):
-            continue  # within a source that was listed
+            continue  # inside a source that is listed already
         inside = {other for other in earlier if other.startswith(real.rstrip(os.sep) + os.sep)}
         earlier.append(real)
         if os.path.isdir(real):
@@ -167,7 +167,7 @@ def _entries(path: str | Path) -> Iterator[tuple[str, int, int, str | None]]:
 
 
 def _next_part(file: BinaryIO, end: int) -> int | None:
-    """Where another tar begins after the zeros at end; None where there is none; end where there are no zeros."""
+    """The offset of another tar after the zeros at end; None if there is none; end if there are no zeros."""
     file.seek(end)
     place = end
     while (block := file.read(512)) == _ZEROS:

@@ -87,7 +87,7 @@ def pack(
 
 
 def shard_file(folder: Path, number: int) -> Path:
-    """Where shard `number` is."""
+    """The path of shard `number`."""
     return folder / f"photos-{number:06}.tar"
 
 
@@ -165,8 +165,8 @@ def _read(photo: Photo, check: bool) -> bytes | str:
 
 
 def member_name(photo: Photo, keys: set[str]) -> str:
-    """A photo's name in its shard; its key joins keys."""
-    path = printable(photo.path.replace(os.sep, "/")).replace("\\", "_")  # unpacked on Windows it would be a folder
+    """A photo's name in its shard; adds its key to keys."""
+    path = printable(photo.path.replace(os.sep, "/")).replace("\\", "_")  # a backslash would make a folder on Windows
     inside = posixpath.join(*(step for step in path.split("/") if step not in ("", ".", "..")))
     base, _, number = inside.rpartition("#")  # a tar's second member of one name
     stem, suffix = posixpath.splitext(base if number.isdecimal() else inside)

@@ -29,7 +29,7 @@ class Plan:
     """An existing plan in a folder. photos, parts: how many there are; part_size: photos in each part but the last."""
 
     def __init__(self, folder: str | Path):
-        """ZerosegError if the folder has no whole plan."""
+        """Raises ZerosegError if the folder has no complete plan."""
         self.folder = Path(folder)
         try:
             about = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
@@ -42,8 +42,8 @@ class Plan:
             raise ZerosegError(f"{self.folder}: has no plan of this version ({error})") from error
         self.parts = -(-self.photos // self.part_size)
         if len(self._offsets) != self.parts:
-            raise ZerosegError(f"{self.folder}: plan.idx does not fit plan.json; {_AGAIN}")
-        if size != about.get("list_bytes", size):  # plans of earlier versions do not say
+            raise ZerosegError(f"{self.folder}: plan.idx does not match plan.json; {_AGAIN}")
+        if size != about.get("list_bytes", size):  # plans of earlier versions lack it
             raise ZerosegError(
                 f"{self.folder / 'plan.jsonl'}: has {size} bytes, but {about['list_bytes']} were written; {_AGAIN}"
             )

@@ -35,7 +35,7 @@ from zeroseg.formats.kinds import FORMATS
 @click.option(
     "--to",
     type=click.Choice(FORMATS),
-    help="In the end also write DIR/FORMAT, a dataset; more choices: zeroseg convert.",
+    help="At the end, also write a dataset to DIR/FORMAT; zeroseg convert has more options.",
 )
 @click.option(
     "--summary",
@@ -90,7 +90,7 @@ def annotate(photos, **options):
     def stop(*_):
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)  # what a batch system sends: as resumable as Ctrl-C
+    before = signal.signal(signal.SIGTERM, stop)  # batch systems send it; treat it like Ctrl-C
     try:
         stopped = run_annotate(list(photos), AnnotateOptions(**options))
     finally:

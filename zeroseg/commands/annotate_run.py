@@ -81,7 +81,7 @@ def run_annotate(sources: list[str], options: AnnotateOptions) -> bool:
             click.echo(f"contact sheet: {options.out / 'contact.png'}")
     if options.to and not stopped:
         done, bad = convert([options.out], options.to, options.out / options.to)
-        left_out = f"; {bad} left out, which could not be labelled" if bad else ""
+        left_out = f"; left out {bad} that could not be labelled" if bad else ""
         click.echo(f"{done} photos as {options.to}: {options.out / options.to}{left_out}")
     if summary.bad:
         click.echo(f"{summary.bad} bad photos: {options.out / 'bad.txt'}", err=True)

@@ -1,4 +1,4 @@
-"""zeroseg convert: results as a dataset that other programs read."""
+"""zeroseg convert: write results as a dataset for other programs."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from zeroseg.formats.kinds import FORMATS
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Folder for the dataset; must not be there yet, or be empty.",
+    help="Folder for the dataset; it must not exist, or must be empty.",
 )
 @click.option(
     "--shapes",
@@ -28,20 +28,20 @@ from zeroseg.formats.kinds import FORMATS
     "--tolerance",
     type=click.FloatRange(0, 100),
     metavar="PX",
-    help="How far a corner that is left out of a polygon may lie from it; 0 keeps the exact outline.  [default: 1]",
+    help="How far a removed corner may lie from the simplified polygon; 0 keeps the exact outline.  [default: 1]",
 )
 @click.option(
     "--val",
     type=click.FloatRange(0, 1),
     metavar="0..1",
-    help="Share of the photos kept for validation: yolo, coco, voc.  [default: 0.1 of yolo, else 0]",
+    help="Share of the photos kept for validation (yolo, coco, voc).  [default: yolo 0.1, others 0]",
 )
 @click.option("--photos/--no-photos", default=True, show_default=True, help="Copy the photos into the dataset.")
 def convert(results, kind, out, shapes, tolerance, val, photos):
-    """Turn what zeroseg-infer or zeroseg annotate found into a dataset.
+    """Turn the results of zeroseg-infer or zeroseg annotate into a dataset.
 
-    RESULTS are folders of zeroseg annotate, or folders or JSON files of zeroseg-infer (--save json); all with one label
-    list, which fixes the classes' ids and order. Photos with an EXIF orientation are written upright.
+    RESULTS are folders of zeroseg annotate, or folders or JSON files of zeroseg-infer (--save json). All must have the
+    same label list, which fixes the classes' ids and order. Photos with an EXIF orientation are written upright.
 
     \b
     Example:
@@ -64,5 +64,5 @@ def convert(results, kind, out, shapes, tolerance, val, photos):
             bar.update()
 
         done, bad = run(results, kind, out, options, on_photo)
-    left_out = f"; {bad} left out, which could not be labelled" if bad else ""
+    left_out = f"; left out {bad} that could not be labelled" if bad else ""
     click.echo(f"{done} photos as {kind}: {out}{left_out}")

@@ -30,7 +30,7 @@ class Seconds(click.ParamType):
     "--out",
     required=True,
     metavar="DIR",
-    help="The collection: a folder, or s3://bucket/name; one that is there is brought up to date.",
+    help="The collection: a folder, or s3://bucket/name. An existing one is brought up to date.",
 )
 @click.option(
     "--every",
@@ -38,7 +38,7 @@ class Seconds(click.ParamType):
     default="1s",
     show_default=True,
     metavar="TIME",
-    help="Of videos, a frame every so often; frames that look like the last kept one are left out.",
+    help="Time between frames of a video. A frame that looks like the last kept one is left out.",
 )
 @click.option("--model", metavar="FILE|NAME", help="Model file (.onnx, .pt) or a bundled name.  [default: bundled]")
 @backend_option
@@ -53,14 +53,14 @@ class Seconds(click.ParamType):
 @click.option(
     "--ann/--no-ann",
     default=None,
-    help="Make LanceDB's index of the vectors, for fast search in millions of images.  [default: from 200,000 images]",
+    help="Make LanceDB's index of the vectors, to search millions of images fast.  [default: above 200,000 images]",
 )
 def index(photos, **options):
-    """Encode PHOTOS once: folders, pictures, videos and tar files (shards), of any number.
+    """Encode PHOTOS once: any number of folders, images, videos and tar files (shards).
 
-    Any words can be searched for afterwards, with `zeroseg search`, without a network. Give the same command again to
-    bring the collection up to date; without PHOTOS, its own folders are looked through. It may be stopped at any
-    moment. Files that cannot be read are listed in DIR/bad.txt.
+    Afterwards `zeroseg search` finds any words without running the network. Run the same command again to bring the
+    collection up to date; without PHOTOS it checks all folders of the collection. It can be stopped at any time.
+    DIR/bad.txt lists files that cannot be read.
 
     \b
     Example:
@@ -72,7 +72,7 @@ def index(photos, **options):
     from zeroseg.commands.index_run import IndexOptions, run_index
 
     if options["ray"] and options["processes"]:
-        raise click.UsageError("--processes: of one machine; with --ray the cluster's CPUs decide")
+        raise click.UsageError("--processes: only for one machine; with --ray the cluster's CPUs decide")
 
     def stop(*_):
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""What zeroseg index does once its options are parsed."""
+"""The work of zeroseg index, after its options are parsed."""
 
 import functools
 import os
@@ -21,12 +21,12 @@ from zeroseg.search.indexing import Appender, Changes, batches, begin, find_chan
 from zeroseg.search.store import Store, load_lancedb
 from zeroseg.search.units import list_units
 
-RAY_PROCESSES = 64  # that batches are made small for: a cluster does not say before how many it will have
+RAY_PROCESSES = 64  # assumed for the batch size, because a cluster's number of processes is not known before
 
 
 @dataclass(frozen=True)
 class IndexOptions:
-    """The command's options, named as there; every in seconds."""
+    """The command's options under their own names; every: in seconds."""
 
     out: str
     every: float = 1.0
@@ -39,7 +39,7 @@ class IndexOptions:
 
 
 def run_index(sources: list[str], options: IndexOptions) -> bool:
-    """Bring the collection up to date; return whether it was stopped before its end."""
+    """Bring the collection up to date; return whether it was stopped early."""
     load_lancedb()
     for source in sources:
         if not os.path.exists(source):
@@ -49,9 +49,7 @@ def run_index(sources: list[str], options: IndexOptions) -> bool:
         raise ZerosegError(f"model {artifact.sidecar.name} has no segments, which a search needs; use another --model")
     store = Store(options.out, storage_options())
     if not sources and not store.exists:
-        raise ZerosegError(
-            f"{options.out}: no collection is there yet; say what to encode: zeroseg index PHOTOS -o DIR"
-        )
+        raise ZerosegError(f"{options.out}: no such collection; give the photos to encode: zeroseg index PHOTOS -o DIR")
     with store.writing():
         return _run(store, sources, options, artifact)
 
@@ -63,7 +61,7 @@ def _run(store: Store, sources: list[str], options: IndexOptions, artifact: Arti
         options.model if options.model is None or not os.path.exists(options.model) else os.path.abspath(options.model)
     )
     about = {"name": artifact.sidecar.name, "sha256": sha256(artifact.path)}
-    encoder = Encoder(model, options.backend, threads)  # a model that cannot run is told now, in one line
+    encoder = Encoder(model, options.backend, threads)  # reports now, in one line, if the model cannot run
     appender = None
     try:
         changes = _changes(store, sources, options)
@@ -81,7 +79,7 @@ def _run(store: Store, sources: list[str], options: IndexOptions, artifact: Arti
                 del encoder
                 appender = in_processes(store, work, model, options, threads, processes, bar)
     except KeyboardInterrupt:
-        click.echo("stopped; what is done is kept, and the same command goes on", err=True)
+        click.echo("stopped; finished photos are kept, and the same command continues", err=True)
         return True
     if appender is not None or changes.forget:
         store.tidy()
@@ -92,7 +90,7 @@ def _run(store: Store, sources: list[str], options: IndexOptions, artifact: Arti
 
 
 def _changes(store: Store, sources: list[str], options: IndexOptions) -> Changes:
-    """What is to be done; without sources, for all that the collection has ever been given."""
+    """List the sources and compare them with the collection; without sources, all that it was ever given."""
     done = store.done() if store.exists else {}
     known = store.about()["sources"] if store.exists else {}
     given = {os.path.realpath(source): source for source in sources}
@@ -101,7 +99,7 @@ def _changes(store: Store, sources: list[str], options: IndexOptions) -> Changes
     for source in listed:
         if not os.path.exists(source):
             raise ZerosegError(
-                f"{source}: was indexed and is not there now; mount or restore it, or say which PHOTOS to look through"
+                f"{source}: was indexed and no longer exists; mount or restore it, or give the PHOTOS to check"
             )
     with progress_bar("listing", None, 0, "image") as bar:
         units = (bar.update() or unit for unit in list_units(listed, leave, options.every))
@@ -114,7 +112,7 @@ def _changes(store: Store, sources: list[str], options: IndexOptions) -> Changes
 def in_processes(
     store: Store, work, model: str | None, options: IndexOptions, threads: int, processes: int, bar: tqdm
 ) -> Appender:
-    """Encode batches by several processes; this one alone writes."""
+    """Encode batches in several processes; only this process writes."""
     appender = Appender(store)
     say = functools.partial(bar.write, file=sys.stderr)
     make = functools.partial(Encoder, model, options.backend, threads)
@@ -126,7 +124,7 @@ def in_processes(
 
 
 def on_ray(store: Store, work, encoder: tuple, address: str, bar: tqdm) -> Appender:
-    """Encode batches on a Ray cluster; this process alone writes."""
+    """Encode batches on a Ray cluster; only this process writes."""
     from zeroseg.search.ray_encoding import encode_on_ray
 
     appender = Appender(store)
@@ -155,12 +153,12 @@ def _report(
         + (f", {images / seconds:.1f} images/s, {how}" if images else "")
     )
     if bad := write_bad(store):
-        where = os.path.join(options.out, "bad.txt") if not store.remote else "in its table `without`"
+        where = os.path.join(options.out, "bad.txt") if not store.remote else "listed in its table `without`"
         click.echo(f"{bad} bad files: {where}", err=True)
 
 
 def storage_options() -> dict[str, str] | None:
-    """For S3-compatible storage, from the environment: AWS_ENDPOINT_URL and the usual AWS_* variables."""
+    """Options for S3-compatible storage, from AWS_ENDPOINT_URL; LanceDB itself reads the other AWS_* variables."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL")
     if not endpoint:
         return None

@@ -1,4 +1,4 @@
-"""zeroseg search: pictures of an indexed collection, found by words."""
+"""zeroseg search: find images of an indexed collection by words."""
 
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +10,7 @@ from zeroseg.commands.threshold import threshold_option
 
 
 class Day(click.ParamType):
-    """A day or a moment, ISO 8601."""
+    """A date or a date with time, ISO 8601."""
 
     name = "time"
 
@@ -20,14 +20,14 @@ class Day(click.ParamType):
         try:
             return datetime.fromisoformat(value).replace(tzinfo=None)
         except ValueError:
-            self.fail(f"expected a day or time such as 2024-05-31 or 2024-05-31T18:00, got {value!r}", param, ctx)
+            self.fail(f"expected a date or time such as 2024-05-31 or 2024-05-31T18:00, got {value!r}", param, ctx)
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("collection", metavar="COLLECTION")
 @click.argument("words", metavar="WORDS")
 @click.option(
-    "-k", "count", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="At most so many."
+    "-k", "count", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="Most images to show."
 )
 @threshold_option
 @click.option(
@@ -35,17 +35,17 @@ class Day(click.ParamType):
     default="auto",
     show_default=True,
     metavar="NAME",
-    help="What turns words into vectors: auto, words (the bundled table), open_clip, open_clip:FILE, or a labels.npz.",
+    help="Source of the label vectors: auto, words (the bundled table), open_clip, open_clip:FILE, or a labels.npz.",
 )
 # Which pictures
-@click.option("--after", type=Day(), metavar="TIME", help="Taken then or later, such as 2024-05-31.")
-@click.option("--before", type=Day(), metavar="TIME", help="Taken before.")
-@click.option("--path", metavar="PATTERN", help='Whose path fits, such as "*/garden/*".')
+@click.option("--after", type=Day(), metavar="TIME", help="Taken at this time or later, such as 2024-05-31.")
+@click.option("--before", type=Day(), metavar="TIME", help="Taken before this time.")
+@click.option("--path", metavar="PATTERN", help='Path matches, such as "*/garden/*".')
 @click.option(
-    "--min-area", type=click.FloatRange(0, 1), default=0.0, metavar="0..1", help="Share of the picture, at least."
+    "--min-area", type=click.FloatRange(0, 1), default=0.0, metavar="0..1", help="Least share of the image covered."
 )
 @click.option(
-    "--max-area", type=click.FloatRange(0, 1), default=1.0, metavar="0..1", help="Share of the picture, at most."
+    "--max-area", type=click.FloatRange(0, 1), default=1.0, metavar="0..1", help="Largest share of the image covered."
 )
 # What to write
 @click.option(
@@ -54,14 +54,15 @@ class Day(click.ParamType):
     multiple=True,
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="x.png: a contact sheet with the masks drawn; x.jsonl: with COCO run lengths; x.parquet. May be repeated.",
+    help="x.png: a contact sheet with the masks; x.jsonl: JSON Lines with COCO RLE; x.parquet. May be repeated.",
 )
-@click.option("--root", metavar="[OLD=]NEW", help="Where the photos are now, if their folder has moved.")
+@click.option("--root", metavar="[OLD=]NEW", help="New folder of the photos, if it has moved.")
 def search(collection, words, count, threshold, text, after, before, path, min_area, max_area, files, root):
-    """Find WORDS in an indexed COLLECTION: rank, score, share of the picture, box (x,y width x height), path, time.
+    """Find WORDS in an indexed COLLECTION.
 
-    "dog, cat" finds either, "dog+person" both in one picture, "beach-person" a beach without a person. No network
-    runs; scores are those of zeroseg-infer.
+    Prints rank, score, share of the image covered, box (x,y width x height), path and time. "dog, cat" finds either,
+    "dog+person" both in one image, "beach-person" a beach without a person. No network runs. The scores are those of
+    zeroseg-infer.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""zeroseg-serve --collection: the search page, alone or beside the page for photos."""
+"""zeroseg-serve --collection: the search page, alone or together with the page for photos."""
 
 import click
 
@@ -9,8 +9,8 @@ from zeroseg.search.collection import Collection
 
 
 def serve_collection(options: LiveOptions, path: str, root: str | None) -> None:
-    """Serve until Ctrl-C. Without labels no network is loaded. Raises ZerosegError for a collection it cannot open."""
-    from zeroseg.live.server import check_exposure  # first: it names the extra where something is missing
+    """Serve until Ctrl-C. Without labels no network is loaded. Raises ZerosegError if it cannot open the collection."""
+    from zeroseg.live.server import check_exposure  # imported first, because it names the extra if something is missing
 
     check_exposure(options.host, options.token, options.insecure)
     collection = Collection.open(path, root, storage_options())

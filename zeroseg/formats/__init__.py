@@ -1,1 +1,1 @@
-"""Results as datasets that other programs read: COCO, YOLO, VOC, LabelMe, Label Studio, CVAT; docs/datasets.md."""
+"""Write results as datasets for other programs: COCO, YOLO, VOC, LabelMe, Label Studio, CVAT; docs/datasets.md."""

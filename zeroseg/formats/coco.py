@@ -1,7 +1,7 @@
 """COCO instances JSON: every label on a photo is one annotation.
 
-Polygons join their holes to the outline, since COCO's have none. Masks are compressed run lengths, exact, with
-iscrowd 0 as pycocotools and its users read them.
+COCO polygons cannot have holes, so each hole is joined to the outline. Masks are exact: compressed run lengths with
+iscrowd 0, which pycocotools and its users read.
 """
 
 import json
@@ -12,9 +12,9 @@ from zeroseg.formats.photo import LabelledPhoto
 
 
 class CocoWriter(Writer):
-    """annotations/instances_train.json, instances_val.json where there is a split; images/.
+    """Writes annotations/instances_train.json, with a split also instances_val.json, and images/.
 
-    Ids of categories are the label's index + 1; file_name is the file in images/, without photos the photo's own name.
+    A category's id is the label's index + 1. file_name is the file in images/, or the original name without photos.
     """
 
     splits = True

@@ -1,4 +1,4 @@
-"""Results in, a dataset out."""
+"""Convert results into a dataset."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,14 +15,14 @@ def convert(
     options: DatasetOptions | None = None,
     on_photo: Callable[[int], None] = lambda photos: None,
 ) -> tuple[int, int]:
-    """Write what was found on the photos of all sources as one dataset.
+    """Write the labels of all photos of all sources as one dataset.
 
-    sources   folders of zeroseg annotate or zeroseg-infer, or JSON files of the latter; all with one label list.
+    sources   folders of zeroseg annotate or zeroseg-infer, or JSON files of zeroseg-infer, with the same label list.
     kind      one of zeroseg.formats.kinds.FORMATS.
-    folder    the dataset; must not be there yet, or be empty.
-    on_photo  called with the number of all photos after each.
-    Returns how many photos are in the dataset, and how many were left out because they could not be labelled. Raises
-    ZerosegError in one line; then nothing is written.
+    folder    the dataset's folder; it must not exist, or must be empty.
+    on_photo  called after each photo with the total number of photos.
+    Returns (photos in the dataset, photos left out because they could not be labelled). Raises ZerosegError if the
+    input is wrong; nothing is written then.
     """
     refuse_existing(folder, "-o")
     results = [open_results(source) for source in sources]

@@ -1,7 +1,7 @@
-"""CVAT for images 1.1: one XML for all photos, with polygons or masks.
+"""CVAT for images 1.1: one XML file for all photos, with polygons or masks.
 
-A polygon has no holes: they are joined to the outline. Parts of one label share a group. A mask is exact: run lengths
-of its box, row by row, starting with what is outside.
+Polygons cannot have holes, so these are joined to the outline. Parts of one label share a group. A mask is exact: run
+lengths of its box, row by row, where the first run is background.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from zeroseg.formats.xml_text import XmlFile
 
 
 class CvatWriter(Writer):
-    """annotations.xml; images/."""
+    """Writes annotations.xml and images/."""
 
     def __init__(self, folder: Path, names: list[str], options: DatasetOptions):
         super().__init__(folder, names, options)

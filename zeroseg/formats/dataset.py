@@ -1,7 +1,7 @@
-"""A dataset being written: its folder, the photos in it, their names and their split. A Writer knows one format.
+"""Write a dataset: name, split and copy the photos, and let a Writer write their labels in one format.
 
-The folder appears by a rename when all is in it. An existing one is never written into: somebody may have corrected the
-labels in it.
+The files go to a temporary folder, which is renamed when complete. An existing folder is never written into, because
+someone may have corrected its labels.
 """
 
 import hashlib
@@ -29,10 +29,10 @@ _NAME_ROOM = len("-000000.json")
 
 @dataclass(frozen=True)
 class DatasetOptions:
-    """shapes: "polygons" or "masks", None for what the format is used with; tolerance_px as for parts_of.
+    """shapes: "polygons" or "masks", None for the format's default; tolerance_px: as for parts_of.
 
-    photos: whether the photos are copied into the dataset. val: the share of photos that is kept for validation, by a
-    hash of their names; None is the format's own share.
+    photos: whether to copy the photos into the dataset. val: the share of photos kept for validation, in [0, 1], chosen
+    by a hash of their names; None for the format's default.
     """
 
     shapes: str | None = None
@@ -43,12 +43,12 @@ class DatasetOptions:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a photo is in the dataset.
+    """The place of a photo in the dataset.
 
-    stem    its name without suffix, used once.
-    file    its file's name; without photos, the photo's own name.
+    stem    its name without suffix, unique in the dataset.
+    file    its file's name, or the original name if photos are not copied.
     split   "train" or "val".
-    number  from 0.
+    number  counted from 0.
     """
 
     stem: str
@@ -58,9 +58,9 @@ class Place:
 
 
 class Writer(ABC):
-    """One format. shapes: what it can hold, what it is used with first; most_labels: how many, None for any number.
+    """Writes one format. shapes: those it can hold, its default first; most_labels: its limit, None if there is none.
 
-    splits: whether it tells train from val; jpeg_only: whether its photos must be JPEG files.
+    splits: whether it has a validation set; val: the default share of it; jpeg_only: whether photos must be JPEG files.
     """
 
     shapes: tuple[str, ...] = ("polygons", "masks")
@@ -75,27 +75,28 @@ class Writer(ABC):
 
     @abstractmethod
     def photo_folder(self, split: str) -> Path:
-        """Where photos of a split go, below the dataset's folder."""
+        """The folder for photos of a split, relative to the dataset's folder."""
 
     @abstractmethod
     def add(self, photo: LabelledPhoto, place: Place) -> None:
-        """Write what was found on a photo."""
+        """Write the labels of a photo."""
 
-    def close(self) -> None:  # noqa: B027 (some formats have nothing about all)
-        """Write what is about all photos."""
+    def close(self) -> None:  # noqa: B027 (some formats need no such file)
+        """Write the files about the whole dataset."""
 
     def parts(self, mask) -> list[Part]:
-        """The mask's polygons at the tolerance that was asked for."""
+        """The mask's polygons at the tolerance of the options."""
         return parts_of(mask, self.options.tolerance_px)
 
 
 class Dataset:
-    """The folder of a dataset; a context. Left with an error, or without a photo, it makes no folder."""
+    """A context manager that writes a dataset. It makes no folder if the block raises or adds no photo."""
 
     def __init__(self, kind: str, folder: Path, names: list[str], options: DatasetOptions, option: str = "-o"):
-        """names: the label list, which fixes the classes' ids, order and names. option: what the folder came from.
+        """names: the label list; it fixes the classes' ids, order and names. option: names the folder in messages.
 
-        Raises ZerosegError where the folder is there and not empty, or where the format cannot hold what is asked.
+        Raises ZerosegError if the folder exists and is not empty, or if the format cannot hold what the options ask
+        for; UnavailableError if polygons need a package that is not installed.
         """
         from zeroseg.formats.kinds import writer_class
 
@@ -105,7 +106,7 @@ class Dataset:
         if (options.shapes or writer.shapes[0]) == "polygons":
             require_polygons()
         self._folder, self._partial = folder, partial_path(folder)
-        shutil.rmtree(self._partial, ignore_errors=True)  # of a run that was killed
+        shutil.rmtree(self._partial, ignore_errors=True)  # left by a run that was killed
         make_folder(self._partial, option)
         self._val = writer.val if options.val is None else options.val
         self._taken: set[str] = set()
@@ -113,7 +114,7 @@ class Dataset:
         self._writer = writer(self._partial, names, options)
 
     def add(self, photo: LabelledPhoto) -> None:
-        """Write a photo and its labels; raises ZerosegError, naming the photo, where it cannot be read any more."""
+        """Write a photo and its labels. Raises ZerosegError, naming the photo, if it can no longer be read."""
         split = "val" if in_val(photo.name, self._val) else "train"
         stem = self._stem(photo.name)
         folder = self._partial / self._writer.photo_folder(split)
@@ -129,7 +130,7 @@ class Dataset:
     def _stem(self, name: str) -> str:
         own = safe_name(fitting(Path(name.replace("\\", "/")).stem, _NAME_ROOM))
         stem, number = own, 1
-        while stem.lower() in self._taken:  # two names that differ in case alone are one on some file systems
+        while stem.lower() in self._taken:  # some file systems ignore upper and lower case
             number += 1
             stem = f"{own}-{number}"
         self._taken.add(stem.lower())
@@ -152,20 +153,20 @@ class Dataset:
 
 
 def refuse_existing(folder: Path, option: str) -> None:
-    """ZerosegError where the folder is there and has anything in it."""
+    """Raise ZerosegError if the folder exists and is not empty."""
     if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ZerosegError(f"{folder}: is there, and its labels may have been corrected; choose another {option}")
+        raise ZerosegError(f"{folder}: already exists, and its labels may have been corrected; choose another {option}")
 
 
 def refuse_options(kind: str, names: list[str], options: DatasetOptions) -> None:
-    """ZerosegError where a format cannot hold what is asked for."""
+    """Raise ZerosegError if a format cannot hold what the options ask for."""
     from zeroseg.formats.kinds import writer_class
 
     writer = writer_class(kind)
     if options.shapes and options.shapes not in writer.shapes:
         raise ZerosegError(f"--shapes {options.shapes}: {kind} holds {' and '.join(writer.shapes)} only")
     if options.val and not writer.splits:
-        raise ZerosegError(f"--val: {kind} tells no training from validation photos; leave it out")
+        raise ZerosegError(f"--val: {kind} has no validation set; leave it out")
     if writer.most_labels is not None and len(names) > writer.most_labels:
         raise ZerosegError(
             f"{kind} holds {writer.most_labels} labels at most, the list has {len(names)}; use coco, or fewer labels"
@@ -173,15 +174,16 @@ def refuse_options(kind: str, names: list[str], options: DatasetOptions) -> None
 
 
 def in_val(name: str, share: float) -> bool:
-    """Whether a photo is kept for validation: the same photo always is, or never, at one share."""
+    """Whether a photo is kept for validation. Only its name and the share in [0, 1] decide."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") < share * 2**64
 
 
 def upright(photo: LabelledPhoto, jpeg_only: bool) -> tuple[str, bytes]:
-    """(suffix, bytes) of a photo's file, whose stored pixels lie as the masks do.
+    """(suffix, bytes) of a photo's file, with its pixels stored upright, as in the masks.
 
-    The file's own bytes where it has no EXIF orientation; else, or where a format wants JPEG and it is another, a JPEG
-    of quality 95. Raises ZerosegError, naming the photo, where it cannot be read or has another size than its labels.
+    A file without EXIF orientation keeps its bytes. A file with one, or of another type where the format needs JPEG,
+    becomes a JPEG of quality 95. Raises ZerosegError, naming the photo, if it cannot be read or its size does not match
+    its labels.
     """
     try:
         data = photo.read()
@@ -192,14 +194,14 @@ def upright(photo: LabelledPhoto, jpeg_only: bool) -> tuple[str, bytes]:
         image = None if stays else load_image(data)
     except (OSError, ValueError, SyntaxError, ZerosegError) as error:
         raise ZerosegError(
-            f"{photo.name}: was labelled and cannot be read any more ({getattr(error, 'strerror', None) or error}); "
+            f"{photo.name}: was labelled, but can no longer be read ({getattr(error, 'strerror', None) or error}); "
             "run from the folder that the results were made in, or use --no-photos"
         ) from error
     size = size if image is None else image.shape[:2]
     if size != tuple(photo.size):
         raise ZerosegError(
-            f"{photo.name}: has {size[0]} x {size[1]} pixels, its labels {photo.size[0]} x {photo.size[1]}; it is "
-            "another photo than was labelled"
+            f"{photo.name}: has {size[0]} x {size[1]} pixels, but its labels have {photo.size[0]} x {photo.size[1]}; "
+            "it is not the photo that was labelled"
         )
     if image is None:
         return Path(photo.name.partition("#")[0]).suffix.lower() or ".jpg", data
@@ -209,7 +211,7 @@ def upright(photo: LabelledPhoto, jpeg_only: bool) -> tuple[str, bytes]:
 
 
 def write_json(path: Path, document) -> None:
-    """Write one JSON document into a dataset."""
+    """Write a JSON document; make its folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", newline="\n")
 

@@ -14,6 +14,6 @@ FORMATS = tuple(_HOME)
 
 
 def writer_class(kind: str):
-    """The Writer of a format, imported now."""
+    """Import and return the Writer class of a format."""
     module, name = _HOME[kind].split(":")
     return getattr(import_module(module), name)

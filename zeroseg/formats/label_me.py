@@ -1,7 +1,7 @@
-"""LabelMe JSON, one beside each photo: a shape per part, or per label a mask.
+"""LabelMe JSON, one file beside each photo, with a polygon per part or a mask per label.
 
-A polygon has no holes: they are joined to the outline. Parts of one label share a group_id. LabelMe cuts corners to
-whole pixels and takes in the border, as YOLO's readers do. A mask is exact: a PNG of the label's box.
+Polygons cannot have holes, so these are joined to the outline. Parts of one label share a group_id. LabelMe truncates
+corners to whole pixels and includes the border, as YOLO's readers do. A mask is exact: a PNG of the label's box.
 """
 
 import base64
@@ -14,11 +14,11 @@ from zeroseg.formats.dataset import Place, Writer, write_json
 from zeroseg.formats.photo import Found, LabelledPhoto
 from zeroseg.formats.yolo import pixel_corners
 
-VERSION = "5.5.0"  # of LabelMe, the first that reads and writes masks as here
+VERSION = "5.5.0"  # of LabelMe, the first that reads and writes masks this way
 
 
 class LabelMeWriter(Writer):
-    """NAME.json and the photo, in one folder; labels.txt, for `labelme --labels`."""
+    """Writes NAME.json and the photo into one folder, and labels.txt for `labelme --labels`."""
 
     def photo_folder(self, split: str) -> Path:
         return Path(".")

@@ -1,8 +1,8 @@
 """Label Studio tasks with predictions, and the labelling interface that goes with them.
 
-Polygons are in percent of the photo; they have no holes, which are joined to the outline. Brush masks are exact: RGBA
-pixels, all four channels alike, in the run lengths of thi.ng's rle-pack, which Label Studio's page and SDK read. They
-are packed here because the SDK asks for OpenCV, pandas and NLTK, and for an older NumPy.
+Polygon corners are in percent of the photo's size. Polygons cannot have holes, so these are joined to the outline.
+Brush masks are exact: RGBA pixels with four equal channels, in the run lengths of thi.ng's rle-pack, which Label
+Studio's page and SDK read. They are packed here because the SDK needs OpenCV, pandas, NLTK and an older NumPy.
 """
 
 from pathlib import Path
@@ -17,14 +17,14 @@ from zeroseg.formats.xml_text import XmlFile
 
 _CHANNELS = 4
 _WORD_BITS = 8
-_RUN_BITS = (3, 4, 8, 16)  # widths a run length may be written in
+_RUN_BITS = (3, 4, 8, 16)  # possible widths of a run length
 
 
 class LabelStudioWriter(Writer):
-    """tasks.json, interface.xml, images/.
+    """Writes tasks.json, interface.xml and images/.
 
-    A photo's address is /data/local-files/?d=images/NAME: Label Studio serves it with LOCAL_FILES_SERVING_ENABLED=true
-    and LOCAL_FILES_DOCUMENT_ROOT set to this folder. Without photos it is the photo's own name.
+    A photo's address is /data/local-files/?d=images/NAME. Label Studio serves it with LOCAL_FILES_SERVING_ENABLED=true
+    and LOCAL_FILES_DOCUMENT_ROOT set to this folder. If photos are not copied, the address is the original name.
     """
 
     def __init__(self, folder: Path, names: list[str], options: DatasetOptions):
@@ -73,10 +73,10 @@ class LabelStudioWriter(Writer):
 
 
 def packed(grey: np.ndarray) -> list[int]:
-    """The bytes of rle-pack for (H, W) uint8 as RGBA, all channels alike.
+    """Encode (H, W) uint8 by rle-pack, as RGBA with four equal channels; return the bytes.
 
-    32 bits: how many values; 5: bits of a value less 1; 4 x 4: the widths of run lengths, less 1. Then for each run 1,
-    2 bits for which width, the length less 1, and the value.
+    Header: the number of values (32 bits), bits per value - 1 (5 bits), the four widths of run lengths - 1 (4 bits
+    each). Each run: a 1 bit, the index of its width (2 bits), its length - 1, and its value.
     """
     across = np.ascontiguousarray(grey).ravel()
     bounds = np.concatenate(([0], np.flatnonzero(across[1:] != across[:-1]) + 1, [across.size]))

@@ -1,4 +1,4 @@
-"""What the writers get: a photo with the labels that were found on it, whatever result it came from."""
+"""The input of the writers: a photo with the labels found on it, whichever result they came from."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Found:
-    """A label on a photo. index: in the label list; score in [-1, 1]; rle: its mask, as zeroseg.masks.encode_rle."""
+    """A label found on a photo. index: in the label list; score: in [-1, 1]; rle: its mask, as from encode_rle."""
 
     index: int
     score: float
@@ -38,12 +38,12 @@ class Found:
 
 @dataclass(frozen=True)
 class LabelledPhoto:
-    """A photo and what was found on it.
+    """A photo and the labels found on it.
 
     name   the photo as the results name it.
     size   (H, W) in pixels, after EXIF orientation.
-    found  its labels, largest first.
-    read   gives the photo's file, undecoded; raises OSError or ZerosegError where it is not there any more.
+    found  the labels, largest area first.
+    read   returns the photo's file, undecoded; raises OSError or ZerosegError if it no longer exists.
     """
 
     name: str
@@ -53,6 +53,6 @@ class LabelledPhoto:
 
 
 def labelled(name: str, result: "Segmentation", read: Callable[[], bytes]) -> LabelledPhoto:
-    """What a Segmentation found, for a dataset."""
+    """Turn a Segmentation into the input of the writers."""
     found = [Found(one["category_id"] - 1, one["score"], one["segmentation"]) for one in result.to_coco()]
     return LabelledPhoto(name, result.label_map.shape, found, read)

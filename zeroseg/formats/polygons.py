@@ -1,11 +1,11 @@
-"""Masks to polygons with holes, for formats that hold no pixels.
+"""Turn masks into polygons with holes, for formats that hold no pixels.
 
-contourpy finds the outlines, at six tenths of the way from the background's pixel centres to the foreground's. So every
-corner lies inside a pixel of the mask, and every pixel centre is on its own side: a program that asks which centres are
-inside a polygon (pycocotools) gets the mask back exactly, and so does one that cuts corners to whole pixels and fills
-what they enclose, border included (OpenCV). Pixels that touch at a corner alone are separate parts.
+contourpy finds the outlines at 0.6 of the way from the background's pixel centres to the foreground's. So every corner
+lies inside a pixel of the mask, and every pixel centre is on the correct side. Two kinds of program get the mask back
+exactly: those that test which pixel centres are inside (pycocotools), and those that truncate corners to whole pixels
+and fill the polygon with its border (OpenCV). Pixels that touch only at a corner are separate parts.
 
-shapely then leaves corners out (Douglas and Peucker 1973).
+shapely then removes corners (Douglas and Peucker 1973).
 """
 
 from collections.abc import Iterator
@@ -17,20 +17,20 @@ from zeroseg.errors import missing_extra
 from zeroseg.masks import bounding_box
 
 TOLERANCE_PX = 1.0
-LEAST_IOU = 0.995  # of a simplified outline with the exact one; below, the tolerance is halved
+LEAST_IOU = 0.995  # of the simplified and the exact outline; below this the tolerance is halved
 _LEVEL = 0.6
 _HALVINGS = 4
 _SMALLEST = 4  # corners of one pixel's outline
-_DECIMALS = 2  # corners lie at tenths of a pixel; rounding them makes those of one row equal
+_DECIMALS = 2  # corners lie at tenths of a pixel; after rounding, those of one row have the same y
 
 
 @dataclass(frozen=True)
 class Part:
     """One connected part of a mask.
 
-    rings    the outline, then one ring per hole: (n, 2) float64 of (x, y) in pixels, 0 the left or top border of the
-             picture; the last corner is not the first again.
-    bridges  (ring, corner) -> the holes joined to the outline there, each as (ring, corner of it).
+    rings    the outline, then one ring per hole: (n, 2) float64 of (x, y) in pixels, where 0 is the image's left or
+             top border. The first corner is not repeated at the end.
+    bridges  (ring, corner) -> the holes that are joined there, each as (the hole's ring, the hole's corner).
     """
 
     rings: list[np.ndarray]
@@ -39,11 +39,11 @@ class Part:
     def one_ring(self) -> np.ndarray:
         """(n, 2) float64: outline and holes as one ring, for formats without holes.
 
-        Each hole hangs on the ring left of it by a line along a row of pixels, there and back. The line lies inside the
-        mask: it encloses nothing and covers nothing else.
+        A line along a row of pixels joins each hole to the ring on its left. The ring follows it to the hole and back.
+        The line lies inside the mask, so it encloses nothing and covers no other pixel.
         """
         order, walks = [], [self._walk(0, 0)]
-        while walks:  # no recursion: a row of holes hangs on one another
+        while walks:  # a stack, not recursion: many holes may form one chain
             step = next(walks[-1], None)
             if step is None:
                 walks.pop()
@@ -54,7 +54,7 @@ class Part:
         return np.array(order)
 
     def _walk(self, ring: int, start: int) -> Iterator[np.ndarray | tuple[int, int]]:
-        """The ring's corners from start; where holes hang, the holes to walk around. A hole ends where it began."""
+        """Yield the ring's corners from start, and each joined hole at its corner. A hole's walk ends at its start."""
         corners = self.rings[ring]
         for step in range(len(corners)):
             place = (start + step) % len(corners)
@@ -69,9 +69,9 @@ class Part:
 def parts_of(mask: np.ndarray, tolerance_px: float = TOLERANCE_PX) -> list[Part]:
     """The connected parts of mask (H, W), nonzero inside, as polygons; none for an empty mask.
 
-    tolerance_px  how far a corner that is left out may lie from the line that replaces it; less where the outline would
-                  cross itself or have an IoU below LEAST_IOU; 0 leaves out only what lies on a line.
-    Raises UnavailableError where contourpy or shapely is not installed.
+    tolerance_px  how far a removed corner may lie from the line that replaces it. A smaller value is used if the
+                  outline would cross itself or have an IoU below LEAST_IOU. 0 removes only corners on a straight line.
+    Raises UnavailableError if contourpy or shapely is not installed.
     """
     require_polygons()
     from contourpy import FillType, contour_generator
@@ -90,7 +90,7 @@ def parts_of(mask: np.ndarray, tolerance_px: float = TOLERANCE_PX) -> list[Part]
 
 
 def require_polygons() -> None:
-    """UnavailableError, naming the extra, where contourpy or shapely is not installed."""
+    """Raise UnavailableError, naming the extra, if contourpy or shapely is not installed."""
     try:
         import contourpy  # noqa: F401
         import shapely  # noqa: F401
@@ -99,7 +99,7 @@ def require_polygons() -> None:
 
 
 def _bridges(rings: list[np.ndarray]) -> dict[tuple[int, int], list[tuple[int, int]]]:
-    """From the leftmost corner of each hole along its row to the next ring on the left."""
+    """Join the leftmost corner of each hole to the next corner on its left in the same row."""
     if len(rings) == 1:
         return {}
     owner = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
@@ -129,7 +129,7 @@ def _simplified(exact: Part, tolerance_px: float) -> Part:
 
 
 def _with_tolerance(exact: Part, tolerance_px: float) -> tuple[Part, float]:
-    """The part with fewer corners, and the area in px between the two. Corners that a bridge ends in stay."""
+    """The part with fewer corners, and the area in px between old and new outline. Corners with a bridge stay."""
     ends: list[set[int]] = [set() for _ in exact.rings]
     for (ring, corner), holes in exact.bridges.items():
         ends[ring].add(corner)
@@ -149,7 +149,7 @@ def _with_tolerance(exact: Part, tolerance_px: float) -> tuple[Part, float]:
 
 
 def _fewer_corners(ring: np.ndarray, fixed: list[int], tolerance_px: float) -> tuple[np.ndarray, dict[int, int], float]:
-    """The ring's corners that are kept, where those of `fixed` are among them, and the area between the two rings."""
+    """The kept corners (n, 2), the new index of each corner in `fixed`, and the area in px between old and new ring."""
     from shapely import LineString
 
     if len(ring) <= _SMALLEST:
@@ -172,7 +172,7 @@ def _fewer_corners(ring: np.ndarray, fixed: list[int], tolerance_px: float) -> t
 
 
 def _area_between(line: np.ndarray, fewer: np.ndarray) -> float:
-    """The area in px between a line and one of a part of its corners, first and last among them; rather too much."""
+    """An upper estimate of the area in px between a line and its simplification, which keeps the line's two ends."""
     kept = np.flatnonzero(np.isin(line.view(complex)[:, 0], fewer.view(complex)[:, 0]))
     chord = np.searchsorted(kept, np.arange(len(line) - 1), "right") - 1  # of each step of the line
     start = line[kept[chord]]

@@ -1,4 +1,4 @@
-"""What zeroseg-infer and zeroseg annotate wrote, read back photo by photo."""
+"""Read the results of zeroseg-infer and zeroseg annotate, photo by photo."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from zeroseg.words import LabelPack
 
 @dataclass
 class Results(ABC):
-    """names: the label list; photos: how many, bad ones included; bad: of those read, how many were not labelled."""
+    """names: the label list; photos: their number, with bad ones; bad: how many of those read so far were bad."""
 
     names: list[str]
     photos: int
@@ -27,13 +27,13 @@ class Results(ABC):
 
     @abstractmethod
     def read(self) -> Iterator[LabelledPhoto]:
-        """The labelled photos, in the order of the results. ZerosegError, naming the file, where one is damaged."""
+        """The labelled photos, in the order of the results. Raises ZerosegError, naming the file, if one is damaged."""
 
 
 def open_results(path: Path) -> Results:
-    """The results in a folder of zeroseg annotate, a folder of zeroseg-infer, or one of its JSON files.
+    """Open a folder of zeroseg annotate, a folder of zeroseg-infer, or one JSON file of zeroseg-infer.
 
-    Raises ZerosegError where there are none.
+    Raises ZerosegError if it has no results.
     """
     if (path / "job.json").is_file():
         return _Collection(path)
@@ -43,7 +43,7 @@ def open_results(path: Path) -> Results:
     files = [file for file in files if not path.is_dir() or _document(file) is not None]
     if not files or _document(files[0]) is None:
         raise ZerosegError(
-            f"{path}: no results of zeroseg in it; expected the folder of zeroseg annotate, or of zeroseg-infer with "
+            f"{path}: has no zeroseg results; expected a folder of zeroseg annotate, or of zeroseg-infer with "
             "--save json"
         )
     return _Photos(path, files)
@@ -65,8 +65,8 @@ class _Collection(Results):
         for number in range(self._plan.parts):
             if not part_file(self.source, number).is_file():
                 raise ZerosegError(
-                    f"{self.source}: {self._plan.photos} photos are to be labelled and some are not yet; give the "
-                    "command that began it again"
+                    f"{self.source}: not all of its {self._plan.photos} photos are labelled yet; run the same "
+                    "zeroseg annotate command again"
                 )
             table = read_part(self.source, number, columns)
             rows = groupby(zip(*table.values(), strict=True), lambda row: row[0])
@@ -75,7 +75,7 @@ class _Collection(Results):
                 _, height, width, _, _, _, error = labels[0]
                 if name != printable(photo.path):
                     raise ZerosegError(
-                        f"{part_file(self.source, number)}: does not fit the list of photos (plan.jsonl)"
+                        f"{part_file(self.source, number)}: does not match the list of photos (plan.jsonl)"
                     )
                 if error is not None:
                     self.bad += 1
@@ -108,7 +108,7 @@ class _Photos(Results):
                 found = [Found(one["category_id"] - 1, one["score"], one["segmentation"]) for one in document["found"]]
                 name, size = document["image"], tuple(document["size"])
             except (KeyError, TypeError) as error:
-                raise ZerosegError(f"{file}: is damaged or another version's ({error!r})") from error
+                raise ZerosegError(f"{file}: is damaged or from another version ({error!r})") from error
             yield LabelledPhoto(name, size, found, partial(_read, name))
 
 
@@ -118,7 +118,7 @@ def _read(name: str) -> bytes:
 
 
 def _document(file: Path) -> dict | None:
-    """The JSON document of a photo's results; None where it is anything else."""
+    """A photo's results from a JSON file; None if the file holds anything else."""
     try:
         document = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:

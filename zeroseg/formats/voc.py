@@ -1,7 +1,7 @@
-"""Pascal VOC: palette PNGs of classes and of objects, an XML of boxes a photo, lists of photos.
+"""Pascal VOC: palette PNGs of classes and of objects, one XML file of boxes per photo, and lists of photos.
 
-The masks are exact. A pixel holds one class: 0 is background, i + 1 the i-th label, 255 would be void, so there is room
-for 254. Boxes count pixels from 1, last one included.
+The masks are exact. A pixel holds one class: 0 is background, i + 1 is the i-th label. 255 means void, so a list may
+have up to 254 labels. Boxes count pixels from 1 and include the last one.
 """
 
 from pathlib import Path

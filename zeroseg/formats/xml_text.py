@@ -1,4 +1,4 @@
-"""XML that is written as it comes, so that memory does not grow with it."""
+"""Write XML element by element, so that memory does not grow with the document."""
 
 import re
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  
 
 
 class XmlFile:
-    """An XML document in an open text file; indented by one space a level. declared: with an XML declaration."""
+    """An XML document in an open text file, indented one space per level. declared: write an XML declaration."""
 
     def __init__(self, file: IO[str], declared: bool = True):
         self._out, self._tags = XMLGenerator(file, "utf-8", short_empty_elements=True), []
@@ -18,7 +18,7 @@ class XmlFile:
 
     @contextmanager
     def inside(self, tag: str, **attributes):
-        """An element with what is written within the block."""
+        """Write an element around what the block writes."""
         self.open(tag, **attributes)
         yield
         self.close()
@@ -36,7 +36,7 @@ class XmlFile:
         self._out.characters("\n")
 
     def leaf(self, tag: str, text="", **attributes) -> None:
-        """An element with text alone."""
+        """Write an element that has only text."""
         self._open(tag, attributes)
         self._out.characters(clean(text))
         self._out.endElement(tag)
@@ -48,5 +48,5 @@ class XmlFile:
 
 
 def clean(value) -> str:
-    """Text with what XML cannot hold (control characters) replaced by U+FFFD."""
+    """A value as text; characters that XML forbids (control characters) become U+FFFD."""
     return _NO_XML.sub("\ufffd", str(value))

@@ -1,8 +1,8 @@
-"""YOLO segmentation: a line per part, "class x y x y ...", shares of the photo's width and height; data.yaml.
+"""YOLO segmentation: data.yaml, and a line per part, "class x y x y ...", in fractions of the photo's width and height.
 
-The format holds neither holes nor several parts of one object: each part is an object of its own, and holes are joined
-to the outline. Its readers cut or round corners to whole pixels and fill with OpenCV, which takes in the border; so a
-corner is written as its pixel and a quarter, and both ways come to the same.
+The format has neither holes nor objects of several parts. So each part is an object of its own, and holes are joined to
+the outline. Readers truncate or round corners to whole pixels and fill with OpenCV, which includes the border. So each
+corner is written as its pixel + 0.25: truncating and rounding then give the same pixel.
 """
 
 import json
@@ -17,7 +17,7 @@ _FRACTION = 0.25
 
 
 class YoloWriter(Writer):
-    """images/train, images/val, labels/train, labels/val, data.yaml. Class ids are the labels' indices."""
+    """Writes images/train, images/val, labels/train, labels/val, data.yaml. Class ids are the labels' indices."""
 
     shapes = ("polygons",)
     splits = True
@@ -47,16 +47,16 @@ class YoloWriter(Writer):
 
     def close(self) -> None:
         train = "images/train" if self._splits["train"] else "images/val"
-        val = "images/val" if self._splits["val"] else "images/train"  # a trainer refuses an empty one
+        val = "images/val" if self._splits["val"] else "images/train"  # trainers refuse an empty split
         names = "".join(f"  {i}: {json.dumps(name, ensure_ascii=False)}\n" for i, name in enumerate(self.names))
         text = f"train: {train}\nval: {val}\nnc: {len(self.names)}\nnames:\n{names}"
         (self.folder / "data.yaml").write_text(text, encoding="utf-8", newline="\n")
 
 
 def pixel_corners(ring: np.ndarray) -> np.ndarray:
-    """(n, 2) float64: the pixel each corner lies in, plus a quarter; one that repeats the last is left out.
+    """(n, 2) float64: the pixel of each corner, plus 0.25, without repeats of the corner before.
 
-    At least three corners stay, which readers ask for.
+    If fewer than three would remain, all stay, because readers need three corners.
     """
     pixels = np.floor(ring)
     new = np.flatnonzero((pixels != np.roll(pixels, 1, 0)).any(1))

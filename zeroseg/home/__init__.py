@@ -1,1 +1,1 @@
-"""What a camera sees, told to a home by MQTT: presence of each word, commands, Home Assistant. docs/home.md."""
+"""Publish what a camera sees over MQTT: presence of each word, commands, Home Assistant. docs/home.md."""

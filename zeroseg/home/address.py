@@ -1,4 +1,4 @@
-"""Where the broker is, and who logs in: from the command line, a file and the environment; checked before all else."""
+"""The broker's address and login, from the command line, a file and the environment."""
 
 import os
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ TOPIC_CHARS = 100
 
 @dataclass(frozen=True)
 class Address:
-    """A broker. tls: whether the connection is encrypted; user, password: None where it asks for none.
+    """A broker's address. tls: whether the connection is encrypted; user, password: None if it needs none.
 
-    ca_file: the authority that the broker's certificate is from, None for those that the system trusts.
+    ca_file: PEM file of the authority that signed the broker's certificate; None for those that the system trusts.
     """
 
     host: str
@@ -32,11 +32,11 @@ class Address:
 
 
 def read_address(url: str, login_file: Path | None = None, ca_file: Path | None = None) -> Address:
-    """The broker of mqtt://host[:port] or, with TLS, mqtts://host[:port].
+    """Parse mqtt://host[:port] or, with TLS, mqtts://host[:port].
 
-    login_file  two lines, user and password; without it ZEROSEG_MQTT_USER and ZEROSEG_MQTT_PASSWORD of the environment.
-    ca_file     PEM.
-    Raises ZerosegError in one line.
+    login_file  two lines, user and password; None for the environment's ZEROSEG_MQTT_USER and ZEROSEG_MQTT_PASSWORD.
+    ca_file     certificates in PEM; only with mqtts.
+    Raises ZerosegError if the URL, a file or the environment is wrong.
     """
     expected = "expected mqtt://host[:port] or mqtts://host[:port]"
     try:
@@ -46,7 +46,7 @@ def read_address(url: str, login_file: Path | None = None, ca_file: Path | None 
         raise ZerosegError(f"--mqtt: {expected} ({error})") from error
     if "@" in parts.netloc:
         raise ZerosegError(
-            f"--mqtt: a password on the command line is seen by all; use --mqtt-login FILE, or {USER} and {PASSWORD}"
+            f"--mqtt: others can see a password on the command line; use --mqtt-login FILE, or {USER} and {PASSWORD}"
         )
     if parts.scheme not in PORTS or not parts.hostname or parts.path.strip("/") or parts.query:
         raise ZerosegError(f"--mqtt: {expected}, got {url!r}")
@@ -76,7 +76,7 @@ def _login(file: Path | None) -> tuple[str | None, str | None]:
 
 
 def check_topic(topic: str) -> str:
-    """The topic that all others lie below, as it is. ZerosegError where MQTT or Home Assistant could not take it."""
+    """Return the base topic unchanged. Raises ZerosegError if MQTT or Home Assistant could not use it."""
     steps = topic.split("/")
     if (
         not all(steps)

@@ -1,7 +1,7 @@
-"""The connection to an MQTT broker: never waited for, tried again for ever, all that is retained told again afterwards.
+"""A connection to an MQTT broker. It never blocks the caller, reconnects by itself, and resends all retained messages.
 
-One message at a time is handed to paho-mqtt and confirmed (QoS 1); the rest waits here, of each topic the newest. So
-what waits is bounded by the number of topics, however long the broker is away or hangs.
+paho-mqtt gets one message at a time, and the broker confirms it (QoS 1). The others wait in a queue that keeps only the
+newest message of each topic. So the queue cannot outgrow the number of topics, even if the broker is away or hangs.
 """
 
 import ssl
@@ -13,15 +13,15 @@ from collections.abc import Callable
 from zeroseg.errors import ZerosegError, missing_extra
 from zeroseg.home.address import Address
 
-MOST_WAITING = 2048  # topics; the one that has waited longest goes
+MOST_WAITING = 2048  # topics; beyond that, the oldest message is dropped
 MOST_COMMANDS = 16
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 1, 30  # between tries to connect, doubled each time
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 1, 30  # between attempts to connect; doubled each time
 _KEEPALIVE_S, _CONNECT_S = 20, 5.0
 _LOOK_S = 0.5
 
 
 class Broker:
-    """A connection in threads of its own. No call waits for the network, but close(), which does for a moment."""
+    """A connection with its own threads. Only close() waits for the network, for a limited time."""
 
     def __init__(
         self,
@@ -32,9 +32,9 @@ class Broker:
         on_command: Callable[[str, bytes], None] = lambda topic, payload: None,
         on_look: Callable[[], None] = lambda: None,
     ):
-        """status_topic: where the broker says "offline" when this process dies. on_command and on_look (twice a second)
-        are called in the sending thread. Raises UnavailableError without paho-mqtt, ZerosegError for a bad ca_file.
-        """
+        """status_topic: the broker publishes "offline" there if this process dies. The sending thread calls on_command
+        for each command, and on_look twice a second. Raises UnavailableError without paho-mqtt, ZerosegError for a bad
+        ca_file."""
         try:
             import paho.mqtt.client as mqtt
         except ImportError as error:
@@ -75,33 +75,33 @@ class Broker:
         return self
 
     def keep(self, topic: str, payload: bytes) -> None:
-        """Have the broker keep this as the topic's state, also after a restart of it. The same again is not sent."""
+        """Publish a retained message, now and after every reconnect. An unchanged payload is not sent again."""
         with self._change:
             if self._kept.get(topic) != payload:
                 self._kept[topic] = payload
                 self._put(topic, payload, True)
 
     def forget(self, topic: str) -> None:
-        """Have the broker drop a topic's state."""
+        """Delete the topic's retained message."""
         with self._change:
             if self._kept.pop(topic, None) is not None:
                 self._put(topic, b"", True)
 
     def send(self, topic: str, payload: bytes) -> None:
-        """Send once, to those who listen now; nobody does while the broker is away."""
+        """Publish once, not retained. Nothing is sent while the broker is away."""
         with self._change:
             if self.connected:
                 self._put(topic, payload, False)
 
     def do(self, topic: str) -> None:
-        """Have a command carried out as if it had come without a payload, unless it waits already."""
+        """Queue a command with an empty payload, unless the same one is already queued."""
         with self._change:
             if (topic, b"") not in self._commands:
                 self._commands.append((topic, b""))
                 self._change.notify_all()
 
     def close(self, seconds: float = 2.0) -> None:
-        """Send what waits, for at most this long, and disconnect."""
+        """Send the queued messages, for at most this many seconds, and disconnect."""
         with self._change:
             self._end_s = time.monotonic() + seconds
             self._change.notify_all()
@@ -142,9 +142,9 @@ class Broker:
                 self._on_look()
 
     def _hand_over(self, topic: str, payload: bytes, retain: bool) -> None:
-        """Publish, and wait until the broker has it.
+        """Publish, and wait until the broker confirms it.
 
-        If the connection is lost meanwhile, paho sends this one again, and nothing newer of the topic goes before it.
+        If the connection is lost meanwhile, paho sends this message again, before anything newer of its topic.
         """
         number = self._client.publish(topic, payload, qos=1, retain=retain).mid  # without the lock: paho has its own
         with self._change:
@@ -186,6 +186,6 @@ class Broker:
             self._change.notify_all()
 
     def _tell(self, line: str) -> None:
-        if line != self._told:  # not each time that it is tried
+        if line != self._told:  # not at every attempt
             self._told = line
             self._say(line)

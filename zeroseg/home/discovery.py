@@ -1,12 +1,12 @@
-"""Topics, and what Home Assistant's MQTT discovery wants to know of them.
+"""The MQTT topics, and the messages that describe them to Home Assistant's discovery.
 
-Below the topic that was chosen:
+Below the base topic:
 
-    status              online or offline (retained; the broker itself says offline when zeroseg dies)
+    status              online or offline (retained; the broker publishes offline if zeroseg dies)
     label/SLUG          {"label", "present", "area" in percent of the picture, "score"} (retained)
     settings            {"words", "threshold", "paused"} (retained)
     snapshot            a JPEG with masks
-    problem             why the last command was refused, empty when it was not (retained)
+    problem             why the last command was refused; empty if it was accepted (retained)
     set/words, set/threshold, set/pause, set/snapshot   commands
 """
 
@@ -19,11 +19,11 @@ from zeroseg import __version__
 
 PREFIX = "homeassistant"
 COMMANDS = ("words", "threshold", "pause", "snapshot")
-WORDS_MAX_CHARS = 255  # of a text entity
+WORDS_MAX_CHARS = 255  # the limit of a text entity
 
 
 def slug(name: str) -> str:
-    """A name in the characters that discovery allows: a-z, 0-9, _ and -. Different names give different slugs."""
+    """The name with only the characters that discovery allows: a-z, 0-9, _, -. Different names get different slugs."""
     plain = unicodedata.normalize("NFKD", name.lower()).encode("ascii", "ignore").decode()
     text = re.sub(r"[^a-z0-9-]+", "_", plain).strip("_")[:40]
     if text != name:
@@ -32,12 +32,12 @@ def slug(name: str) -> str:
 
 
 def label_topic(topic: str, label: str) -> str:
-    """Where a label's state goes."""
+    """The topic of a label's state."""
     return f"{topic}/label/{slug(label)}"
 
 
 def label_entities(topic: str, label: str) -> dict[str, dict]:
-    """Discovery topic -> configuration of a label's sensors: presence, and area."""
+    """Discovery topic -> configuration, for a label's two sensors: presence and area."""
     state = label_topic(topic, label)
     presence = {
         "name": label,
@@ -64,7 +64,7 @@ def label_entities(topic: str, label: str) -> dict[str, dict]:
 
 
 def device_entities(topic: str) -> dict[str, dict]:
-    """Discovery topic -> configuration of what there is once: words, threshold, pause, snapshot."""
+    """Discovery topic -> configuration, for the entities of the device: words, threshold, pause, snapshot, problem."""
     settings, problem = f"{topic}/settings", f"{topic}/problem"
     entities = [
         ("text", "words", {"name": "words", "max": WORDS_MAX_CHARS, "value_template": "{{ value_json.words }}"}),
@@ -110,5 +110,5 @@ def _entity(topic: str, kind: str, name: str, about: dict) -> tuple[str, dict]:
 
 
 def as_json(document: dict) -> bytes:
-    """A payload."""
+    """A document as a payload: JSON in UTF-8."""
     return json.dumps(document, ensure_ascii=False).encode()

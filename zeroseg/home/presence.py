@@ -1,16 +1,16 @@
-"""From masks that flicker to presence that a home can act on: the labels' states, and which are news. No MQTT here."""
+"""Turn flickering masks into steady states of the labels, and report the states that changed. No MQTT here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 HOLD_S = 2.0
 LEAST_AREA = 0.001
-AREA_STEP, SCORE_STEP = 0.01, 0.02  # less than this is no news
+AREA_STEP, SCORE_STEP = 0.01, 0.02  # smaller changes are not reported
 
 
 @dataclass(frozen=True)
 class State:
-    """A label's state. area: its share of the picture in [0, 1]; score in [-1, 1], None where it is not present."""
+    """A label's state. area: its share of the picture in [0, 1]; score in [-1, 1], None if it is not present."""
 
     present: bool = False
     area: float = 0.0
@@ -20,8 +20,9 @@ class State:
 class Presence:
     """The labels' states over time.
 
-    A label is present as soon as its area is large enough, and until it has been smaller for the hold time. While it is
-    present, a change of its area by a hundredth of the picture or of its score by 0.02 is news, once per hold time.
+    A label becomes present when its area reaches least_area, and absent when its area has been smaller for hold_s.
+    While it is present, it is reported again if its area changes by 0.01 of the picture or its score by 0.02, at most
+    once per hold_s.
     """
 
     def __init__(self, hold_s: float = HOLD_S, least_area: float = LEAST_AREA):
@@ -32,9 +33,10 @@ class Presence:
         self._told_s: dict[str, float] = {}
 
     def update(self, now_s: float, labels: Sequence[str], found: dict[str, tuple[float, float]]) -> dict[str, State]:
-        """Take a picture's labels, asked for and found (label -> area, score); the states that are news.
+        """Add the result of one picture; return the states to report.
 
-        A label that is asked for the first time is news, one that is no longer asked for is forgotten.
+        now_s: time in seconds; labels: the label list; found: label -> (area in [0, 1], score in [-1, 1]). A new label
+        is always reported. A label that is no longer in the list is forgotten.
         """
         for gone in self.states.keys() - set(labels):
             for known in (self.states, self._seen_s, self._told_s):

@@ -1,4 +1,4 @@
-"""A live picture's labels told to a home: states when they change, snapshots, commands."""
+"""Publish a live picture's labels to home automation: changed states and snapshots. Carry out its commands."""
 
 import math
 import time
@@ -23,10 +23,10 @@ _ON, _OFF = ("on", "true", "1"), ("off", "false", "0")
 
 @dataclass(frozen=True)
 class HomeOptions:
-    """address, topic: where; hold_s, least_area: as for Presence.
+    """address: the broker; topic: the base topic; hold_s, least_area: as for Presence.
 
-    snapshot: when to send pictures with masks, one of SNAPSHOTS; discovery: whether Home Assistant is told of all that;
-    text: what turns words into vectors.
+    snapshot: when to send pictures with masks, one of SNAPSHOTS; discovery: whether to announce the entities to Home
+    Assistant; text: the text encoder, as for Segmenter.label_pack.
     """
 
     address: Address
@@ -39,7 +39,7 @@ class HomeOptions:
 
 
 class HomeSink(Sink):
-    """Takes a pipeline's frames; nothing in write() waits for the broker, and nothing is drawn but snapshots."""
+    """Publishes a pipeline's frames. write() never waits for the broker, and only snapshots are drawn."""
 
     takes_repeats = True
 
@@ -50,7 +50,7 @@ class HomeSink(Sink):
         options: HomeOptions,
         say: Callable[[str], None] = lambda line: None,
     ):
-        """Raises ZerosegError for a topic or a number of labels that cannot be, UnavailableError without paho-mqtt."""
+        """Raises ZerosegError for a bad topic or number of labels, UnavailableError without paho-mqtt."""
         self._topic = check_topic(options.topic)
         self._segmenter, self._pipeline, self._options = segmenter, pipeline, options
         _check_count(pipeline.settings.pack.names)
@@ -110,7 +110,7 @@ class HomeSink(Sink):
             self._broker.keep(topic, discovery.as_json(document))
 
     def _look(self) -> None:
-        """What changes without a frame: settings made on the page, a source that is lost."""
+        """Publish what can change without a frame: the settings, and whether the source is lost."""
         settings = self._pipeline.settings
         threshold = self._segmenter.sidecar.threshold if settings.threshold is None else settings.threshold
         document = {

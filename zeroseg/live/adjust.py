@@ -14,8 +14,8 @@ FLIPS = ("horizontal", "vertical", "both")
 
 @dataclass(frozen=True)
 class Adjustment:
-    """rotate: degrees clockwise; flip after that; size (width, height) px that a larger picture is scaled down to fit
-    into, aspect kept.
+    """rotate: degrees clockwise; flip: after rotate; size: (width, height) in px that a larger picture is scaled down
+    to fit, with its aspect kept.
 
     fps: largest frame rate; every: only every n-th frame; max_frames: the source ends after this many.
     """
@@ -39,7 +39,7 @@ class Adjustment:
 
 
 class Adjusted(Source):
-    """A source with an Adjustment. Frames keep their numbers and times."""
+    """A source whose frames are adjusted. They keep their numbers and times."""
 
     def __init__(self, source: Source, adjustment: Adjustment):
         self._source, self._adjustment = source, adjustment
@@ -78,7 +78,7 @@ class Adjusted(Source):
             if want.fps:
                 if frame.time_s < self._next_s - 1e-6:
                     continue
-                # steps of 1/fps from the first frame keep the mean rate; after a gap they start anew
+                # steps of 1/fps from the first frame keep the mean rate; a gap restarts them
                 self._next_s = max(self._next_s + 1 / want.fps, frame.time_s)
             if want.every > 1:
                 frame.duration *= want.every
@@ -101,7 +101,7 @@ class Adjusted(Source):
 
 
 def adjusted(image: np.ndarray, want: Adjustment) -> np.ndarray:
-    """Turn, flip and scale a (H, W, 3) uint8 picture; the result is contiguous."""
+    """Rotate, flip and scale an (H, W, 3) uint8 picture; the result is contiguous."""
     if want.rotate:
         image = np.rot90(image, -want.rotate // 90)
     if want.flip in ("horizontal", "both"):

@@ -5,11 +5,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 
-_SHOWN_CHARACTERS = 100  # of what a client wrote: field names that nobody knows
+_SHOWN_CHARACTERS = 100  # of text from the client, such as unknown field names
 
 
 def answer_wrong_input(app: FastAPI) -> None:
-    """Answer 422 with the place and the fault, without the input: it may be a whole upload, NaN, or invalid Unicode."""
+    """Answer 422 with place and fault, but not the input, which may be a whole upload, NaN, or invalid Unicode."""
 
     async def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
         problems = [
@@ -33,5 +33,5 @@ def answer_head(app: FastAPI, endless: dict[str, str]) -> None:
 
 
 def _shown(text, most: int = _SHOWN_CHARACTERS):
-    """Text as any encoding has it, cut where it is long; other values as they are."""
+    """Text that any encoding holds, cut to `most` characters; other values unchanged."""
     return text.encode("utf-8", "backslashreplace").decode()[:most] if isinstance(text, str) else text

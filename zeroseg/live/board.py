@@ -1,4 +1,4 @@
-"""The content of the page: the newest picture, encoded once for all viewers, and the newest figures."""
+"""The content of the page: the newest picture, encoded once for all viewers, and the newest statistics."""
 
 import asyncio
 import io
@@ -31,7 +31,7 @@ class Board(Sink):
         self._changed: asyncio.Event | None = None
 
     def attach(self) -> None:
-        """Called once in the event loop, which then gets the notifications."""
+        """Call this once in the event loop, which then gets the notifications."""
         self._loop, self._changed = asyncio.get_running_loop(), asyncio.Event()
 
     def write(self, output: Output) -> None:
@@ -47,7 +47,7 @@ class Board(Sink):
         self._changed = asyncio.Event()
 
     async def news(self, seen: int, timeout_s: float) -> int:
-        """Wait for a picture other than number `seen`; the newest number, which is `seen` after the timeout."""
+        """Wait for a picture other than number `seen`; return the newest number, which is `seen` after the timeout."""
         if self.number == seen:
             try:
                 await asyncio.wait_for(self._changed.wait(), timeout_s)

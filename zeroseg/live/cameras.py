@@ -16,9 +16,9 @@ from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.live.decoder import READ_TIMEOUT_S, Decoder, load_av
 from zeroseg.live.frame import MICROSECOND, Frame, Source
 
-CSI_SIZE, CSI_RATE = (1280, 720), 30  # (width, height) px and frames per second, unless asked for otherwise
+CSI_SIZE, CSI_RATE = (1280, 720), 30  # defaults: (width, height) in px, frames per second
 _FIRST_FRAME_S = 10.0
-_LINES_KEPT = 20  # of what GStreamer says
+_LINES_KEPT = 20  # of GStreamer's messages
 
 
 def list_cameras() -> list[tuple[str, str]]:
@@ -103,10 +103,10 @@ def csi_pipeline(sensor: int, size: tuple[int, int] = CSI_SIZE, rate: float = CS
 
 
 class CsiCamera(Source):
-    """csi://N: a Jetson's sensor, by GStreamer's own command, so no Python binding and no special OpenCV is needed.
+    """csi://N: a Jetson's sensor, read through GStreamer's command, without a Python binding or a special OpenCV.
 
-    gst-launch-1.0 writes raw RGB to a pipe; rows are padded to 4 bytes, as GStreamer does. Closing the pipe ends it.
-    A sensor that stalls is an error, as one that ends, so that it is opened again.
+    gst-launch-1.0 writes raw RGB to a pipe, with rows padded to 4 bytes. Closing the pipe ends it. A sensor that stalls
+    or ends is an error, so that it is opened again.
     """
 
     live = True
@@ -122,7 +122,7 @@ class CsiCamera(Source):
         self._width, self._height = size or CSI_SIZE
         self.rate = Fraction(rate or CSI_RATE).limit_denominator(1001)
         arguments = csi_pipeline(sensor, (self._width, self._height), self.rate)
-        # a session of its own: Ctrl-C is for this process, which then ends GStreamer
+        # a separate session: only this process gets Ctrl-C, and then ends GStreamer
         self._process = subprocess.Popen(
             [launcher, "-q", *arguments],
             stdout=subprocess.PIPE,
@@ -161,7 +161,7 @@ class CsiCamera(Source):
         return data
 
     def _listen(self) -> None:
-        """Take what GStreamer says on stderr for as long as it lives: it would stop at a full pipe."""
+        """Read GStreamer's stderr as long as it runs, because a full pipe would block it."""
         for line in self._process.stderr:
             if len(self._said) < _LINES_KEPT and line.strip():
                 self._said.append(line.decode(errors="replace").strip())

@@ -39,7 +39,7 @@ class TimedProtocol(H11Protocol):
         self._look()
 
     def _look(self, came: bool = False) -> None:
-        """Set the time limit that this connection's state asks for. came: it has just sent something."""
+        """Set the time limit for the connection's state. came: it has just sent data."""
         if self.transport.is_closing():
             self._leave()
         elif self.cycle is None or self.cycle.response_complete:
@@ -64,7 +64,7 @@ class TimedProtocol(H11Protocol):
             next(iter(self.waiting))._close()
 
     def _end_body(self) -> None:
-        if self.flow.read_paused and self.loop.time() < self._body_ends_s:  # it may not send: we have not read yet
+        if self.flow.read_paused and self.loop.time() < self._body_ends_s:  # the client waits for us to read
             self._timer = self.loop.call_later(STALLED_S, self._end_body)
         else:
             self._close()

@@ -17,18 +17,18 @@ from zeroseg.errors import ZerosegError, missing_extra
 from zeroseg.live.frame import MICROSECOND, UNKNOWN_COLOR, Frame, Source
 
 OPEN_TIMEOUT_S, READ_TIMEOUT_S = 5.0, 3.0
-HD_LINES = 720  # from so many on, a video that does not tell its colour matrix has BT.709's
-_LENGTH_IN_HEADER = ("matroska,webm", "flv")  # but no count of frames; of others FFmpeg guesses from what is there
+HD_LINES = 720  # from this height on, BT.709 is assumed for a video without a colour matrix
+_LENGTH_IN_HEADER = ("matroska,webm", "flv")  # formats without a frame count; for others FFmpeg estimates the length
 _DAMAGED_MAX = 500  # packets in a row that cannot be decoded, before a source counts as unreadable
 
 
 def load_av():
-    """The av module, quiet; or the extra to install."""
+    """Import and return av, without its log output. Raises UnavailableError, naming the extra, if it is missing."""
     try:
         import av
     except ImportError as error:
         raise missing_extra("PyAV (av)", "live", "reading and writing video") from error
-    av.logging.set_level(av.logging.PANIC)  # what matters is raised; FFmpeg's log lines would tear the progress bar
+    av.logging.set_level(av.logging.PANIC)  # errors are raised; FFmpeg's log lines would break the progress bar
     return av
 
 
@@ -65,7 +65,7 @@ class Decoder(Source):
         self._stream.thread_type = "SLICE" if live else "AUTO"  # frame threads would delay a live picture
         self.rate = self._stream.average_rate or self._stream.guessed_rate
         self.frame_count = None if live else self._count()
-        self._length_s = self._said_length_s()  # now, as a closed container does not tell
+        self._length_s = self._said_length_s()  # read now, because a closed container cannot tell
         self._first_pts: int | None = None
         self._last_pts = -1
         self._index = self._damaged = 0
@@ -74,7 +74,7 @@ class Decoder(Source):
 
     @property
     def finite(self) -> bool:
-        """Whether the source has an end, like a file, also one behind a URL."""
+        """Whether the source has an end, like a file or a file behind a URL."""
         return self._container.duration is not None
 
     @property
@@ -84,28 +84,28 @@ class Decoder(Source):
 
     @property
     def is_damaged(self) -> bool:
-        """Whether pieces could not be decoded, or nothing was."""
+        """Whether some or all of it could not be decoded."""
         return self._damaged > 0 or self._index == 0
 
     @property
     def size_known(self) -> bool:
-        """Whether FFmpeg has found a picture when it opened the source."""
+        """Whether FFmpeg found a picture when it opened the source."""
         return bool(self._stream.codec_context.width)
 
     @property
     def duration_s(self) -> float | None:
-        """How long a file says that it lasts; None where it does not say."""
+        """The duration in the file's header; None if there is none."""
         if self._container.duration:
             return self._container.duration / self._av.time_base
         return float(self.frame_count / self.rate) if self.frame_count and self.rate else None
 
     @property
     def recorded(self) -> str | None:
-        """When a file says that it was recorded, as it is written there (ISO 8601, mostly UTC)."""
+        """The recording time in the file's header, as written there (ISO 8601, mostly UTC); None if there is none."""
         return self._container.metadata.get("creation_time")
 
     def seek(self, time_s: float) -> None:
-        """Go to the last key frame at or before a file's time in seconds; where FFmpeg cannot, to the beginning."""
+        """Go to the last key frame at or before a time in seconds; to the beginning if FFmpeg cannot seek."""
         start = self._stream.start_time
         self._first_pts, self._last_pts = start if start is not None else self._first_pts, -1
         try:
@@ -115,7 +115,7 @@ class Decoder(Source):
         self._frames = self._decode()
 
     def read_from(self, time_s: float) -> Frame | None:
-        """The next frame at or after a time in seconds; those before it are decoded, but not turned into RGB."""
+        """The next frame at or after a time in seconds. Frames before it are decoded, but not converted to RGB."""
         for picture in self._frames:
             base = picture.time_base or self._stream.time_base
             if picture.pts is None or float(picture.pts * base) - self._start_s() >= time_s - 1e-6:
@@ -168,12 +168,12 @@ class Decoder(Source):
         if self._first_pts is None:
             self._first_pts = pts
         self._end_s = max(self._end_s, float((pts + (picture.duration or step)) * time_base))
-        pts = max(pts - self._first_pts, self._last_pts + 1)  # a writer needs them to rise
+        pts = max(pts - self._first_pts, self._last_pts + 1)  # a video writer needs increasing times
         self._last_pts = pts
         return Frame(image, self._index, pts, time_base, picture.duration or step, now)
 
     def _decode(self):
-        """The pictures; damage between them is counted and stepped over, damage for good ends them."""
+        """Yield the pictures. Damaged pieces are counted and skipped; if decoding keeps failing, the pictures end."""
         av, in_a_row = self._av, 0
         packets = self._container.demux(self._stream)
         while True:
@@ -222,7 +222,7 @@ class Decoder(Source):
         return lines
 
     def _said_length_s(self) -> tuple[float, float]:
-        """(length in seconds that the file's header tells, or 0, and what may be missing of it)."""
+        """(length in seconds from the file's header, or 0; how many seconds may be missing without a warning)."""
         if self._container.format.name not in _LENGTH_IN_HEADER:
             return 0.0, 0.0
         step_s = float(1 / (self.rate or Fraction(25)))
@@ -232,7 +232,7 @@ class Decoder(Source):
             return 3600 * int(hours) + 60 * int(minutes) + float(seconds), 2 * step_s
         length_s = (self._container.duration or 0) / self._av.time_base
         alone = len(self._container.streams) == 1
-        return length_s, 2 * step_s if alone else max(1.0, 0.05 * length_s)  # sound goes on a little longer
+        return length_s, 2 * step_s if alone else max(1.0, 0.05 * length_s)  # sound may last a little longer
 
     def close(self) -> None:
         self._frames = iter(())  # the generator holds the container
@@ -240,7 +240,7 @@ class Decoder(Source):
 
 
 def local(path: Path | str) -> str:
-    """A file as FFmpeg opens it: a colon in its name would be taken for a protocol's."""
+    """A file's path for FFmpeg, which would take a name with a colon for a protocol."""
     return f"file:{path}"
 
 
@@ -250,7 +250,7 @@ def _is_cover(stream) -> bool:
 
 
 def _quarter_turns(picture) -> int:
-    """Quarter turns, counter-clockwise as numpy counts them, that make a picture upright."""
+    """The number of quarter turns, counter-clockwise as in np.rot90, that make a picture upright."""
     return round(getattr(picture, "rotation", 0) / 90) % 4
 
 
@@ -259,9 +259,9 @@ def _is_rgb(pixel_format) -> bool:
 
 
 def _upright(picture) -> np.ndarray:
-    """A decoded picture of any pixel format as (H, W, 3) uint8 RGB, turned as its display matrix says.
+    """A decoded picture of any pixel format as (H, W, 3) uint8 RGB, rotated by its display matrix.
 
-    YUV that does not tell its matrix has BT.709's if it is HD, as every player takes it, else BT.601's.
+    YUV without a stated colour matrix is read as BT.709 if it is HD, as players do, else as BT.601.
     """
     if picture.colorspace == UNKNOWN_COLOR and picture.height >= HD_LINES and not _is_rgb(picture.format):
         picture = picture.reformat(format="rgb24", src_colorspace="ITU709")

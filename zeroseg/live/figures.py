@@ -12,7 +12,7 @@ BUCKETS_MS = (10, 20, 30, 40, 50, 75, 100, 150, 200, 300, 500, 1000, 2000, 5000)
 
 
 class Figures:
-    """Counts frames on their way out. Times in milliseconds unless the name says otherwise."""
+    """Counts the frames that were put out. Times are in milliseconds unless the name says otherwise."""
 
     def __init__(self):
         self._lock = threading.Lock()
@@ -48,7 +48,7 @@ class Figures:
         return (len(ends) - 1) / max(ends[-1] - ends[0], now - ends[-1], 1e-9)
 
     def latency_quantiles_ms(self, quantiles=(0.5, 0.95, 0.99)) -> list[float]:
-        """Of the last frames, capture to display."""
+        """Latency quantiles of the last frames, from capture to display."""
         with self._lock:
             ordered = sorted(self._latencies)
         return [ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else 0.0 for q in quantiles]

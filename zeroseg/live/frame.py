@@ -7,8 +7,8 @@ from fractions import Fraction
 
 import numpy as np
 
-UNKNOWN_COLOR = 2  # FFmpeg's number for primaries and transfers that are not told
-MICROSECOND = Fraction(1, 1_000_000)  # the time base of sources that have none of their own
+UNKNOWN_COLOR = 2  # FFmpeg's number for unknown primaries and transfers
+MICROSECOND = Fraction(1, 1_000_000)  # the time base of sources without one
 
 
 @dataclass
@@ -18,8 +18,8 @@ class Frame:
     image      (H, W, 3) uint8 RGB, upright.
     index      its number in the source, from 0; skipped frames count.
     pts        its time in units of time_base; the source's first frame has 0.
-    duration   how long it is shown, in units of time_base; 0 where the source does not say.
-    pixel_aspect  width of a pixel over its height: 1 but for old camcorders and broadcasts.
+    duration   how long it is shown, in units of time_base; 0 if unknown.
+    pixel_aspect  width of a pixel over its height: 1, except from old camcorders and broadcasts.
     color      (primaries, transfer) of the source by FFmpeg's numbers; 2 is unknown. The picture's values are not
                converted; the numbers are for writing a video.
     captured_s perf_counter() at capture, for the latency.
@@ -43,7 +43,7 @@ class Frame:
 class Source(ABC):
     """A source of frames. Not thread-safe: one thread reads and closes.
 
-    live         frames come at their own rate: a late reader must take the newest.
+    live         frames come at their own rate; a late reader must take the newest.
     frame_count  number of frames, None if unknown.
     rate         frames per second, None if unknown.
     lost         frames of a live source that were lost before they could be read, if known.
@@ -66,7 +66,7 @@ class Source(ABC):
         """Release files and devices; may be called twice."""
 
     def stop(self) -> None:  # noqa: B027
-        """Make a read() in another thread that waits return soon."""
+        """Make a read() that waits in another thread return soon."""
 
     def remarks(self) -> list[str]:
         """Notes for the user after the last frame, one per line."""

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse
 from zeroseg.errors import ZerosegError
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
-OPEN_PATHS = ("/healthz", "/page.css")  # the style is of the form below too
+OPEN_PATHS = ("/healthz", "/page.css")  # the token form below uses the style too
 COOKIE = "zeroseg_token"
 UPLOAD_LIMIT_BYTES = 20_000_000
 HEADERS = {
@@ -53,7 +53,7 @@ def check_exposure(host: str, token: str | None, insecure: bool) -> None:
         raise ZerosegError("--token: expected at least 8 characters")
     if host not in LOCAL and not token and not insecure:
         raise ZerosegError(
-            f"--host {host} gives the network access: give --token SECRET, or --insecure if anybody there "
+            f"--host {host} opens the server to the network: give --token SECRET, or --insecure if anyone there "
             "may see the pictures"
         )
 
@@ -88,7 +88,7 @@ class Guard:
         await self.app(scope, self._limited(receive), send_safely)
 
     def _refusal(self, scope, headers):
-        """The response that turns a request away, or None."""
+        """The response that refuses a request, or None."""
         host = headers.get("host", "")
         if not self.any_host and _name(host) not in LOCAL:
             return _answer(403, f"host name {host[:100]!r} is not this machine's; open http://127.0.0.1")
@@ -106,13 +106,13 @@ class Guard:
         if any(map(self._fits, (asked, bearer, _cookie(headers.get("cookie", ""))))):
             if not asked or scope["path"] != "/":
                 return None
-            answer = RedirectResponse("/", 303)  # the token leaves the address line
+            answer = RedirectResponse("/", 303)  # so the token disappears from the address bar
             if self._fits(asked):
                 answer.set_cookie(COOKIE, self.token, httponly=True, samesite="strict", max_age=30 * 86400)
             return answer
         if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
             answer = HTMLResponse(
-                _TOKEN_FORM.format(wrong=asked and '<p id="wrong" role="alert">It does not fit.</p>'), 401
+                _TOKEN_FORM.format(wrong=asked and '<p id="wrong" role="alert">Wrong token.</p>'), 401
             )
             answer.headers["Content-Security-Policy"] = HEADERS["Content-Security-Policy"].replace(
                 "form-action 'none'", "form-action 'self'"

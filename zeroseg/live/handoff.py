@@ -22,7 +22,7 @@ class Handoff:
         self.dropped = 0
 
     def put(self, item, count: bool = True) -> bool:
-        """Hand over an item; False once closed. count: whether to count an item that is dropped for it."""
+        """Hand over an item; False once closed. count: whether to count an item that this one replaces."""
         with self._changed:
             if self._newest and self._items:
                 self._items.clear()

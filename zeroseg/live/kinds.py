@@ -27,7 +27,7 @@ _BEGINNINGS = (
     (4, b"mdat"),
     (4, b"wide"),
 )
-_STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")  # of pictures, whose files begin as MP4 does
+_STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")  # of images, whose files begin like MP4
 
 
 def kind_of(text: str) -> str:
@@ -50,7 +50,7 @@ def kind_of(text: str) -> str:
 
 
 def _begins_as_video(path: str) -> bool:
-    """Whether a file is a video by its first bytes, for names that do not tell."""
+    """Whether a file's first bytes are those of a video; used if its name does not tell."""
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD_BYTES)

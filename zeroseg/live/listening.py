@@ -9,8 +9,8 @@ import uvicorn
 from zeroseg.errors import ZerosegError
 from zeroseg.live.connections import timed_protocol
 
-CONNECTIONS_MAX = 500  # beyond them requests are answered 503
-_STUCK_S = 30.0  # a connection that takes nothing for so long is closed: phones vanish without a word
+CONNECTIONS_MAX = 500  # further requests are answered 503
+_STUCK_S = 30.0  # a connection that accepts no data for this long is closed: phones disappear without notice
 
 
 class Listening:
@@ -20,7 +20,7 @@ class Listening:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             self._socket = socket.create_server((host, port), family=family)
-            # connections inherit both; asyncio sets the first only where the listening socket names its protocol
+            # connections inherit both; asyncio sets the first only if the listening socket names its protocol
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; elsewhere the system's own, a quarter of an hour or so
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * _STUCK_S))
@@ -49,7 +49,7 @@ class Listening:
         )
 
     def start(self) -> "Listening":
-        """Returns when it answers."""
+        """Start the server; return when it answers."""
         self._thread.start()
         while not self._uvicorn.started:
             if not self._thread.is_alive():

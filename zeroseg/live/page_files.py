@@ -10,7 +10,7 @@ _KINDS = {"html": "text/html; charset=utf-8", "css": "text/css", "js": "text/jav
 
 
 def add_page_files(app: FastAPI, routes: Mapping[str, str]) -> None:
-    """Add routes, path -> the file's name among the page's, which is read now."""
+    """Add routes: path -> name of a page file, which is read now."""
     for path, name in routes.items():
         app.add_api_route(path, _file(name), include_in_schema=False)
 

@@ -23,7 +23,7 @@ _LIMITS = {"width": (16, 7680), "height": (16, 4320), "fps": (1, 240), "frames":
 class TestPattern(Source):
     """test://?size=640x480&fps=30&frames=100&live=1: live frames come at their rate, others at once."""
 
-    __test__ = False  # no test class, whatever pytest thinks
+    __test__ = False  # tells pytest that this is no test class
 
     def __init__(self, url: str = "test://"):
         asked = parse_qs(urlsplit(url).query, keep_blank_values=True)
@@ -45,7 +45,7 @@ class TestPattern(Source):
             now = time.perf_counter()
             self._start_s = now if self._start_s is None else self._start_s
             late = int((now - self._start_s) * self.rate) - self._index
-            if late > 1:  # a camera does not wait either: what nobody fetched is gone
+            if late > 1:  # like a camera, drop the frames that nobody fetched in time
                 self._index += late
                 self.lost += late
             time.sleep(max(0.0, self._start_s + float(self._index / self.rate) - now))
@@ -87,7 +87,7 @@ def _background(height: int, width: int) -> np.ndarray:
 
 @lru_cache(maxsize=3)
 def _spans(kind: str, size: int) -> tuple[tuple[int, int], ...]:
-    """Of each row of a convex shape, where it begins and ends. Filling spans takes a tenth of the time of a mask."""
+    """Where each row of a convex shape begins and ends. Filling spans takes a tenth of the time of a mask."""
     mask = Image.new("1", (size, size))
     draw, end = ImageDraw.Draw(mask), size - 1
     if kind == "disc":

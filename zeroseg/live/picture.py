@@ -1,4 +1,4 @@
-"""The picture for viewers: the frame with its overlay, optionally with the legend and the figures in its corners.
+"""The picture for viewers: the frame with its overlay, optionally with legend and statistics in its corners.
 
 The legend is inside the picture, so that all frames of a video have the same size.
 """
@@ -13,9 +13,9 @@ from zeroseg import drawing
 from zeroseg.lettering import lettering
 from zeroseg.segment.segmentation import Segmentation
 
-JPEG_SIDE_MAX = 65_500  # px, what libjpeg writes
+JPEG_SIDE_MAX = 65_500  # px, libjpeg's limit
 _PAPER, _INK = (16, 16, 16, 176), (240, 240, 240, 255)
-_LINES_MAX = 16  # of a legend; the rest is summed up in one line
+_LINES_MAX = 16  # of a legend; the last one sums up the rest
 
 
 def draw_frame(
@@ -57,7 +57,7 @@ def _lay(picture: np.ndarray, rows, left: bool) -> None:
 
 @lru_cache(maxsize=8)
 def _box(rows: tuple, size: int) -> np.ndarray:
-    """The text box, (h, w, 4) uint8 RGBA; legends repeat from frame to frame."""
+    """The text box, (h, w, 4) uint8 RGBA; cached, because legends repeat from frame to frame."""
     letters = [lettering(text, size) for _, text in rows]
     gap, line = size // 2, round(size * 1.45)
     marked = any(color for color, _ in rows)

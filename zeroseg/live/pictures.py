@@ -1,4 +1,4 @@
-"""A folder of pictures or an animated picture as a source, and files played at their own speed."""
+"""Sources: a folder of images, an animated image, and files played at their own speed."""
 
 import threading
 import time
@@ -51,13 +51,13 @@ class Pictures(Source):
 
 
 def is_animation(path: Path) -> bool:
-    """Whether a file is an animated GIF, PNG, WebP or AVIF; False for what cannot be read."""
+    """Whether a file is an animated GIF, PNG, WebP or AVIF; False if it cannot be read."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of size and odd EXIF: whoever decodes it decides
+            warnings.simplefilter("ignore")  # about size and odd EXIF: the decoder decides
             with Image.open(path) as picture:
                 return picture.format in _ANIMATED and getattr(picture, "n_frames", 1) > 1
-    except Exception:  # a damaged file raises anything; reading it says what is wrong with it
+    except Exception:  # a damaged file may raise anything; reading it reports the fault
         return False
 
 
@@ -91,7 +91,7 @@ class Animation(Source):
         return frame
 
     def _duration_ms(self) -> int:
-        """Of the present frame; browsers show those of less than 20 ms for 100 ms."""
+        """The present frame's duration; like browsers, 100 ms instead of less than 20 ms."""
         told = round(self._picture.info.get("duration") or 0)
         return told if told >= 20 else 100
 

@@ -30,7 +30,7 @@ from zeroseg.segment.smoothing import smooth
 class Settings:
     """The settings that may change while it runs; each frame uses the newest.
 
-    pack: the labels; colors (N, 3) uint8 of them, None for their own; threshold None for the model's own; alpha in
+    pack: the labels; colors: (N, 3) uint8 for them, None for their own; threshold: None for the model's own; alpha: in
     [0, 1].
     """
 
@@ -59,8 +59,9 @@ class _Segmented:
 class Pipeline:
     """One source, one model, any sinks.
 
-    segmenter  its labels are the first settings; smoothing_s is the time constant of zeroseg.segment.smoothing, 0 off.
-    photo_size  live pictures get the segmenter's input size for photos, not that of live_short_side.
+    segmenter    its labels are the first settings.
+    smoothing_s  time constant of zeroseg.segment.smoothing in seconds, 0 for none.
+    photo_size   use the network's input size for photos, not that of live_short_side.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Pipeline:
         return self._captured.dropped + self.source.lost
 
     def change(self, **changes) -> Settings:
-        """Change settings from the next frame on; the masks of a paused frame are made again without a network run.
+        """Change settings from the next frame on. The masks of a paused frame are updated without a network run.
 
         Labels that stay keep their colours.
         """
@@ -150,7 +151,7 @@ class Pipeline:
         for sink in self.sinks:
             try:
                 lines += sink.close()
-            except Exception as error:  # the other files are finished all the same
+            except Exception as error:  # the other files are finished nevertheless
                 self.error = self.error or error
         self.source.close()
         if self.error is not None:
@@ -158,7 +159,7 @@ class Pipeline:
         return lines + self.source.remarks()
 
     def _guard(self, work: Callable[[], None]) -> None:
-        """A thread that fails ends all, and its error is raised in the main thread."""
+        """Run a thread's work. If it fails, all threads end, and the main thread raises its error."""
         try:
             work()
         except Exception as error:
@@ -172,7 +173,7 @@ class Pipeline:
         self.source.stop()
         self._captured.close(discard=True)
         self._segmented.close(discard=True)
-        self._threads[1].join(10.0)  # a process that ends while one is inside the network is aborted
+        self._threads[1].join(10.0)  # a process that exits while a thread is inside the network is aborted
         self._threads[0].join(5.0)  # a device that hangs must not hold up the files
         self.finished.set()
 
@@ -181,7 +182,7 @@ class Pipeline:
             frame = self.source.read()
             if frame is None:
                 return
-            if not self._captured.put(frame, count=not self.settings.paused):  # in a pause nobody is late
+            if not self._captured.put(frame, count=not self.settings.paused):  # no frame is late during a pause
                 return
 
     def _segment(self) -> None:
@@ -195,9 +196,9 @@ class Pipeline:
                 return
 
     def _hold(self, frame: Frame, shown: Settings) -> Settings:
-        """While paused: show what changed settings make of the last frame, whose segments are kept.
+        """While paused, show the last frame again when settings change; its segments are kept.
 
-        shown: the settings that it was shown with; others may have come while it was segmented. Returns the last.
+        shown: the settings that it was shown with, which may be older than the present ones. Returns the last ones.
         """
         while not self._moves_on():
             settings = self.settings
@@ -221,7 +222,7 @@ class Pipeline:
         return self._mask(frame, segments, settings, max(0.0, wait_ms))
 
     def _mask(self, frame: Frame, segments: Encoded, settings: Settings, wait_ms: float, again: bool = False) -> bool:
-        """Hold the settings' labels against a frame's segments, and pass the masks on; no network runs."""
+        """Compare the settings' labels with a frame's segments and pass on the masks; no network runs."""
         result = segments.masks(settings.pack, settings.threshold, edges=False)
         result.colors = settings.colors
         return self._segmented.put(_Segmented(frame, result, settings, wait_ms, again))

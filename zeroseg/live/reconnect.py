@@ -13,8 +13,7 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 1.0
 
 
 class Reconnecting(Source):
-    """A source that is opened again after a failure. The first opening must succeed: it shows that the address is
-    right.
+    """A source that is opened again after a failure. The first opening must succeed; it proves the address correct.
 
     open_source  makes the source; raises ZerosegError if it cannot.
     say          gets a line for the user.
@@ -60,7 +59,7 @@ class Reconnecting(Source):
         return None
 
     def _renumbered(self, frame: Frame) -> Frame:
-        """One numbering and one clock for all connections."""
+        """Give the frames of all connections one numbering and one clock."""
         if self._base_s is None:
             self._base_s = frame.captured_s
         frame.index = self._index

@@ -22,15 +22,15 @@ from zeroseg.serving.photo_bytes import PIXEL_LIMIT, TooLarge, decode_photo
 from zeroseg.words import LabelPack, split_words
 
 LABELS_MAX, LABEL_LENGTH_MAX = 200, 100
-OVERLAY_QUALITY = 90  # of the JPEG inside the JSON; format=overlay is without loss
-WAITING_MAX = 8  # requests in line for the network; more get 503
+OVERLAY_QUALITY = 90  # of the JPEG inside the JSON; format=overlay is lossless
+WAITING_MAX = 8  # requests that wait for the network; more get 503
 KEPT_PHOTOS, KEPT_PIXELS = 4, 1 << 26  # of encoded photos in memory; 3 bytes a pixel
 
 
 class Photos:
-    """Segments single photos beside the live picture.
+    """Segments single photos, independently of the live picture.
 
-    segmenter  its runner is shared with the pipeline, its labels are not touched.
+    segmenter  shares its runner with the pipeline; its labels are not changed.
     at_once    photos processed at the same time; more than one only if the runner is thread-safe.
     waiting    photos processed and queued; more are refused.
     """
@@ -47,11 +47,11 @@ class Photos:
         self._pool = ThreadPoolExecutor(at_once, "zeroseg-photos")
         self._waiting, self._waiting_max = 0, waiting
         self.requests = 0
-        self._embedded = lru_cache(maxsize=16)(self._embed)  # clients ask for the same words photo after photo
+        self._embedded = lru_cache(maxsize=16)(self._embed)  # clients send the same words with photo after photo
         self._kept = KeptPhotos()
 
     async def segment(self, data: bytes, pack: LabelPack, threshold: float | None) -> Segmentation:
-        """Decode and segment; HTTPException with one line where that cannot be."""
+        """Decode and segment a photo. Raises HTTPException with one line if it cannot."""
         if self._waiting >= self._waiting_max:
             raise HTTPException(503, "too many photos at once; try again", {"Retry-After": "1"})
         self._waiting += 1
@@ -74,7 +74,7 @@ class Photos:
         return encoded.masks(pack, threshold)
 
     def pack(self, labels: str | list[str]) -> LabelPack:
-        """The pack of words, given in one line or one by one; HTTPException 422 with one line if they are wrong."""
+        """The pack of words from a line or a list. Raises HTTPException 422 with one line if they are wrong."""
         names = split_words(labels) if isinstance(labels, str) else [name.strip() for name in labels if name.strip()]
         if not 1 <= len(names) <= LABELS_MAX or any(len(name) > LABEL_LENGTH_MAX for name in names):
             raise HTTPException(

@@ -1,7 +1,7 @@
-"""The search page of zeroseg-serve --collection: words in, a grid of pictures with their masks out.
+"""The search page of zeroseg-serve --collection: a search box, and a grid of pictures with their masks.
 
-A picture is asked for by its number in the collection, never by a path, and what is sent are pixels that were decoded
-and drawn on, or a video's file; both only where the file lies in one of the collection's folders, links followed.
+A request names a picture by its number in the collection, never by a path. The answer is a decoded picture with masks,
+or a video file. Files outside the collection's folders are not served; links are resolved before this check.
 """
 
 import os
@@ -29,10 +29,10 @@ from zeroseg.segment.encoded import Segments
 from zeroseg.segment.labels import label_pack
 from zeroseg.words import LabelPack
 
-SMALL_PX, LARGE_PX = 256, 1600  # long sides of a picture in the grid, and alone
+SMALL_PX, LARGE_PX = 256, 1600  # long sides of a picture in the grid, and of an open one
 COUNT_MAX, WORDS_MAX = 500, 400
-_KEPT = 400  # small photos and large ones that are kept decoded, by their pixels at SMALL_PX
-_CHECKED_S = 1.0  # how often the table is looked at for changes, at most
+_KEPT = 400  # decoded photos that are kept; a large one counts as many small ones, by its pixels
+_CHECKED_S = 1.0  # shortest time between two checks of the table for changes
 _QUALITY = 85
 LIKE = "like this"
 
@@ -42,7 +42,7 @@ Number = Annotated[int, Query(ge=0)]
 
 
 class _Searched:
-    """The collection for several threads, with the last words' vectors and the last photos kept."""
+    """The collection for several threads; it keeps the vectors of the last words and the last photos."""
 
     def __init__(self, collection: Collection, text: str):
         self.collection, self._lock = collection, Lock()
@@ -52,7 +52,7 @@ class _Searched:
         self._pack = lru_cache(maxsize=64)(lambda words: label_pack(parse_query(words).words, collection.sidecar, text))
 
     def pack(self, words: str) -> LabelPack:
-        """All words of a query as vectors; HTTPException 422 with one line where that cannot be."""
+        """The vectors of all words of a query. Raises HTTPException 422 with one line for a bad query."""
         try:
             return self._pack(words)
         except (ZerosegError, ValueError) as error:
@@ -68,14 +68,14 @@ class _Searched:
     def like(self, image: int, segment: int, count: int) -> list[tuple[Hit, int]]:
         hit = self.hit(image)
         if segment >= len(hit.areas):
-            raise HTTPException(404, f"picture {image} has {len(hit.areas)} segments, no number {segment}")
+            raise HTTPException(404, f"picture {image} has {len(hit.areas)} segments, and no segment {segment}")
         with self._lock:
             found = self.collection.like(image, segment, count)
             self._keep([hit for hit, _ in found])
         return found
 
     def hit(self, image: int) -> Hit:
-        """A picture; HTTPException 404 where there is none, or where its file is outside the collection's folders."""
+        """A picture. Raises HTTPException 404 if it does not exist or its file is outside the collection's folders."""
         with self._lock:
             try:
                 hit = self._known(image) or self.collection.hit(image)
@@ -86,11 +86,11 @@ class _Searched:
         if not any(
             real == root or real.startswith(root.rstrip(os.sep) + os.sep) for root in map(os.path.realpath, roots)
         ):
-            raise HTTPException(404, f"picture {image}: its file is in none of the collection's folders")
+            raise HTTPException(404, f"picture {image}: its file is outside the collection's folders")
         return hit
 
     def _keep(self, hits: list[Hit]) -> None:
-        """Keep the answer's pictures: their rows need not be read again for each picture that the page asks for."""
+        """Keep the answer's pictures, so that their rows are not read again for each request of the page."""
         self._drop_old(self.collection.version)
         self._hits.update((hit.image, hit) for hit in hits)
         while len(self._hits) > 2 * COUNT_MAX:
@@ -103,13 +103,13 @@ class _Searched:
         return self._hits.get(image)
 
     def _drop_old(self, version: int) -> None:
-        """Forget what was kept of another version of the table."""
+        """Drop pictures that were kept from another version of the table."""
         if version != self._version:
             self._hits.clear()
         self._version, self._checked_s = version, time.monotonic()
 
     def segments(self, image: int, side_px: int) -> Segments:
-        """The segments of a picture on a copy of it; HTTPException 404 where its file cannot be read any more."""
+        """The segments on a copy of the picture. Raises HTTPException 404 if its file can no longer be read."""
         hit = self.hit(image)
         key = (image, side_px, hit.sha256)
         with self._lock:
@@ -128,7 +128,7 @@ class _Searched:
 
 
 def add_search(app: FastAPI, collection: Collection, text: str = "auto") -> None:
-    """Add the page at /search and what it asks for below /search/."""
+    """Add the page at /search and its API below /search/."""
     searched = _Searched(collection, text)
     add_page_files(app, {"/search": "search.html", "/search.css": "search.css", "/search.js": "search.js"})
 
@@ -152,7 +152,7 @@ def add_search(app: FastAPI, collection: Collection, text: str = "auto") -> None
             "hits": [_document(hit, f"words={_quoted(words)}") for hit in hits],
         }
 
-    @app.get("/search/like", summary="Pictures with a segment like one")
+    @app.get("/search/like", summary="Pictures with the segments most similar to one")
     def like(image: Number, segment: Annotated[int, Query(ge=0, le=1000)], count: Count = 40) -> dict:
         return {
             "words": [],
@@ -162,7 +162,7 @@ def add_search(app: FastAPI, collection: Collection, text: str = "auto") -> None
             ],
         }
 
-    @app.get("/search/at", summary="Which segment is at a place of a picture; x and y are shares of its sides")
+    @app.get("/search/at", summary="The segment at a point of a picture; x and y as shares of its width and height")
     def at(image: Number, x: Annotated[float, Query(ge=0, le=1)], y: Annotated[float, Query(ge=0, le=1)]) -> dict:
         segments = searched.segments(image, SMALL_PX)
         label_map = _all_segments(segments)
@@ -186,18 +186,18 @@ def add_search(app: FastAPI, collection: Collection, text: str = "auto") -> None
             drawn = segments.image
         return Response(to_jpeg(drawn, _QUALITY), media_type="image/jpeg")
 
-    @app.get("/search/video", summary="The video that a picture is a moment of", response_class=FileResponse)
+    @app.get("/search/video", summary="The video of a picture", response_class=FileResponse)
     def video(image: Number):
         hit = searched.hit(image)
         if hit.position_s is None:
-            raise HTTPException(404, f"picture {image} is no moment of a video")
+            raise HTTPException(404, f"picture {image} is not from a video")
         if not os.path.isfile(hit.place.real_file):
-            raise HTTPException(404, f"{hit.path}: is not there any more")
+            raise HTTPException(404, f"{hit.path}: no longer exists")
         return FileResponse(hit.place.real_file)
 
 
 def make_search_app(collection: Collection, token: str | None = None, any_host: bool = False, text: str = "auto"):
-    """The application of a server that has nothing but a collection."""
+    """The application of a server that only serves a collection. Arguments as for Guard and add_search."""
     app = FastAPI(title="zeroseg", version=__version__, docs_url=None, redoc_url=None)
     add_page_files(app, {"/page.css": "page.css"})
 
@@ -205,7 +205,7 @@ def make_search_app(collection: Collection, token: str | None = None, any_host: 
     def front():
         return RedirectResponse("/search", 307)
 
-    @app.get("/healthz", summary="Whether the server is well")
+    @app.get("/healthz", summary="Health of the server")
     def healthz() -> dict:
         return {"status": "ok", "version": __version__}
 

@@ -38,7 +38,7 @@ _EVENTS, _PICTURES = "text/event-stream", "multipart/x-mixed-replace; boundary=f
 
 
 class Labels(BaseModel):
-    """The labels, as a list with commas or one by one."""
+    """The labels, as a text with commas or as a list."""
 
     model_config = ConfigDict(extra="forbid")
     labels: str | list[str] = Field(examples=["cat, dog"])
@@ -77,13 +77,13 @@ def make_app(
     alpha: float = 0.5,
     collection: Collection | None = None,
 ):
-    """The application. pipeline None: no live picture, photos only. segmenter has the labels to begin with.
+    """The application. pipeline: None for photos only, without a live picture. segmenter: has the first labels.
 
     problem: why photos cannot be segmented now, for /healthz; None if nothing is wrong.
     threshold and alpha: without a pipeline, the page's initial values. collection: searched at /search.
     """
     photos = Photos(segmenter, text, at_once=at_once, waiting=waiting)
-    # settings: without a pipeline; revision counts the changes, so that the page knows states that are older than one
+    # settings: used without a pipeline; revision counts the changes, so the page can ignore states older than its own
     page = {"settings": Settings(segmenter.pack, threshold, alpha), "revision": 0}
 
     def settings() -> Settings:
@@ -219,7 +219,7 @@ def make_app(
             pack = settings().pack
             threshold = settings().threshold if threshold is None else threshold
         result = await photos.segment(await image.read(), pack, threshold)
-        shown = settings()  # words that the page shows have their colours there
+        shown = settings()  # words that the page shows keep their colours
         result.colors = drawing.label_colors(result.labels, dict(zip(shown.pack.names, shown.colors, strict=True)))
         if format == "json":
             return JSONResponse(await asyncio.to_thread(photo_document, result, overlay, alpha))

@@ -18,7 +18,7 @@ from zeroseg.live.frame import UNKNOWN_COLOR, Frame
 from zeroseg.segment.segmentation import Segmentation
 
 H264_SIDE_MAX = 16_384  # px
-SCREEN_SHARE = 0.9  # of a screen's sides, for a window: titles and the system's bars need some
+SCREEN_SHARE = 0.9  # of a screen's sides, for a window; titles and the system's bars need the rest
 ENCODERS = {
     ".webm": ("libvpx-vp9",),
     ".avi": ("mpeg4",),
@@ -32,7 +32,7 @@ _OPTIONS = {
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "34", "b": "0"},
     "mpeg4": {"qscale": "4", "flags": "+qscale"},
 }
-_BT709, _SMPTE170M, _LIMITED_RANGE = 1, 6, 1  # as FFmpeg numbers them
+_BT709, _SMPTE170M, _LIMITED_RANGE = 1, 6, 1  # FFmpeg's numbers
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Sink(ABC):
         """Take one frame."""
 
     def close(self) -> list[str]:
-        """Finish, and return lines that say what was written."""
+        """Finish, and return lines that name the written files."""
         return []
 
 
@@ -150,7 +150,7 @@ class VideoFile(Sink):
 
 
 def _set_colors(codec, height: int, color: tuple[int, int]) -> str:
-    """Tell the encoder what to write of the colours; return PyAV's name of the matrix that they are converted with."""
+    """Set the encoder's colour metadata; return PyAV's name of the matrix for the conversion."""
     matrix, number = ("ITU709", _BT709) if height >= HD_LINES else ("ITU601", _SMPTE170M)
     codec.colorspace, codec.color_range = number, _LIMITED_RANGE
     codec.color_primaries, codec.color_trc = (_BT709 if told == UNKNOWN_COLOR else told for told in color)
@@ -175,7 +175,7 @@ def _encoder(av, path: Path) -> str:
 
 
 def even(picture: np.ndarray) -> np.ndarray:
-    """(H, W, 3) with the last row or column repeated where a side is odd."""
+    """(H, W, 3) with the last row or column repeated if a side is odd."""
     height, width = picture.shape[:2]
     if height % 2 or width % 2:
         picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -233,13 +233,13 @@ class JsonLines(Sink):
             return []
         try:
             self._file.close()
-        except OSError as error:  # what could not be written before is tried once more
+        except OSError as error:  # closing tries once more to write what failed before
             raise _unwritable(self._path, error) from error
         return [f"wrote {self._path}: {self._frames} lines"]
 
 
 def frame_record(output: Output, rle: bool = False) -> dict:
-    """What JsonLines writes for a frame."""
+    """The JSON object of a frame, as JsonLines writes it."""
     result = output.result
     found = []
     masks = {entry["category_id"] - 1: entry["segmentation"] for entry in result.to_coco()} if rle else {}
@@ -271,7 +271,7 @@ def has_display() -> bool:
 
 
 class Window(Sink):
-    """A window of the standard library's tkinter; the main thread draws it by poll().
+    """A window of the standard library's tkinter, which the main thread draws in poll().
 
     Escape or q closes it. Frames that come faster than it draws are skipped; those too large for the screen are scaled.
     """

@@ -15,7 +15,7 @@ from zeroseg.live.pictures import PICTURES_PER_S, Animation, Paced, Pictures, is
 from zeroseg.live.reconnect import Reconnecting
 from zeroseg.photos.listing import expand, photos_in
 
-# a stream is read as it comes: nothing is kept back to guess its format or to smooth its pace
+# a stream is read without delay: no buffering to guess its format or to smooth its rate
 _STREAM_OPTIONS = {"fflags": "nobuffer", "flags": "low_delay", "analyzeduration": "500000"}
 
 
@@ -40,7 +40,7 @@ def open_source(
     kind, text = kinds.pop(), texts[0]
 
     def played(open_file: Callable[[], Source]) -> Source:
-        # adjusted outside of the loop, as frames are counted over all rounds
+        # adjusted outside the loop, because max_frames counts the frames of all rounds
         return Adjusted(Paced(open_file, loop) if pace else open_file(), adjustment)
 
     if kind == "pictures":
@@ -64,26 +64,26 @@ def open_source(
         return Adjusted(Reconnecting(lambda: CsiCamera(int(sensor), size, rate), say), adjustment)
     options = dict(_STREAM_OPTIONS)
     if text.startswith("rtsp"):
-        options["rtsp_transport"] = "tcp"  # UDP loses pieces of pictures, and routers lose UDP
+        options["rtsp_transport"] = "tcp"  # UDP loses parts of pictures, and some routers drop UDP
     stream = _Stream(text, without_password(text), options)
     first = stream.connect()
-    if first.format.endswith("_pipe"):  # FFmpeg's name for pictures that are no stream
+    if first.format.endswith("_pipe"):  # FFmpeg's names for single images
         first.close()
         raise ZerosegError(
-            f"{without_password(text)}: is a single picture, not a stream; save it as a file and give that"
+            f"{without_password(text)}: is a single picture, not a stream; save it as a file and give the file"
         )
-    if first.finite:  # a file that lies behind a URL
+    if first.finite:  # a file behind a URL
         first.close()
         return played(lambda: Decoder(text, without_password(text)))
-    waiting = [first]  # the connection that told so is the first one used
+    waiting = [first]  # this connection is used first
     return Adjusted(Reconnecting(lambda: waiting.pop() if waiting else stream.connect(), say), adjustment)
 
 
 class _Stream:
-    """A stream's address, and in which format it is read.
+    """A stream's address, and the format that it is read in.
 
-    FFmpeg's reader of MJPEG over HTTP wants every part to be called image/jpeg and to begin with the boundary. Cameras
-    know no such care: where it fails, the pictures are found by their own marks.
+    FFmpeg's reader of MJPEG over HTTP requires that every part has the type image/jpeg and begins with the boundary.
+    Not all cameras comply. If that reader fails, the JPEG markers separate the pictures.
     """
 
     def __init__(self, url: str, name: str, options: dict[str, str]):

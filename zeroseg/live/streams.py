@@ -12,7 +12,7 @@ from zeroseg.live.board import Board
 
 PICTURES_PER_S = 150  # to all viewers together; one viewer gets every frame up to this rate
 STATES_PER_S = 8
-_QUIET_S = 2.0  # without news, how often a viewer is told so (and found out to be gone)
+_QUIET_S = 2.0  # without news, how often data is sent anyway, to notice a viewer that has gone
 _NEXT_PART = b"\r\n--frame\r\nContent-Type: image/jpeg\r\n\r\n"
 
 
@@ -42,10 +42,10 @@ async def send_states(state_text: StateText):
 
 
 async def send_pictures(board: Board):
-    """Multipart JPEG: every picture, or the newest of those that came while the viewer took the last.
+    """Multipart JPEG: every picture, or the newest of those that came while the viewer received the last one.
 
-    Chromium shows a part when it has read the head of the next one. So that goes out right behind each picture, and
-    without a length, which the next picture does not have yet.
+    Chromium shows a part after it has read the head of the next one. So this head follows each picture at once. It has
+    no length, which is not known yet.
     """
     board.viewers += 1
     seen, start = 0, time.monotonic()
@@ -54,7 +54,7 @@ async def send_pictures(board: Board):
         while True:
             number = await board.news(seen, _QUIET_S)
             jpeg = board.jpeg
-            if jpeg:  # sent again without news: then a browser that is gone is noticed
+            if jpeg:  # sent again without news, to notice a browser that has gone
                 yield jpeg + _NEXT_PART
                 seen = number
                 board.pictures_sent += 1

@@ -16,11 +16,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from zeroseg.errors import ZerosegError
 from zeroseg.photos.png_chunks import without_large_text
 
-MAX_PIXELS = 128_000_000  # zeroseg-infer takes 22 bytes per pixel at its peak, 2.8 GB for so many
-_TEXT_TOO_LARGE = "MAX_TEXT_"  # in what Pillow says of it
-_DEPTHS = (8, 10, 12)  # bits of grey that come in files of 16
+MAX_PIXELS = 128_000_000  # zeroseg-infer needs up to 22 bytes per pixel: 2.8 GB for this number
+_TEXT_TOO_LARGE = "MAX_TEXT_"  # in Pillow's message
+_DEPTHS = (8, 10, 12)  # bits of grey values that come in 16-bit files
 _log = logging.getLogger("zeroseg.photos")
-# what Pillow's readers raise on damaged files (found by changing bytes at random)
+# raised by Pillow's readers for damaged files (found by changing bytes at random)
 _DAMAGE = (OSError, SyntaxError, ValueError, struct.error, EOFError, IndexError, KeyError, OverflowError, TypeError)
 
 
@@ -30,8 +30,8 @@ def load_image(source, turn: bool = True, least_px: int | None = None) -> np.nda
     source  a path; a PIL image; the bytes of a file; or an array: (H, W, 3) uint8 RGB, (H, W, 4) uint8 RGBA, (H, W)
             or (H, W, 1) uint8 grey, or any of these in uint16, of which the high 8 bits are used.
     turn    apply the EXIF orientation; False leaves the pixels as they are stored.
-    least_px  for a small copy of a file: a JPEG may come at a half, a quarter or an eighth of its size, which is read
-            much faster, as long as no side becomes shorter than this. Others come at their size.
+    least_px  for a small copy: a JPEG file may be read at a half, a quarter or an eighth of its size, which is much
+            faster, as long as no side becomes shorter than this. Other files are read at their full size.
 
     Returns (H, W, 3) uint8 RGB, contiguous, in the frame after EXIF orientation unless turn is False. Transparent parts
     become white. An animation gives its first frame. Raises ZerosegError with one line that names the file and the
@@ -48,7 +48,7 @@ def load_image(source, turn: bool = True, least_px: int | None = None) -> np.nda
     path = Path(source)
     if path.is_dir():
         raise ZerosegError(f"{path}: is a folder, expected a picture")
-    if path.is_fifo():  # a pipe of the shell, in which nothing can be sought
+    if path.is_fifo():  # a pipe of the shell, which cannot seek
         return _from_file(io.BytesIO(path.read_bytes()), str(path), turn, least_px)
     return _from_file(path, str(path), turn, least_px)
 
@@ -56,7 +56,7 @@ def load_image(source, turn: bool = True, least_px: int | None = None) -> np.nda
 def _from_file(file: Path | io.BytesIO, name: str, turn: bool, least_px: int | None) -> np.ndarray:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of size, where MAX_PIXELS decides, and of odd EXIF
+            warnings.simplefilter("ignore")  # about size, where MAX_PIXELS decides, and about odd EXIF
             with Image.open(file) as picture:
                 if least_px is not None:
                     picture.draft(None, (least_px, least_px))
@@ -97,8 +97,8 @@ def _to_rgb(picture: Image.Image, name: str, turn: bool) -> np.ndarray:
         raise ZerosegError(f"{name}: damaged or truncated ({error})") from error
     try:
         if turn:
-            ImageOps.exif_transpose(picture, in_place=True)  # which copies nothing where there is nothing to turn
-    except Exception:  # EXIF is written by anyone and anything: a block that cannot be read is no orientation
+            ImageOps.exif_transpose(picture, in_place=True)  # copies nothing if there is nothing to turn
+    except Exception:  # EXIF comes from many programs; a damaged block counts as no orientation
         pass
     if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
         grey = _deep_grey(np.asarray(picture), picture.mode, name)
@@ -121,8 +121,8 @@ def _on_white(picture: Image.Image) -> Image.Image:
 def _deep_grey(values: np.ndarray, mode: str, name: str) -> np.ndarray:
     """16-bit, 32-bit and float grey to uint8. A float picture has [0, 1] or [0, 255]; a 32-bit one 16-bit values.
 
-    Where no value needs more than 12 bits, it is taken for one of fewer bits in a larger file, as cameras write them:
-    read as 16 bits it would be black.
+    If no value needs more than 12 bits, the values are taken for 8, 10 or 12 bits in a larger file, as some cameras
+    write them. Read as 16 bits, the picture would be black.
     """
     low, high = float(values.min()), float(values.max())
     bits = next((bits for bits in _DEPTHS if high < 1 << bits), 16)

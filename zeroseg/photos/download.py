@@ -15,10 +15,10 @@ _SUFFIX_OF = {"jpg": ".jpg", "pjpeg": ".jpg", "x-png": ".png", "x-ms-bmp": ".bmp
 
 
 def download_picture(url: str) -> tuple[str, bytes] | None:
-    """(a file name, the bytes) of the picture at an http(s) address; None if it is something else.
+    """(file name, bytes) of the picture at an http(s) address; None if it is something else or nothing answers.
 
-    The server's Content-Type decides, or else the suffix of the address. None also if nothing answers. Raises
-    ZerosegError for a picture that cannot be downloaded completely.
+    The server's Content-Type decides, or without one the suffix of the address. Raises ZerosegError if a picture cannot
+    be downloaded completely.
     """
     name = re.sub(r'[\\:<>"|?*\x00-\x1f]', "_", PurePosixPath(urllib.parse.urlsplit(url).path).name) or "picture"
     name = urllib.parse.unquote(name).replace("/", "_")
@@ -42,7 +42,7 @@ def download_picture(url: str) -> tuple[str, bytes] | None:
 
 
 def _opener(url: str) -> tuple[urllib.request.OpenerDirector, str]:
-    """What opens the address, and the address without user and password, which the opener has."""
+    """An opener with the address's user and password, and the address without them."""
     parts = urllib.parse.urlsplit(url)
     passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
     address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

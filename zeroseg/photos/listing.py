@@ -64,7 +64,7 @@ def folders(root: str | os.PathLike, seen: set | None = None) -> Iterator[tuple[
         below: list[str] = []
         files = _files(folder, below, links)
         yield folder, files
-        for _ in files:  # what the caller left: the folders below are among it
+        for _ in files:  # files that the caller did not read; the walk finds the folders below on the way
             pass
         stack += sorted(below, reverse=True)
 
@@ -79,7 +79,7 @@ def identity_of(folder: str | os.PathLike) -> tuple[int, int]:
 
 
 def _files(folder: str, below: list[str], links: deque) -> Iterator[os.DirEntry]:
-    """The visible files of a folder; its folders join below, the links to folders join links."""
+    """Yield the visible files of a folder; append its folders to below, and links to folders to links."""
     try:
         entries = os.scandir(folder)
     except OSError as error:
@@ -90,7 +90,7 @@ def _files(folder: str, below: list[str], links: deque) -> Iterator[os.DirEntry]
             for entry in batch:
                 try:
                     is_folder, is_file = entry.is_dir(), entry.is_file()
-                except OSError:  # a link to itself, or to where one may not look
+                except OSError:  # a link to itself, or to a place without permission
                     continue
                 if is_folder:
                     (links if entry.is_symlink() else below).append(entry.path)
@@ -121,10 +121,10 @@ def name_below(root: str | os.PathLike, path: str) -> str:
 
 
 def printable(name: str) -> str:
-    """A file's name as text that any file format takes: bytes that are no UTF-8 become \\xNN."""
+    """A file's name as text for any file format; bytes that are not UTF-8 become \\xNN."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def identities(paths: Iterable[str | os.PathLike]) -> set[tuple[int, int]]:
-    """What folders() takes as `seen`, of those paths that are there."""
+    """The identities of those paths that exist, for the argument `seen` of folders()."""
     return {identity_of(path) for path in paths if os.path.exists(path)}

@@ -1,7 +1,7 @@
-"""PNG files whose text, XMP or colour profile is too large for Pillow, made readable without a change of pixels.
+"""Make PNG files readable whose text, XMP or colour profile is too large for Pillow. The pixels do not change.
 
-Pillow refuses compressed chunks of more than 1 MB, though editors write such profiles and histories. Of all these
-only the orientation in XMP is needed here: XMP is kept, uncompressed, and the others are left out.
+Pillow refuses compressed chunks of more than 1 MB, but editors write such profiles and histories. Only the orientation
+in XMP is needed here. So XMP is kept, uncompressed, and the other chunks are removed.
 """
 
 import struct
@@ -10,11 +10,11 @@ import zlib
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LEFT_OUT = (b"iCCP", b"zTXt", b"tEXt")
 _XMP = b"XML:com.adobe.xmp\0"
-_XMP_MAX = 32_000_000  # bytes that are unpacked of XMP; Pillow takes 64 MB of text in all
+_XMP_MAX = 32_000_000  # bytes of unpacked XMP; Pillow accepts 64 MB of text in all
 
 
 def without_large_text(data: bytes) -> bytes:
-    """The bytes of a PNG file, with nothing left in it that Pillow refuses for its length; anything else as it is."""
+    """The bytes of a PNG file without the chunks that Pillow refuses for their length; other bytes unchanged."""
     if not data.startswith(SIGNATURE):
         return data
     parts, place = [SIGNATURE], len(SIGNATURE)

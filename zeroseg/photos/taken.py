@@ -1,4 +1,4 @@
-"""When a photo was taken, as its camera wrote it."""
+"""The time at which a photo was taken, from its EXIF."""
 
 import io
 import warnings
@@ -10,7 +10,7 @@ _EXIF_PART, _TAKEN, _CHANGED = 0x8769, 0x9003, 0x0132  # ExifIFD; DateTimeOrigin
 
 
 def taken_at(data: bytes) -> datetime | None:
-    """The time in a photo's EXIF: DateTimeOriginal, else DateTime. None where there is none that can be read.
+    """The time in a photo's EXIF: DateTimeOriginal, else DateTime. None if neither can be read.
 
     data: the bytes of the file. The time is the camera's own clock, without a zone.
     """
@@ -21,5 +21,5 @@ def taken_at(data: bytes) -> datetime | None:
                 exif = picture.getexif()
                 text = exif.get_ifd(_EXIF_PART).get(_TAKEN) or exif.get(_CHANGED)
         return datetime.strptime(str(text).strip("\0 ")[:19], "%Y:%m:%d %H:%M:%S")
-    except Exception:  # EXIF is written by anyone and anything
+    except Exception:  # EXIF comes from many programs and may raise anything
         return None

@@ -1,1 +1,1 @@
-"""Model folders as a model hub keeps them, and the way there and back; docs/hub.md."""
+"""Save models as folders for the Hugging Face Hub, upload and download them; docs/hub.md."""

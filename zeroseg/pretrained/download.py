@@ -1,6 +1,6 @@
-"""Models from the Hub, by huggingface_hub: its cache, its offline mode, its logins; errors in one line.
+"""Download models from the Hub with huggingface_hub, and turn its errors into one line.
 
-HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE and HF_TOKEN are the library's own and hold here too.
+Cache, offline mode and logins are huggingface_hub's, with HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE and HF_TOKEN.
 """
 
 import textwrap
@@ -19,19 +19,19 @@ def is_hub_name(name) -> bool:
 
 
 def parted(name: str) -> tuple[str, str | None]:
-    """(owner/name, revision or None) of hf:owner/name[@revision]."""
+    """Split hf:owner/name[@revision] into (owner/name, revision or None)."""
     name, _, revision = name.removeprefix(PREFIX).partition("@")
     return name, revision or None
 
 
 def fetch(name: str, revision: str | None, files: list[str], again: bool = False) -> Path:
-    """The folder in the cache with config.json and, of `files`, the first that the model has.
+    """Download config.json and the first of `files` that the model has; return their folder in the cache.
 
     name      owner/name.
-    revision  a branch, tag or commit; None for the newest. Both files are of one commit.
-    again     load them anew, whatever the cache has.
-    Raises ZerosegError for a model, revision or file that is not there, UnavailableError where the hub cannot be
-    reached and the cache does not have it.
+    revision  a branch, tag or commit; None for the newest. Both files come from the same commit.
+    again     download them even if the cache has them.
+    Raises ZerosegError if the model, revision or file does not exist, UnavailableError if the Hub cannot be reached and
+    the cache does not have the files.
     """
     from zeroseg.hub import quiet
 
@@ -48,7 +48,7 @@ def fetch(name: str, revision: str | None, files: list[str], again: bool = False
 
 
 def require_hub(purpose: str):
-    """huggingface_hub; UnavailableError, naming the extra, where it is not installed."""
+    """Import and return huggingface_hub. Raises UnavailableError, naming the extra, if it is not installed."""
     try:
         import huggingface_hub
     except ImportError as error:
@@ -64,7 +64,7 @@ def hub_errors(name: str, revision: str | None, file: str):
     try:
         yield
     except errors.HFValidationError as error:
-        raise ZerosegError(f"{name!r}: expected owner/name of a model on the Hub, or a folder that is there") from error
+        raise ZerosegError(f"{name!r}: expected owner/name of a model on the Hub, or an existing folder") from error
     except errors.LocalEntryNotFoundError as error:
         raise UnavailableError(
             f"{name}: {file} is not in the cache, and the Hub cannot be reached or HF_HUB_OFFLINE forbids it"
@@ -74,11 +74,11 @@ def hub_errors(name: str, revision: str | None, file: str):
     except errors.RepositoryNotFoundError as error:
         raise ZerosegError(f"{name}: no such model on the Hub, or one that needs a login (hf auth login)") from error
     except errors.EntryNotFoundError as error:
-        raise ZerosegError(f"{name}: has no {file}, which a model of zeroseg has") from error
-    except Exception as error:  # noqa: BLE001 the library's and its HTTP client's have no common type
+        raise ZerosegError(f"{name}: has no {file}, which every zeroseg model has") from error
+    except Exception as error:  # noqa: BLE001 errors of the library and of its HTTP client have no common type
         if isinstance(error, ZerosegError):
             raise
         reason = textwrap.shorten(str(error) or type(error).__name__, 120, placeholder=" ...")
         raise UnavailableError(
-            f"{name}: {file} could not be transferred ({reason}); the same again goes on from where it stopped"
+            f"{name}: {file} could not be transferred ({reason}); try again, and it continues where it stopped"
         ) from error

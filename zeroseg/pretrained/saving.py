@@ -1,4 +1,4 @@
-"""Writing a model folder, and sending one to the Hub."""
+"""Write a model folder, and upload it to the Hub."""
 
 import shutil
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ segmenter.segment("photo.jpg").overlay().save("overlay.png")
 
 @dataclass(frozen=True)
 class CardFields:
-    """What the card's front matter says besides. license, datasets, metrics: as the Hub names them."""
+    """Fields of the card's front matter that the model does not know. license, datasets, metrics: the Hub's names."""
 
     license: str = "unknown"
     datasets: tuple[str, ...] = ()
@@ -45,20 +45,22 @@ class CardFields:
 
 
 def write_folder(folder: Path, files: list[Path], card: CardFields | None = None) -> None:
-    """Write a model folder of a model.onnx, a model.pt, or both of one model. Names and places of the files are free.
+    """Write a model folder from an .onnx file, a .pt file, or both of the same model.
 
-    A README.md that is there stays. Raises ZerosegError where the folder holds anything but a model of zeroseg, or
-    where the files are of two models; UnavailableError without huggingface_hub or safetensors.
+    An existing README.md is kept. Raises ZerosegError if the folder holds anything but a zeroseg model, or if the files
+    are from different models; UnavailableError without huggingface_hub or safetensors.
     """
     require_hub("A model folder")
     if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or _is_ours(folder))):
-        raise ZerosegError(f"{folder}: is there and no model of zeroseg; choose another folder")
+        raise ZerosegError(f"{folder}: already exists and is not a zeroseg model; choose another folder")
     artifacts = {("torch" if file.suffix in (".pt", ".safetensors") else "onnx"): read_artifact(file) for file in files}
     if not files or len(artifacts) != len(files) or any(f.suffix in (".engine", ".rtx") for f in files):
-        raise ZerosegError(f"expected a .onnx and a .pt at most, got {', '.join(map(str, files)) or 'none'}")
+        raise ZerosegError(f"expected a .onnx, a .pt, or one of each, got {', '.join(map(str, files)) or 'none'}")
     sidecars = [artifact.sidecar for artifact in artifacts.values()]
     if len(sidecars) == 2 and not _same(*sidecars):
-        raise ZerosegError(f"{files[0]} and {files[1]}: are of two models (names, sizes, spaces or thresholds differ)")
+        raise ZerosegError(
+            f"{files[0]} and {files[1]}: are different models (names, sizes, spaces or thresholds differ)"
+        )
     make_folder(folder, "folder")
     sums, architecture = {}, None
     if "onnx" in artifacts:
@@ -92,7 +94,7 @@ def _same(one: Sidecar, other: Sidecar) -> bool:
 
 
 def _write_weights(checkpoint_file: Path, path: Path) -> dict:
-    """Write weights as safetensors, in float16 where that loses nothing; return the architecture."""
+    """Write weights as safetensors, in float16 if that loses nothing; return the architecture."""
     try:
         from safetensors.torch import save_file
     except ImportError as error:
@@ -132,10 +134,11 @@ def card_text(sidecar: Sidecar, files: list[str], card: CardFields) -> str:
 
 
 def push_folder(folder: Path, name: str, revision: str | None = None, private: bool = False) -> str:
-    """Send a model folder to the Hub as owner/name, which is made where it is not there; returns the commit's address.
+    """Upload a model folder to the Hub as owner/name, which is created if needed; return the commit's URL.
 
-    revision: the branch, None for main. Raises ZerosegError for a folder that is damaged or no model folder, or a
-    name that the Hub refuses; UnavailableError where it cannot be reached. The login is huggingface_hub's own.
+    revision: the branch, None for main; private: make a new repository private. The login is huggingface_hub's. Raises
+    ZerosegError if the folder is damaged or no model folder, or if the Hub refuses the name; UnavailableError if the
+    Hub cannot be reached.
     """
     hub = require_hub("zeroseg push")
     config = read_config(folder)

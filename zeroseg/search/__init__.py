@@ -1,1 +1,1 @@
-"""Photos and videos encoded once into a table of segments, and any words held against that table afterwards."""
+"""Encode photos and videos once into a table of segments, then search that table by any words."""

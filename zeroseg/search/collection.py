@@ -22,9 +22,9 @@ from zeroseg.segment.labels import label_pack
 from zeroseg.segment.scores import score_directions, segment_scores, unit
 from zeroseg.words import LabelPack
 
-_KEPT_FROM = 5_000  # images from which on the reduced vectors are kept on the disk
-EXACT_MAX = 200_000  # images that are compared one and all, unless the caller says otherwise
-_CANDIDATES = 6  # segments that the index is asked for, for each image that is wanted
+_KEPT_FROM = 5_000  # images; from this number on, the reduced vectors are stored on disk
+EXACT_MAX = 200_000  # images; up to this number all are compared, unless the caller decides otherwise
+_CANDIDATES = 6  # segments requested from the index per wanted image
 _COMPARED = 4096  # candidates whose whole vectors are read at once
 _FETCHED = 256  # images whose rows are read at once
 _NAMES = (
@@ -34,7 +34,7 @@ _NAMES = (
 
 @dataclass(frozen=True)
 class _State:
-    """What is held in memory of one version of the table."""
+    """The data in memory for one version of the table."""
 
     version: int
     reduced: Reduced
@@ -47,7 +47,7 @@ class Collection:
         self.store, self.roots = store, dict(roots)
         about = store.about()
         self.sidecar, self.sources, self.model = about["sidecar"], list(about["sources"]), about["model"]
-        self.version = -1  # of the table when it was last looked at
+        self.version = -1  # of the table at the last check
         self._state: _State | None = None
         self._large: tuple[int, bool] | None = None  # version of the table, and the answer
         self._table: tuple | None = None
@@ -56,11 +56,11 @@ class Collection:
     def open(
         cls, path: str | os.PathLike, root: str | None = None, options: dict[str, str] | None = None
     ) -> "Collection":
-        """Open what zeroseg index made.
+        """Open a collection made by zeroseg index.
 
-        root     where the photos are now, if their folder has moved: NEW, or OLD=NEW where the collection has several.
+        root     the new folder of the photos if it has moved: NEW, or OLD=NEW if the collection has several folders.
         options  for S3-compatible storage, see zeroseg.search.store.Store.
-        Raises ZerosegError in one line where there is no collection, or one of a newer format.
+        Raises ZerosegError if there is no collection, or if it has another format.
         """
         if "://" not in os.fspath(path) and not os.path.isdir(path):
             raise ZerosegError(f"{path}: no such collection; make one with: zeroseg index PHOTOS -o {path}")
@@ -79,14 +79,14 @@ class Collection:
         text: str = "auto",
         exact: bool | None = None,
     ) -> list[Hit]:
-        """The k pictures with the highest scores, best first.
+        """The k images with the highest scores, best first.
 
         words      "red bus"; "dog, cat" (any), "dog+person" (all), "beach-person" (without).
-        threshold  pictures below it are left out, and a segment below it is background; None takes the model's own.
-        text       what turns words into vectors, as for zeroseg-infer.
-        exact      True compares all images; False asks LanceDB's index for candidates, which misses a few; None takes
-                   the index where there is one and more than EXACT_MAX images. Scores are exact either way.
-        Raises ZerosegError or ValueError in one line for a bad query.
+        threshold  images that score below it are left out, and segments below it are background; None: the model's own.
+        text       the text encoder, as for zeroseg-infer.
+        exact      True compares all images; False takes candidates from LanceDB's index, which may miss some; None uses
+                   the index if it exists and there are more than EXACT_MAX images. Scores are exact in each case.
+        Raises ZerosegError or ValueError for a bad query.
         """
         query = parse_query(words)
         return self.ranked(query, label_pack(query.words, self.sidecar, text), k, threshold, filters, exact)
@@ -100,7 +100,7 @@ class Collection:
         filters: Filters | None = None,
         exact: bool | None = None,
     ) -> list[Hit]:
-        """search() for a query that is read and whose words, in query.words' order, are embedded."""
+        """search() for a parsed query; pack has the vectors of query.words in that order."""
         threshold = self.sidecar.threshold if threshold is None else float(threshold)
         filters = filters or Filters()
         version = self.look()
@@ -131,7 +131,7 @@ class Collection:
         return sorted(hits, key=lambda hit: (-hit.score, hit.image))[:k]
 
     def _bounds(self, query: Query, low_Nm: np.ndarray, high_Nm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(m,) twice: below and above the query's score for m images, from bounds of the scores of its words."""
+        """Lower and upper bounds, (m,) each, of the query's score for m images, from the bounds for its words."""
         words = {word: i for i, word in enumerate(query.words)}
         limit = np.float32(self.sidecar.threshold)
         return (
@@ -140,7 +140,7 @@ class Collection:
         )
 
     def _whole_bounds(self, at: np.ndarray, directions_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As Reduced.bounds() for a few images, from their whole vectors."""
+        """Like Reduced.bounds(), but for a few images and from their complete vectors."""
         table = self.store.rows(self._rows(at), ["image", "vector"])
         numbers, vectors = np.asarray(table["image"]), _vectors(table)
         by_image = np.argsort(numbers, kind="stable")
@@ -151,12 +151,12 @@ class Collection:
         return best_Nm - ROUNDING, best_Nm + ROUNDING
 
     def _rows(self, at: np.ndarray) -> np.ndarray:
-        """Row ids of all segments of images, by the images' places in the reduced arrays."""
+        """Row ids of all segments of images, by the images' indices in the reduced arrays."""
         reduced = self._state.reduced
         return np.concatenate([reduced.rows[reduced.first[i] : reduced.first[i + 1]] for i in at])
 
     def _is_large(self, version: int) -> bool:
-        """Whether the index is to be asked: there is one, and many images."""
+        """Whether to use the index: it exists, and there are many images."""
         if self._large is None or self._large[0] != version:
             self._large = version, self.store.has_index() and len(self) > EXACT_MAX
         return self._large[1]
@@ -174,10 +174,10 @@ class Collection:
         return sorted(hits, key=lambda hit: (-hit.score, hit.image))[:k]
 
     def like(self, image: int, segment: int, k: int = 20) -> list[tuple[Hit, int]]:
-        """Pictures with a segment like one: (hit, its segment), by the cosine of the embeddings, best first.
+        """Images with the segments most similar to one segment: (hit, its best segment), best first.
 
-        A hit's score is that cosine; it has no words. In a large collection with an index, these are the best of the
-        candidates that the index gives.
+        A hit's score is the cosine of the two embeddings; it has no words. A large collection with an index gives the
+        best of the index's candidates.
         """
         version = self.look()
         [vector] = self.vectors(image)[segment : segment + 1]
@@ -196,7 +196,7 @@ class Collection:
         return [(replace(hit, score=score), nearest) for hit, nearest, score in found if hit.image != image][:k]
 
     def _nearest(self, version: int, direction: np.ndarray, count: int) -> np.ndarray:
-        """Places in the reduced arrays of the images whose best segments have the highest cosines with (1, D)."""
+        """Indices in the reduced arrays of the images whose best segments have the highest cosines with (1, D)."""
         reduced = self._state_of(version).reduced
         norms = np.sqrt(np.einsum("nr,nr->n", reduced.points, reduced.points) + reduced.rests**2)
         cosines = (reduced.points @ (reduced.basis.T @ direction[0])) / np.maximum(norms, 1e-12)
@@ -204,11 +204,11 @@ class Collection:
         return np.argsort(-best, kind="stable")[:count]
 
     def vectors(self, image: int) -> np.ndarray:
-        """(K, D) float32, the embeddings of an image. ZerosegError where there is none of that number."""
+        """(K, D) float32, the embeddings of an image. Raises ZerosegError if the image does not exist."""
         return self.hit(image).embeddings
 
     def hit(self, image: int) -> Hit:
-        """An image by its number, without words. ZerosegError where there is none."""
+        """An image by its number, without words. Raises ZerosegError if it does not exist."""
         version = self.look()
         if self._is_large(version):
             hits = self._made(self.store.images([image], _NAMES), None, None, 0.0)
@@ -217,22 +217,22 @@ class Collection:
             at = int(np.searchsorted(images, image))
             hits = self._hits(np.array([at]), None, None, 0.0) if at < len(images) and images[at] == image else []
         if not hits:
-            raise ZerosegError(f"image {image}: the collection has none of this number")
+            raise ZerosegError(f"image {image}: the collection has no image of this number")
         return hits[0]
 
     def look(self) -> int:
-        """Look at the newest state of the table; returns its version, which `version` keeps."""
+        """Check the table; return its newest version, which `version` keeps."""
         self.version = self.store.version()
         return self.version
 
     def warm(self) -> None:
-        """Read now what the first search would read: nothing where the index answers."""
+        """Read now the data that the first search would read; nothing if the index answers."""
         version = self.look()
         if not self._is_large(version):
             self._state_of(version)
 
     def state(self) -> _State:
-        """What exact search holds in memory, read again where the table was written since."""
+        """The data that exact search has in memory, read again if the table has changed."""
         return self._state_of(self.look())
 
     def _state_of(self, version: int) -> _State:
@@ -255,7 +255,7 @@ class Collection:
         if folder is not None and len(self) >= _KEPT_FROM:
             try:
                 return keep_reduced(batches, dim, folder, version)
-            except OSError:  # a collection that one may only read
+            except OSError:  # a read-only collection
                 pass
         return reduce_rows(batches, dim)
 
@@ -272,7 +272,7 @@ class Collection:
         return filters.fitting(self._table["path"], self._table["taken"])
 
     def _hits(self, at: np.ndarray, query: Query | None, pack: LabelPack | None, threshold: float) -> list[Hit]:
-        """Whole hits of images by their place in the reduced arrays; with a query, those that it fits."""
+        """Complete hits of images by their index in the reduced arrays; with a query, only those that match it."""
         return self._made(self.store.rows(self._rows(at), _NAMES), query, pack, threshold)
 
     def _made(self, table, query: Query | None, pack: LabelPack | None, threshold: float) -> list[Hit]:
@@ -337,8 +337,8 @@ def _vectors(table) -> np.ndarray:
 
 
 def _candidates(lowest: np.ndarray, highest: np.ndarray, threshold: float, first: int | None) -> np.ndarray:
-    """Places of the images that can be among the first, or with None of all that can reach the threshold; the highest
-    bound first."""
+    """Indices of the images that can be among the `first` best, with None of all that can reach the threshold; the
+    highest bound first."""
     order = np.flatnonzero(highest >= threshold)
     if first is not None and len(order) > first:
         among = np.partition(lowest[order], -first)[-first]  # that many images score at least this
@@ -347,7 +347,7 @@ def _candidates(lowest: np.ndarray, highest: np.ndarray, threshold: float, first
 
 
 def read_root(root: str, sources: Sequence[str]) -> dict[str, str]:
-    """--root as old -> new folder. ZerosegError where it does not say which of several folders has moved."""
+    """Parse --root into old -> new folder. Raises ZerosegError if it does not say which of several folders moved."""
     old, is_pair, new = root.rpartition("=")
     if not is_pair and len(sources) > 1:
         raise ZerosegError(f"--root {root}: the collection has {len(sources)} folders; say which: {sources[0]}={root}")
@@ -355,5 +355,5 @@ def read_root(root: str, sources: Sequence[str]) -> dict[str, str]:
     if old not in sources:
         raise ZerosegError(f"--root {root}: {old} is none of the collection's folders, which are: {', '.join(sources)}")
     if not os.path.exists(new):
-        raise ZerosegError(f"--root {root}: {new} is not there")
+        raise ZerosegError(f"--root {root}: {new} does not exist")
     return {old: os.path.realpath(new)}

@@ -1,7 +1,7 @@
-"""One process's model, loaded once, and the units it encodes: everything about an image that a search needs.
+"""Encode units with a model that each process loads once, into everything that a search needs.
 
-No photo is needed for a search: a segment's area and box are those of its mask after the photo's edges, as
-zeroseg-infer prints them; only drawing the masks reads the photo again.
+A search reads no photo: the table has each segment's area and box, those of its mask along the photo's edges, as in
+zeroseg-infer. Only drawing the masks reads the photo again.
 """
 
 import zlib
@@ -24,20 +24,20 @@ from zeroseg.search.units import Unit
 from zeroseg.segment.encoded import Segments
 from zeroseg.segment.segmenter import Segmenter
 
-MAP_LEVEL = 6  # zlib's
+MAP_LEVEL = 6  # of zlib
 
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """What the table keeps of one image of K segments.
+    """The table's entry for one image of K segments.
 
     size        (H, W) in px.
-    vectors     (K, D) float16, exactly the model's embeddings.
+    vectors     (K, D) float16, the model's embeddings without loss.
     areas       (K,) int64 pixels; boxes (K, 4) int64 (x, y, width, height) in pixels.
     maps        K compressed soft maps, see pack_map; grid is their (h, w).
-    sha256      of the file's bytes; of a video's whole file.
-    taken       when, by EXIF or the video's header; None where unknown. A video's without its zone is UTC.
-    position_s  in the video, in seconds; None for a photo.
+    sha256      of the photo's bytes, or of the whole video file.
+    taken       time of recording from EXIF (local time) or the video's header (UTC), without zone; None if unknown.
+    position_s  position in the video in seconds; None for a photo.
     """
 
     size: tuple[int, int]
@@ -53,7 +53,7 @@ class EncodedImage:
 
 @dataclass(frozen=True)
 class EncodedUnit:
-    """The images of a unit; error says why there are none."""
+    """The images of a unit; error: why there are none."""
 
     unit: Unit
     images: list[EncodedImage]
@@ -61,7 +61,7 @@ class EncodedUnit:
 
 
 class Batch(tuple):
-    """Units that are given to a process together. number: for people."""
+    """Units that a process encodes together. number: names the batch in messages."""
 
     number: int
 
@@ -78,7 +78,7 @@ class Batch(tuple):
 
 
 class Encoder:
-    """Encodes units. Raises ZerosegError where the model cannot run or has no segments."""
+    """Encodes units. Raises ZerosegError if the model cannot run or has no segments."""
 
     def __init__(self, model: str | None, backend: str = "auto", threads: int = 1):
         self.segmenter = Segmenter.load(model, backend, threads)
@@ -87,9 +87,9 @@ class Encoder:
     def part(
         self, batch: Batch, skip: Mapping[int, str] | None = None, on_photo: Callable[[], None] = lambda: None
     ) -> list[EncodedUnit]:
-        """Encode the units of a batch, in their order.
+        """Encode the units of a batch in order.
 
-        skip      place in the batch -> why that unit is not tried.
+        skip      index in the batch -> why that unit is skipped.
         on_photo  called after each unit.
         """
         encoded, skip = [], skip or {}
@@ -99,7 +99,7 @@ class Encoder:
         return encoded
 
     def unit(self, unit: Unit) -> EncodedUnit:
-        """One unit; what is wrong with its file becomes its error. SourceGone where its folder has gone."""
+        """Encode one unit; a bad file becomes the unit's error. Raises SourceGone if its folder has disappeared."""
         try:
             return EncodedUnit(unit, self._video(unit) if unit.every_s else [self._photo(unit)])
         except SourceGone:
@@ -149,16 +149,18 @@ class Encoder:
 
 
 def pack_map(map_hw: np.ndarray) -> bytes:
-    """A soft map (h, w) float32, whose values float16 holds exactly, compressed without loss."""
+    """Compress a soft map (h, w) float32 without loss; its values must be exact in float16."""
     return zlib.compress(map_hw.astype("<f2").tobytes(), MAP_LEVEL)
 
 
 def unpack_map(packed: bytes, grid: tuple[int, int]) -> np.ndarray:
-    """The inverse of pack_map: (h, w) float32. ZerosegError where the bytes are no such map."""
+    """The inverse of pack_map: (h, w) float32. Raises ZerosegError if the bytes are no such map."""
     try:
         return np.frombuffer(zlib.decompress(packed), "<f2").reshape(grid).astype(np.float32)
     except (zlib.error, ValueError) as error:
-        raise ZerosegError(f"a map of the collection is damaged ({error}); make the collection again") from error
+        raise ZerosegError(
+            f"a map of the collection is damaged ({error}); delete it and index the photos again"
+        ) from error
 
 
 def _time_of(text: str | None) -> datetime | None:

@@ -1,8 +1,8 @@
-"""The frames of a video that are worth keeping: one at each position, unless it looks like the last one kept.
+"""Choose the frames of a video to keep: one at each position, unless it looks like the last kept one.
 
-A frame is cut into CELLS x CELLS cells. It is near-identical to the last kept frame where the mean grey of no cell
-differs by ALIKE or more levels of 255: noise and compression average out within a cell, a person that walks in does
-not. Each stretch of a video begins with a kept frame.
+A frame is divided into CELLS x CELLS cells. It is near-identical to the last kept frame if the mean grey of every cell
+differs by less than ALIKE of 255 levels. Noise and compression average out within a cell; a person who walks in does
+not. The first frame of each stretch of a video is kept.
 """
 
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ ALIKE = 8.0  # grey levels
 
 
 def kept_frames(unit: Unit) -> Iterator[tuple[float, np.ndarray]]:
-    """(position in seconds, (H, W, 3) uint8 RGB) of the frames of a stretch that are kept.
+    """Yield (position in seconds, (H, W, 3) uint8 RGB) of each kept frame of a stretch.
 
-    Raises ZerosegError in one line where the video cannot be decoded.
+    Raises ZerosegError if the video cannot be decoded.
     """
     video = Decoder(local(unit.photo.file), unit.photo.path)
     try:
@@ -31,7 +31,7 @@ def kept_frames(unit: Unit) -> Iterator[tuple[float, np.ndarray]]:
             frame = video.read_from(position_s)
             if frame is None:
                 if kept is None and not unit.start_s:
-                    video.read()  # says why there is none
+                    video.read()  # raises with the reason
                 return
             if unit.stop_s is not None and frame.time_s >= unit.stop_s:
                 return
@@ -45,7 +45,7 @@ def kept_frames(unit: Unit) -> Iterator[tuple[float, np.ndarray]]:
 
 
 def grey_cells(image: np.ndarray) -> np.ndarray:
-    """(CELLS, CELLS) float32, the mean grey of each cell of an (H, W, 3) uint8 picture, in [0, 255]."""
+    """(CELLS, CELLS) float32 in [0, 255]: the mean grey of each cell of an (H, W, 3) uint8 RGB image."""
     grey = Image.fromarray(image).convert("L")
     return np.asarray(grey.convert("F").resize((CELLS, CELLS), Image.Resampling.BOX), np.float32)
 
@@ -56,7 +56,7 @@ def near_identical(cells: np.ndarray, others: np.ndarray) -> bool:
 
 
 def recorded_at(path: str) -> str | None:
-    """When a video says that it was recorded; None where it does not."""
+    """The recording time in a video's header (ISO 8601); None if it has none."""
     video = Decoder(local(path), path)
     try:
         return video.recorded
@@ -65,7 +65,7 @@ def recorded_at(path: str) -> str | None:
 
 
 def frame_at(path: str, time_s: float) -> np.ndarray | None:
-    """The frame of a video at a position in seconds, (H, W, 3) uint8 RGB; None where it has none there."""
+    """The frame of a video at a position in seconds, (H, W, 3) uint8 RGB; None if the video ends before."""
     video = Decoder(local(path), path)
     try:
         if time_s:

@@ -1,4 +1,4 @@
-"""A picture that was found: where it is, what was found on it, its masks."""
+"""A search hit: the image's location, its scores and its masks."""
 
 import os
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from zeroseg.words import LabelPack
 
 @dataclass(frozen=True)
 class Place:
-    """Where a picture's bytes are: a file, a member of a tar, a moment of a video. roots: old -> new folder."""
+    """The location of an image: a file, a member of a tar, or a position in a video. roots: old -> new folder."""
 
     path: str
     file: str
@@ -33,15 +33,15 @@ class Place:
 
     @property
     def real_file(self) -> str:
-        """The file to open, where its folder is now."""
+        """The file to open, in the folder's present place."""
         for old, new in self.roots.items():
             if self.file == old or self.file.startswith(old.rstrip(os.sep) + os.sep):
                 return new + self.file[len(old.rstrip(os.sep)) :]
         return self.file
 
     def image(self, least_px: int | None = None) -> np.ndarray:
-        """(H, W, 3) uint8 RGB; least_px: of a smaller copy, see load_image. ZerosegError in one line where it is not
-        there any more."""
+        """Read (H, W, 3) uint8 RGB; least_px: as for load_image, for a smaller copy. Raises ZerosegError if the file
+        cannot be read."""
         file = self.real_file
         try:
             if self.position_s is None:
@@ -55,20 +55,22 @@ class Place:
                 f"{file}: cannot be read ({error.strerror or error}); if its folder has moved, give --root NEW"
             ) from error
         if frame is None:
-            raise ZerosegError(f"{file}: has no frame at {self.position_s:.1f} s any more")
+            raise ZerosegError(f"{file}: no longer has a frame at {self.position_s:.1f} s")
         return frame
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A picture and how it fits a query.
+    """An image and its scores for a query.
 
-    image       its number in the collection.
-    score       of the query; scores, of every wanted word: that of its best segment, as zeroseg-infer gives it.
-    taken       when (EXIF, or the video's header), position_s in a video; None where unknown.
-    size        (H, W) in px. sha256 of the file's bytes.
-    areas, boxes  of the K segments, in px; boxes (x, y, width, height).
-    pack        the wanted words. threshold: the score below which a segment is background.
+    image         its number in the collection.
+    score         of the query.
+    scores        wanted word -> the score of its best segment, as in zeroseg-infer.
+    taken         time of recording (EXIF, or the video's header); None if unknown.
+    position_s    position in the video in seconds; None for a photo.
+    size          (H, W) in px. sha256: of the file's bytes.
+    areas, boxes  of the K segments: (K,) in px; (K, 4) of (x, y, width, height) in px.
+    pack          the wanted words. threshold: the score below which a segment is background.
     """
 
     image: int
@@ -89,34 +91,34 @@ class Hit:
 
     @property
     def path(self) -> str:
-        """Its name in the collection."""
+        """The image's name in the collection."""
         return self.place.path
 
     @property
     def time(self) -> str:
-        """The position in the video as h:mm:ss.s, else when it was taken (ISO 8601), else nothing; for people."""
+        """For people: the position in the video as h:mm:ss.s, else the time of recording (ISO 8601), else ""."""
         if self.position_s is not None:
             return clock(self.position_s)
         return "" if self.taken is None else self.taken.isoformat(sep=" ", timespec="seconds")
 
     @cached_property
     def found(self) -> np.ndarray:
-        """(K,) bool: the segments that are one of the wanted words."""
+        """(K,) bool: the segments whose label is a wanted word."""
         return label_table(self.segment_scores, self.threshold) >= 0
 
     @cached_property
     def segment_scores(self) -> np.ndarray:
-        """(K, N) float32: the scores of its segments for the wanted words, as zeroseg-infer gives them."""
+        """(K, N) float32: the segments' scores for the wanted words, as in zeroseg-infer."""
         return segment_scores(self.embeddings, self.pack.vectors, self.sidecar.scoring)
 
     @property
     def share(self) -> float:
-        """Of the picture's area that the found segments cover."""
+        """The share of the image's area that the found segments cover, in [0, 1]."""
         return float(self.areas[self.found].sum() / (self.size[0] * self.size[1]))
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """(x, y, width, height) in px around all found segments; zeros where there is none."""
+        """(x, y, width, height) in px around all found segments; zeros if there are none."""
         boxes = self.boxes[self.found & (self.areas > 0)]
         if not len(boxes):
             return 0, 0, 0, 0
@@ -125,11 +127,11 @@ class Hit:
 
     @cached_property
     def segments(self) -> Segments:
-        """As Segmenter.encode gave them, without the photo; image_embedding is not kept and holds NaN."""
+        """The result of Segmenter.encode without the photo. image_embedding is not stored and is NaN."""
         return self._segments(None)
 
     def small(self, side_px: int) -> Segments:
-        """The segments on a copy of the photo whose long side is side_px, which is quick to make and to draw on."""
+        """The segments on a copy of the photo with a long side of side_px, which is quick to make and to draw on."""
         scale = min(1.0, side_px / max(self.size))
         size = tuple(max(1, round(side * scale)) for side in self.size)
         photo = Image.fromarray(self.place.image(least_px=min(size)))
@@ -147,20 +149,20 @@ class Hit:
         )
 
     def photo(self) -> np.ndarray:
-        """(H, W, 3) uint8 RGB, read from its file. ZerosegError where it is gone or is another one now."""
+        """Read the photo: (H, W, 3) uint8 RGB. Raises ZerosegError if it cannot be read or its size has changed."""
         photo = self.place.image()
         if photo.shape[:2] != self.size:
             raise ZerosegError(
-                f"{self.path}: has another size now; bring the collection up to date: zeroseg index -o DIR"
+                f"{self.path}: its size has changed; bring the collection up to date: zeroseg index -o DIR"
             )
         return photo
 
     def segmentation(self, edges: bool = True) -> Segmentation:
-        """What zeroseg-infer makes of the picture and the wanted words; edges=False needs no file, and is coarser."""
+        """The result of zeroseg-infer for the image and the wanted words. edges=False is coarser and reads no file."""
         return self._segments(self.photo() if edges else None).masks(self.pack, self.threshold, edges=edges)
 
     def mask(self, edges: bool = True) -> np.ndarray:
-        """(H, W) bool: where the wanted words are. edges as for segmentation()."""
+        """(H, W) bool: the pixels of the wanted words. edges: as for segmentation()."""
         return self.segmentation(edges).label_map >= 0
 
 

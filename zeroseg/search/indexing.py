@@ -1,4 +1,4 @@
-"""Bring a collection up to date with its folders: what is new is encoded, what has gone is forgotten."""
+"""Bring a collection up to date with its folders: encode new files, delete the entries of vanished ones."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,13 +13,13 @@ from zeroseg.search.store import Store
 from zeroseg.search.units import Key, Unit
 from zeroseg.sidecar import Sidecar
 
-BATCH = 16  # units that a process gets at once
+BATCH = 16  # most units in a batch
 APPEND_IMAGES, APPEND_S = 512, 15.0  # a commit after so many images or seconds, whichever comes first
 
 
 @dataclass
 class Changes:
-    """What a listing found. todo: units to encode; forget: keys of what changed or vanished; same: units left alone."""
+    """Result of find_changes. todo: units to encode; forget: keys of changed or vanished units; the rest: counts."""
 
     todo: list[Unit] = field(default_factory=list)
     forget: list[Key] = field(default_factory=list)
@@ -29,11 +29,11 @@ class Changes:
 
 
 def find_changes(units: Iterable[Unit], done: dict[Key, tuple[int, int, int]], roots: Sequence[str]) -> Changes:
-    """Compare a listing with what is done.
+    """Compare a listing with the units that are done (key -> size in bytes, mtime in ns, first image).
 
-    roots: the real paths of what was listed; of files elsewhere nothing is said.
-    A file is changed where its size or its time of change differs. Raises ZerosegError where a root had images and
-    has no file any more: an unmounted disk would empty the collection.
+    roots: real paths of the listed sources; done units elsewhere are left alone.
+    A file has changed if its size or modification time differs. Raises ZerosegError if nothing was listed and units are
+    done there, because an unmounted disk would empty the collection.
     """
     changes, seen, found = Changes(), set(), 0
     for unit in units:
@@ -61,8 +61,8 @@ def find_changes(units: Iterable[Unit], done: dict[Key, tuple[int, int, int]], r
     ]
     if gone and not found:
         raise ZerosegError(
-            f"{', '.join(roots)}: no photo or video is there now, {len(gone)} were before; mount the disk if one is "
-            "missing; if they are to be forgotten, delete the collection"
+            f"{', '.join(roots)}: has no photo or video now, but had {len(gone)} before; if a disk is missing, mount "
+            "it; if they are really gone, delete the collection"
         )
     changes.vanished = len(gone)
     changes.forget += gone
@@ -70,9 +70,9 @@ def find_changes(units: Iterable[Unit], done: dict[Key, tuple[int, int, int]], r
 
 
 def begin(store: Store, sidecar: Sidecar, model: dict, sources: dict[str, str], every_s: float) -> None:
-    """Make the collection, or see that this is the one for these settings.
+    """Create the collection, or check that an existing one has the same settings; add the sources to it.
 
-    sources: real path -> how it is called; those of earlier runs stay.
+    sources: real path -> name in the collection. Raises ZerosegError if a setting differs.
     """
     if not store.exists:
         store.create(sidecar, {"model": model, "sources": sources, "every_s": every_s})
@@ -81,7 +81,7 @@ def begin(store: Store, sidecar: Sidecar, model: dict, sources: dict[str, str], 
     if about["sidecar"].embedding_space != sidecar.embedding_space:
         raise ZerosegError(
             f"{store.path}: its segments are in the space {about['sidecar'].embedding_space}, this model's in "
-            f"{sidecar.embedding_space}; use its model ({about['model']['name']}) or another -o"
+            f"{sidecar.embedding_space}; use the model {about['model']['name']}, or another -o"
         )
     if about["model"]["sha256"] != model["sha256"]:
         raise ZerosegError(
@@ -97,7 +97,7 @@ def begin(store: Store, sidecar: Sidecar, model: dict, sources: dict[str, str], 
 
 
 class Appender:
-    """Collects encoded units and appends them to the store now and then, in whole units."""
+    """Collects encoded units and appends them to the store, some at a time; a unit is never divided."""
 
     def __init__(self, store: Store):
         self.store, self.image = store, store.next_image()
@@ -106,14 +106,14 @@ class Appender:
         self._since = time.monotonic()
 
     def add(self, units: Iterable[EncodedUnit]) -> None:
-        """Take units; append where enough have come together."""
+        """Add units; append all waiting ones if there are enough."""
         self._waiting += units
         waiting = sum(len(one.images) for one in self._waiting)
         if waiting >= APPEND_IMAGES or time.monotonic() - self._since >= APPEND_S:
             self.flush()
 
     def flush(self) -> None:
-        """Append what is waiting."""
+        """Append the waiting units."""
         waiting, self._waiting = self._waiting, []
         if waiting:
             self.image = self.store.append(waiting, self.image)
@@ -123,7 +123,7 @@ class Appender:
 
 
 def batches(units: Iterable[Unit], processes: int, count: int) -> Iterator[Batch]:
-    """Units in batches of at most BATCH, fewer where there are few for each process; a stretch of a video alone."""
+    """Divide `count` units into batches of at most BATCH, smaller if each process gets few; one per video stretch."""
     size, number, units = max(1, min(BATCH, count // (4 * processes))), 0, iter(units)
     while some := tuple(islice(units, size)):
         photos = tuple(unit for unit in some if not unit.every_s)
@@ -133,7 +133,7 @@ def batches(units: Iterable[Unit], processes: int, count: int) -> Iterator[Batch
 
 
 def write_bad(store: Store) -> int:
-    """Write bad.txt, a line for every file that could not be encoded; returns how many there are."""
+    """Write bad.txt, a line for each file that could not be encoded; return their number."""
     bad = store.bad()
     if store.remote:
         return len(bad)
@@ -146,13 +146,13 @@ def write_bad(store: Store) -> int:
 
 
 def of_photos(units: Sequence[Unit]) -> tuple[int, int]:
-    """(photos, videos) among units."""
+    """Count the (photos, videos) among units."""
     videos = len({unit.photo.file for unit in units if unit.every_s})
     return sum(not unit.every_s for unit in units), videos
 
 
 def local(store: Store, work: Iterable[Batch], encoder, on_unit: Callable[[int], None]) -> Appender:
-    """Encode batches within this process. encoder: an Encoder."""
+    """Encode batches in this process. encoder: an Encoder; on_unit: called with 1 after each unit."""
     appender = Appender(store)
     try:
         for batch in work:

@@ -1,10 +1,10 @@
-"""What is asked for: words and how they are joined, and filters.
+"""The query language, and filters.
 
     dog, cat        any: a dog or a cat
-    dog+person      all: both in one picture
+    dog+person      all: both in one image
     beach-person    without: a beach, and no person
 
-A comma binds least. A hyphen within a word that is known as such ("t-shirt") is part of it.
+The comma has the lowest precedence. A hyphen within a known word ("t-shirt") is part of the word.
 """
 
 import re
@@ -22,7 +22,7 @@ _HYPHENS = re.compile(r"\s+-\s*|-(?=\S)")
 
 
 class Alternative(NamedTuple):
-    """Words that must all be there, and words that must not."""
+    """present: words that an image must all have; absent: words that it must not have."""
 
     present: tuple[str, ...]
     absent: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class Alternative(NamedTuple):
 
 @dataclass(frozen=True)
 class Query:
-    """Any of the alternatives. wanted: the words to be shown, absent: those that must not be there; each once."""
+    """Any of the alternatives. wanted: the words to find, absent: the words to exclude; each once."""
 
     alternatives: tuple[Alternative, ...]
 
@@ -49,9 +49,10 @@ class Query:
         return self.wanted + self.absent
 
     def combine(self, scores: Callable[[str], np.ndarray], is_absent: Callable[[str], np.ndarray]) -> np.ndarray:
-        """The score of images: of each alternative its lowest word, -inf where a word is there that must not be.
+        """The scores of n images, (n,) float32: the highest over the alternatives.
 
-        scores(word) -> (n,) float32; is_absent(word) -> (n,) bool. Returns (n,) float32.
+        An alternative scores as its lowest word, or -inf if the image has an excluded word. scores(word) -> (n,)
+        float32; is_absent(word) -> (n,) bool.
         """
         best = None
         for one in self.alternatives:
@@ -64,10 +65,11 @@ class Query:
 
 @dataclass(frozen=True)
 class Filters:
-    """after, before: when it was taken, after included and before not; images without a time fit neither.
+    """Filters of images. Raises ZerosegError unless 0 <= least <= most <= 1.
 
-    path         a pattern for the whole path, where * stands for any text and ? for one character.
-    least, most  of the picture's area, in [0, 1], that the found segments cover.
+    after, before  time of recording: after <= time < before. Images without a time match neither.
+    path           a pattern for the whole path; * stands for any text and ? for one character.
+    least, most    limits of the share of the image's area that the found segments cover, in [0, 1].
     """
 
     after: datetime | None = None
@@ -82,16 +84,16 @@ class Filters:
 
     @property
     def of_images(self) -> bool:
-        """Whether images are chosen before any score is known."""
+        """Whether a filter applies before any score is known."""
         return self.after is not None or self.before is not None or self.path is not None
 
     @property
     def by_area(self) -> bool:
-        """Whether images are chosen by the area of what is found."""
+        """Whether a filter limits the area of the found segments."""
         return self.least > 0 or self.most < 1
 
     def sql(self) -> str | None:
-        """The same for LanceDB; None where every image fits."""
+        """The filters of_images as an SQL condition for LanceDB; None if there are none."""
         parts = []
         if self.path is not None:
             pattern = self._pattern.replace("'", "''")
@@ -103,11 +105,11 @@ class Filters:
 
     @property
     def _pattern(self) -> str:
-        """path as a regular expression of the kind that Arrow and LanceDB read."""
+        """path as a regular expression for Arrow and LanceDB."""
         return "(?s)^" + "".join({"*": ".*", "?": "."}.get(one, re.escape(one)) for one in self.path) + "$"
 
     def fitting(self, paths, taken) -> np.ndarray:
-        """(n,) bool for Arrow arrays of n paths and times."""
+        """The filters of_images, (n,) bool, for Arrow arrays of n paths and times."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -121,7 +123,7 @@ class Filters:
 
 
 def parse_query(text: str) -> Query:
-    """Read what a person typed. ZerosegError in one line where a word is missing."""
+    """Parse a query that a person typed. Raises ZerosegError if a word is missing."""
     alternatives = []
     for part in split_words(text):
         present, absent = [], []
@@ -141,7 +143,7 @@ def parse_query(text: str) -> Query:
 
 
 def _split_hyphens(piece: str) -> list[str]:
-    """A word and those after a hyphen, each stripped; pieces that a hyphen joins to a known word stay together."""
+    """The first word and the words after hyphens, stripped; a known word with a hyphen stays whole."""
     piece = piece.strip()
     parts = [part.strip() for part in _HYPHENS.split(piece)]
     marks = _HYPHENS.findall(piece)

@@ -1,7 +1,7 @@
-"""Units encoded on a Ray cluster: Ray Data hands batches of them to its machines, and this process alone writes.
+"""Encode units on a Ray cluster: Ray Data distributes batches to the machines, and only this process writes.
 
-The photos must be on a disk that all machines see under one path. When a machine is lost Ray gives its batches to
-another; a batch that was appended is not asked for again.
+All machines must see the photos under the same path. If a machine is lost, Ray gives its batches to another. A batch
+that was appended is not encoded again.
 """
 
 import functools
@@ -21,9 +21,9 @@ def encode_on_ray(
 ) -> None:
     """Encode batches on the cluster at address ("auto", "host:port", "local").
 
-    encoder   what Encoder takes: model, back end, threads; the last is how many CPUs a task takes too.
-    on_batch  called with what became of each batch.
-    Errors as for zeroseg.annotate.ray_job.cluster.
+    encoder   the arguments of Encoder: model, back end, threads. threads is also the number of CPUs per task.
+    on_batch  called with the encoded units of each batch.
+    Raises the errors of zeroseg.annotate.ray_job.cluster, and ZerosegError if a batch fails.
     """
     packed = [pickle.dumps(batch) for batch in batches]
     with cluster(address) as ray_data:
@@ -40,7 +40,7 @@ def _encoder(model: str | None, backend: str, threads: int) -> Encoder:
 
 
 def _encode(row: dict, encoder: tuple[str | None, str, int]) -> dict:
-    """One task. A fault of the job is no reason to try again: it is told."""
+    """One task. A fault is returned, because Ray would repeat a failed task."""
     try:
         units = _encoder(*encoder).part(pickle.loads(row["batch"]))
     except (ZerosegError, ValueError, OSError) as error:

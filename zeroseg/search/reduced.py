@@ -1,12 +1,12 @@
-"""Exact search in memory: all segments' embeddings in few dimensions, with a bound on what that leaves out.
+"""Exact search in memory: all segments' embeddings in few dimensions, with a bound on the error.
 
 The embeddings E (n, D) of a model lie near a space of few dimensions. With an orthonormal basis B (D, r) of it, an
 embedding is e = B p + rest, and its product with a label's direction d is bounded on both sides:
 
     |e . d - p . (B^T d)|  <=  |rest| |d - B B^T d|                    (Cauchy and Schwarz)
 
-So one pass over P (n, r) tells which few images can be among the first k; their scores are then computed exactly. r is
-the smallest multiple of STEP that leaves out at most LEFT_OUT of the squared length, and D at most.
+So one pass over P (n, r) finds the few images that can be among the first k. Their scores are then computed exactly. r
+is the smallest multiple of STEP that leaves out at most LEFT_OUT of the squared length; it is at most D.
 """
 
 import json
@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 STEP, LEFT_OUT = 16, 1e-4
-ROUNDING = np.float32(1e-5)  # of sums of some hundred float32 products; added to every bound
-_BLOCK = 1 << 16  # images whose products are held at once
+ROUNDING = np.float32(1e-5)  # error of a sum of some hundred float32 products; added to every bound
+_BLOCK = 1 << 16  # images whose products are in memory at once
 _ARRAYS = ("basis", "points", "rests", "rows", "first", "images")
 
 Batches = Callable[[], Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]]  # see reduce_rows
@@ -42,14 +42,14 @@ class Reduced:
     images: np.ndarray
 
     def bounds(self, directions_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(N, m) float32 twice: below and above what each image's best segment scores for N directions."""
+        """Lower and upper bounds, (N, m) float32 each, of the best segment's score in m images for N directions."""
         inside_Nr = directions_ND @ self.basis
         outside_N = np.sqrt(np.maximum((directions_ND**2).sum(1) - (inside_Nr**2).sum(1), 0)) + ROUNDING
         best_Nm = np.empty((len(directions_ND), len(self.images)), np.float32)
         for start in range(0, len(self.images), _BLOCK):
             stop = min(start + _BLOCK, len(self.images))
             a, b = self.first[start], self.first[stop]
-            inner_Nn = inside_Nr @ self.points[a:b].T  # BLAS has threads of its own
+            inner_Nn = inside_Nr @ self.points[a:b].T  # BLAS uses its own threads
             best_Nm[:, start:stop] = np.maximum.reduceat(inner_Nn, self.first[start:stop] - a, axis=1)
         slack_Nm = outside_N[:, None] * self.largest_rests + ROUNDING
         return best_Nm - slack_Nm, best_Nm + slack_Nm
@@ -61,7 +61,7 @@ class Reduced:
 
 
 def load_reduced(folder: Path, version: int) -> Reduced | None:
-    """What keep_reduced() made for this version of the table, mapped; None where there is nothing whole."""
+    """Map the arrays that keep_reduced() stored for this version of the table; None if they are not complete."""
     place = folder / f"reduced-{version}"
     try:
         if json.loads((place / "about.json").read_text())["version"] != version:
@@ -72,14 +72,16 @@ def load_reduced(folder: Path, version: int) -> Reduced | None:
 
 
 def keep_reduced(batches: Batches, dim: int, folder: Path, version: int) -> Reduced:
-    """reduce_rows() beside the tables, in place of what earlier versions left there, and mapped into memory.
+    """Store the result of reduce_rows() beside the tables, replacing older versions, and map it into memory.
 
-    OSError where the folder cannot be written to.
+    Raises OSError if the folder cannot be written to.
     """
     place, partial = folder / f"reduced-{version}", folder / f".reduced-{version}-{os.getpid()}.partial"
     partial.mkdir(exist_ok=True)
     try:
-        images = len(reduce_rows(batches, dim, partial).images)  # and is closed, so that it can be renamed anywhere
+        images = len(
+            reduce_rows(batches, dim, partial).images
+        )  # closed again, because some systems cannot rename open files
         (partial / "about.json").write_text(json.dumps({"version": version, "images": images}))
         if not place.exists():
             partial.rename(place)
@@ -95,9 +97,9 @@ def keep_reduced(batches: Batches, dim: int, folder: Path, version: int) -> Redu
 
 
 def reduce_rows(batches: Batches, dim: int, folder: Path | None = None) -> Reduced:
-    """Reduce a table. batches() gives (image numbers (n,), rows (n,), vectors (n, D) float16), twice the same.
+    """Reduce a table. batches() yields (image numbers (n,), rows (n,), vectors (n, D) float16); it is called twice.
 
-    folder  where the arrays are written and mapped from; None: they are held in memory.
+    folder  the arrays are written there and mapped; None: they stay in memory.
     """
     moments, numbers = np.zeros((dim, dim), np.float64), [np.zeros(0, np.int64)]
     for images, _, vectors in batches():

@@ -1,4 +1,4 @@
-"""What a search gives, written down: a contact sheet, JSON Lines, Parquet, and lines for people."""
+"""Write the hits of a search: a contact sheet, JSON Lines, Parquet, and lines of text."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +17,7 @@ SUFFIXES = {".png": "contact sheet", ".jsonl": "JSON Lines", ".parquet": "Parque
 
 
 def line(rank: int, hit: Hit) -> str:
-    """One line for a person: path, time, score, share of the picture, box."""
+    """One line of text: rank, score, share of the image, box, path, time, and the scores of several words."""
     x, y, width, height = hit.box
     words = "  ".join(
         f"{mark or ''}{word} {hit.scores[word]:.3f}"
@@ -32,7 +32,7 @@ def line(rank: int, hit: Hit) -> str:
 
 
 def document(hit: Hit, result: Segmentation) -> dict:
-    """A hit ready for JSON; segmentation is the mask of all wanted words as COCO's run lengths."""
+    """A hit as a dict for JSON; segmentation is the mask of all wanted words as COCO RLE."""
     return {
         "path": hit.path,
         "file": hit.place.real_file,
@@ -48,16 +48,16 @@ def document(hit: Hit, result: Segmentation) -> dict:
 
 
 def save(path: Path, hits: Sequence[Hit], say: Callable[[str], None] = lambda line: None) -> None:
-    """Write hits to a file, by its suffix: .png a contact sheet, .jsonl, .parquet.
+    """Write hits to a file; its suffix decides: .png (contact sheet), .jsonl or .parquet.
 
-    say: called with a line about each photo that cannot be read any more. Its mask is then the coarser one without the
-    photo's edges, and the sheet leaves it out. ZerosegError for another suffix, or where it cannot be written.
+    say: called with a line about each photo that can no longer be read. Its mask is then coarser, without the photo's
+    edges, and the contact sheet omits it. Raises ZerosegError for another suffix, or if the file cannot be written.
     """
     check_suffix(path)
     if path.suffix == ".png":
         cells = [_cell(hit, result) for hit, result in _segmented(hits, say) if result.image is not None]
         if not cells:
-            raise ZerosegError(f"{path}: there is no picture to draw")
+            raise ZerosegError(f"{path}: none of the photos can be read, so there is nothing to draw")
         save_png(path, drawing.contact_sheet(cells))
         return
     documents = [document(hit, result) for hit, result in _segmented(hits, say)]
@@ -70,7 +70,7 @@ def save(path: Path, hits: Sequence[Hit], say: Callable[[str], None] = lambda li
 
 
 def check_suffix(path: Path) -> None:
-    """ZerosegError unless save() knows the suffix."""
+    """Raise ZerosegError unless save() knows the suffix."""
     if path.suffix not in SUFFIXES:
         kinds = ", ".join(f"{suffix} ({kind})" for suffix, kind in SUFFIXES.items())
         raise ZerosegError(f"--save {path}: expected a file that ends in {kinds}")
@@ -86,7 +86,7 @@ def _segmented(hits: Iterable[Hit], say: Callable[[str], None]):
 
 
 def _cell(hit: Hit, result: Segmentation):
-    """An overlay with a legend, made small before it is drawn on: a photo has a hundred times the pixels of a cell."""
+    """An overlay with a legend. The photo is reduced first, because it has a hundred times the pixels of a cell."""
     step = max(1, max(hit.size) // (2 * drawing.CELL_PX))
     image, label_map = (np.ascontiguousarray(one[::step, ::step]) for one in (result.image, result.label_map))
     entries = [

@@ -1,11 +1,11 @@
 """A collection on disk: a LanceDB database of three tables, in a folder or in S3-compatible storage.
 
-    segments  one row a segment, with what is known of its image in every row: see columns()
-    without   units that gave no image: bad files, with the reason, and stretches of videos without a frame
+    segments  one row per segment, which repeats the data of its image: see columns()
+    without   units without an image: bad files, with the reason, and stretches of videos without a frame
     about     one row of JSON: format, model, sidecar, sources (real path -> its name), every_s of videos
 
-Only whole units are appended, in one commit: a unit with a row in `segments` or `without` is done. An image whose file
-changed or vanished is deleted before anything is appended. One process at a time may write (`Store.writing`).
+A unit is appended completely, in one commit. So a unit with a row in `segments` or `without` is done. Images whose file
+has changed or vanished are deleted before anything is appended. One process at a time may write (`Store.writing`).
 """
 
 import json
@@ -30,15 +30,14 @@ SEGMENTS, WITHOUT, ABOUT = "segments", "without", "about"
 _KEY = ("file", "offset", "stretch")
 _STAT = ("bytes", "mtime_ns")
 _AT_ONCE = 1000  # images in one condition
-# of the index: partitions that a search looks into; how many times more candidates than asked for are compared by their
-# exact vectors
+# of the index: partitions that a search reads; candidates compared by their exact vectors, per wanted one
 PROBES, REFINE = 40, 2
 
 
 class Store:
     """The tables of a collection. path: a folder, or an address such as s3://bucket/collection.
 
-    options  what LanceDB's storage_options take, such as the endpoint of S3-compatible storage.
+    options  LanceDB's storage_options, such as the endpoint of S3-compatible storage.
     """
 
     def __init__(self, path: str | os.PathLike, options: dict[str, str] | None = None):
@@ -51,16 +50,16 @@ class Store:
         self._tables: dict = {}
 
     def table(self, name: str):
-        """An open table. ZerosegError where this is no collection, or it cannot be read."""
+        """An open table. Raises ZerosegError if there is no collection, or if it cannot be read."""
         if name not in self._tables:
             if not self.exists:
-                raise ZerosegError(f"{self.path}: no collection is there; make one with: zeroseg index PHOTOS -o DIR")
+                raise ZerosegError(f"{self.path}: is not a collection; make one with: zeroseg index PHOTOS -o DIR")
             with one_line(self.path):
                 self._tables[name] = self._db.open_table(name)
         return self._tables[name]
 
     def about(self) -> dict:
-        """The description; `sidecar` is read. ZerosegError where it is of another format."""
+        """The description, with `sidecar` as a Sidecar. Raises ZerosegError if it has another format."""
         with one_line(self.path):
             document = json.loads(self.table(ABOUT).to_arrow()["json"][0].as_py())
         if document.get("format") != FORMAT:
@@ -71,7 +70,7 @@ class Store:
         return document | {"sidecar": parse_sidecar(document["sidecar"], self.path)}
 
     def create(self, sidecar: Sidecar, about: dict) -> None:
-        """Make the empty tables; `about` comes last, so that a collection without it was never begun."""
+        """Create the empty tables; `about` comes last, so a collection without it does not exist yet."""
         if not self.remote:
             make_folder(Path(self.path), "-o")
         with one_line(self.path):
@@ -89,15 +88,15 @@ class Store:
         self.exists = True
 
     def _make(self, name: str, rows=None, schema=None) -> None:
-        """Make a table, or replace it: LanceDB warns where it is to replace one that is not there."""
+        """Create or replace a table. LanceDB warns if the table to replace does not exist."""
         mode = "overwrite" if name in _names(self._db) else "create"
         self._tables[name] = self._db.create_table(name, rows, schema=schema, mode=mode)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Be the only one that writes, on this machine; ZerosegError where another process does.
+        """Lock the collection for writing on this machine. Raises ZerosegError if another process has the lock.
 
-        The lock ends with its process. In remote storage there is none: one command at a time is up to the user.
+        The lock ends with its process. Remote storage has no lock; there the user must run one command at a time.
         """
         if self.remote:
             yield
@@ -109,7 +108,7 @@ class Store:
             yield
 
     def done(self) -> dict[Key, tuple[int, int, int]]:
-        """What every unit that is done was made of: key -> (bytes, mtime_ns, its first image or -1)."""
+        """The units that are done: key -> (bytes, mtime_ns, number of its first image or -1)."""
         found: dict[Key, tuple[int, int, int]] = {}
         for table, where in ((SEGMENTS, "segment = 0"), (WITHOUT, None)):
             names = [*_KEY, *_STAT, *(["image"] if table == SEGMENTS else [])]
@@ -139,7 +138,7 @@ class Store:
         )
 
     def append(self, units: Sequence[EncodedUnit], first_image: int) -> int:
-        """Append whole units; returns the next free image number. What was appended outlives a kill."""
+        """Append units; return the next free image number. Appended units survive a kill."""
         import pyarrow as pa
 
         good, bare, image = [], [], first_image
@@ -188,7 +187,7 @@ class Store:
             return self.table(SEGMENTS).count_rows("segment = 0")
 
     def version(self) -> int:
-        """Of the table of segments: another where anything was written since."""
+        """The version of the table of segments, which changes with every write."""
         with one_line(self.path):
             table = self.table(SEGMENTS)
             table.checkout_latest()
@@ -203,13 +202,13 @@ class Store:
             self.table(SEGMENTS).create_index("image", config=BTree(), replace=True)
 
     def has_index(self) -> bool:
-        """Whether make_index() was called for what is there, or for a part of it; LanceDB looks at the rest itself."""
+        """Whether make_index() has indexed at least a part of the rows; LanceDB searches the others itself."""
         with one_line(self.path):
             return any("vector" in index.columns for index in self.table(SEGMENTS).list_indices())
 
     def nearest(self, direction: np.ndarray, count: int, where: str | None) -> list[int]:
-        """Numbers of images with the `count` segments whose inner products with a direction (D,) are highest, by the
-        index: nearly all of them; each image once, best first."""
+        """The images of the `count` segments with the highest inner products with a direction (D,), by the index,
+        which may miss some; each image once, best first."""
         with one_line(self.path):
             query = self.table(SEGMENTS).search(direction.astype(np.float32), vector_column_name="vector")
             query = (
@@ -223,13 +222,13 @@ class Store:
             return list(dict.fromkeys(query.to_arrow()["image"].to_pylist()))
 
     def images(self, numbers: Sequence[int], names: Sequence[str]):
-        """An Arrow table of the rows of images by their numbers, in any order; quick where there is an index."""
+        """An Arrow table of the rows of images by their numbers, in any order; fast if there is an index."""
         where = f"image IN ({', '.join(map(str, numbers))})"
         with one_line(self.path):
             return self.table(SEGMENTS).search().where(where).select(list(names)).to_arrow()
 
     def tidy(self) -> None:
-        """Join the small files of many commits, and remove what earlier versions of the tables consist of."""
+        """Join the small files of many commits, and remove the files of earlier versions."""
         with one_line(self.path), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # readers look for the newest version before they read
             for name in (SEGMENTS, WITHOUT, ABOUT):
@@ -239,12 +238,12 @@ class Store:
 def columns(dim: int) -> list[tuple]:
     """(name, Arrow type) of `segments`; dim is the length of an embedding.
 
-    image       the image's number, one for all its segments; segment 0 ... K - 1.
-    vector      the segment's embedding. area in px, box (x, y, width, height) in px: of the mask along edges.
+    image       the image's number, the same in all its rows; segment: 0 ... K - 1.
+    vector      the segment's embedding. area in px and box (x, y, width, height) in px: of its mask along the edges.
     map         compressed soft map of (rows, columns); see zeroseg.search.encoding.pack_map.
-    path        for people; file, offset: what is opened, and where in a tar (-1: the file is the photo).
-    bytes, mtime_ns, sha256  of the file; stretch of a video. height, width of the image in px.
-    taken       by EXIF or the video's header; position_s in the video. Null where unknown.
+    path        name for people; file, offset: the file to open, and the offset in a tar (-1: the file is the photo).
+    bytes, mtime_ns, sha256  of the file; stretch: of a video; height, width: of the image in px.
+    taken       time from EXIF or the video's header; position_s: in the video, in seconds. Null if unknown.
     """
     import pyarrow as pa
 
@@ -325,7 +324,7 @@ def _segment_rows(good: list):
 
 
 def load_lancedb():
-    """The module; UnavailableError, naming the extra, where it is not installed."""
+    """Import and return lancedb. Raises UnavailableError, naming the extra, if it is not installed."""
     try:
         import lancedb
     except ImportError as error:
@@ -344,7 +343,7 @@ def one_line(path: str) -> Iterator[None]:
         text = " ".join(str(error).split())
         if "No space left" in text:
             raise ZerosegError(
-                f"{path}: the disk is full; what was complete stays: free some space and give the same command"
+                f"{path}: the disk is full; finished photos are kept: free some space and run the same command again"
             ) from error
         raise ZerosegError(
             f"{path}: cannot be read or written ({text.split(', /')[0][:300]}); a file may be damaged or cut off"
@@ -356,7 +355,7 @@ def _names(db) -> set[str]:
 
 
 def _lock(file) -> bool:
-    """Lock a file without waiting; False where another process has it."""
+    """Lock a file without waiting; False if another process has the lock."""
     try:
         if os.name == "nt":
             import msvcrt

@@ -1,7 +1,7 @@
-"""What is encoded as a whole or not at all: a photo, or a stretch of a video; and which of them are new.
+"""Units of indexing: a photo or a stretch of a video. A unit is encoded completely or not at all.
 
-A video is cut into stretches of STRETCH positions, so that several processes share a long one, and what a kill costs of
-it is one stretch.
+A video is divided into stretches of STRETCH positions. So several processes can share a long video, and a kill loses at
+most one stretch per process.
 """
 
 import os
@@ -17,7 +17,7 @@ STRETCH = 64  # positions of a video in one unit
 
 
 class Key(NamedTuple):
-    """By what a unit is known: the file as bytes (a name need not be UTF-8), the place in a tar or -1, the stretch."""
+    """Identifies a unit: the file as bytes (its name may not be UTF-8), the offset in a tar or -1, the stretch."""
 
     file: bytes
     offset: int
@@ -25,11 +25,11 @@ class Key(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """A photo, or the stretch of a video from start_s on, to before stop_s (None: its end).
+    """A photo, or a stretch of a video with start_s <= position < stop_s in seconds (None: to the end).
 
-    bytes, mtime_ns  of the file, or of the tar that the photo is in, by which a change is found; of a photo in a tar
-                     bytes is its own size.
-    every_s          seconds between positions of a video; 0 for a photo.
+    bytes     size of the photo or video, to detect changes.
+    mtime_ns  modification time of the file, or of the tar with the photo.
+    every_s   seconds between positions of a video; 0 for a photo.
     """
 
     photo: Photo
@@ -47,10 +47,10 @@ class Unit(NamedTuple):
 
 
 def list_units(sources: Mapping[str, str] | Iterable[str], leave: Iterable[str], every_s: float) -> Iterator[Unit]:
-    """Every unit of the sources, which are folders, pictures, videos and tar files; leave and errors: list_photos.
+    """List every unit of the sources: folders, images, videos and tar files. leave, errors: as for list_photos.
 
-    sources: with a mapping, source -> how it is called in the paths of its photos.
-    A file that goes away while it is listed is left out. A video of which nothing can be told is one unit.
+    sources: paths, or a mapping from each path to its name in the paths of its photos.
+    A file that disappears during the listing is left out. A video of unknown length is one unit.
     """
     tars: dict[str, int] = {}
     names = sources if isinstance(sources, Mapping) else {}
@@ -88,7 +88,7 @@ def _stretches(video: Unit) -> Iterator[Unit]:
 
 
 def _duration_s(path: str) -> float:
-    """0 where it cannot be told; whoever decodes the video says why."""
+    """The length of a video; 0 if it is unknown. Decoding the video reports the reason."""
     from zeroseg.live.decoder import Decoder, local
 
     try:

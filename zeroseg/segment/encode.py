@@ -1,4 +1,4 @@
-"""From the network's input to embeddings: one pass for a network with segments, windows for a dense one."""
+"""Run the network on its input: one pass for a network with segments, windows for a dense one."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from zeroseg.sidecar import Sidecar
 def encode_input(runner: Runner, sidecar: Sidecar, network_input: np.ndarray, **about) -> Encoded:
     """network_input (3, h, w) float32 -> Segments or Places; about: size, image and timings_ms of those.
 
-    ZerosegError where the network gives numbers that are not finite.
+    Raises ZerosegError if the network gives numbers that are not finite.
     """
     if sidecar.dense is None:
         return segments_of(runner.run(network_input[None]), sidecar, **about)
@@ -30,7 +30,7 @@ def segments_of(output: Mapping[str, np.ndarray], sidecar: Sidecar, **about) -> 
 
 
 def _checked(kind: type[Encoded], sidecar: Sidecar, fields: dict[str, np.ndarray], about: dict) -> Encoded:
-    with np.errstate(over="ignore"):  # beyond float16 is infinite, and refused
+    with np.errstate(over="ignore"):  # a value beyond float16 becomes infinite and is refused
         fields = {name: as_stored(array) for name, array in fields.items()}
     if not all(np.isfinite(array).all() for array in fields.values()):
         raise ZerosegError(

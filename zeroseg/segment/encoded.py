@@ -30,7 +30,7 @@ from zeroseg.sidecar import Sidecar, parse_sidecar
 from zeroseg.words import LabelPack
 
 _BYTES_MAX = 1 << 28  # of a file, unpacked
-_PIXELS_MAX = 1 << 28  # of the image; the label map of a damaged size would ask for all memory
+_PIXELS_MAX = 1 << 28  # of the image; with a damaged size, the label map would take all memory
 _NO_SEGMENTS = (
     OSError,
     EOFError,
@@ -52,7 +52,7 @@ class Encoded(ABC):
     image_embedding  (D,) float32, of the whole image.
     size             (H, W) of the image, in px.
     sidecar          of the model that made it: its name, checksum, embedding space, scoring and threshold.
-    image            (H, W, 3) uint8 RGB; None where it was loaded from a file without the image.
+    image            (H, W, 3) uint8 RGB; None if this was loaded from a file without the image.
     timings_ms       milliseconds of load, preprocess and network.
     """
 
@@ -101,7 +101,7 @@ class Encoded(ABC):
     def save(self, path: str | Path) -> Path:
         """Write the embeddings, without the image, as .npz (float16, which is exact here); returns the path.
 
-        Raises ZerosegError where it cannot be written.
+        Raises ZerosegError if it cannot be written.
         """
         path = Path(path)
         path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
@@ -195,7 +195,7 @@ def load_segments(path: str | Path, image=None) -> Encoded:
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > _BYTES_MAX:
-                raise ValueError("it unpacks to too many bytes")
+                raise ValueError("its unpacked size is too large")
         with np.load(path, allow_pickle=False) as stored:
             kind = {"Segments": Segments, "Places": Places}[str(stored["kind"])]
             size = _stored_size(stored["size"])
@@ -221,7 +221,7 @@ def _stored_size(stored: np.ndarray) -> tuple[int, int]:
 
 
 def _check_stored(kind: type[Encoded], arrays: dict[str, np.ndarray], sidecar: Sidecar) -> None:
-    """Raise ValueError unless the arrays fit one another and the sidecar."""
+    """Raise ValueError unless the arrays match one another and the sidecar."""
     if (kind is Places) != (sidecar.dense is not None):
         raise ValueError(f"kind: {kind.__name__} of model {sidecar.name}, which gives the other kind")
     D, K = sidecar.embedding_dim, len(arrays["maps"]) if kind is Segments else None

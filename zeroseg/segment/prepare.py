@@ -1,4 +1,4 @@
-"""From an image to the network's input."""
+"""Turn an image into the network's input."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from zeroseg.sidecar import Sidecar
 
 
 def network_input(image: np.ndarray, sidecar: Sidecar, size: tuple[int, int] | None = None) -> np.ndarray:
-    """image (H, W, 3) uint8 RGB -> (3, h, w) float32, resized and normalised as the sidecar says.
+    """image (H, W, 3) uint8 RGB -> (3, h, w) float32, resized and normalised by the sidecar's rules.
 
     size: (h, w) of the network's input, multiples of the sidecar's input.multiple; None for the model's own rule.
     """

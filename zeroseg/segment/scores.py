@@ -7,8 +7,8 @@ import numpy as np
 
 from zeroseg.sidecar import Scoring
 
-FALL = 10.0  # what fall_off takes off per unit that a score is short of its share
-REST = 0.01  # of a positive score is what it keeps at least: labels stay in order, and none tie
+FALL = 10.0  # reduction by fall_off per unit of shortfall
+REST = 0.01  # least share of a positive score that remains, so that labels keep their order without ties
 
 
 def embedding_scores(embeddings_KD: np.ndarray, vectors_ND: np.ndarray, scoring: Scoring) -> np.ndarray:
@@ -30,8 +30,8 @@ def embedding_scores(embeddings_KD: np.ndarray, vectors_ND: np.ndarray, scoring:
 
 
 def score_directions(vectors_ND: np.ndarray, scoring: Scoring) -> np.ndarray:
-    """(N, D) float32 directions d of labels: where embeddings are many, e . d ranks them as embedding_scores does, up
-    to rounding. Without a centre the embeddings must be unit vectors for that.
+    """(N, D) float32: directions d of labels. For many embeddings e, e . d ranks them like embedding_scores, up to
+    rounding. Without a centre, this holds for unit embeddings only.
     """
     if scoring.centre is None:
         return vectors_ND
@@ -57,7 +57,7 @@ def fall_off(scores_KN: np.ndarray, share: float, best_N: np.ndarray | None = No
 
 
 def label_table(scores_KN: np.ndarray, threshold: float) -> np.ndarray:
-    """(K,) int16: the best label of each segment, -1 (background) where its score is below the threshold."""
+    """(K,) int16: the best label of each segment, or -1 (background) if its score is below the threshold."""
     return np.where(scores_KN.max(1) >= np.float32(threshold), scores_KN.argmax(1), -1).astype(np.int16)
 
 

@@ -16,7 +16,7 @@ _COUNTED_AT_ONCE = 1 << 16  # pixels
 
 
 class Region(NamedTuple):
-    """One label that was found. score: of its best segment. area: in pixels, and as a share of the photo."""
+    """A found label. score: of its best segment. area_px: in pixels; area: as a share of the photo, in [0, 1]."""
 
     label: str
     index: int
@@ -34,7 +34,7 @@ class Region(NamedTuple):
 class Segmentation:
     """The result for one photo, in the photo's own frame (after EXIF orientation).
 
-    image           (H, W, 3) uint8 RGB, the photo; None where the segments were loaded without it.
+    image           (H, W, 3) uint8 RGB, the photo; None if the segments were loaded without it.
     label_map       (H, W) int16, index into labels, -1 for background.
     confidence      (H, W) float32 in [0, 1], how surely the pixel belongs to its segment (not how certain the label
     is). labels          the N labels. segment_labels  (K,) int16, the label of each segment, -1 for background.
@@ -87,7 +87,7 @@ class Segmentation:
         return sorted(regions, key=lambda region: -region.area_px)
 
     def score_of(self, index: int) -> float:
-        """The score of a label that was found: that of its best segment."""
+        """The score of a found label: that of its best segment."""
         return float(self.segment_scores[self.segment_labels == index, index].max())
 
     @cached_property

@@ -46,7 +46,7 @@ class Segmenter:
     def load(
         cls, path_or_name=None, backend: str = "auto", threads: int | None = None, short_side: int | None = None
     ) -> "Segmenter":
-        """Open a model: a file, the name of a bundled one, an open_clip model's, or None for the default.
+        """Open a model: a file, the name of a bundled or an open_clip model, or None for the default.
 
         backend: "auto" follows the kind of file (.onnx onnxruntime, .pt torch). threads: None takes all CPU threads.
         path_or_name may also be a model folder, or hf:owner/name[@revision] on the Hub (docs/hub.md).
@@ -72,30 +72,30 @@ class Segmenter:
     def from_pretrained(cls, name, revision: str | None = None, backend: str = "auto", **options) -> "Segmenter":
         """Open a model folder, or a model on the Hub: owner/name, at a branch, tag or commit (docs/hub.md).
 
-        backend, options: as for load(). Raises ZerosegError in one line when it cannot.
+        backend, options: as for load(). Raises ZerosegError in one line if it cannot be opened.
         """
         if Path(name).is_dir():
             if revision is not None:
-                raise ZerosegError(f"revision {revision!r}: only for models on the Hub, {name} is a folder")
+                raise ZerosegError(f"revision {revision!r}: only for models on the Hub, but {name} is a folder")
             return cls.load(name, backend, **options)
         return cls.load(f"{PREFIX}{name}@{revision}" if revision else f"{PREFIX}{name}", backend, **options)
 
     def save_pretrained(self, folder, onnx=None, **card) -> None:
         """Write a model folder: config.json, the network and README.md, the model card.
 
-        onnx: the .onnx of the same model, where this one is a .pt, so that the folder has both. card: license,
-        datasets, metrics and tags for its front matter, as zeroseg.pretrained.saving.CardFields. Raises ZerosegError
-        for an engine.
+        onnx: if this model is a .pt, the .onnx file of the same model, to save both. card: license, datasets, metrics
+        and tags for the card's front matter, as in zeroseg.pretrained.saving.CardFields. Raises ZerosegError for an
+        engine.
         """
         from zeroseg.pretrained.saving import CardFields, write_folder
 
         if self._file is None:
-            raise ZerosegError("save_pretrained: this model came from no file of zeroseg")
+            raise ZerosegError("save_pretrained: this model was not loaded from a zeroseg file")
         files = networks_beside(self._file) or [self._file]
         write_folder(Path(folder), [*files, *([] if onnx is None else [Path(onnx)])], CardFields(**card))
 
     def push_to_hub(self, name: str, revision: str | None = None, private: bool = False, onnx=None, **card) -> str:
-        """save_pretrained() into a folder that is sent to the Hub as owner/name; returns the commit's address."""
+        """Upload the folder of save_pretrained() to the Hub as owner/name; return the commit's URL."""
         from tempfile import TemporaryDirectory
 
         from zeroseg.pretrained.saving import push_folder

@@ -4,7 +4,7 @@ The scores of single frames vary around the threshold, so the labels flicker. Th
 across frames, so the embeddings of the last frame are matched by overlap. With the soft maps m (K, patches) of this
 frame and m' of the last,
 
-    W_kj = sum_p m_k(p) m'_j(p) / sum_jp m_k(p) m'_j(p)              where segment k was in the last frame
+    W_kj = sum_p m_k(p) m'_j(p) / sum_jp m_k(p) m'_j(p)              the position of segment k in the last frame
     E_k  = (1 - a) e_k + a sum_j W_kj E'_j                           a = exp(-dt / tau)
 
 tau is a time in seconds, at any frame rate. Labels can change at any time, because they are not involved. A change of
@@ -18,7 +18,7 @@ import numpy as np
 
 from zeroseg.segment.encoded import Encoded, Segments
 
-GAP = 5.0  # in units of tau: after so long a pause nothing is carried
+GAP = 5.0  # in units of tau; a longer pause restarts the smoothing
 
 
 def smooth(segments: Encoded, time_s: float, past: tuple[float, Encoded] | None, tau_s: float) -> Encoded:

@@ -12,7 +12,7 @@ TIMEOUT_S = 60.0
 _CHANNEL = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    ("grpc.max_reconnect_backoff_ms", 1000),  # by itself it waits up to two minutes after a server has ended
+    ("grpc.max_reconnect_backoff_ms", 1000),  # by default, gRPC waits up to two minutes after a server has ended
 ]
 
 
@@ -31,7 +31,7 @@ class Client:
     def infer(self, model: str, image: np.ndarray) -> dict[str, np.ndarray]:
         """image (b, 3, h, w) float32 -> the network's outputs by name.
 
-        UnavailableError when the server is away or full, ZerosegError when it refuses.
+        Raises UnavailableError if the server is away or full, ZerosegError if it refuses.
         """
         tensor = self._triton.InferInput(IMAGE, image.shape, "FP32").set_data_from_numpy(image)
         wanted = [self._triton.InferRequestedOutput(name) for name in OUTPUTS]
@@ -54,9 +54,9 @@ class Client:
 
 
 class ServedRunner(Runner):
-    """The network behind an inference server. Photos of several callers meet in its batches.
+    """The network in an inference server, which batches the photos of several callers.
 
-    max_batch  the server's; a larger batch is sent in parts.
+    max_batch  the server's largest batch; a larger one is sent in parts.
     """
 
     backend = "triton"

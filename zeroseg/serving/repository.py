@@ -1,4 +1,4 @@
-"""The model repository of the inference server, written as files: preprocess -> network -> decode, and their ensemble.
+"""Write the inference server's model repository: preprocess -> network -> decode, and their ensemble.
 
     zeroseg             photo (bytes), label_embeddings (N, D), threshold (1,) -> label_map, confidence, ...
     zeroseg_preprocess  photo -> pixels, and image, the network's input
@@ -98,7 +98,7 @@ def _python(batching: Batching) -> list[str]:
 
 
 def _dynamic_batching(batching: Batching) -> str:
-    """The scheduler: waits window_ms for more photos, refuses what would wait behind more than queue others."""
+    """The scheduler: it waits window_ms for more photos, and refuses photos beyond a queue of this length."""
     window = f"max_queue_delay_microseconds: {round(1000 * batching.window_ms)}, " if batching.max_batch > 1 else ""
     return f"dynamic_batching {{ {window}default_queue_policy {{ max_queue_size: {batching.queue} }} }}"
 

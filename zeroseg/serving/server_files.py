@@ -18,7 +18,7 @@ INSTALL = "pip install 'zeroseg[triton]' (Linux x86-64, glibc 2.35 or newer)"
 
 
 class ServerFiles(NamedTuple):
-    """program: tritonserver. environment: variables it and its Python processes need."""
+    """program: tritonserver. environment: variables for it and its Python processes."""
 
     program: Path
     backends: Path
@@ -26,7 +26,7 @@ class ServerFiles(NamedTuple):
 
 
 def find_server(folder: Path) -> ServerFiles:
-    """Lay out the Python back end in the existing folder; UnavailableError with the reason if there is no server."""
+    """Lay out the Python back end in the existing folder. Raises UnavailableError if no server can run here."""
     spec = find_spec("pytriton")
     root = Path(spec.origin).parent / "tritonserver" if spec and spec.origin else None
     if root is None or not (root / "bin" / "tritonserver").is_file():
@@ -45,7 +45,7 @@ def find_server(folder: Path) -> ServerFiles:
         # an isolated stub takes the packages of the first python3 it finds
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
     }
-    if int(np.__version__.split(".")[0]) > 1:  # its compiled module then hands over empty arrays, without a word
+    if int(np.__version__.split(".")[0]) > 1:  # its compiled module would then silently pass on empty arrays
         raise UnavailableError(
             f"--engine triton: the server's Python back end needs NumPy below 2, found {np.__version__}: "
             f"{INSTALL} in a separate virtual environment"
@@ -55,18 +55,18 @@ def find_server(folder: Path) -> ServerFiles:
     python.mkdir(parents=True)
     for file in (*(root / "backends" / "python").iterdir(), stub):
         if file.is_file():
-            shutil.copy2(file, python / file.name)  # its size is small, and a link would lead the stub astray
+            shutil.copy2(file, python / file.name)  # it is small, and through a link the stub would not find its files
     return ServerFiles(root / "bin" / "tritonserver", folder, environment)
 
 
 def python_path() -> list[str]:
-    """Where the server's Python processes find zeroseg and what it imports; not this interpreter's standard library."""
+    """Folders with zeroseg and its imports for the server's Python processes, without the standard library."""
     ours = [str(Path(zeroseg.__file__).resolve().parents[1])]
     return ours + [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
 
 
 def _check_stub(stub: Path, environment: dict[str, str], version: str) -> None:
-    """The stub is linked with libpython, which not every Python brings."""
+    """Raise UnavailableError if libpython, which the stub is linked with, is missing."""
     done = subprocess.run([stub], env=environment, capture_output=True, text=True)
     if "libpython" in done.stderr:
         raise UnavailableError(

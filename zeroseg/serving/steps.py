@@ -36,7 +36,7 @@ class _Step:
         return [self._respond(self._tried(self.answer, request)) for request in requests]
 
     def _tried(self, work, *inputs):
-        """The work's answer, or the line that says why there is none."""
+        """The work's answer, or one line with the reason why there is none."""
         try:
             return work(*inputs)
         except (ZerosegError, ValueError) as error:

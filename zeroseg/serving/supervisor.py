@@ -20,8 +20,8 @@ from zeroseg.serving.server_files import find_server
 
 START_S = 90.0
 WATCH_S = 0.2
-PAUSE_S, PAUSE_MAX_S = 0.5, 15.0  # before it is started again; doubled each time it ends soon
-# the child asks the kernel to end it with us, whatever ends us
+PAUSE_S, PAUSE_MAX_S = 0.5, 15.0  # before a restart; doubled each time the server ends soon
+# the child asks the kernel to end it when this process ends, for whatever reason
 _WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.argv[1], sys.argv[1:])"
 
 
@@ -53,7 +53,7 @@ class InferenceServer:
         self._ending = threading.Event()
         self._failed = threading.Event()
         self._memory = f"zeroseg_{secrets.token_hex(6)}_"
-        # the thread that starts the child has to live as long as the child
+        # the thread that starts the child must live as long as the child
         self._thread = threading.Thread(target=self._keep, daemon=True, name="zeroseg-inference-server")
 
     @property
@@ -63,7 +63,7 @@ class InferenceServer:
         return process.pid if process is not None and process.poll() is None else None
 
     def start(self) -> "InferenceServer":
-        """Returns when all models are ready; ZerosegError with the server's message if they cannot start."""
+        """Return when all models are ready. Raises ZerosegError with the server's message if they cannot start."""
         self._thread.start()
         end_s = time.monotonic() + START_S
         while not self.ready():
@@ -101,7 +101,7 @@ class InferenceServer:
                     start_new_session=True,
                     env={**os.environ, **self._files.environment},
                 )
-            lost = 0  # times in a row that one of its processes was seen dead: it does not start them again itself
+            lost = 0  # times in a row that a process of the server was found dead; the server does not restart it
             while process.poll() is None:
                 lost = lost + 1 if _has_dead_child(process.pid) else 0
                 if lost > 2 and self.ready():
@@ -114,12 +114,12 @@ class InferenceServer:
                         process.kill()
                         process.wait()
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # a killed server's own processes wait for it for ever
+                os.killpg(process.pid, signal.SIGKILL)  # the processes of a killed server would wait for it for ever
             self._forget_memory()
             if self._ending.is_set():
                 return
             if self.restarts == 0 and process.returncode > 0 and time.monotonic() - started_s < START_S:
-                self._failed.set()  # it could not load a model: it would not the next time either
+                self._failed.set()  # it could not load a model, and a restart would not help
                 return
             self.restarts += 1
             pause_s = PAUSE_S if time.monotonic() - started_s > 60 else pause_s
@@ -154,13 +154,13 @@ class InferenceServer:
         ]
 
     def _forget_memory(self) -> None:
-        """Shared memory that a killed server left."""
+        """Delete the shared memory that a killed server left behind."""
         for path in Path("/dev/shm").glob(f"{self._memory}*"):
             path.unlink(missing_ok=True)
 
 
 def _listening(host: str, port: int) -> int:
-    """The port, or a free one for 0; ZerosegError where it is taken."""
+    """The port, or a free one for 0. Raises ZerosegError if it is taken."""
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
             return listener.getsockname()[1]
@@ -172,7 +172,7 @@ def _listening(host: str, port: int) -> int:
 
 
 def _has_dead_child(pid: int) -> bool:
-    """Whether a process that pid started has ended without pid's taking notice."""
+    """Whether a child of pid has ended and pid has not noticed (a zombie)."""
     try:
         for children in Path(f"/proc/{pid}/task").glob("*/children"):
             for child in children.read_text().split():
@@ -188,7 +188,7 @@ def _how(code: int) -> str:
 
 
 def _last_words(log: Path) -> str:
-    """The line of the log that says what went wrong."""
+    """The line of the log with the error."""
     try:
         lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     except OSError:

@@ -72,5 +72,5 @@ def as_list(labels: Iterable[str]) -> list[str]:
 
 def clean_prompt(label: str, position: int) -> str:
     """The prompt for the tower: the label as written, with single spaces for underscores."""
-    clean(label, position)  # the same refusals as for the table
+    clean(label, position)  # refuse the same labels as the table does
     return " ".join(label.replace("_", " ").split())

@@ -12,7 +12,9 @@ from zeroseg.words.table import WordsTable
 _LONGEST = 24
 _KNOWN_BONUS = 0.5
 _COMMON_WEIGHT = 0.06  # per doubling of the frequency rank
-_LETTER_WEIGHT = 0.2  # per letter that only one of both has: doubled and swapped letters come before wrong ones
+_LETTER_WEIGHT = (
+    0.2  # per letter that only one of the two has; so doubled and swapped letters are preferred to wrong ones
+)
 _BITS = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
 
 
@@ -48,7 +50,7 @@ def _entries(table: WordsTable):
 
 
 def _letter_mask(key: str) -> np.uint32:
-    """Which letters a word has, a bit each (modulo 32). One slip changes two bits at most."""
+    """A bit for each letter of a word (modulo 32). One typing error changes at most two bits."""
     mask = 0
     for letter in key:
         mask |= 1 << (ord(letter) & 31)

@@ -20,7 +20,7 @@ HEAD_LEAD = 0.05  # by how much the head's name stays ahead of names of another 
 ALIKE = 0.5  # names with this cosine are of one kind: a blouse sleeve may be near either shirt or blouse
 _COMPOUND_MIN = 4  # letters of a noun that may stand for a longer unknown word: megabus -> bus is too short a match
 
-# what follows says where or with what, not what it is
+# words after these tell where the thing is or what it has, not what it is
 _AFTER = {
     "with",
     "without",
@@ -57,7 +57,7 @@ _AFTER = {
     "above",
     "below",
 }
-# of these, what counts is what they are of: a slice of pizza is pizza, but a cup of tea is a cup
+# for these, the word after "of" counts: a slice of pizza is pizza, but a cup of tea is a cup
 _MEASURES = {
     "piece",
     "slice",
@@ -110,7 +110,7 @@ _MEASURES = {
 
 @dataclass(frozen=True)
 class Reading:
-    """How a label is understood. row: the row of its known name, or None. used: the words that it stands for."""
+    """How a label is understood. row: the row of its known name, or None. used: the words that it was read as."""
 
     kind: str  # "name", "noun", "phrase" or "guess"
     used: str
@@ -205,7 +205,7 @@ def _longest_end(table: WordsTable, words: list[str]) -> tuple[Reading | None, l
 
 
 def _all_words(table: WordsTable, words: list[str]) -> list[Reading]:
-    """The nouns in a run of words, longest first from its end; what is no noun is left out."""
+    """The nouns in a run of words, the longest first, from its end; other words are left out."""
     found = []
     words = [word for word in words if word not in _AFTER and word not in ARTICLES]
     while words:
@@ -216,7 +216,7 @@ def _all_words(table: WordsTable, words: list[str]) -> list[Reading]:
 
 
 def _guess(table: WordsTable, key: str) -> Reading:
-    """The word it may be a slip for, the noun it ends with, words that look like it, or else a direction near none."""
+    """The word that key may misspell, else the noun that it ends with, similar words, or a direction near none."""
     slip = similar_words(table, key)
     if slip:
         found = _word(table, slip, far=False)

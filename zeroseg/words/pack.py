@@ -19,7 +19,7 @@ from zeroseg.words.stored_arrays import check_arrays
 
 SPACE = "openai/clip-vit-base-patch32"
 EDITION = 2  # of the files; 1 had no number
-# what open_clip's towers ran with a wrong activation in edition 1
+# open_clip models that ran with a wrong activation in edition 1
 _QUICK_SPACES = (
     SPACE,
     "openai/clip-vit-base-patch16",
@@ -77,7 +77,7 @@ class LabelPack:
 
     @property
     def known(self) -> list[bool]:
-        """Per name whether its vector is exact, and not an approximation."""
+        """Per name, whether its vector is exact."""
         return [kind == "name" for kind in self.kind]
 
     @property
@@ -94,7 +94,7 @@ class LabelPack:
             )
 
     def pick(self, names: Sequence[str]) -> "LabelPack":
-        """The pack of these names alone, in this order, in any case of letters; ValueError for one that it lacks."""
+        """The pack of only these names, in this order, in upper or lower case. Raises ValueError for a missing name."""
         rows = {name.strip().lower(): i for i, name in reversed(list(enumerate(self.names)))}
         missing = [name for name in names if str(name).strip().lower() not in rows]
         if missing:
@@ -111,9 +111,9 @@ class LabelPack:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write the pack; returns the path, with .npz added where it was missing. Overwrites.
+        """Write the pack; return the path, with .npz added if it was missing. Overwrites.
 
-        Raises ZerosegError where it cannot be written.
+        Raises ZerosegError if it cannot be written.
         """
         path = Path(path)
         path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
@@ -131,7 +131,7 @@ class LabelPack:
 
     @classmethod
     def load(cls, path: str | Path) -> "LabelPack":
-        """Read a pack. Raises ZerosegError, naming the file, where it is missing or is no pack."""
+        """Read a pack. Raises ZerosegError, naming the file, if it is missing or not a pack."""
         path = Path(path)
         if not path.is_file():
             raise ZerosegError(f"{path}: no such label pack; make one with: zeroseg words LABELS -o {path.name}")
@@ -154,7 +154,7 @@ def _read(path: Path) -> dict:
         _refuse_wrong_activation(stored, fields["space"])
         if "kind" in stored:
             fields["kind"] = _strings(stored, "kind").ravel().tolist()
-        elif "known" in stored:  # packs of zeroseg before kinds
+        elif "known" in stored:  # packs from before there were kinds
             fields["kind"] = ["name" if known else "noun" for known in stored["known"].ravel().tolist()]
         if "nearest" in stored:
             fields["nearest"] = [row.split("|") if row else [] for row in _strings(stored, "nearest").ravel().tolist()]

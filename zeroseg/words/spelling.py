@@ -1,7 +1,7 @@
-"""How a label is written: what two spellings of one word have in common.
+"""The spelling of labels: keys that are the same for different spellings of one word.
 
-Labels come from people: with capitals, articles, underscores, plurals and either side of the Atlantic. A word is
-looked up by its key (`clean`), then by the keys it may be a variant of. Nothing here knows which words exist.
+People write labels with capitals, articles, underscores, plurals, and British or American spelling. A word is looked up
+by its key (`clean`), then by the keys of possible base forms. Nothing here knows which words exist.
 """
 
 import re
@@ -10,12 +10,12 @@ from collections.abc import Iterable
 
 LABELS_MAX = 10_000  # of one list
 LABEL_MAX_CHARS = 200
-_SEPARATORS = re.compile(r"[,;\n，、；،؛]")  # with those of Chinese, Japanese and Arabic keyboards
+_SEPARATORS = re.compile(r"[,;\n，、；،؛]")  # also those of Chinese, Japanese and Arabic keyboards
 
 ARTICLES = {"a", "an", "the", "some", "my", "your", "his", "her", "our", "their", "this", "that", "these", "those"}
 _EMOJI_NOISE = {" face", " sign", " symbol", " head", " with tears of joy", "emoji modifier"}
 
-# endings of plurals, longest first: (ending, what it stood for). Each candidate is only tried, never trusted.
+# plurals, longest ending first: (ending, ending of the singular). Each singular is only a candidate for the look-up.
 _PLURALS = [
     ("wives", "wife"),
     ("knives", "knife"),
@@ -60,7 +60,7 @@ _IRREGULAR = {
     "leaves": "leaf",
     "loaves": "loaf",
 }
-# (one side of the Atlantic, the other); tried both ways on any part of a word
+# (British, American), tried in both directions on any part of a word
 _SPELLINGS = [
     ("our", "or"),
     ("tre", "ter"),
@@ -88,12 +88,12 @@ _SPELLINGS = [
 
 
 def split_words(text: str) -> list[str]:
-    """The words that a person typed in one line, apart by commas or semicolons of any keyboard."""
+    """The words of one typed line, separated by commas or semicolons of any keyboard."""
     return each_once(_SEPARATORS.split(text))
 
 
 def words_of_lines(text: str) -> list[str]:
-    """The words of a word file: one a line, without comments (see without_comment), each once."""
+    """The words of a word file, one per line, each once, without comments (see without_comment)."""
     return each_once(without_comment(line) for line in text.splitlines())
 
 
@@ -103,7 +103,7 @@ def without_comment(line: str) -> str:
 
 
 def each_once(words: Iterable[str]) -> list[str]:
-    """Words as they were written, without empty ones and without those that differ from an earlier one by case only."""
+    """The words as written, without empty ones and without those that differ from an earlier one only in case."""
     first: dict[str, str] = {}
     for word in words:
         if word.strip():
@@ -114,13 +114,15 @@ def each_once(words: Iterable[str]) -> list[str]:
 def clean(label: str, position: int = 0) -> str:
     """The key of a label: lower case, single spaces, no article, hyphen, underscore or outer punctuation.
 
-    Accents are dropped, emoji become the words of their Unicode name. Brackets stay, as known names have them: "bat
-    (animal)". Raises ValueError where label is not a str, holds no visible character or is over LABEL_MAX_CHARS long,
-    emoji written out; position is its place among the labels, from 0, for the message.
+    Accents are dropped, and emoji become the words of their Unicode names. Brackets stay, because known names have
+    them: "bat (animal)". Raises ValueError if label is not a str, has no visible character, or is longer than
+    LABEL_MAX_CHARS with emoji written out. position: its index among the labels, from 0, for the message.
     """
     if not isinstance(label, str):
         raise ValueError(f"label {position + 1}: expected a word or phrase (str), got {type(label).__name__}")
-    if any("\ud800" <= character <= "\udfff" for character in label):  # half a pair, or bytes that were no UTF-8
+    if any(
+        "\ud800" <= character <= "\udfff" for character in label
+    ):  # half a surrogate pair, or bytes that were not UTF-8
         raise ValueError(f"label {position + 1}: expected Unicode text, got a lone surrogate; write it in UTF-8")
     text = label
     if len(label) <= LABEL_MAX_CHARS:
@@ -155,13 +157,13 @@ def _visible(character: str) -> str:
 
 
 def without_brackets(key: str) -> str:
-    """`bat (animal)` -> `bat`; unchanged where nothing would be left."""
+    """`bat (animal)` -> `bat`; unchanged if nothing would be left."""
     bare = " ".join(re.sub(r"\([^)]*\)|[()\[\]{}]", " ", key).split())
     return bare or key
 
 
 def singulars(key: str) -> list[str]:
-    """What key may be the plural of, likeliest first; the last word is the one that changes, or the first of "of"."""
+    """Possible singulars of key, likeliest first. The last word changes, or the word before "of"."""
     head, of, rest = key.partition(" of ")
     if of:
         return [one + of + rest for one in singulars(head)]
@@ -176,7 +178,7 @@ def singulars(key: str) -> list[str]:
 
 
 def spellings(key: str) -> list[str]:
-    """The same word as it is written elsewhere: colour -> color, airplane -> aeroplane."""
+    """The same word in American or British spelling: colour -> color, airplane -> aeroplane."""
     found = []
     for one, other in _SPELLINGS:
         if one in key:

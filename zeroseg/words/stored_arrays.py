@@ -1,6 +1,6 @@
-"""Before an .npz file is read: whether its arrays are as large as their headers say.
+"""Check, before an .npz file is read, that its arrays are as large as their headers claim.
 
-NumPy makes room for what a header claims before it reads a number. A damaged header, or a stranger's, may claim
+NumPy allocates the size that a header claims before it reads any number. A damaged or malicious header may claim
 terabytes.
 """
 
@@ -14,9 +14,9 @@ BYTES_MAX = 512 * 2**20  # of all arrays together, unpacked
 
 
 def check_arrays(path: str | Path) -> None:
-    """Raise ValueError where an array of an .npz file claims other bytes than it has, or all have over BYTES_MAX.
+    """Raise ValueError if an array of an .npz file claims a wrong size, or if all together exceed BYTES_MAX.
 
-    Raises OSError where the file cannot be read, zipfile.BadZipFile where it is no .npz file.
+    Raises OSError if the file cannot be read, zipfile.BadZipFile if it is not an .npz file.
     """
     with zipfile.ZipFile(path) as archive:
         size = sum(entry.file_size for entry in archive.infolist())
@@ -27,7 +27,7 @@ def check_arrays(path: str | Path) -> None:
                 with archive.open(entry) as file:
                     shape, dtype = _header(file)
                     claimed, found = math.prod(shape) * dtype.itemsize, entry.file_size - file.tell()
-                if claimed != found and not dtype.hasobject:  # pickled objects are refused by whoever reads them
+                if claimed != found and not dtype.hasobject:  # the reader refuses pickled objects
                     name = entry.filename.removesuffix(".npy")
                     raise ValueError(f"{name} has {found} bytes, its header claims {claimed}")
 

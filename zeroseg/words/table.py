@@ -1,13 +1,13 @@
 """The words table, zeroseg/bundled/words.npz: the known names and a direction for every other English noun.
 
-A text vector is t = m + s d: m the mean of the known names' vectors, d a unit direction, s > 0 whatever makes t a unit
-vector. The model compares labels by d (the centred cosine), so nouns are stored as directions: each as a non-negative
-sum of the directions of a few known names. Built by training/build_words.py; how is in docs/words.md.
+A text vector is t = m + s d, where m is the mean of the known names' vectors, d is a unit direction, and s > 0 makes t
+a unit vector. The model compares labels by d (the centred cosine). So a noun is stored as a direction: a non-negative
+sum of the directions of a few known names. training/build_words.py builds the table; docs/words.md explains how.
 
-Fields of the file: format, space; names, lemmas, keys, plurals (text as uint8, one item a line; keys and plurals hold
+Fields of the file: format, space; names, lemmas, keys, plurals (text as uint8, one item per line; keys and plurals have
 two columns); vectors int8 and scale float32 (a known name's vector is their product); codes_low, codes_high, levels
-uint8 (anchors, lemmas): the known names a noun is made of and 63ths of the first one's weight; common uint8 (keys +
-lemmas): log2 of a word's frequency rank, 31 where it is unknown.
+uint8 (anchors, lemmas): a noun's known names, and their weights in 63ths of the first; common uint8 (keys + lemmas):
+log2 of a word's frequency rank, 31 if unknown.
 """
 
 import io
@@ -50,7 +50,7 @@ class WordsTable:
 
     @cached_property
     def name_rows(self) -> dict[str, int]:
-        """Rows of the names exactly as they are written: `bow tie` and `bow-tie` are two."""
+        """Rows of the names exactly as written: `bow tie` and `bow-tie` are two names."""
         return {name: row for row, name in enumerate(self.names)}
 
     @cached_property
@@ -70,7 +70,7 @@ class WordsTable:
     def nearest_rows(self, directions: np.ndarray, count: int = 3) -> list[list[int]]:
         """Rows of the nearest known names by centred cosine, nearest first.
 
-        Names that differ only in their bracket count once, the one without a bracket standing for both.
+        Names that differ only in brackets count once, as the one without brackets.
         """
         found = []
         looked_at = min(8 * count, len(self.names))

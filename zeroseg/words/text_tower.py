@@ -1,6 +1,6 @@
-"""open_clip's real ViT-B/32 text tower, where its weights are on this machine. Nothing is ever downloaded here.
+"""open_clip's ViT-B/32 text tower, if its weights are on this machine. Nothing is ever downloaded here.
 
-The prompt is "a NAME", as for the 1,613 known names (Detic, Zhou et al. 2022), so that vectors of both sources mix.
+The prompt is "a NAME", as for the 1,613 known names (Detic, Zhou et al. 2022). So vectors of both sources can be mixed.
 """
 
 import os
@@ -23,7 +23,7 @@ def tower_vectors(labels: Sequence[str], weights: str | Path | None = None, mode
     """Embed labels with the tower: (n, D) float32 unit rows.
 
     weights  a checkpoint file; None looks in the Hugging Face cache and in open_clip's own.
-    Raises UnavailableError where open_clip or the weights are missing, or the file is no such model.
+    Raises UnavailableError if open_clip or the weights are missing, or if the file is not such a model.
     """
     path = find_weights() if weights is None else Path(weights)
     if not path.is_file():
@@ -33,7 +33,7 @@ def tower_vectors(labels: Sequence[str], weights: str | Path | None = None, mode
 
 
 def embed_with(model, tokenizer, labels: Sequence[str]) -> np.ndarray:
-    """The same with a loaded open_clip model and its tokenizer: (n, D) float32 unit rows."""
+    """Like tower_vectors, with a loaded open_clip model and its tokenizer: (n, D) float32 unit rows."""
     import torch
 
     rows = []
@@ -46,7 +46,7 @@ def embed_with(model, tokenizer, labels: Sequence[str]) -> np.ndarray:
 
 
 def find_weights() -> Path:
-    """The weights file in a cache of this machine; UnavailableError where there is none."""
+    """The weights file in a cache of this machine. Raises UnavailableError if there is none."""
     looked = []
     try:
         from huggingface_hub import try_to_load_from_cache
@@ -79,9 +79,7 @@ def _load(path: str, model_name: str):
             model = open_clip.load_openai_model(path, precision="fp32", device="cpu")
         else:
             model = open_clip.create_model(model_name, pretrained=path, precision="fp32", device="cpu")
-    except (
-        Exception
-    ) as error:  # torch, safetensors and open_clip each raise their own kinds for a file that is not theirs
+    except Exception as error:  # torch, safetensors and open_clip each raise their own errors for a wrong file
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:150]
         raise UnavailableError(f"{path}: expected weights of open_clip's {model_name}, but: {reason}") from error
     return model.eval(), open_clip.get_tokenizer(model_name)

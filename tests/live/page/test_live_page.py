@@ -78,12 +78,12 @@ def test_words_of_another_viewer_reach_a_box_that_is_idle(serve, visit):
     page.fill("#labels", "red, ")
     wait_until(page, lambda: names(page) == ["red"])
     page.wait_for_timeout(2500)  # longer than it takes to be idle
-    assert page.input_value("#labels") == "red, "  # what was typed is what is looked for: let it stand
+    assert page.input_value("#labels") == "red, "  # the typed text already gives these words, so it stays
     put_labels(server, "blue")
     wait_until(page, lambda: page.input_value("#labels") == "blue" and names(page) == ["blue"])
 
 
-def test_what_changes_in_a_pause_is_seen_at_once(serve, visit, monkeypatch):
+def test_changes_in_a_pause_are_seen_at_once(serve, visit, monkeypatch):
     """No picture is sent twice here: each must be on the screen though no other follows it."""
     monkeypatch.setattr("zeroseg.live.streams._QUIET_S", 3600.0)
     server, pipeline = serve()
@@ -101,7 +101,7 @@ def test_what_changes_in_a_pause_is_seen_at_once(serve, visit, monkeypatch):
         wait_until(page, lambda: server.board.number > number)  # noqa: B023 (called here)
         wait_until(page, lambda: on_screen(page))
     plain = server.board.output.frame.image
-    assert np.abs(shown(page, "#live") - plain).mean() > 10  # the two are told apart
+    assert np.abs(shown(page, "#live") - plain).mean() > 10  # the two differ
     late = visit(server)  # nothing moves when this viewer comes
     wait_until(late, lambda: late.locator("#live").is_visible() and on_screen(late))
     page.click("#pause")
@@ -133,7 +133,7 @@ def test_sliders_stay_where_they_are_put(serve, visit):
     assert pipeline.settings.alpha == 0.25
 
 
-def test_a_state_from_before_a_change_is_passed_over(serve, visit):
+def test_a_state_older_than_a_change_is_ignored(serve, visit):
     server, _ = serve()
     with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/state") as answer:
         state = json.load(answer)
@@ -142,7 +142,7 @@ def test_a_state_from_before_a_change_is_passed_over(serve, visit):
     assert page.input_value("#threshold") == "0.6"
 
 
-def test_a_lost_source_is_said(serve, visit):
+def test_a_lost_source_is_shown(serve, visit):
     camera = MjpegServer(TestPattern(f"test://?size={SIZE[0]}x{SIZE[1]}").picture, rate=10)
     server, _ = serve(camera.url)
     page = visit(server)
@@ -159,7 +159,7 @@ def test_a_lost_source_is_said(serve, visit):
 def test_the_token_is_asked_for(serve, visit):
     server, _ = serve(token="correct horse")
     page = visit(server, legend_rows=0, query="?token=wrong")
-    assert page.locator("#wrong").inner_text() == "It does not fit."
+    assert page.locator("#wrong").inner_text() == "Wrong token."
     page.fill("#token", "correct horse")
     page.keyboard.press("Enter")
     page.locator("#legend tr").nth(2).wait_for()

@@ -48,7 +48,7 @@ def test_a_dropped_photo_is_segmented_and_the_live_picture_left_alone(serve, vis
     page.locator("#snapshot").wait_for()
     assert not page.locator("#live").is_visible() and not page.locator("#pause").is_visible()
     assert "scene.png, 160 × 96" in page.locator("#figures").inner_text()
-    wait_until(page, lambda: server.board.viewers == 0)  # nobody sees the live picture
+    wait_until(page, lambda: server.board.viewers == 0)  # no viewer of the live picture is left
     seen = shapes(photo[1])
     page.fill("#alpha", "1")
     wait_until(page, lambda: near(seen(shown(page, "#photo", (160, 96))), swatches(page).values()))

@@ -1,9 +1,9 @@
 "use strict";
-// The search page: words in, a grid of pictures out. What is asked for stands in the address, so that Back works.
+// The search page: a search box and a grid of pictures. The address holds the query, so that Back works.
 const $ = (id) => document.getElementById(id);
-const STEP = 40, MOST = 500;  // pictures asked for at a time, and in all
-let asked = 0;                // the newest question; older answers are not shown
-let shown = null;             // the picture in the dialog, with the segment that is chosen
+const STEP = 40, MOST = 500;  // pictures per request, and in all
+let asked = 0;                // the number of the newest request; older answers are not shown
+let shown = null;             // the picture in the dialog, with the selected segment
 
 function element(name, ...content) {
   const made = document.createElement(name);
@@ -34,7 +34,7 @@ function complain(text = "") {
 
 function remarks(words) {
   return words.filter(({mark}) => mark).map(({word, mark, nearest}) =>
-    `${mark}${word} is ${mark === "?" ? "no noun, its meaning is guessed" : "approximate"}` +
+    `${mark}${word} is ${mark === "?" ? "not a noun, its meaning is guessed" : "approximate"}` +
     (nearest.length ? `, near ${nearest.join(", ")}` : ""));
 }
 
@@ -56,7 +56,7 @@ async function ask(count = STEP) {
     if (number !== asked) return;
     const seconds = ((performance.now() - began) / 1000).toFixed(2);
     $("told").textContent = [
-      (like ? `${hits.length} pictures with a segment like the chosen one` : `${hits.length} pictures`) + `, ${seconds} s`,
+      (like ? `${hits.length} pictures with a segment like the selected one` : `${hits.length} pictures`) + `, ${seconds} s`,
       ...remarks(words)].join("; ");
     $("grid").replaceChildren(...hits.map(cell));
     $("more").hidden = hits.length < count || count >= MOST;
