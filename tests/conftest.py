@@ -38,6 +38,19 @@ def seeded():
         sys.modules["torch"].manual_seed(0)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Workers take whole files, in the order of collection, so that what a file's tests share is made once. Otherwise
+    both of two workers trace the same network, build the same wheel and compile the same kernels.
+    """
+    if config.getoption("dist") != "load":  # --dist on the command line
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False  # files with few tests are the slow ones: not last
+    return LoadFileScheduling(config, log)
+
+
 def pytest_collection_modifyitems(items):
     gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
     if not gpu_tests:
