@@ -27,7 +27,7 @@ IMPLS = ["triton", "reference"]
 def large_tiles(monkeypatch):
     """The interpreter's time goes by the number of tiles."""
     if _triton.interpreted():
-        monkeypatch.setattr(triton_impl, "LAUNCH", triton_impl.Launch(BLOCK_H=64, BLOCK_W=1024, num_warps=4))
+        monkeypatch.setattr(triton_impl, "LAUNCH", triton_impl.Launch(BLOCK_H=128, BLOCK_W=1024, num_warps=4))
 
 
 class Decoded(NamedTuple):
@@ -62,11 +62,13 @@ def check(maps, table, size, impl, **options):
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("name", CASES)
 def test_matches_torch(name, impl, device, request):
-    case = CASES[name]
-    batch = 2
+    case, batch = CASES[name], 2
     if case.segments * case.photo_size[0] > 2000:
         request.getfixturevalue("large_tiles")
         batch = 1
+    if _triton.interpreted():  # its time goes by segments and rows of the maps too
+        case = case._replace(segments=3) if case.photo_size[0] > 200 else case
+        batch = 1 if case.segments * case.maps_size[0] > 100 else batch
     table = torch.stack([torch.randperm(case.segments) - 1 for _ in range(batch)]).to(device)
     check(soft_maps(batch, case.segments, *case.maps_size, device), table, case.photo_size, impl)
 
@@ -97,7 +99,7 @@ def test_accepts_views_of_any_stride(impl, device):
 @pytest.mark.parametrize(("kind", "background"), [("int16", -1), ("uint8", 255), ("uint16", 65535)])
 def test_dense_logits_with_a_threshold(kind, background, impl, device):
     """Labels stream one by one; a negative best logit is background."""
-    logits = torch.randn(2, 41, 5, 7, device=device) - 1.5
+    logits = torch.randn(2, 25, 4, 7, device=device) - 1.5
     got = run(logits, None, (23, 31), impl, threshold=0.0, label_dtype=kind)
     full = torch.nn.functional.interpolate(logits, size=(23, 31), mode="bilinear", align_corners=False)
     best, winner = full.max(1)
