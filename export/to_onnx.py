@@ -3,12 +3,9 @@
 The graph is the reference path: canonical attention, LayerNormalization nodes, no data-dependent control flow.
 """
 
-import contextlib
-import gc
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -18,6 +15,7 @@ from onnx import ModelProto
 from zeroseg import __version__
 from zeroseg.commit import current_commit
 from zeroseg.errors import ZerosegError
+from zeroseg.export import tracing
 from zeroseg.export.half_weights import store_weights_as_half
 from zeroseg.export.wrapper import DenseExportModel, ExportModel
 from zeroseg.hub import quiet
@@ -53,25 +51,13 @@ def trace(model: ZeroSeg | DenseExportModel) -> "torch.onnx.ONNXProgram":
     image = torch.zeros(2, 3, 3 * multiple, 4 * multiple)
     height, width = (multiple * torch.export.Dim(side, min=1, max=1024) for side in ("rows", "columns"))
     shapes = ({0: torch.export.Dim("batch", min=1, max=1024), 2: height, 3: width},)
-    with torch.no_grad(), quiet(), collector_paused():  # it logs which constants it does not fold
+    # quiet: it logs which constants it does not fold
+    with torch.no_grad(), quiet(), tracing.quickly():
         return torch.onnx.export(
-            wrapper, (image,), dynamo=True, opset_version=OPSET, dynamic_shapes=shapes, verbose=False,
-            input_names=[IMAGE], output_names=list(wrapper.outputs),
+            tracing.prepared(wrapper, image), (image,), dynamo=True, opset_version=OPSET, dynamic_shapes=shapes,
+            verbose=False, input_names=[IMAGE], output_names=list(wrapper.outputs),
+            custom_translation_table=tracing.translations(),
         )  # fmt: skip
-
-
-@contextlib.contextmanager
-def collector_paused() -> Iterator[None]:
-    """Without Python's garbage collector: tracing makes millions of objects, and looking through them takes a fifth of
-    its time.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def to_onnx(model: ZeroSeg | DenseExportModel, sidecar: dict, *, half_weights: bool = False) -> ModelProto:

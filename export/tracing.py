@@ -1,0 +1,105 @@
+"""What makes tracing quick. With symbols for sizes it takes PyTorch some 20 ms per operator, and the exporter does it
+twice.
+
+The second time only replaces operators for which it has no translation. In most networks these are batch norms and
+activations that change their input. Both are taken out before, and the second time is left out.
+"""
+
+import contextlib
+import copy
+import gc
+from collections.abc import Iterator
+from unittest import mock
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+_ATEN = torch.ops.aten
+_REMOVED = {_ATEN._assert_tensor_metadata.default}  # by the exporter
+
+
+@contextlib.contextmanager
+def quickly() -> Iterator[None]:
+    """The settings for torch.onnx.export: no garbage collector, since tracing makes millions of objects and looking
+    through them takes a fifth of its time; and no decompositions where there is nothing to decompose.
+    """
+    decompose, enabled = ExportedProgram.run_decompositions, gc.isenabled()
+
+    def run_decompositions(program: ExportedProgram, table=None) -> ExportedProgram:
+        return decompose(program, table) if table is None or must_be_decomposed(program, table) else program
+
+    gc.disable()
+    try:
+        with mock.patch.object(ExportedProgram, "run_decompositions", run_decompositions):
+            yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def translations() -> dict:
+    """Operator -> function that writes it in ONNX, for torch.onnx.export: those that it would decompose otherwise."""
+    from onnxscript import opset18 as op
+
+    def batch_norm(x, weight, bias, mean, variance, training: bool, momentum: float, eps: float, cudnn_enabled: bool):
+        return op.BatchNormalization(x, weight, bias, mean, variance, epsilon=eps)
+
+    def to_dtype(x, dtype: int, non_blocking: bool = False, copy: bool = False, memory_format: str = ""):
+        return op.Cast(x, to=dtype)
+
+    return {_ATEN.batch_norm.default: batch_norm, _ATEN.to.dtype: to_dtype}
+
+
+def must_be_decomposed(program: ExportedProgram, table) -> bool:
+    """Whether the program calls an operator of the table, one that changes its input, a batch norm that
+    BatchNormalization does not compute, or a graph inside the graph.
+    """
+    for node in program.graph.nodes:
+        if node.op == "get_attr" or isinstance(node.target, torch._ops.HigherOrderOperator):
+            return True
+        schema = getattr(node.target, "_schema", None)
+        if node.op != "call_function" or schema is None or node.target in _REMOVED:
+            continue
+        if node.target in table or schema.is_mutable:
+            return True
+        if node.target is _ATEN.batch_norm.default and (node.args[5] or None in node.args[1:5]):
+            return True
+    return False
+
+
+def prepared(network: nn.Module, image: torch.Tensor) -> nn.Module:
+    """The network in evaluation mode for tracing: nothing changes its input, and a batch norm that follows a
+    convolution is multiplied into it. A copy, or the network itself where this changes nothing.
+
+    image: any input; a convolution and a norm belong together if the norm gets what the convolution gives.
+    """
+    if not any(isinstance(m, nn.BatchNorm2d) or getattr(m, "inplace", False) for m in network.modules()):
+        return network
+    network = copy.deepcopy(network)
+    given, pairs, hooks = {}, [], []
+    for module in network.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False
+        if isinstance(module, nn.Conv2d):
+            hooks.append(module.register_forward_hook(lambda conv, _, out: given.update({id(out): (conv, out)})))
+        elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats and module.affine:
+            hooks.append(module.register_forward_pre_hook(lambda norm, inputs: pairs.append((inputs[0], norm))))
+    with torch.no_grad():
+        network(image)
+    for hook in hooks:
+        hook.remove()
+    folded = {norm: given[id(x)][0] for x, norm in pairs if id(x) in given}
+    for norm, conv in folded.items():
+        statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if child in folded:  # timm's norms hold the activation
+                setattr(
+                    module,
+                    name,
+                    nn.Sequential(getattr(child, "drop", nn.Identity()), getattr(child, "act", nn.Identity())),
+                )
+    return network
