@@ -1,8 +1,9 @@
-"""Small models whose random weights make groups differ, and the description that goes with them."""
+"""The bundled model and small ones whose random weights make groups differ, and the description of the small ones."""
 
 import hashlib
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,15 +11,15 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from zeroseg.artifact import DEFAULT_MODEL
 from zeroseg.config import PRESETS
 from zeroseg.model.zeroseg import ZeroSeg
 
 SMALL = {"width": 24, "heads": 3, "depth": 1, "head_width": 24, "head_heads": 3, "head_depths": (1, 1, 1),
          "projector_hidden": 32, "prototype_hidden": 16, "embedding_dim": 16}  # fmt: skip
 CONFIGS = {
-    "hybrid-prototypes": replace(
-        PRESETS["tiny"], **SMALL, assignment="cosine", aggregation="soft", positions="none", readout="prototypes"
-    ),
+    # timm's own test network: as many kinds of layers as the bundled model's, and far fewer layers to trace
+    "hybrid": replace(PRESETS["tiny"], **SMALL, stem="test_efficientnet", positions="none", readout="projector"),
     "vit": replace(PRESETS["base"], **SMALL, image_size=64),
     "one-stage": replace(
         PRESETS["base"], **SMALL | {"head_depths": (1, 1)}, image_size=64, group_tokens=(8,), output_groups=(8,)
@@ -27,7 +28,7 @@ CONFIGS = {
 
 
 class Traced:
-    """A traced network from a file; what the file does not hold is traced when it is asked for."""
+    """A traced network from a file; what the file does not hold is asked of trace(), which gives the whole program."""
 
     def __init__(self, path, trace):
         self._path, self._trace = path, trace
@@ -44,8 +45,8 @@ class Traced:
 
 @pytest.fixture(scope="session", autouse=True)
 def traced_once(tmp_path_factory):
-    """Tracing takes half a minute, so networks of one configuration and the same weights are traced once for all
-    tests, whichever worker runs them.
+    """Tracing takes long, so networks of one configuration and the same weights are traced once for all tests,
+    whichever worker runs them; the whole program is kept in the worker that traced it.
     """
     pytest.importorskip("onnxscript")
     from zeroseg.export import to_onnx
@@ -53,6 +54,12 @@ def traced_once(tmp_path_factory):
 
     folder, trace = tmp_path_factory.getbasetemp(), to_onnx.trace
     folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    programs = {}  # path of the graph -> the exporter's program
+
+    def program_of(model, path):
+        if path not in programs:
+            programs[path] = trace(model)
+        return programs[path]
 
     def once(model):
         if not isinstance(model, ZeroSeg):
@@ -63,10 +70,10 @@ def traced_once(tmp_path_factory):
         path = folder / f"traced-{digest.hexdigest()}.onnx"
         if not path.exists():
             partial = path.with_suffix(f".{os.getpid()}")
-            partial.write_bytes(trace(model).model_proto.SerializeToString())
+            partial.write_bytes(program_of(model, path).model_proto.SerializeToString())
             partial.rename(path)
         ExportModel(model).requires_grad_(False)  # as tracing leaves it
-        return Traced(path, lambda: trace(model))
+        return Traced(path, lambda: program_of(model, path))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(to_onnx, "trace", once)
@@ -94,10 +101,7 @@ def make_model():
             for value in module.parameters():
                 if value.ndim > 1:
                     torch.nn.init.normal_(value, std=value.shape[-1] ** -0.5)
-        if CONFIGS[name].readout == "prototypes":
-            vectors = torch.nn.functional.normalize(torch.randn(CONFIGS[name].prototypes, 16), dim=1)
-            model.readout.set_vectors(vectors, torch.full((16,), 0.1))
-        if name.startswith("hybrid"):  # batch norms that do something, and weights that float16 holds
+        if name == "hybrid":  # batch norms that do something, and weights that float16 holds
             with torch.no_grad():
                 for key, value in model.state_dict().items():
                     if value.is_floating_point():
@@ -106,6 +110,16 @@ def make_model():
         return model
 
     return make
+
+
+@pytest.fixture(scope="session")
+def bundled_pt():
+    """The bundled model's checkpoint: convolutions and batch norms in front, prototypes behind, weights that float16
+    holds."""
+    path = Path(__file__).resolve().parents[2] / "models" / DEFAULT_MODEL / "model.pt"
+    if not path.is_file():
+        pytest.skip("this checkout has no bundled model")
+    return path
 
 
 @pytest.fixture(scope="session")

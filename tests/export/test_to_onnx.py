@@ -20,17 +20,27 @@ pytest.importorskip("onnxscript")
 from zeroseg.export.half_weights import store_weights_as_half  # noqa: E402
 from zeroseg.export.to_onnx import AXES, METADATA_KEY, to_onnx, write_onnx  # noqa: E402
 from zeroseg.export.wrapper import ExportModel  # noqa: E402
+from zeroseg.model import load_model  # noqa: E402
 
 TOLERANCE = 2e-4  # float32, two implementations of some forty layers
 
 
-@pytest.fixture(scope="module", params=["hybrid-prototypes", "vit"])
+@pytest.fixture(scope="module")
+def bundled(bundled_pt):
+    """(model, its description)"""
+    return load_model(bundled_pt)[0], {**read_artifact(bundled_pt).sidecar.to_dict(), "files": {}}
+
+
+@pytest.fixture(scope="module", params=["bundled", "vit"])
 def exported(request, make_model, sidecar, tmp_path_factory):
-    """(model, ONNX path)"""
-    model = make_model(request.param)
+    """(model, ONNX path, its description)"""
+    if request.param == "bundled":
+        model, described = request.getfixturevalue("bundled")
+    else:
+        model, described = make_model(request.param), sidecar
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    write_onnx(to_onnx(model, sidecar), path, sidecar)
-    return model, path
+    write_onnx(to_onnx(model, described), path, described)
+    return model, path, described
 
 
 def images(batch, sides, seed=0):
@@ -44,7 +54,7 @@ def torch_outputs(model, inputs):
 
 
 def test_one_file_takes_any_batch_and_sides(exported):
-    model, path = exported
+    model, path, _ = exported
     runner = open_runner(read_artifact(path), threads=1)
     for batch, sides in ((1, (64, 96)), (3, (128, 32)), (2, (32, 32))):
         inputs = images(batch, sides)
@@ -71,8 +81,8 @@ def test_axes_are_named(exported):
         assert [n if isinstance(n, str) else None for n in names] == list(AXES[value.name]), value.name
 
 
-def test_file_describes_itself(exported, sidecar):
-    _, path = exported
+def test_file_describes_itself(exported):
+    _, path, sidecar = exported
     described = {prop.key: prop.value for prop in onnx.load(path).metadata_props}
     assert json.loads(described[METADATA_KEY]) == {k: v for k, v in sidecar.items() if k != "files"}
     document = json.loads(path.with_suffix(".json").read_text())
@@ -105,18 +115,22 @@ def test_half_weights_halve_the_file_and_compute_in_float32(make_model, sidecar,
 
 def test_weights_that_are_half_lose_nothing_though_norms_are_folded_in(make_model, sidecar, tmp_path):
     """Rounding the products of convolutions and norms moved the bundled model's scores by 0.004."""
-    model = make_model("hybrid-prototypes")  # its weights are half
-    full = to_onnx(model, sidecar)
+    model = make_model("hybrid")  # its weights are half
     own = {name: value.numpy() for name, value in model.state_dict().items()}
+    full = to_onnx(model, sidecar)
     inputs, outputs = images(1, (64, 96)), []
-    for weights in (None, own):
-        graph = copy.deepcopy(full)
-        if weights is not None:
-            assert store_weights_as_half(graph, weights).ByteSize() < 0.56 * full.ByteSize()
+    for graph in (full, store_weights_as_half(copy.deepcopy(full), own)):
         write_onnx(graph, tmp_path / "model.onnx", sidecar)
         outputs.append(open_runner(read_artifact(tmp_path / "model.onnx"), threads=1).run(inputs))
     for name, value in outputs[0].items():
         np.testing.assert_allclose(outputs[1][name], value, atol=1e-5, err_msg=name)
+
+
+def test_weights_that_are_half_halve_the_bundled_file(bundled):
+    model, sidecar = bundled
+    own = {name: value.numpy() for name, value in model.state_dict().items()}
+    full = to_onnx(model, sidecar)
+    assert store_weights_as_half(copy.deepcopy(full), own).ByteSize() < 0.56 * full.ByteSize()
 
 
 def test_half_weights_refuse_what_does_not_fit():
