@@ -191,7 +191,10 @@ setup(
     python_requires=">=3.10",
     packages=packages,
     package_dir={f"zeroseg.{folder}": folder for folder in FOLDERS},
-    package_data={"zeroseg": ["py.typed", "bundled/*", "live/page/*"], "zeroseg.export": ["photos/*"]},
+    package_data={
+        "zeroseg": ["py.typed", "bundled/*", "live/page/*", "gst/python/*.py"],
+        "zeroseg.export": ["photos/*", "web/page/*"],
+    },
     include_package_data=False,  # the sdist carries sources and tests that no installed copy needs
     install_requires=["numpy>=1.24", "pillow>=10.1", "click>=8.1", "onnxruntime>=1.17", "tqdm>=4.64"],
     extras_require=EXTRAS,

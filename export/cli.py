@@ -8,6 +8,7 @@ from click.core import ParameterSource
 from zeroseg.commands.command import Command
 from zeroseg.dense.spec import default_output, is_dense_name
 from zeroseg.export.trt import command as engines
+from zeroseg.export.web import command as page
 
 DATASETS = ("folder", "voc", "context", "coco-object", "voc-dev")
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -59,6 +60,7 @@ class Model(click.ParamType):
 @click.option(
     "--calibration", type=FOLDER, metavar="DIR", help="Photos that set the ranges of int8.  [default: bundled]"
 )
+@page.web_options
 # How it is checked
 @click.option(
     "--photo",
@@ -79,7 +81,7 @@ class Model(click.ParamType):
 @engines.trt_options
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would be done, and stop.")
 def main(model, onnx_, trt, out, weights, dry_run, **options):
-    """Export a trained model to ONNX or TensorRT, and check that it gives the same masks.
+    """Export a trained model to ONNX, TensorRT or a page for browsers, and check that it gives the same masks.
 
     MODEL is a model.pt, or an open_clip image tower as a dense model: open_clip:ARCH/TAG or open_clip:ARCH/FILE.
     The exported file and the model get the same photos with two label sets. If they disagree on the label of more than
@@ -89,6 +91,7 @@ def main(model, onnx_, trt, out, weights, dry_run, **options):
     Example:
       zeroseg-export model.pt --onnx -o model.onnx --weights float16
       zeroseg-export open_clip:ViT-B-16/openai --onnx -o clip.onnx
+      zeroseg-export model.pt --web site
       zeroseg-export model.pt --bundle jetson-orin --precision fp16
       zeroseg-export model.pt --rtx sm86,sm89 --precision fp16
       zeroseg-export model.pt --onnx --precision auto --gate-photos voc-dev --gate-masks voc-dev
@@ -96,8 +99,14 @@ def main(model, onnx_, trt, out, weights, dry_run, **options):
     context = click.get_current_context()
     given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     engine_options = {name: options.pop(name) for name in engines.NAMES}
-    if [onnx_, trt, engine_options["rtx"] is not None, engine_options["bundle"] is not None].count(True) != 1:
-        raise click.UsageError("expected exactly one of --onnx, --trt, --rtx and --bundle TARGET")
+    web, ort_web = (options.pop(name) for name in page.NAMES)
+    kinds = [onnx_, trt, engine_options["rtx"] is not None, engine_options["bundle"] is not None, web is not None]
+    if kinds.count(True) != 1:
+        raise click.UsageError("expected exactly one of --onnx, --trt, --rtx, --bundle TARGET and --web DIR")
+    page.refuse_unused(given)
+    if web is not None:
+        page.run(model, web, ort_web, {name: options[name] for name in page.CHECKS}, dry_run)
+        return
     engines.refuse_unused(model, given)
     if not onnx_:
         engines.run(model, out, engine_options, options, weights == "float16", dry_run)

@@ -56,6 +56,7 @@ def export_file(
     try:
         from zeroseg.export import to_onnx, variants
         from zeroseg.export.divergence import torch_values
+        from zeroseg.export.onnx_file import rename_pair
         from zeroseg.export.source import Source, open_source
     except ModuleNotFoundError as error:
         raise missing_extra(error.name, "export", "exporting") from error
@@ -86,7 +87,7 @@ def export_file(
             raise variants.refuse(out, chosen, workshop.explain(chosen, true))
         masks = _masks_file(chosen.path, source.sidecar, gate, out, report) if options.masks else None
         final = Path(folder) / out.name
-        to_onnx.rename_pair(chosen.path, final)
+        rename_pair(chosen.path, final)
         for suffix in (".onnx", ".json"):
             os.replace(final.with_suffix(suffix), out.with_suffix(suffix))
         if masks is not None:

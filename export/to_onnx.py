@@ -3,10 +3,8 @@
 The graph is the reference path: canonical attention, LayerNormalization nodes, no data-dependent control flow.
 """
 
-import hashlib
 import json
 from collections import Counter
-from pathlib import Path
 
 import onnx
 import torch
@@ -17,11 +15,11 @@ from zeroseg.commit import current_commit
 from zeroseg.errors import ZerosegError
 from zeroseg.export import tracing
 from zeroseg.export.half_weights import store_weights_as_half
+from zeroseg.export.onnx_file import check
 from zeroseg.export.wrapper import DenseExportModel, ExportModel
 from zeroseg.hub import quiet
 from zeroseg.model.zeroseg import ZeroSeg
 from zeroseg.runtime.base import IMAGE
-from zeroseg.sidecar import parse_sidecar
 
 OPSET = 18  # LayerNormalization came with 17; 18 is the dynamo exporter's own
 IR_VERSION = 8  # opset 18's; newer ones only add what the graph does not use, and shut out older runtimes
@@ -90,32 +88,6 @@ def made_by() -> dict[str, str]:
     }
     commit = current_commit("zeroseg", "kernels", "export")
     return versions | ({"commit": commit} if commit else {})
-
-
-def check(model: ModelProto) -> None:
-    """onnx's checker and strict shape inference over the whole graph."""
-    onnx.checker.check_model(model, full_check=True)
-    onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-
-
-def write_onnx(model: ModelProto, path: Path, sidecar: dict) -> None:
-    """Write path (.onnx) and, beside it, the sidecar .json with the file's checksum."""
-    content = model.SerializeToString()
-    document = {**sidecar, "files": {path.name: hashlib.sha256(content).hexdigest()}}
-    parse_sidecar(document, str(path.with_suffix(".json")))
-    try:
-        path.write_bytes(content)
-        path.with_suffix(".json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ZerosegError(f"{path}: cannot be written ({error.strerror or error})") from error
-
-
-def rename_pair(source: Path, target: Path) -> None:
-    """Move an ONNX file and its sidecar to another name, which the checksum's entry follows."""
-    document = json.loads(source.with_suffix(".json").read_text(encoding="utf-8"))
-    document["files"] = {target.name: document["files"][source.name]}
-    source.replace(target)
-    target.with_suffix(".json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def halve_first(model: ModelProto) -> None:

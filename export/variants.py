@@ -17,8 +17,8 @@ from zeroseg.export.half_graph import half_nodes, rounded_graph, to_half_graph
 from zeroseg.export.half_weights import store_weights_as_half
 from zeroseg.export.int8_graph import OPERATORS, fold, quantisable, to_int8_graph
 from zeroseg.export.islands import find_islands
+from zeroseg.export.onnx_file import check, write_onnx
 from zeroseg.export.parity import REQUIRED, Parity
-from zeroseg.export.to_onnx import check, write_onnx
 from zeroseg.runtime.base import IMAGE, Runner
 from zeroseg.runtime.opening import open_runner
 

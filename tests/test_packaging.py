@@ -78,6 +78,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
         assert {file if folder == "zeroseg" else f"zeroseg/{file}" for file in files} <= ours
     assert {f"zeroseg/bundled/{path.name}" for path in BUNDLED.glob("*")} <= ours
     assert {f"zeroseg/live/page/{path.name}" for path in (ROOT / "zeroseg/live/page").glob("*")} <= ours
+    assert {f"zeroseg/export/web/page/{path.name}" for path in (ROOT / "export/web/page").glob("*")} <= ours
     assert not [name for name in ours if "/tests/" in name or name.endswith(".pt")]
     libraries = [name for name in ours if name.endswith((".so", ".dylib"))]
     if shutil.which("c++"):  # cmake comes with the build's own requirements

@@ -18,7 +18,8 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 
 from zeroseg.export.half_weights import store_weights_as_half  # noqa: E402
-from zeroseg.export.to_onnx import AXES, METADATA_KEY, to_onnx, write_onnx  # noqa: E402
+from zeroseg.export.onnx_file import write_onnx  # noqa: E402
+from zeroseg.export.to_onnx import AXES, METADATA_KEY, to_onnx  # noqa: E402
 from zeroseg.export.wrapper import ExportModel  # noqa: E402
 from zeroseg.model import load_model  # noqa: E402
 

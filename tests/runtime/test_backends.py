@@ -30,7 +30,8 @@ TOLERANCE = 2e-4  # float32, several implementations of some thirty layers
 def files(tmp_path_factory):
     """{".pt": path, ".onnx": path} of one small model with random weights."""
     from zeroseg.config import ModelConfig
-    from zeroseg.export.to_onnx import to_onnx, write_onnx
+    from zeroseg.export.onnx_file import write_onnx
+    from zeroseg.export.to_onnx import to_onnx
     from zeroseg.model import ZeroSeg, save_checkpoint
 
     torch.manual_seed(0)

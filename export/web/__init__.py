@@ -1,0 +1,1 @@
+"""A folder with a page that segments photos inside the browser: zeroseg-export MODEL --web DIR. docs/browser.md."""
