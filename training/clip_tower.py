@@ -1,4 +1,8 @@
-"""The CLIP teacher: the image tower of an open_clip model, and dense maps by an attention variant of its last block."""
+"""The CLIP teacher: the image tower of an open_clip model, and dense maps by an attention variant of its last block.
+
+A dense map is read from the whole photo, resized to the tower's square input, or with `windows` as published figures
+are made: windows of the tower's size at half that stride over the photo, each patch the mean of the windows over it.
+"""
 
 import torch
 from torch import nn
@@ -6,12 +10,14 @@ from torch import nn
 from zeroseg.dense.readings import reading_named
 from zeroseg.dense.towers import read_tower
 from zeroseg.dense.weights import load_open_clip, needs_quick_gelu, normalisation, space_of, weights_file
+from zeroseg.dense.windows import window_boxes, windowed_size
 from zeroseg.errors import ZerosegError
 from zeroseg.files import sha256
 from zeroseg.training.recipes import TeacherConfig
 from zeroseg.training.teacher import Teacher
 
 READING = "maskclip"  # where none is asked for: every tower that can be read densely allows it
+LONGEST = 2.0  # with windows: the long side is read at most this many times as long as the short one
 
 
 class ClipTower(Teacher):
@@ -33,6 +39,7 @@ class ClipTower(Teacher):
             if config.reading:  # asked for
                 raise ZerosegError(f"teacher {config.spec}: {error}") from None
             self.tower = None
+        self.windows, self.short_side = config.windows, max(config.dense_short_side, self.view_size)
         self.space = space_of(arch, tag)
         self.has_dense = self.tower is not None
         mean, std = normalisation(self.model.visual)
@@ -45,6 +52,8 @@ class ClipTower(Teacher):
             "view_size": self.view_size,
             "dense": reading,
         }
+        if config.windows:
+            self.fingerprint["windows"] = self.short_side
         if needs_quick_gelu(arch, tag):  # caches from before it was heeded are another teacher's
             self.fingerprint["activation"] = "quick_gelu"
 
@@ -55,15 +64,31 @@ class ClipTower(Teacher):
         return nn.functional.normalize(features.float(), dim=-1).cpu()
 
     def dense_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(view_size, view_size): the tower's position embeddings fit one size, so the photo is resized to a square."""
+        """The tower's square, or with windows the photo at dense_short_side px, its sides multiples of the patch."""
         if not self.has_dense:
             return super().dense_size(size)
-        return self.view_size, self.view_size
+        if not self.windows:
+            return self.view_size, self.view_size
+        longest = int(LONGEST * self.short_side)
+        return windowed_size(size[::-1], self.short_side, longest, self.tower.patch, self.view_size)
 
     @torch.no_grad()
     def dense(self, images: torch.Tensor) -> torch.Tensor:
-        """images (B, 3, view_size, view_size) float32 in [0, 1] -> (B, h, w, D) float32 unit rows."""
+        """images (B, 3, H, W) float32 in [0, 1], of dense_size -> (B, h, w, D) float32; unit rows, with windows means
+        of unit rows."""
         if not self.has_dense:
             return super().dense(images)
-        places, _ = self.tower((images.to(self.device) - self.mean) / self.std)
-        return places.float().cpu()
+        images = (images.to(self.device) - self.mean) / self.std
+        side, patch = self.view_size, self.tower.patch
+        if images.shape[2:] == (side, side):
+            return self.tower(images)[0].float().cpu()
+        boxes = window_boxes(tuple(images.shape[2:]), side, max(1, side // 2 // patch) * patch)
+        windows = torch.cat([images[:, :, y : y + side, x : x + side] for y, x, _, _ in boxes])
+        places = self.tower(windows)[0].float().cpu().unflatten(0, (len(boxes), len(images)))
+        total = torch.zeros(len(images), *(length // patch for length in images.shape[2:]), self.dim)
+        cover = torch.zeros(*total.shape[1:3], 1)
+        for part, (y, x, _, _) in zip(places, boxes, strict=True):
+            rows, columns = (slice(start // patch, (start + side) // patch) for start in (y, x))
+            total[:, rows, columns] += part
+            cover[rows, columns] += 1
+        return total / cover

@@ -126,7 +126,10 @@ def _distill(
     )
 
     if sharded:
-        cache = cache_shards(photos, teacher, config.views, inputs.cache, processes, progress)
+        helped = config if any_part(config.parts) else None
+        cache = cache_shards(
+            photos, teacher, config.views, inputs.cache, processes, progress, helped, max(1, workers)
+        )  # fmt: skip
         if cache.readable.sum() < len(photos):
             say(f"{len(photos) - cache.readable.sum()} of {len(photos)} photos cannot be read and are left out")
         rows = ShardOrder(cache, config)
@@ -273,6 +276,8 @@ def find_source(config: TrainConfig, inputs: Inputs) -> PhotoSet | ShardSet:
         )
     if inputs.limit:
         raise ZerosegError("limit: only for a folder of photos; with shards, give a folder with fewer shards")
+    if inputs.cached_only:
+        raise ZerosegError("cached_only: only for a folder of photos; with shards, leave --cached-only out")
     return find_shards(inputs.photos, 2 * config.shuffle_shards + 2)
 
 

@@ -64,7 +64,7 @@ class Estimate:
         return [
             *lines,
             f"steps: {self.plan.steps} of {config.batch} photos, {self.plan.per_epoch} per epoch",
-            f"time: {_spoken(total_s)} on {processes.count} such process(es), plus the teacher's time once before",
+            f"time: {_spoken(total_s)} on {processes.count} such process(es), plus the teachers' time once before",
         ]
 
 

@@ -144,7 +144,7 @@ def check_weights(config: TrainConfig, weights: dict[str, float]) -> None:
     if NEED_VIEWS & set(weights) and config.augment != "centre":
         raise ZerosegError("losses: cached views are those of the centre square, so they need augment = centre")
     model = config.model_config()
-    if config.diffusion.share and model.encoder != "hybrid":
+    if config.diffusion.share and model.encoder != "hybrid" and not config.parts.walk:
         raise ZerosegError("diffusion: targets spread over the features of a convolutional stem; set diffusion.share 0")
     if "reconstruction" in weights and not (model.reconstruction and model.mask_ratio):
         raise ZerosegError("losses: reconstruction needs a model with reconstruction = true and mask_ratio > 0")

@@ -102,6 +102,7 @@ class TeacherConfig:
     reading: str | None = None  # open_clip: the last block for dense maps, zeroseg.dense.readings; None: maskclip
     view_size: int = 224  # px, side of the crops a classifier embeds; a CLIP tower has its own
     dense_short_side: int = 448  # px, short side of the photo a dense map is read from
+    windows: bool = False  # open_clip: dense maps from overlapping windows; False: the photo resized to one window
     dense_stride: int = 16  # px between places (the last stage is dilated)
     conse: ConseConfig = field(default_factory=ConseConfig)
 
@@ -129,14 +130,15 @@ class PartsConfig:
     """Helper teachers that improve the dense targets; see zeroseg.training.teachers. All off: the teacher alone."""
 
     weights: str | None = None  # folder with their files
-    walk: bool = False  # DINOv2's affinity carries the teacher's map; `diffusion` says how
+    walk: bool = False  # DINO's affinity carries the teacher's map; `diffusion` says how
+    dino: str | None = None  # timm's name of the ViT whose tokens give the affinity; None: DINOv2 tuned for saliency
     saliency: bool = False  # what does not stand out is background
     detectors: tuple[str, ...] = ()  # nanodet, centernet: boxes of COCO's 80 names
     persons: bool = False  # person masks inside nanodet's boxes
     streets: tuple[
         str, ...
     ] = ()  # photos of streets, by how their names begin ("streets/"); these get Cityscapes' names
-    short_side: int = 224  # px, short side of the photo as DINOv2 reads it
+    short_side: int = 224  # px, short side of the photo as DINO reads it
     dense_grid: int = 12  # cells per side of the teacher's cached map
     box_score: float = 0.2  # boxes below this score are left out
     person_score: float = 0.35  # the same, for the boxes in which persons are looked for
@@ -353,4 +355,22 @@ _EVERYDAY = replace(
     name="tiny",
 )
 
-RECIPES = {"paper": _PAPER, "dense": _DENSE, "imagenet": _IMAGENET, "everyday": _EVERYDAY}
+# CLIP's own patches as targets, spread by a DINO that saw no labels. Nothing of it was tuned: no CLIP weights were at
+# hand. A frozen stem, so that a photo costs little more than its decoding.
+_CLIP = replace(
+    _DENSE,
+    teacher=TeacherConfig("open_clip:ViT-B-16/openai", reading="scclip", dense_short_side=336, windows=True),
+    model={"readout": "projector", "stem_head": False, "embedding_space": "openai/clip-vit-base-patch16"},
+    views=ViewConfig(grids=(), dense_grid=16),
+    parts=PartsConfig(walk=True, dino="vit_small_patch14_dinov2.lvd142m", dense_grid=16),
+    stem_views=0,
+    epochs=8,
+    batch=256,
+    micro_batch=256,
+    lr=1e-3,
+    val_photos=256,
+    keep_best=True,
+    name="tiny-clip",
+)
+
+RECIPES = {"paper": _PAPER, "dense": _DENSE, "imagenet": _IMAGENET, "everyday": _EVERYDAY, "clip": _CLIP}

@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -30,7 +31,7 @@ from zeroseg.training.progress import progress_bar
 from zeroseg.training.recipes import TrainConfig, ViewConfig
 from zeroseg.training.row_cache import RowCache
 from zeroseg.training.teacher import Teacher
-from zeroseg.training.views import Facts, check_dense, fill_views, view_cache
+from zeroseg.training.views import Facts, check_dense, fill_views
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class ShardCache:
     readable      (S,) int64: how many photos of each shard could be read.
     """
 
-    def __init__(self, photos: ShardSet, facts: Facts, config: ViewConfig, root: str | Path):
+    def __init__(self, photos: ShardSet, facts: "Facts | TargetFacts", config: ViewConfig, root: str | Path):
         self.photos, self.facts, self.config, self.root = photos, facts, config, Path(root)
         self.views = _Gathered(self, "views") if config.grids else None
         self.dense = _Gathered(self, "dense") if config.dense_grid else None
@@ -157,7 +158,7 @@ class ShardCache:
         return _kept(
             self._open,
             number,
-            lambda: view_cache(self.photos.open(number), self.facts, self.config, self.folder(number)),
+            lambda: self.facts.cache(self.photos.open(number), self.config, self.folder(number)),
             self.photos.kept,
         )
 
@@ -178,6 +179,18 @@ class _Gathered:
         return np.stack(result)
 
 
+class TargetFacts(NamedTuple):
+    """As Facts, of the targets that a teacher makes together with helpers: zeroseg.training.teachers.cache."""
+
+    key: dict
+    dim: int
+
+    def cache(self, photos: ShardPhotos, config: ViewConfig, root: str | Path) -> RowCache:
+        """The cache of a shard's targets under root, complete or begun."""
+        arrays = {"dense": ((config.dense_grid, config.dense_grid, self.dim), "float16")}
+        return RowCache(Path(root), "targets", {"photos": photos.fingerprint} | self.key, arrays, len(photos))
+
+
 def cache_shards(
     photos: ShardSet,
     teacher: Teacher,
@@ -185,24 +198,54 @@ def cache_shards(
     root: str | Path,
     processes: Processes,
     progress: bool = True,
+    helped: TrainConfig | None = None,
+    threads: int = 1,
 ) -> ShardCache:
     """The teacher's embeddings of every shard under root; missing ones are computed now by all processes together.
 
+    helped   the run's settings, if helper teachers improve the dense targets: then these targets are cached.
+    threads  photos in work at once, with helped.
     With several machines, all must see root. Raises ZerosegError as cache_views does.
     """
     check_dense(teacher, config)
-    result = ShardCache(photos, Facts(teacher.fingerprint, teacher.dim), config, root)
+    facts, fill = Facts(teacher.fingerprint, teacher.dim), None
+    if helped is not None:
+        facts, fill = _helped(teacher, helped, threads)
+    result = ShardCache(photos, facts, config, root)
     mine = range(processes.rank, len(photos.shards), processes.count)
     total = int(photos.counts[mine.start :: mine.step].sum())
     with progress_bar("teacher", "photo", total, 0, progress and processes.first) as bar:
         for number in mine:
-            cache = view_cache(photos.open(number), result.facts, config, result.folder(number))
+            cache = facts.cache(photos.open(number), config, result.folder(number))
             before = len(cache.pending())
-            fill_views(cache, photos.open(number), teacher, config, bar)
+            if fill:
+                fill(cache, photos.open(number), bar)
+            else:
+                fill_views(cache, photos.open(number), teacher, config, bar)
             bar.update(len(photos.open(number)) - before)
             result.readable[number] = len(cache.readable())
     result.readable = processes.total(result.readable)
     return result
+
+
+def _helped(teacher: Teacher, config: TrainConfig, threads: int):
+    """(facts, fill(cache, photos, bar)) of targets; the teachers' own answers are not kept, which would take as much
+    room again.
+    """
+    from zeroseg.training.teachers.cache import Step, TargetMaker, fill_together
+
+    if config.views.grids:
+        raise ZerosegError("views.grids: helper teachers improve dense maps alone; set views.grids=[]")
+    maker = TargetMaker(teacher, config)
+
+    def fill(cache: RowCache, photos: ShardPhotos, bar) -> None:
+        try:
+            step = Step("targets", cache, maker.at_once)
+            fill_together([step], photos, config.seed, threads, progress=False, done_one=bar.update)
+        finally:
+            cache.close()
+
+    return TargetFacts(maker.key, teacher.dim), fill
 
 
 class ShardOrder:

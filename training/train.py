@@ -238,6 +238,7 @@ def _estimate(config: TrainConfig, inputs: dict, options: dict) -> None:
 
         from zeroseg.training.distill import Inputs, find_source
         from zeroseg.training.estimate import estimate
+        from zeroseg.training.gpu_hours import gpu_hours
         from zeroseg.training.processes import device_of
     except ModuleNotFoundError as error:
         from zeroseg.errors import missing_extra
@@ -246,9 +247,14 @@ def _estimate(config: TrainConfig, inputs: dict, options: dict) -> None:
 
     if options["threads"]:
         torch.set_num_threads(options["threads"])
-    photos = len(find_source(config, Inputs(**inputs))) if inputs["photos"] else None
-    processes = device_of(options["device"])
-    for line in estimate(config, photos, processes).lines(config, processes):
+    source = find_source(config, Inputs(**inputs)) if inputs["photos"] else None
+    photos, processes = None if source is None else len(source), device_of(options["device"])
+    hours = gpu_hours(config, source)
+    if hours.embedding_dim and "embedding_dim" not in config.model:
+        config = config.set("model.embedding_dim", hours.embedding_dim)
+    found = estimate(config, photos, processes)
+    seen = found.plan and found.plan.steps * config.batch
+    for line in [*found.lines(config, processes), *hours.lines(photos, seen, found.flops, options["workers"])]:
         click.echo(line)
 
 

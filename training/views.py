@@ -96,6 +96,10 @@ class Facts(NamedTuple):
     fingerprint: dict
     dim: int
 
+    def cache(self, photos: "PhotoSet", config: ViewConfig, root: str | Path) -> RowCache:
+        """The cache of photos under root, complete or begun."""
+        return view_cache(photos, self, config, root)
+
 
 def view_cache(photos: PhotoSet, teacher: Facts, config: ViewConfig, root: str | Path) -> RowCache:
     """The cache folder of (photos, teacher, config) under root, complete or begun."""

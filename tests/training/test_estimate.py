@@ -1,6 +1,7 @@
 """The estimate before a run, against the run: weights, cache on disk, steps; FLOPs against their formula."""
 
 import json
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,10 +11,13 @@ from click.testing import CliRunner
 
 from tests.training.test_distill import paper_config, run, weights
 from zeroseg.training.estimate import estimate
+from zeroseg.training.gpu_hours import gpu_hours
 from zeroseg.training.processes import Processes
+from zeroseg.training.recipes import RECIPES
 from zeroseg.training.run_folder import read_curve
 from zeroseg.training.train import main
 
+VIEWS = 30  # of the paper's recipe
 ALONE = Processes(0, 1, torch.device("cpu"))
 
 
@@ -97,6 +101,8 @@ def test_dry_run_prints_settings_and_then_the_estimate(monkeypatch, photo_folder
             "cpu",
             "--epochs",
             "2",
+            "--teacher",
+            "open_clip:ViT-B-32/openai",
             *args,
         ],
     )
@@ -107,5 +113,38 @@ def test_dry_run_prints_settings_and_then_the_estimate(monkeypatch, photo_folder
     first = next(i for i, line in enumerate(lines) if line.startswith("weights: "))
     assert first > 0 and lines[0].startswith("teacher open_clip:")  # what teaches, before what it costs
     costs = [line.split(":")[0] for line in lines[first:]]
-    assert costs == ["weights", "FLOPs", "memory", "cache", "speed", "steps", "time"]
+    assert costs == ["weights", "FLOPs", "memory", "cache", "speed", "steps", "time", "teachers", "one GPU"]
     assert lines[first + 5] == "steps: 8 of 5 photos, 4 per epoch"
+    assert "Not measured: FLOPs at an assumed 10 TFLOP/s sustained" in lines[-1]
+    tower = 2 * VIEWS * vit_products(49, 768, 12, 32 * 32 * 3, 512) / 1e9  # counted without the weights being there
+    assert float(re.search(r"^teachers: ([\d.]+) GFLOPs", lines[-2])[1]) == pytest.approx(tower, rel=0.01)
+
+
+def vit_products(places, width, depth, pixels, dim):
+    """Multiply-adds of a ViT with a class token."""
+    tokens = places + 1
+    blocks = depth * (12 * tokens * width**2 + 2 * tokens**2 * width)
+    return places * pixels * width + blocks + width * dim
+
+
+def test_teachers_of_the_clip_recipe_are_counted_by_windows_and_patches():
+    config = RECIPES["clip"].set("teacher.spec", "open_clip:ViT-B-32/openai").set("teacher.dense_short_side", 320)
+    counted = gpu_hours(config, None)
+    # 320 x 416 of a photo of 640 x 480: windows of 224 at 96, the last one shifted: 2 by 3
+    clip = 6 * 2 * vit_products(49, 768, 12, 32 * 32 * 3, 512)
+    dino = 2 * vit_products(16 * 21, 384, 12, 14 * 14 * 3, 0)
+    assert counted.flops[config.teacher.spec] == pytest.approx(clip, rel=0.01)
+    assert counted.flops[config.parts.dino] == pytest.approx(dino, rel=0.01)
+    assert (counted.uncounted, counted.embedding_dim, counted.decode_s) == ([], 512, None)
+    assert counted.walk_s > 0
+    slow = replace(counted, flops={"a": 4 * 10**12}, decode_s=1.0, walk_s=0.4)
+    # teachers: 4 TFLOP at 10 TFLOP/s are 0.4 s a photo, decoding and the walk 0.35 s on each of four workers; training
+    # waits for decoding alone, 0.25 s
+    assert slow.hours(3600, 7200, 10**12, 4) == pytest.approx((0.4, 2 * 0.25))
+    assert slow.hours(3600, 7200, 10**12, 2)[0] == pytest.approx(0.7)
+
+
+def test_what_is_not_counted_is_named():
+    counted = gpu_hours(RECIPES["everyday"], None)
+    assert not counted.flops and "nanodet" in counted.uncounted and "walk and saliency" in counted.uncounted
+    assert "their time comes on top" in counted.lines(None, None, 1, 1)[0]

@@ -6,7 +6,7 @@ from zeroseg.errors import ZerosegError
 from zeroseg.training.recipes import PartsConfig, TrainConfig
 from zeroseg.training.teachers.combine import NameVectors
 from zeroseg.training.teachers.detectors import DETECTORS
-from zeroseg.training.teachers.dino import Dino
+from zeroseg.training.teachers.dino import Dino, TimmDino
 from zeroseg.training.teachers.part import Part
 from zeroseg.training.teachers.persons import Persons
 from zeroseg.training.teachers.streets import NAMES, Streets
@@ -15,16 +15,22 @@ WORDS_SPACE = "openai/clip-vit-base-patch32"  # of the bundled words table
 RIDER = "person"  # what a "rider" of Cityscapes is called
 
 
-def build_parts(config: TrainConfig) -> list[Part]:
-    """The parts in the order in which they are to be computed. ZerosegError where one cannot be had."""
+def build_parts(config: TrainConfig, device: str = "cpu") -> list[Part]:
+    """The parts in the order in which they are to be computed. ZerosegError where one cannot be had.
+
+    device  of a DINO of timm; every other helper runs on the CPU.
+    """
     parts = config.parts
     check_parts(parts)
     if not any_part(parts):
         return []
-    if parts.weights is None:
+    files = parts.saliency or parts.detectors or parts.persons or parts.streets or not parts.dino
+    if parts.weights is None and files:
         raise ZerosegError("teachers: the recipe has helper teachers; give the folder of their files: --helper-weights")
     built: list[Part] = []
-    if parts.walk or parts.saliency or parts.detectors:
+    if parts.dino:
+        built.append(TimmDino(parts.dino, parts.weights, parts.short_side, config.diffusion, device))
+    elif parts.walk or parts.saliency or parts.detectors:
         built.append(Dino(parts.weights, parts.short_side, config.diffusion))
     built += [DETECTORS[name](parts.weights, parts.box_score) for name in parts.detectors]
     if parts.persons:
@@ -44,6 +50,12 @@ def check_parts(parts: PartsConfig) -> None:
     unknown = [name for name in parts.detectors if name not in DETECTORS]
     if unknown:
         raise ZerosegError(f"parts.detectors: expected some of {', '.join(DETECTORS)}, got {unknown[0]!r}")
+    if parts.dino and parts.saliency:
+        raise ZerosegError(
+            "parts.dino: a ViT of timm does not say what stands out; set parts.saliency=false, or parts.dino=null"
+        )
+    if parts.dino and not (parts.walk or parts.detectors):
+        raise ZerosegError("parts.dino: nothing uses its affinity; set parts.walk=true")
     if parts.persons and "nanodet" not in parts.detectors:
         raise ZerosegError("parts.persons: person masks are cut by nanodet's boxes; add nanodet to parts.detectors")
 

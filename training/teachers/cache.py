@@ -73,37 +73,65 @@ def open_caches(
 
     as_it_is  only the targets', and of them what is there.
     """
-    if not teacher.has_dense:
-        raise ZerosegError(f"teacher {teacher.spec} has no dense maps; use a recipe without them")
-    parts = build_parts(config)
-    centre = getattr(teacher, "centre", torch.zeros(teacher.dim))
-    spoken = config.parts.detectors or config.parts.streets
-    names = name_vectors(teacher.space, centre) if spoken else NameVectors(*2 * (torch.zeros(0, teacher.dim),))
-    base, cells, grid = {"photos": photos.fingerprint}, config.views.dense_grid, config.parts.dense_grid
-    settings = asdict(config.parts) | asdict(config.diffusion)
-    settings.pop("weights")
-    key = base | {"teacher": teacher.fingerprint, "parts": [part.fingerprint for part in parts], "settings": settings}
-    arrays = {"dense": ((cells, cells, teacher.dim), "float16")}
-    targets = RowCache(root, "targets", key, arrays, len(photos), as_it_is)
-
-    def dense(image, name, found):
-        return {"places": dense_map(teacher, image, grid).numpy()}
-
-    def target(image, name, found):
-        places = torch.from_numpy(np.asarray(found["dense"]["places"]))
-        with torch.no_grad():
-            return {"dense": shrink(combine(places, found, names, config.parts, config.diffusion), cells).numpy()}
-
-    last = Step("targets", targets, target)
+    maker = TargetMaker(teacher, config)
+    base = {"photos": photos.fingerprint}
+    targets = RowCache(root, "targets", base | maker.key, maker.arrays, len(photos), as_it_is)
+    last = Step("targets", targets, maker.target)
     if as_it_is:
         return [last]
-    key = base | {"teacher": teacher.fingerprint, "grid": grid}
-    places = {"places": ((grid, grid, teacher.dim), "float16")}
-    steps = [Step("dense", RowCache(root, "dense", key, places, len(photos)), dense)]
-    for part in parts:
+    key = base | {"teacher": teacher.fingerprint, "grid": maker.grid}
+    places = {"places": ((maker.grid, maker.grid, teacher.dim), "float16")}
+    steps = [Step("dense", RowCache(root, "dense", key, places, len(photos)), maker.dense)]
+    for part in maker.parts:
         key = base | {"part": part.fingerprint}
         steps.append(Step(part.name, RowCache(root, part.name, key, part.arrays, len(photos)), part.compute))
     return [*steps, last]
+
+
+class TargetMaker:
+    """The first teacher, its helpers, and how what they say of a photo becomes its target.
+
+    parts   the helpers, in the order in which they are to be asked. grid  cells per side of the first teacher's map.
+    key     JSON-able: all that a target depends on besides the photo. arrays  of one photo's target, for RowCache.
+    """
+
+    def __init__(self, teacher: Teacher, config: TrainConfig):
+        """ZerosegError if the teacher has no dense maps or a helper is missing."""
+        if not teacher.has_dense:
+            raise ZerosegError(f"teacher {teacher.spec} has no dense maps; use a recipe without them")
+        self.teacher, self.config = teacher, config
+        self.parts = build_parts(config, getattr(teacher, "device", "cpu"))
+        centre = getattr(teacher, "centre", torch.zeros(teacher.dim))
+        spoken = config.parts.detectors or config.parts.streets
+        self.names = name_vectors(teacher.space, centre) if spoken else NameVectors(*2 * (torch.zeros(0, teacher.dim),))
+        self.grid, cells = config.parts.dense_grid, config.views.dense_grid
+        left_out = ("weights", *(() if config.parts.dino else ("dino",)))  # caches from before `dino` stay valid
+        settings = asdict(config.parts) | asdict(config.diffusion)
+        self.key = {
+            "teacher": teacher.fingerprint,
+            "parts": [part.fingerprint for part in self.parts],
+            "settings": {name: value for name, value in settings.items() if name not in left_out},
+        }
+        self.arrays = {"dense": ((cells, cells, teacher.dim), "float16")}
+
+    def dense(self, image, name, found) -> dict[str, np.ndarray]:
+        """The first teacher's map of a photo."""
+        return {"places": dense_map(self.teacher, image, self.grid).numpy()}
+
+    def target(self, image, name, found) -> dict[str, np.ndarray]:
+        """The target of a photo from what all teachers said."""
+        places = torch.from_numpy(np.asarray(found["dense"]["places"]))
+        with torch.no_grad():
+            whole = combine(places, found, self.names, self.config.parts, self.config.diffusion)
+            return {"dense": shrink(whole, self.config.views.dense_grid).numpy()}
+
+    def at_once(self, image, name, found) -> dict[str, np.ndarray]:
+        """The target of a photo, asking every teacher now, rounded as their caches round; only the target is kept."""
+        found = {"dense": {key: value.astype(np.float16) for key, value in self.dense(image, name, {}).items()}}
+        for part in self.parts:
+            said = part.compute(image, name, found)
+            found[part.name] = {key: np.asarray(value).astype(part.arrays[key][1]) for key, value in said.items()}
+        return self.target(image, name, found)
 
 
 def fill_together(
@@ -113,10 +141,12 @@ def fill_together(
     threads: int = 1,
     minutes: float | None = None,
     progress: bool = True,
+    done_one=None,
 ) -> None:
     """Fill the caches photo by photo, in the order of a seeded shuffle; complete caches that are full.
 
-    steps  in the order in which they need one another; all caches have a row per photo.
+    steps     in the order in which they need one another; all caches have a row per photo.
+    done_one  called after each photo.
     """
     order = np.random.default_rng([seed, 7]).permutation(len(photos))
     pending = {int(row) for step in steps if not step.cache.complete for row in step.cache.pending()}
@@ -143,6 +173,8 @@ def fill_together(
             for task in done:
                 task.result()
                 bar.update()
+                if done_one:
+                    done_one()
     for step in steps:
         if not step.cache.complete and not len(step.cache.pending()):
             step.cache.finish()

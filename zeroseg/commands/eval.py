@@ -21,6 +21,7 @@ DATASETS = (
     "voc-dev",
 )
 PATH = click.Path(path_type=Path)
+NOT_FOR_SUITES = ("dataset", "class_file", "list_file", "names", "subset", "sweep", "pictures")
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,6 +33,19 @@ PATH = click.Path(path_type=Path)
     default="folder",
     show_default=True,
     help="Layout of FOLDER; folder: images, masks, classes.txt and, optionally, list.txt.",
+)
+@click.option(
+    "--suite",
+    type=click.Choice(["ovss8"]),
+    help="Measure all sets in FOLDER and print the table beside published results. ovss8: VOC21, Context60, "
+    "COCO-Object, VOC20, Cityscapes, Context59, ADE20K, COCO-Stuff.",
+)
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="--suite: folder of one set, such as voc, context, coco, cityscapes or ade20k.",
 )
 @click.option(
     "--classes", "class_file", type=PATH, metavar="FILE", help="File with the class names, for --dataset folder."
@@ -59,10 +73,9 @@ PATH = click.Path(path_type=Path)
 )
 @click.option(
     "--labels",
-    type=click.Choice(["official", "plain", "distractors", "absent", "all"]),
-    default="official",
-    show_default=True,
-    help="Label set: the protocol's names, the dataset's own, those and 50 others, those 50 alone, or all in turn.",
+    type=click.Choice(["official", "plain", "distractors", "absent", "all", "published"]),
+    help="Label set: the protocol's names, the dataset's own, those and 50 others, those 50 alone, all of these in "
+    "turn, or SCLIP's words.  [default: official; --suite with an open_clip model: published]",
 )
 @click.option(
     "--names",
@@ -115,9 +128,8 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--background-rule",
     type=click.Choice(["score", "probability"]),
-    default="score",
-    show_default=True,
-    help="What --threshold is compared with: a label's score, or its softmax over all words.",
+    help="What --threshold is compared with: a label's score, or its softmax over all words.  [default: score; "
+    "--suite with an open_clip model: probability]",
 )
 @click.option(
     "--top-names",
@@ -126,7 +138,13 @@ PATH = click.Path(path_type=Path)
     help="groupvit: number of names that the image-level filter keeps; 0: no filter.",
 )
 # Output
-@click.option("--out", type=PATH, metavar="DIR", help="Folder for the report (text, JSON) and the pictures.")
+@click.option(
+    "--out",
+    type=PATH,
+    metavar="DIR",
+    help="Folder for the report (text, JSON) and the pictures; --suite resumes in it.  [default for --suite: "
+    "ovss8-MODEL]",
+)
 @click.option(
     "--pictures",
     type=click.IntRange(0),
@@ -136,7 +154,10 @@ PATH = click.Path(path_type=Path)
     help="Draw photo, mask and prediction of N evenly spaced photos.  Needs --out.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would be measured and stop.")
-def evaluate(edges, short_side, window, stride, logit_scale, top_names, background_rule, protocol, **options):
+@click.pass_context
+def evaluate(
+    ctx, suite, sets, edges, short_side, window, stride, logit_scale, top_names, background_rule, protocol, **options
+):
     """Measure mIoU, labelling and grouping on photos with masks.
 
     Prints a table, then one JSON line.
@@ -146,10 +167,15 @@ def evaluate(edges, short_side, window, stride, logit_scale, top_names, backgrou
       zeroseg eval VOCdevkit --dataset voc --labels all
       zeroseg eval ADEChallengeData2016 --dataset ade20k --model open_clip:ViT-B-16/openai
       zeroseg eval my-photos --protocol groupvit --sweep --out report --pictures 8
+      zeroseg eval data --suite ovss8 --model open_clip:ViT-B-16/openai
     """
     from zeroseg.evaluation.protocol import ProtocolConfig
     from zeroseg.evaluation.run import EvalOptions, run_eval
 
+    if sets and not suite:
+        raise click.UsageError("--set: only with --suite")
+    if suite:
+        _refuse_for_suites(ctx)
     if options["pictures"] and options["out"] is None:
         raise click.BadParameter("needs --out DIR to write the pictures to", param_hint="--pictures")
     fields = {"short_side_px": short_side, "window_px": window, "stride_px": stride, "logit_scale": logit_scale}
@@ -168,7 +194,33 @@ def evaluate(edges, short_side, window, stride, logit_scale, top_names, backgrou
     given["edges"] = protocol == "deployment" and edges != "off"
     if background_rule == "probability":
         given |= {"background_rule": background_rule} | ({"logit_scale": scale} if scale else {})
-    run_eval(EvalOptions(config=ProtocolConfig(protocol, **given), **options))
+    chosen = EvalOptions(config=ProtocolConfig(protocol, **given), **options)
+    if not suite:
+        run_eval(chosen)
+        return
+    from zeroseg.evaluation.suite_run import Suite, run_suite
+
+    scale = ctx.params["logit_scale"] if protocol == "deployment" else None
+    run_suite(chosen, Suite(suite, _folders(sets), background_rule, scale))
+
+
+def _refuse_for_suites(ctx) -> None:
+    """A usage error for an option that was given although every set of a suite has its own."""
+    for name in NOT_FOR_SUITES:
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            option = next(p.opts[0] for p in ctx.command.params if p.name == name)
+            raise click.UsageError(f"{option}: not with --suite, whose sets have their own")
+
+
+def _folders(sets: tuple[str, ...]) -> dict[str, Path]:
+    """NAME=PATH, several times -> name -> path."""
+    folders = {}
+    for text in sets:
+        name, equals, path = text.partition("=")
+        if not equals or not path or name in folders:
+            raise click.BadParameter(f"expected NAME=PATH, each name once, got {text!r}", param_hint="--set")
+        folders[name] = Path(path).expanduser()
+    return folders
 
 
 if __name__ == "__main__":

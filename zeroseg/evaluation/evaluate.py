@@ -39,6 +39,8 @@ def evaluate(
     sweep: Sequence[float] = (),
     on_photo: Callable[[int, np.ndarray, np.ndarray, np.ndarray], None] | None = None,
     progress: bool = False,
+    begun: Report | None = None,
+    on_report: Callable[[Report], None] | None = None,
 ) -> Report:
     """Measure `predict` (see `protocol`) on a dataset.
 
@@ -46,15 +48,17 @@ def evaluate(
     ignore the threshold. labels: the labels of `predict`, in its order; by default the dataset's official names.
     subset: class names whose mean is also reported. limit: use only this many photos, from the first on. sweep: further
     thresholds to measure. on_photo: called with (index, photo, truth, answer), answer (H, W) in class ids, C for a
-    label that is not a class. progress: a bar on stderr.
+    label that is not a class. progress: a bar on stderr. begun: the counts of the first photos by an earlier call with
+    the same arguments (without sweep), which are not measured again. on_report: called after each photo with the counts
+    so far.
     """
     config, labels = config or ProtocolConfig(), labels or label_set(dataset)
     if dataset.background is None:
         config = replace(config, threshold=-math.inf)
     classes, count = len(dataset.classes), min(len(dataset), limit or len(dataset))
-    report = Report(dataset, labels, config, class_ids(dataset, subset))
+    report = begun or Report(dataset, labels, config, class_ids(dataset, subset))
     thresholds = {**{t: np.zeros_like(report.confusion) for t in sweep}, config.threshold: report.confusion}
-    for index in progress_bar(range(count), progress):
+    for index in progress_bar(range(len(report.predict_ms), count), progress):
         photo, truth = dataset.load(index)
         timed = Timed(predict)
         start = time.perf_counter()
@@ -75,6 +79,8 @@ def evaluate(
                 report.oracle[rule] = report.oracle.get(rule, 0) + confusion_matrix(truth, oracle, classes)
         if on_photo:
             on_photo(index, photo, truth, answer)
+        if on_report:
+            on_report(report)
     report.sweep = [(t, thresholds[t]) for t in sorted(set(sweep))]
     return report
 

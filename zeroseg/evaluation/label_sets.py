@@ -3,6 +3,7 @@
 official     the names that GroupViT's protocol uses
 plain        the dataset's own class list
 distractors  plain, and 50 everyday things that are not classes of VOC, Pascal Context or COCO-Stuff
+published    the words of SCLIP's evaluations on the eight sets (published_names)
 absent       those 50 alone: measures how many pixels get a label that is not in the photos
 (a file)     a line of comma-separated words for each class in the order of their ids, background included
 

@@ -17,6 +17,7 @@ from zeroseg.evaluation.folders import MaskFolder, plain_folder
 from zeroseg.evaluation.label_sets import KINDS, LabelSet, label_set, label_set_from_file
 from zeroseg.evaluation.network import SegmenterPredict
 from zeroseg.evaluation.protocol import ProtocolConfig
+from zeroseg.evaluation.published_names import published_labels
 from zeroseg.evaluation.report import Report
 from zeroseg.evaluation.scene_sets import READERS as SCENE_READERS
 from zeroseg.evaluation.sheet import Sheet, spread
@@ -44,7 +45,7 @@ class EvalOptions:
     model: str | None
     backend: str
     threads: int | None
-    labels: str
+    labels: str | None
     names: Path | None
     text: str
     pack: Path | None
@@ -82,14 +83,16 @@ def run_eval(options: EvalOptions) -> None:
     }
     if options.dry_run:
         plan = {"dataset": dataset.name, "photos": min(len(dataset), options.limit or len(dataset)), **about}
-        click.echo(json.dumps({**plan, "labels": options.labels, "config": config.in_use(), "subset": list(subset)}))
+        plan |= {"labels": options.labels or "official", "config": config.in_use(), "subset": list(subset)}
+        click.echo(json.dumps(plan))
         return
     if options.out is not None:
         make_folder(options.out)
     reports, sheet = {}, Sheet(dataset, set())
-    kinds = ("file",) if options.names else KINDS if options.labels == "all" else (options.labels,)
+    chosen = options.labels or "official"
+    kinds = ("file",) if options.names else KINDS if chosen == "all" else (chosen,)
     for kind in kinds:
-        labels = label_set_from_file(dataset, options.names) if options.names else label_set(dataset, kind)
+        labels = labels_of(options, dataset, kind)
         set_names(segmenter, labels, options)
         words_of_its_own = dataset.background is not None and dataset.background not in labels.class_ids
         predict = SegmenterPredict(segmenter, background=words_of_its_own)
@@ -115,6 +118,13 @@ def read_dataset(options: EvalOptions) -> MaskFolder:
     if options.class_file or options.list_file:
         raise ZerosegError(f"--classes, --list: only with --dataset folder; {options.dataset} has its own")
     return READERS[options.dataset](options.folder)
+
+
+def labels_of(options: EvalOptions, dataset: MaskFolder, kind: str) -> LabelSet:
+    """The words of --names, or of a kind of --labels."""
+    if options.names:
+        return label_set_from_file(dataset, options.names)
+    return published_labels(options.dataset) if kind == "published" else label_set(dataset, kind)
 
 
 def subset_names(options: EvalOptions) -> tuple[str, ...]:
