@@ -23,7 +23,7 @@ from tests.dense import tiny_towers  # noqa: E402
 from zeroseg import Segmenter  # noqa: E402
 from zeroseg.artifact import read_artifact  # noqa: E402
 from zeroseg.dense.model import embeddings_of  # noqa: E402
-from zeroseg.dense.positions import cubic_weights  # noqa: E402
+from zeroseg.dense.positions import cubic_weights, linear_weights, plain_cubic_weights  # noqa: E402
 from zeroseg.dense.readings import READINGS  # noqa: E402
 from zeroseg.dense.towers import LEVELS, read_tower  # noqa: E402
 from zeroseg.errors import ZerosegError  # noqa: E402
@@ -82,10 +82,17 @@ class AllReadings(DenseExportModel):
 
 
 @pytest.mark.parametrize("old, new", [(14, 28), (14, 14), (14, 7), (7, 4), (3, 1), (16, 23)])
-def test_position_matrices_equal_pytorch_s_antialiased_bicubic(old, new):
+def test_position_matrices_equal_pytorch_s_resizing(old, new):
     image = torch.randn(1, 1, old, old, generator=torch.Generator().manual_seed(0))
-    expected = torch.nn.functional.interpolate(image, (new, old), mode="bicubic", antialias=True)[0, 0]
-    torch.testing.assert_close(cubic_weights(old, new) @ image[0, 0], expected, atol=1e-5, rtol=0)
+    ways = (
+        (cubic_weights(old, new), {"size": (new, old), "mode": "bicubic", "antialias": True}),
+        (plain_cubic_weights(old, new), {"size": (new, old), "mode": "bicubic"}),
+        (plain_cubic_weights(old, new, 0.1), {"scale_factor": ((new + 0.1) / old, 1.0), "mode": "bicubic"}),
+        (linear_weights(old, new), {"size": (new, old), "mode": "bilinear"}),
+    )
+    for weights, options in ways:
+        expected = torch.nn.functional.interpolate(image, **options)[0, 0]
+        torch.testing.assert_close(weights @ image[0, 0], expected, atol=1e-5, rtol=0)
 
 
 def test_every_reading_s_graph_equals_pytorch():

@@ -96,7 +96,10 @@ class OpenClipVit(DenseTower):
     def __init__(self, visual: nn.Module):
         super().__init__(visual, visual.patch_size[0])
         self._read_blocks(OpenClipBlock, visual.transformer.resblocks, class_token=True)
-        self.positions = Positions(visual.positional_embedding, 1, tuple(visual.grid_size))
+        # such as the towers of the published figures
+        self.by_class_token = visual.attn_pool is None and visual.pool_type == "tok"
+        way = "offset" if self.by_class_token else "antialiased"
+        self.positions = Positions(visual.positional_embedding, 1, tuple(visual.grid_size), way)
 
     def stem(self, image, levels=None):
         visual = self.visual
