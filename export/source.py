@@ -45,13 +45,10 @@ def _open_dense(name: str) -> Source:
         import timm  # noqa: F401
 
         from zeroseg.dense.model import DenseRunner, load_dense
-        from zeroseg.dense.towers import LEVELS
         from zeroseg.export.wrapper import DenseExportModel
     except ModuleNotFoundError as error:
         raise missing_extra(error.name, "train", "exporting an open_clip model") from error
     tower, sidecar = load_dense(name, how="zeroseg-export")
-    if tower.reading in LEVELS:
-        raise ZerosegError(f"reading {tower.reading}: selects patches one by one, which cannot be exported; use naclip")
     sidecar = replace(sidecar, dense=replace(sidecar.dense, text=text_name(name)))
     return Source(DenseRunner(tower), sidecar, lambda: DenseExportModel(tower))
 

@@ -35,6 +35,7 @@ class DenseTower(nn.Module):
     """
 
     prefix = 0
+    by_class_token = False  # whether the tower's own embedding is its class token
     readings = tuple(name for name in READINGS if name not in LEVELS)
     why = "it has no class token, or too few blocks"
     export_friendly = False  # True: nothing may depend on the image's size, which is a symbol then
@@ -47,7 +48,8 @@ class DenseTower(nn.Module):
     def prepare(self, reading: str | None, window: int) -> "DenseTower":
         """Choose the reading (None: the best that this tower supports) and the window's side in px."""
         if reading is None:
-            reading = DEFAULT if DEFAULT in self.readings else self.readings[-1]
+            plain = [name for name in self.readings if name not in LEVELS]
+            reading = DEFAULT if DEFAULT in self.readings and self.by_class_token else plain[-1]
         reading_named(reading)
         if reading not in self.readings:
             raise ZerosegError(
@@ -72,16 +74,20 @@ class DenseTower(nn.Module):
 
         H and W are multiples of the patch; those of the window are what the tower is used at.
         """
-        layout = self.layout_of(image)
-        reading, levels = READINGS[self.reading], []
-        before = self.stem(image, levels) if reading.levels else self.stem(image)
+        layout, levels = self.layout_of(image), []
+        before = self.stem(image, levels) if self.reading in LEVELS else self.stem(image)
         embedding = self.pooled(self.last(before, ORDINARY, layout), layout)
-        if reading.levels:
-            read = reading.levels(self.last, self.before, levels, layout, self.prefix)
-        else:
-            read = self.last(before, reading, layout)[:, self.prefix :]
-        places = self.place_head(read, layout)
+        places = self.place_head(self.read(before, levels, layout), layout)
         return F.normalize(places, dim=-1).unflatten(1, layout.grid), F.normalize(embedding, dim=-1)
+
+    def read(self, before: torch.Tensor, levels: list[torch.Tensor], layout: Layout) -> torch.Tensor:
+        """Tokens (B, L, C) before the last block, and those after each earlier one for readings of LEVELS -> the
+        patches' tokens (B, h w, C) for the head.
+        """
+        reading = READINGS[self.reading]
+        if reading.levels:
+            return reading.levels(self.last, self.before, levels, layout, self.prefix)
+        return self.last(before, reading, layout)[:, self.prefix :]
 
     def layout_of(self, image: torch.Tensor) -> Layout:
         height, width = image.shape[2:]
@@ -133,6 +139,7 @@ class TimmVit(DenseTower):
         trunk = visual.trunk
         super().__init__(visual, _patch_of(trunk))
         self.prefix = trunk.num_prefix_tokens
+        self.by_class_token = trunk.global_pool == "token"
         self._read_blocks(TimmBlock, trunk.blocks, class_token=trunk.cls_token is not None)
         trunk.patch_embed.strict_img_size = False
         self.positions = None
