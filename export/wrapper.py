@@ -36,7 +36,7 @@ class DenseExportModel(nn.Module):
 
     def __init__(self, tower: nn.Module):
         super().__init__()
-        self.tower, self.multiple = tower, tower.patch
+        self.tower, self.multiple = tower, tower.multiple
         self.eval()
 
     def forward(self, image: torch.Tensor):

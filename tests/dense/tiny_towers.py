@@ -64,6 +64,17 @@ def _register_timm() -> None:
     )
 
 
+def draw(module: torch.nn.Module, gain: float) -> None:
+    """Draw weights so that places differ: matrices by `gain`, positions of 1 a number, norms near 1, biases near 0."""
+    for name, value in module.named_parameters():
+        if name.endswith("pos_embed"):
+            value.copy_(torch.randn(value.shape))
+        elif value.ndim > 1:
+            value.copy_(torch.randn(value.shape) * gain * value[0].numel() ** -0.5)
+        else:
+            value.copy_(torch.rand(value.shape) * 0.5 + 0.75 if "bias" not in name else torch.randn(value.shape) * 0.1)
+
+
 def config(kind: str, **vision) -> dict:
     """open_clip's configuration of a tiny model."""
     return {"embed_dim": DIM.get(kind, 20), "vision_cfg": TOWERS[kind] | vision, "text_cfg": TEXT}

@@ -32,6 +32,7 @@ class DenseSpec:
     short_side  px, of the resized photo before it is cut into windows.
     window      px, side of the windows; stride: distance between windows.
     background  words that mean background; (): none, so that every pixel gets a label.
+    helper      replaces the reading by a helper's likeness of patches: a name or a file of zeroseg.dense.helper.
     """
 
     arch: str
@@ -42,6 +43,7 @@ class DenseSpec:
     window: int | None = None
     stride: int | None = None
     background: tuple[str, ...] = BACKGROUND
+    helper: str | None = None
 
     def towers(self) -> str:
         """The name without settings."""
@@ -71,6 +73,8 @@ def parse_spec(name: str) -> DenseSpec:
     for setting in settings.split(",") if settings else ():
         key, _, value = setting.partition("=")
         values[key] = _value(name, key, value)
+    if "helper" in values and "reading" in values:
+        raise ZerosegError(f"model {name!r}: helper: replaces the reading; leave out reading={values['reading']}")
     return DenseSpec(arch, weights, **values)
 
 
@@ -81,6 +85,10 @@ def _value(name: str, key: str, value: str):
     if key == "reading":
         if value not in READINGS:
             raise ZerosegError(f"model {name!r}: reading: expected {', '.join(READINGS)}, got {value!r}")
+        return value
+    if key == "helper":
+        if not value:
+            raise ZerosegError(f"model {name!r}: helper: expected a name or a file, as in helper=dino_vitb8")
         return value
     if key == "background":
         return () if value == "none" else tuple(word.strip() for word in value.split("+") if word.strip())

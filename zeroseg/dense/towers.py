@@ -11,11 +11,15 @@ the pool's value path remains (as in MaskCLIP for CLIP's ResNets).
 B batch, L tokens, C width, D embedding size, h x w patches.
 """
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from zeroseg.dense import proxy
 from zeroseg.dense.blocks import FastVitBlock, OpenClipBlock, TimmBlock
+from zeroseg.dense.plain_vit import PlainTokens, patch_of
 from zeroseg.dense.positions import Positions
 from zeroseg.dense.reading import Layout
 from zeroseg.dense.readings import DEFAULT, ORDINARY, READINGS, reading_named
@@ -29,6 +33,8 @@ LEAST_BLOCKS = 3
 class DenseTower(nn.Module):
     """A tower with patch embeddings. Evaluation mode, no gradients.
 
+    patch, place: px, sides of a patch of the tower and of a place of the output, which differ with a helper.
+    multiple: px, the window is a multiple of it.
     Subclasses define: `patch` px; `readings`, the supported names; stem(image) -> (B, L, C) tokens before the last
     block; `last`, the block; pooled(x, layout), place_head(x, layout). stem(image, levels) of towers that have readings
     of LEVELS also appends the tokens after each of its blocks to the list `levels`.
@@ -42,26 +48,45 @@ class DenseTower(nn.Module):
 
     def __init__(self, visual: nn.Module, patch: int):
         super().__init__()
-        self.visual, self.patch = visual, patch
-        self.reading = None
+        self.visual, self.patch, self.place, self.multiple = visual, patch, patch, patch
+        self.reading, self.helper = None, None
 
-    def prepare(self, reading: str | None, window: int) -> "DenseTower":
-        """Choose the reading (None: the best that this tower supports) and the window's side in px."""
-        if reading is None:
+    def prepare(self, reading: str | None, window: int | None, helper: nn.Module | None = None) -> "DenseTower":
+        """Choose the reading (None: the best that this tower supports), or the helper that replaces it, and the
+        window's side in px (None: the tower's own, rounded down to a multiple).
+        """
+        if helper is not None:
+            self._take_helper(helper)
+        elif reading is None:
             plain = [name for name in self.readings if name not in LEVELS]
             reading = DEFAULT if DEFAULT in self.readings and self.by_class_token else plain[-1]
-        reading_named(reading)
-        if reading not in self.readings:
-            raise ZerosegError(
-                f"reading {reading!r}: is not possible for this tower ({self.why}); use {' or '.join(self.readings)}"
-            )
-        if window % self.patch or window < self.patch:
-            raise ZerosegError(
-                f"window: expected a multiple of this tower's patch of {self.patch} pixels, got {window}"
-            )
-        self.reading, self.window = reading, window
+        if helper is None:
+            if reading not in self.readings:
+                reading_named(reading)
+                raise ZerosegError(
+                    f"reading {reading!r}: is not possible for this tower ({self.why}); use "
+                    f"{' or '.join(self.readings)}"
+                )
+            self.reading = reading
+        if window is None:
+            window = max(1, self.own_window() // self.multiple) * self.multiple
+        if window % self.multiple or window < self.multiple:
+            whose = "this tower's patch" if self.multiple == self.patch else "the patches of tower and helper,"
+            raise ZerosegError(f"window: expected a multiple of {whose} of {self.multiple} pixels, got {window}")
+        self.window = window
         self.layout = Layout(self.prefix, (window // self.patch, window // self.patch))
         return self.eval().requires_grad_(False)
+
+    def own_window(self) -> int:
+        """px, the side of the images that the tower was trained on."""
+        size = self.visual.image_size
+        return int(size[0] if isinstance(size, (tuple, list)) else size)
+
+    def _take_helper(self, helper) -> None:
+        if "clearclip" not in self.readings:  # nothing after the block mixes patches
+            raise ZerosegError(f"helper: is not possible for this tower ({self.why}); leave it out")
+        self.helper, self.reading, self.place = helper, proxy.NAME, helper.patch
+        self.multiple = math.lcm(self.patch, helper.patch)
 
     def _read_blocks(self, kind, blocks, class_token: bool) -> None:
         """Take the last block of a plain ViT, and where LEVELS make sense the one before it."""
@@ -77,8 +102,12 @@ class DenseTower(nn.Module):
         layout, levels = self.layout_of(image), []
         before = self.stem(image, levels) if self.reading in LEVELS else self.stem(image)
         embedding = self.pooled(self.last(before, ORDINARY, layout), layout)
-        places = self.place_head(self.read(before, levels, layout), layout)
-        return F.normalize(places, dim=-1).unflatten(1, layout.grid), F.normalize(embedding, dim=-1)
+        if self.helper is None:
+            read, grid = self.read(before, levels, layout), layout.grid
+        else:
+            features, grid = self.helper(image, self.export_friendly)
+            read = self.last(before, proxy.proxy(features, grid), layout)
+        return units(self.place_head(read, layout), embedding, grid)
 
     def read(self, before: torch.Tensor, levels: list[torch.Tensor], layout: Layout) -> torch.Tensor:
         """Tokens (B, L, C) before the last block, and those after each earlier one for readings of LEVELS -> the
@@ -112,7 +141,7 @@ class OpenClipVit(DenseTower):
         x = visual.conv1(image).flatten(2).transpose(1, 2)
         x = torch.cat([visual.class_embedding.expand(x.shape[0], 1, -1), x], 1)
         x = visual.ln_pre(x + self.positions(self.layout_of(image).grid, self.export_friendly))
-        return _through(visual.transformer.resblocks[:-1], x, levels)
+        return through(visual.transformer.resblocks[:-1], x, levels)
 
     def pooled(self, x, layout=None):
         return self._projected(self.visual._pool(x)[0])
@@ -137,26 +166,15 @@ class TimmVit(DenseTower):
 
     def __init__(self, visual: nn.Module):
         trunk = visual.trunk
-        super().__init__(visual, _patch_of(trunk))
+        super().__init__(visual, patch_of(trunk))
         self.prefix = trunk.num_prefix_tokens
         self.by_class_token = trunk.global_pool == "token"
         self._read_blocks(TimmBlock, trunk.blocks, class_token=trunk.cls_token is not None)
-        trunk.patch_embed.strict_img_size = False
-        self.positions = None
-        if trunk.pos_embed is not None:
-            own = 0 if trunk.no_embed_class else self.prefix  # tokens that have a position besides the places
-            self.positions = Positions(trunk.pos_embed[0], own, tuple(trunk.patch_embed.grid_size))
+        self.tokens = PlainTokens(trunk)
 
     def stem(self, image, levels=None):
-        trunk = self.visual.trunk
-        x = trunk.patch_embed(image)
-        extra = [token.expand(x.shape[0], -1, -1) for token in (trunk.cls_token, trunk.reg_token) if token is not None]
-        if self.positions is None:
-            x = torch.cat([*extra, x], 1)
-        else:
-            positions = self.positions(self.layout_of(image).grid, self.export_friendly)
-            x = torch.cat([*extra, x + positions], 1) if trunk.no_embed_class else torch.cat([*extra, x], 1) + positions
-        return _through(trunk.blocks[:-1], trunk.norm_pre(x), levels)
+        x = self.tokens(image, self.layout_of(image).grid, self.export_friendly)
+        return through(self.visual.trunk.blocks[:-1], x, levels)
 
     def pooled(self, x, layout=None):
         trunk = self.visual.trunk
@@ -234,22 +252,20 @@ class AttentionPoolResNet(DenseTower):
         )
         mixed = ORDINARY.mix(q, k, v, q.shape[-1] ** -0.5, layout)
         embedding = pool.c_proj(mixed.transpose(1, 2).flatten(2))[:, 0]
-        return F.normalize(places, dim=-1).unflatten(1, layout.grid), F.normalize(embedding, dim=-1)
+        return units(places, embedding, layout.grid)
 
 
-def read_tower(visual: nn.Module, reading: str | None = None, window: int | None = None) -> DenseTower:
+def read_tower(
+    visual: nn.Module, reading: str | None = None, window: int | None = None, helper: nn.Module | None = None
+) -> DenseTower:
     """The dense form of an open_clip image tower (model.visual), which is changed in place.
 
     reading  a name of READINGS; None: the best one that this tower supports.
-    window   side in px of its input images; None: the tower's own, rounded to a multiple of its patch.
+    window   side in px of its input images; None: the tower's own, rounded down to a multiple of its patch.
+    helper   a Helper (helper.py), whose likeness of patches replaces the reading.
     Raises ZerosegError, in one line, for a tower without patch embeddings.
     """
-    tower = _tower(visual)
-    if window is None:
-        size = visual.image_size
-        own = int(size[0] if isinstance(size, (tuple, list)) else size)
-        window = max(1, own // tower.patch) * tower.patch
-    return tower.prepare(reading, window)
+    return _tower(visual).prepare(reading, window, helper)
 
 
 def _tower(visual: nn.Module) -> DenseTower:
@@ -275,7 +291,12 @@ def _tower(visual: nn.Module) -> DenseTower:
     raise _refusal(kind, "its last block is not plain self-attention")
 
 
-def _through(blocks, x: torch.Tensor, levels: list | None) -> torch.Tensor:
+def units(places: torch.Tensor, embedding: torch.Tensor, grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """places (B, h w, D) -> unit vectors (B, h, w, D); embedding (B, D) -> unit vectors."""
+    return F.normalize(places, dim=-1).unflatten(1, grid), F.normalize(embedding, dim=-1)
+
+
+def through(blocks, x: torch.Tensor, levels: list | None) -> torch.Tensor:
     """x after all blocks; what each gives is appended to levels."""
     for block in blocks:
         x = block(x)
@@ -294,9 +315,3 @@ def _refusal(kind: str, why: str) -> ZerosegError:
         f"image tower {kind}: gives no patch embeddings, {why}; towers that do: open_clip's and "
         "timm's plain ViTs (OpenAI, MetaCLIP, SigLIP), CLIP's ResNets and MobileCLIP"
     )
-
-
-def _patch_of(trunk: nn.Module) -> int:
-    """Pixels per place: a hybrid's patch embedding counts its own stride on top of its backbone's."""
-    size, grid = trunk.patch_embed.img_size, trunk.patch_embed.grid_size
-    return size[0] // grid[0]
