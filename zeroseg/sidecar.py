@@ -41,6 +41,7 @@ class DenseInput:
     text, templates     the model whose text tower embeds labels, and the number of prompt templates per label.
     background          M words that mean background; background_vectors (M, D) float32.
     multiple            px, the sides of the network's image are multiples of it; None: of the sidecar's stride.
+    denoise             in [0, 1], the probability below which a label's best patch drops the label; 0: none is dropped.
     """
 
     window: int
@@ -51,6 +52,7 @@ class DenseInput:
     background: tuple[str, ...]
     background_vectors: np.ndarray
     multiple: int | None = None
+    denoise: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class Sidecar:
 
 
 _PLAIN = ("name", "embedding_space", "embedding_dim", "segments", "stride", "threshold")
-_PLAIN_DENSE = ("window", "stride", "reading", "text", "templates", "multiple")
+_PLAIN_DENSE = ("window", "stride", "reading", "text", "templates", "multiple", "denoise")
 
 
 def scoring_to_dict(scoring: Scoring) -> dict:
@@ -178,9 +180,12 @@ def _dense_input(document: dict, source: str, dim: int, patch: int) -> DenseInpu
         raise ZerosegError(
             f"{source}: multiple: expected a multiple of {patch} that divides the window of {window}, got {multiple}"
         )
+    denoise = 0.0 if document.get("denoise") is None else read.finite("denoise")
+    if not 0 <= denoise <= 1:
+        raise ZerosegError(f"{source}: denoise: expected a number in [0, 1], got {denoise}")
     return DenseInput(
         window, stride, read("reading", str), read("text", str), read.positive("templates"), tuple(words), vectors,
-        multiple,
+        multiple, denoise,
     )  # fmt: skip
 
 

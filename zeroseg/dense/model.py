@@ -116,6 +116,7 @@ def describe(spec: DenseSpec, tower: DenseTower, mean, std, cache: Path | None =
             tuple(spec.background),
             background,
             tower.multiple,
+            spec.denoise,
         ),
     )
 

@@ -33,6 +33,7 @@ class DenseSpec:
     window      px, side of the windows; stride: distance between windows.
     background  words that mean background; (): none, so that every pixel gets a label.
     helper      replaces the reading by a helper's likeness of patches: a name or a file of zeroseg.dense.helper.
+    denoise     a label whose best place has a smaller probability than this is dropped; 0: none is.
     """
 
     arch: str
@@ -44,6 +45,7 @@ class DenseSpec:
     stride: int | None = None
     background: tuple[str, ...] = BACKGROUND
     helper: str | None = None
+    denoise: float = 0.0
 
     def towers(self) -> str:
         """The name without settings."""
@@ -90,6 +92,10 @@ def _value(name: str, key: str, value: str):
         if not value:
             raise ZerosegError(f"model {name!r}: helper: expected a name or a file, as in helper=dino_vitb8")
         return value
+    if key == "denoise":
+        if not re.fullmatch(r"0?\.\d+|0|1", value):
+            raise ZerosegError(f"model {name!r}: denoise: expected a probability from 0 to 1, got {value!r}")
+        return float(value)
     if key == "background":
         return () if value == "none" else tuple(word.strip() for word in value.split("+") if word.strip())
     if not value.isdecimal() or not 0 < int(value) <= 4096 or (key == "templates" and int(value) not in TEMPLATES):
