@@ -73,6 +73,36 @@ def test_positions_of_others_are_resized_as_open_clip_resizes_a_checkpoint_s(kin
         torch.testing.assert_close(read_tower(small.visual, window=112)(x)[1], expected, **EXACT)
 
 
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (32, 80)])
+def test_rotary_positions_follow_the_size_of_the_image_as_in_timm(height, width):
+    """timm's own network made for that size, with the absolute positions that are resized beside the rotary ones."""
+    tower, x = read_tower(tiny_towers.make("rotary").visual), torch.randn(1, 3, height, width)
+    trunk = tiny_towers.make("rotary").visual.trunk
+    trunk.set_input_size(img_size=(height, width))
+    expected = torch.nn.functional.normalize(trunk(x), dim=-1)
+    torch.testing.assert_close(tower(x)[1], expected, **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("arch", "kind", "reading"),
+    [
+        ("ViT-B-16-SigLIP2", "TimmVit", "naclip"),
+        ("PE-Core-T-16-384", "EvaVit", "naclip"),
+        ("MobileCLIP2-S0", "FastVit", "sclip"),
+        ("MobileCLIP2-B", "TimmVit", "sfp"),
+        ("ViT-B-16", "OpenClipVit", "sfp"),
+        ("coca_ViT-B-32", "OpenClipVit", "naclip"),
+    ],
+)
+def test_architectures_of_open_clip_and_their_default_reading(arch, kind, reading):
+    """The towers as open_clip makes them, without memory for their weights."""
+    config = open_clip.get_model_config(arch)
+    with torch.device("meta"):
+        visual = open_clip.model._build_vision_tower(config["embed_dim"], config["vision_cfg"])
+    tower = read_tower(visual)
+    assert (type(tower).__name__, tower.reading) == (kind, reading)
+
+
 def test_timm_positions_are_resized_as_timm_does():
     small, x = tiny_towers.make("siglip"), images(1, 112)
     trunk = tiny_towers.make("siglip").visual.trunk
@@ -147,10 +177,12 @@ def test_readings_differ_from_each_other(kind):
             assert (seen[first] - seen[second]).abs().max() > 1e-4, (first, second)
 
 
-@pytest.mark.parametrize("kind", ["attention", "siglip", "timm-mean", "mean", "mean-after-norm", "timm-class-token"])
+@pytest.mark.parametrize(
+    "kind", ["attention", "siglip", "timm-mean", "mean", "mean-after-norm", "timm-class-token", "rotary"]
+)
 def test_a_place_is_read_by_the_tower_s_own_pooling_of_one_token(kind):
     tower = read_tower(tiny_towers.make(kind).visual, "maskclip")
-    x = torch.randn(1, 5, 32 if "timm" not in kind and kind != "siglip" else 24)
+    x = torch.randn(1, 5, 24 if "timm" in kind or kind in ("siglip", "rotary") else 32)
     got = tower.place_head(x)[0]
     for token, place in zip(x[0], got, strict=True):
         alone = token[None, None]

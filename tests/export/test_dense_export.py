@@ -40,9 +40,9 @@ RUNTIME = 1e-5  # the same graph in the runtime and a loop over windows
 SHAPES = ((1, 4, 4), (3, 4, 4), (1, 5, 3), (2, 2, 7))  # batch, rows, columns
 # every way to pool and to place tokens once, with the class token's and the mean's in the tests of the command and of
 # the readings; the rest differ from these by a norm or a scale (tests/dense)
-KINDS = ("attention", "timm-mean", "siglip", "resnet", "mobileclip")
+KINDS = ("attention", "timm-mean", "siglip", "rotary", "resnet", "mobileclip")
 # kept, the last ones: tracing takes its time per node
-BLOCKS = {"attention": 1, "timm-mean": 1, "siglip": 2}
+BLOCKS = {"attention": 1, "timm-mean": 1, "siglip": 2, "rotary": 1}
 
 
 def unit_rows(count, dim=20, seed=0):

@@ -12,12 +12,13 @@ B batch, L tokens, C width, D embedding size, h x w patches.
 """
 
 import math
+from functools import partial
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zeroseg.dense import proxy
+from zeroseg.dense import eva_vit, proxy
 from zeroseg.dense.blocks import FastVitBlock, OpenClipBlock, TimmBlock
 from zeroseg.dense.plain_vit import PlainTokens, patch_of
 from zeroseg.dense.positions import Positions
@@ -169,8 +170,11 @@ class TimmVit(DenseTower):
         super().__init__(visual, patch_of(trunk))
         self.prefix = trunk.num_prefix_tokens
         self.by_class_token = trunk.global_pool == "token"
-        self._read_blocks(TimmBlock, trunk.blocks, class_token=trunk.cls_token is not None)
+        self._read_blocks(self.block_kind(), trunk.blocks, class_token=trunk.cls_token is not None)
         self.tokens = PlainTokens(trunk)
+
+    def block_kind(self):
+        return TimmBlock
 
     def stem(self, image, levels=None):
         x = self.tokens(image, self.layout_of(image).grid, self.export_friendly)
@@ -188,6 +192,19 @@ class TimmVit(DenseTower):
             x = pool.proj(F.linear(x, weight, bias))
             x = x if pool.mlp is None else x + pool.mlp(pool.norm(x))
         return self.visual.head(trunk.head(trunk.fc_norm(x)))
+
+
+class EvaVit(TimmVit):
+    """timm's Eva with rotary positions in open_clip's adapter: Perception Encoder (PE-Core)."""
+
+    def block_kind(self):
+        self.rotary = eva_vit.Rotary(self.visual.trunk.rope)
+        return partial(eva_vit.EvaBlock, rotary=self.rotary)
+
+    def stem(self, image, levels=None):
+        grid = self.layout_of(image).grid
+        x, turn = self.tokens(image, grid, self.export_friendly), self.rotary(grid)
+        return through([partial(block, rope=turn) for block in self.visual.trunk.blocks[:-1]], x, levels)
 
 
 class FastVit(DenseTower):
@@ -286,6 +303,11 @@ def _tower(visual: nn.Module) -> DenseTower:
             if type(block).__name__ == "Block" and type(block.attn).__name__ == "Attention" and block.attn.gate is None:
                 return TimmVit(visual)
             kind += f" with {type(block).__name__}"
+        if type(trunk).__name__ == "Eva":
+            missing = eva_vit.plain(trunk)
+            if missing:
+                raise _refusal(kind, missing)
+            return EvaVit(visual)
         if type(trunk).__name__ == "FastVit" and type(trunk.stages[-1].blocks[-1]).__name__ == "AttentionBlock":
             return FastVit(visual)
     raise _refusal(kind, "its last block is not plain self-attention")
@@ -313,5 +335,5 @@ def _last(module: nn.Module, name: str):
 def _refusal(kind: str, why: str) -> ZerosegError:
     return ZerosegError(
         f"image tower {kind}: gives no patch embeddings, {why}; towers that do: open_clip's and "
-        "timm's plain ViTs (OpenAI, MetaCLIP, SigLIP), CLIP's ResNets and MobileCLIP"
+        "timm's plain ViTs (OpenAI, MetaCLIP, SigLIP, PE-Core), CLIP's ResNets and MobileCLIP"
     )
