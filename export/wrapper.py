@@ -30,7 +30,7 @@ class ExportModel(nn.Module):
 
 
 class DenseExportModel(nn.Module):
-    """image -> place_embeddings, image_embedding, of a DenseTower (zeroseg/dense/towers.py)."""
+    """image -> place_embeddings, image_embedding, of a DenseTower (zeroseg/dense/dense_tower.py)."""
 
     outputs = DENSE_OUTPUTS
 

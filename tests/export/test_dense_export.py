@@ -22,10 +22,11 @@ pytest.importorskip("onnxscript")
 from tests.dense import tiny_towers  # noqa: E402
 from zeroseg import Segmenter  # noqa: E402
 from zeroseg.artifact import read_artifact  # noqa: E402
+from zeroseg.dense.dense_tower import LEVELS  # noqa: E402
 from zeroseg.dense.model import embeddings_of  # noqa: E402
 from zeroseg.dense.positions import cubic_weights, linear_weights, plain_cubic_weights  # noqa: E402
 from zeroseg.dense.readings import READINGS  # noqa: E402
-from zeroseg.dense.towers import LEVELS, read_tower  # noqa: E402
+from zeroseg.dense.towers import read_tower  # noqa: E402
 from zeroseg.errors import ZerosegError  # noqa: E402
 from zeroseg.export import divergence  # noqa: E402
 from zeroseg.export import to_onnx as export_module  # noqa: E402

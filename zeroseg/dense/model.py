@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from zeroseg.dense.dense_tower import DenseTower
 from zeroseg.dense.helper import load_helper
 from zeroseg.dense.spec import DenseSpec, parse_spec
 from zeroseg.dense.text import label_vectors
-from zeroseg.dense.towers import DenseTower, read_tower
+from zeroseg.dense.towers import read_tower
 from zeroseg.dense.weights import load_towers, normalisation, space_of
 from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.kernels._threads import available_threads, set_threads
