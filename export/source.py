@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from zeroseg.artifact import read_artifact
-from zeroseg.dense.spec import PREFIX, is_dense_name, parse_spec
+from zeroseg.dense.spec import is_dense_name, parse_spec
 from zeroseg.errors import ZerosegError, missing_extra
 from zeroseg.runtime.base import Runner
 from zeroseg.runtime.opening import open_runner
@@ -61,4 +61,4 @@ def text_name(name: str) -> str:
 
     spec = parse_spec(name)
     path = weights_file(spec.weights)
-    return f"{PREFIX}{spec.arch}/{path.name if path else spec.weights}"
+    return replace(spec, weights=path.name if path else spec.weights).towers()

@@ -19,10 +19,12 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("timm")
 pytest.importorskip("onnxscript")
 
-from tests.dense import tiny_towers  # noqa: E402
+from tests.dense import tiny_radio, tiny_towers  # noqa: E402
+from tests.dense.test_helper import make_vit  # noqa: E402
 from zeroseg import Segmenter  # noqa: E402
 from zeroseg.artifact import read_artifact  # noqa: E402
 from zeroseg.dense.dense_tower import LEVELS  # noqa: E402
+from zeroseg.dense.helper import Helper  # noqa: E402
 from zeroseg.dense.model import embeddings_of  # noqa: E402
 from zeroseg.dense.positions import cubic_weights, linear_weights, plain_cubic_weights  # noqa: E402
 from zeroseg.dense.readings import READINGS  # noqa: E402
@@ -118,6 +120,22 @@ def test_every_reading_s_graph_equals_pytorch(kind, layers, readings):
             places, _ = embeddings_of(model.tower, torch.from_numpy(image))
             np.testing.assert_allclose(got[name], places.numpy(), atol=TOLERANCE, err_msg=f"{name} {shape}")
     assert np.abs(got[readings[-1]] - got[readings[-2]]).max() > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["helper", "radio"])
+def test_graph_of_a_helper_and_of_radio_equals_pytorch(kind):
+    if kind == "radio":
+        tower = read_tower(tiny_radio.make())
+    else:
+        tower = read_tower(tiny_towers.make("class-token", layers=1).visual, helper=Helper(make_vit()))
+    graph = export_module.to_onnx(DenseExportModel(tower), {})
+    session = session_of(graph)
+    assert not {node.op_type for node in graph.graph.node} & {"If", "Loop", "Scan", "Resize", "Einsum", "ScatterND"}
+    for shape in SHAPES:
+        image = image_of(16, shape)
+        expected = [value.numpy() for value in embeddings_of(tower, torch.from_numpy(image))]
+        for got, wanted in zip(session.run(list(DENSE_OUTPUTS), {"image": image}), expected, strict=True):
+            np.testing.assert_allclose(got, wanted, atol=TOLERANCE, err_msg=str(shape))
 
 
 @pytest.mark.parametrize("kind", KINDS)

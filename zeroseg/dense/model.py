@@ -7,7 +7,7 @@ import torch
 
 from zeroseg.dense.dense_tower import DenseTower
 from zeroseg.dense.helper import load_helper
-from zeroseg.dense.spec import DenseSpec, parse_spec
+from zeroseg.dense.spec import RADIO, DenseSpec, parse_spec
 from zeroseg.dense.text import label_vectors
 from zeroseg.dense.towers import read_tower
 from zeroseg.dense.weights import load_towers, normalisation, space_of
@@ -96,6 +96,7 @@ def describe(spec: DenseSpec, tower: DenseTower, mean, std, cache: Path | None =
         raise ZerosegError(f"stride: expected at most the window of {window} pixels, got {spec.stride}")
     probe = label_vectors(spec, spec.background or ("thing",), cache)  # also says how many numbers a label has
     background = probe if spec.background else probe[:0]
+    made = f"RADIO {Path(spec.weights).name}" if spec.arch == RADIO else f"open_clip {spec.arch}"
     helped = f" with {Path(spec.helper).name}" if spec.helper else ""
     return Sidecar(
         name=f"{spec.arch} {tower.reading}",
@@ -107,7 +108,7 @@ def describe(spec: DenseSpec, tower: DenseTower, mean, std, cache: Path | None =
         threshold=-1.0,
         scoring=Scoring(),
         files={},
-        card={"model": f"open_clip {spec.arch}, read by {tower.reading}{helped}, no training"},
+        card={"model": f"{made}, read by {tower.reading}{helped}, no training"},
         dense=DenseInput(
             window,
             stride,

@@ -22,6 +22,7 @@ from zeroseg.dense.blocks import FastVitBlock, OpenClipBlock, TimmBlock
 from zeroseg.dense.dense_tower import DenseTower, through, units
 from zeroseg.dense.plain_vit import PlainTokens, patch_of
 from zeroseg.dense.positions import Positions
+from zeroseg.dense.radio import RadioTower
 from zeroseg.dense.readings import ORDINARY
 from zeroseg.errors import ZerosegError
 
@@ -189,6 +190,8 @@ def read_tower(
 
 def _tower(visual: nn.Module) -> DenseTower:
     kind = type(visual).__name__
+    if hasattr(visual, "input_conditioner"):
+        return RadioTower(visual)
     if kind == "VisionTransformer" and isinstance(
         getattr(_last(visual.transformer, "resblocks"), "attn", None), nn.MultiheadAttention
     ):
