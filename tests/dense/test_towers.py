@@ -39,22 +39,28 @@ def test_ordinary_attention_gives_encode_image(kind):
     torch.testing.assert_close(places.norm(dim=-1), torch.ones(2, side, side))
 
 
+@pytest.mark.parametrize("kind", ["class-token", "timm-class-token"])
 @pytest.mark.parametrize(("height", "width"), [(112, 112), (96, 64), (64, 64), (32, 160)])
-def test_positions_of_clip_are_resized_as_for_the_published_figures(height, width):
+def test_positions_of_clip_are_resized_as_for_the_published_figures(kind, height, width):
     """Those of a class-token tower: with PyTorch's own resizing, bicubic at the scale (new + 0.1) / old."""
-    visual = tiny_towers.make("class-token").visual
+    visual = tiny_towers.make(kind).visual
     tower, x = read_tower(visual), torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(5))
+    got = tower(x)[1]
     rows, columns = height // 16, width // 16
-    trained = visual.positional_embedding
+    trained = visual.positional_embedding if kind == "class-token" else visual.trunk.pos_embed[0]
     places = trained[1:].view(1, 4, 4, -1).permute(0, 3, 1, 2)
     if (rows, columns) != (4, 4):
         scale = ((rows + 0.1) / 4, (columns + 0.1) / 4)
         places = torch.nn.functional.interpolate(places, scale_factor=scale, mode="bicubic")
-    tokens = torch.cat([visual.class_embedding[None, None], visual.conv1(x).flatten(2).transpose(1, 2)], 1)
-    tokens = visual.ln_pre(tokens + torch.cat([trained[:1], places[0].flatten(1).T]))
-    expected = visual.transformer(tokens)[:, 0]
-    expected = torch.nn.functional.normalize(visual.ln_post(expected) @ visual.proj, dim=-1)
-    torch.testing.assert_close(tower(x)[1], expected, **EXACT)
+    positions = torch.cat([trained[:1], places[0].flatten(1).T])
+    if kind == "class-token":
+        tokens = torch.cat([visual.class_embedding[None, None], visual.conv1(x).flatten(2).mT], 1) + positions
+        expected = visual.ln_post(visual.transformer(visual.ln_pre(tokens))[:, 0]) @ visual.proj
+    else:
+        trunk = visual.trunk
+        tokens = torch.cat([trunk.cls_token, trunk.patch_embed.proj(x).flatten(2).mT], 1) + positions
+        expected = visual.head(trunk.forward_head(trunk.norm(trunk.blocks(trunk.norm_pre(tokens)))))
+    torch.testing.assert_close(got, torch.nn.functional.normalize(expected, dim=-1), **EXACT)
 
 
 @pytest.mark.parametrize("kind", ["attention"])

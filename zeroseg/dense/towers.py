@@ -74,7 +74,7 @@ class TimmVit(DenseTower):
         self.prefix = trunk.num_prefix_tokens
         self.by_class_token = trunk.global_pool == "token"
         self._read_blocks(self.block_kind(), trunk.blocks, class_token=trunk.cls_token is not None)
-        self.tokens = PlainTokens(trunk)
+        self.tokens = PlainTokens(trunk, "offset" if self.by_class_token else "antialiased")
 
     def block_kind(self):
         return TimmBlock
