@@ -83,7 +83,7 @@ class Model(click.ParamType):
 def main(model, onnx_, trt, out, weights, dry_run, **options):
     """Export a trained model to ONNX, TensorRT or a page for browsers, and check that it gives the same masks.
 
-    MODEL is a model.pt, or an open_clip image tower as a dense model: open_clip:ARCH/TAG or open_clip:ARCH/FILE.
+    MODEL is a model.pt, or an image tower as a dense model: open_clip:ARCH/TAG, open_clip:ARCH/FILE or radio:VERSION.
     The exported file and the model get the same photos with two label sets. If they disagree on the label of more than
     0.5 % of the pixels, nothing is written, the message names the first node that differs, and the exit code is 1.
 

@@ -213,7 +213,7 @@ def make_cases(sidecar: Sidecar, photos: list[np.ndarray], label_sets: list[Labe
         alone = [images[i : i + 1] for i in range(len(images))]
         cases += [case(image, label_sets[i % 2], size) for i, image in enumerate(alone)]
         cases.append(case(alone[0], label_sets[1], size))
-    first, patch = cases[0], sidecar.stride
+    first, patch = cases[0], sidecar.side_multiple
     cases.append(case(np.concatenate([first.image, first.image[..., ::-1]]), label_sets[0], first.size))
     if sidecar.dense is not None:
         wide = np.concatenate([first.image, first.image[..., -1 : -patch - 1 : -1]], 3)

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from zeroseg.artifact import read_artifact
-from zeroseg.dense.spec import PREFIX, is_dense_name, parse_spec
+from zeroseg.dense.spec import is_dense_name, parse_spec
 from zeroseg.errors import ZerosegError, missing_extra
 from zeroseg.runtime.base import Runner
 from zeroseg.runtime.opening import open_runner
@@ -45,13 +45,10 @@ def _open_dense(name: str) -> Source:
         import timm  # noqa: F401
 
         from zeroseg.dense.model import DenseRunner, load_dense
-        from zeroseg.dense.towers import LEVELS
         from zeroseg.export.wrapper import DenseExportModel
     except ModuleNotFoundError as error:
         raise missing_extra(error.name, "train", "exporting an open_clip model") from error
     tower, sidecar = load_dense(name, how="zeroseg-export")
-    if tower.reading in LEVELS:
-        raise ZerosegError(f"reading {tower.reading}: selects patches one by one, which cannot be exported; use naclip")
     sidecar = replace(sidecar, dense=replace(sidecar.dense, text=text_name(name)))
     return Source(DenseRunner(tower), sidecar, lambda: DenseExportModel(tower))
 
@@ -64,4 +61,4 @@ def text_name(name: str) -> str:
 
     spec = parse_spec(name)
     path = weights_file(spec.weights)
-    return f"{PREFIX}{spec.arch}/{path.name if path else spec.weights}"
+    return replace(spec, weights=path.name if path else spec.weights).towers()

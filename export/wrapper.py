@@ -30,13 +30,13 @@ class ExportModel(nn.Module):
 
 
 class DenseExportModel(nn.Module):
-    """image -> place_embeddings, image_embedding, of a DenseTower (zeroseg/dense/towers.py)."""
+    """image -> place_embeddings, image_embedding, of a DenseTower (zeroseg/dense/dense_tower.py)."""
 
     outputs = DENSE_OUTPUTS
 
     def __init__(self, tower: nn.Module):
         super().__init__()
-        self.tower, self.multiple = tower, tower.patch
+        self.tower, self.multiple = tower, tower.multiple
         self.eval()
 
     def forward(self, image: torch.Tensor):

@@ -5,7 +5,7 @@ from zeroseg.training.conse import LabelSpace
 from zeroseg.training.recipes import TeacherConfig
 from zeroseg.training.teacher import Teacher
 
-KINDS = ("open_clip", "timm")
+KINDS = ("open_clip", "radio", "timm")
 
 
 def build_teacher(
@@ -19,12 +19,14 @@ def build_teacher(
     """
     kind, _, name = config.spec.partition(":")
     if kind not in KINDS or not name:
-        raise ZerosegError(f"teacher: expected open_clip:ARCH/TAG_or_file or timm:NAME+NAME, got {config.spec!r}")
-    if config.reading and kind != "open_clip":
+        raise ZerosegError(
+            f"teacher: expected open_clip:ARCH/TAG_or_file, radio:VERSION or timm:NAME+NAME, got {config.spec!r}"
+        )
+    if config.reading and kind == "timm":
         raise ZerosegError(
             f"teacher {config.spec}: a classifier has no attention variant {config.reading!r}; leave --dense out"
         )
-    if kind == "open_clip":
+    if kind != "timm":
         from zeroseg.training.clip_tower import ClipTower
 
         return ClipTower(config, device)

@@ -1,4 +1,5 @@
-"""The CLIP teacher: the image tower of an open_clip model, and dense maps by an attention variant of its last block.
+"""The CLIP teacher: the image tower of an open_clip or RADIO model, and dense maps by an attention variant of its last
+block.
 
 A dense map is read from the whole photo, resized to the tower's square input, or with `windows` as published figures
 are made: windows of the tower's size at half that stride over the photo, each patch the mean of the windows over it.
@@ -7,7 +8,9 @@ are made: windows of the tower's size at half that stride over the photo, each p
 import torch
 from torch import nn
 
+from zeroseg.dense.radio import load_radio
 from zeroseg.dense.readings import reading_named
+from zeroseg.dense.spec import RADIO, DenseSpec
 from zeroseg.dense.towers import read_tower
 from zeroseg.dense.weights import load_open_clip, needs_quick_gelu, normalisation, space_of, weights_file
 from zeroseg.dense.windows import window_boxes, windowed_size
@@ -25,42 +28,49 @@ class ClipTower(Teacher):
 
     def __init__(self, config: TeacherConfig, device: str = "cpu"):
         self.spec, self.device = config.spec, device
-        reading = config.reading or READING
-        reading_named(reading)  # a wrong name is told before weights are loaded
-        arch, _, tag = config.spec.partition(":")[2].partition("/")
-        self.model = load_open_clip(arch, tag, device, "teacher", "--teacher")
+        if config.reading:
+            reading_named(config.reading)  # a wrong name is told before weights are loaded
+        kind, _, name = config.spec.partition(":")
+        radio = kind == RADIO
+        arch, tag = (RADIO, name) if radio else name.split("/", 1) if "/" in name else (name, "")
+        if radio:
+            visual, self.model = load_radio(tag, "--teacher").to(device), None
+        else:
+            self.model = load_open_clip(arch, tag, device, "teacher", "--teacher")
+            visual = self.model.visual
+            size = visual.image_size
+            self.view_size = int(size[0] if isinstance(size, (tuple, list)) else size)
         path = weights_file(tag)
-        size = self.model.visual.image_size
-        self.view_size = int(size[0] if isinstance(size, (tuple, list)) else size)
         try:
-            self.tower = read_tower(self.model.visual, reading).to(device)
+            self.tower = read_tower(visual, config.reading or (None if radio else READING)).to(device)
             self.view_size = self.tower.window
         except ZerosegError as error:
-            if config.reading:  # asked for
+            if config.reading or radio:  # asked for, or there is nothing else
                 raise ZerosegError(f"teacher {config.spec}: {error}") from None
             self.tower = None
         self.windows, self.short_side = config.windows, max(config.dense_short_side, self.view_size)
         self.space = space_of(arch, tag)
         self.has_dense = self.tower is not None
-        mean, std = normalisation(self.model.visual)
+        mean, std = normalisation(visual)
         self.mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)
         self.std = torch.tensor(std, device=device).view(1, 3, 1, 1)
         with torch.no_grad():
             self.dim = self.embed(torch.zeros(1, 3, self.view_size, self.view_size)).shape[1]
         self.fingerprint = {
-            "spec": f"open_clip:{arch}/{tag if path is None else sha256(path)}",
+            "spec": DenseSpec(arch, tag if path is None else sha256(path)).towers(),
             "view_size": self.view_size,
-            "dense": reading,
+            "dense": self.tower.reading if self.tower else config.reading or READING,
         }
         if config.windows:
             self.fingerprint["windows"] = self.short_side
-        if needs_quick_gelu(arch, tag):  # caches from before it was heeded are another teacher's
+        if not radio and needs_quick_gelu(arch, tag):  # caches from before it was heeded are another teacher's
             self.fingerprint["activation"] = "quick_gelu"
 
     @torch.no_grad()
     def embed(self, crops: torch.Tensor) -> torch.Tensor:
         """crops (B, 3, view_size, view_size) float32 in [0, 1] -> (B, D) float32 unit rows."""
-        features = self.model.encode_image((crops.to(self.device) - self.mean) / self.std)
+        crops = (crops.to(self.device) - self.mean) / self.std
+        features = self.tower(crops)[1] if self.model is None else self.model.encode_image(crops)
         return nn.functional.normalize(features.float(), dim=-1).cpu()
 
     def dense_size(self, size: tuple[int, int]) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 A teacher is named by one string:
   open_clip:ViT-L-14/openai           an open_clip image tower with a pretrained tag
   open_clip:ViT-L-14/weights.pt       the same from a local checkpoint file
+  radio:c-radio_v3-b                  RADIO with its SigLIP 2 head (zeroseg.dense.radio), or radio:FILE
   timm:tf_efficientnet_lite2+lcnet_100  ImageNet classifiers with averaged logits and label embeddings (ConSE)
 """
 

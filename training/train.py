@@ -67,7 +67,9 @@ FILE = click.Path(dir_okay=False)
 @click.option("--resume", is_flag=True, help="Resume the run in --out.")
 @click.option("--limit", type=click.IntRange(1), metavar="PHOTOS", help="Number of photos to use, evenly spaced.")
 # Teacher
-@click.option("--teacher", metavar="SPEC", help="open_clip:ARCH/TAG, open_clip:ARCH/FILE or timm:NAME+NAME.")
+@click.option(
+    "--teacher", metavar="SPEC", help="open_clip:ARCH/TAG, open_clip:ARCH/FILE, radio:VERSION or timm:NAME+NAME."
+)
 @click.option(
     "--dense",
     type=click.Choice(READINGS),

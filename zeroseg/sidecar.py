@@ -40,6 +40,8 @@ class DenseInput:
     reading             attention variant of the tower's last block, for information.
     text, templates     the model whose text tower embeds labels, and the number of prompt templates per label.
     background          M words that mean background; background_vectors (M, D) float32.
+    multiple            px, the sides of the network's image are multiples of it; None: of the sidecar's stride.
+    denoise             in [0, 1], the probability below which a label's best patch drops the label; 0: none is dropped.
     """
 
     window: int
@@ -49,6 +51,8 @@ class DenseInput:
     templates: int
     background: tuple[str, ...]
     background_vectors: np.ndarray
+    multiple: int | None = None
+    denoise: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,13 @@ class Sidecar:
     card: dict
     dense: DenseInput | None = None
 
+    @property
+    def side_multiple(self) -> int:
+        """px, what the sides of one image at the network are multiples of: of a window where `dense` is given."""
+        if self.dense is None:
+            return self.input.multiple
+        return self.dense.multiple or self.stride
+
     def to_dict(self) -> dict:
         """The JSON object that parse_sidecar reads back as an equal Sidecar."""
         document = {"format": FORMAT, **{key: getattr(self, key) for key in _PLAIN}}
@@ -98,7 +109,7 @@ class Sidecar:
 
 
 _PLAIN = ("name", "embedding_space", "embedding_dim", "segments", "stride", "threshold")
-_PLAIN_DENSE = ("window", "stride", "reading", "text", "templates")
+_PLAIN_DENSE = ("window", "stride", "reading", "text", "templates", "multiple", "denoise")
 
 
 def scoring_to_dict(scoring: Scoring) -> dict:
@@ -164,9 +175,18 @@ def _dense_input(document: dict, source: str, dim: int, patch: int) -> DenseInpu
             f"{source}: expected window and stride as multiples of {patch}, stride at most window, got {window} and "
             f"{stride}"
         )
+    multiple = None if document.get("multiple") is None else read.positive("multiple", MAX_SIDE)
+    if multiple is not None and (multiple % patch or window % multiple):
+        raise ZerosegError(
+            f"{source}: multiple: expected a multiple of {patch} that divides the window of {window}, got {multiple}"
+        )
+    denoise = 0.0 if document.get("denoise") is None else read.finite("denoise")
+    if not 0 <= denoise <= 1:
+        raise ZerosegError(f"{source}: denoise: expected a number in [0, 1], got {denoise}")
     return DenseInput(
-        window, stride, read("reading", str), read("text", str), read.positive("templates"), tuple(words), vectors
-    )
+        window, stride, read("reading", str), read("text", str), read.positive("templates"), tuple(words), vectors,
+        multiple, denoise,
+    )  # fmt: skip
 
 
 def _to_text(array: np.ndarray) -> str:

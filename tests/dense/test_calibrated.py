@@ -12,6 +12,7 @@ pytest.importorskip("timm")
 from tests.dense import tiny_towers  # noqa: E402
 from zeroseg.dense.blocks import OpenClipBlock  # noqa: E402
 from zeroseg.dense.calibrated import anomalies, loud_places, mended  # noqa: E402
+from zeroseg.dense.reading import Layout  # noqa: E402
 from zeroseg.dense.towers import read_tower  # noqa: E402
 
 GRID = (8, 6)  # 48 places: more than SC-CLIP's 30 neighbours
@@ -142,7 +143,7 @@ def test_anomalies_are_those_above_a_quantile():
 
 def test_a_tower_of_two_blocks_has_no_such_reading():
     tower = read_tower(tiny_towers.make("class-token", layers=2).visual)
-    assert "naclip" in tower.readings and not {"scclip", "sfp"} & set(tower.readings)
+    assert tower.reading == "naclip" and not {"scclip", "sfp"} & set(tower.readings)
 
 
 def test_a_place_without_a_sound_neighbour_stays():
@@ -156,6 +157,8 @@ def test_a_place_without_a_sound_neighbour_stays():
 def test_no_loud_place_is_no_anomaly():
     block = OpenClipBlock(tiny_towers.make("class-token").visual.transformer.resblocks[0])
     x = torch.zeros(1, 5, 32)  # all alike: 1.5 times a fifth is more than a fifth, for each of the four
-    assert loud_places(block, x, 1).sum() == 4
+    assert loud_places(block, x, Layout(1, (2, 2))).sum() == 4
     many = torch.zeros(1, 30, 32)
-    assert loud_places(block, many, 1).sum() == 29  # all are equally loud: none is left out before another
+    assert (
+        loud_places(block, many, Layout(1, (29, 1))).sum() == 29
+    )  # all are equally loud: none is left out before another

@@ -120,10 +120,10 @@ def test_threshold_and_no_background(tiny, photo):
     np.testing.assert_array_equal(some.label_map == -1, everything.confidence < middle)
 
 
-def test_default_is_naclip_with_background_words(tiny):
+def test_default_is_sfp_with_background_words(tiny):
     segmenter = Segmenter.load(tiny)
     dense = segmenter.sidecar.dense
-    assert (dense.reading, dense.window, dense.stride, dense.templates) == ("naclip", 64, 32, 80)
+    assert (dense.reading, dense.window, dense.stride, dense.templates) == ("sfp", 64, 32, 80)
     assert dense.background == BACKGROUND and dense.background_vectors.shape == (26, 20)
     assert (segmenter.sidecar.input.short_side, segmenter.sidecar.stride) == (96, 16)
     assert segmenter.runner.backend == "torch"

@@ -39,8 +39,32 @@ def test_ordinary_attention_gives_encode_image(kind):
     torch.testing.assert_close(places.norm(dim=-1), torch.ones(2, side, side))
 
 
-@pytest.mark.parametrize("kind", ["class-token", "attention"])
-def test_positions_are_resized_as_open_clip_resizes_a_checkpoint_s(kind):
+@pytest.mark.parametrize("kind", ["class-token", "timm-class-token"])
+@pytest.mark.parametrize(("height", "width"), [(112, 112), (96, 64), (64, 64), (32, 160)])
+def test_positions_of_clip_are_resized_as_for_the_published_figures(kind, height, width):
+    """Those of a class-token tower: with PyTorch's own resizing, bicubic at the scale (new + 0.1) / old."""
+    visual = tiny_towers.make(kind).visual
+    tower, x = read_tower(visual), torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(5))
+    got = tower(x)[1]
+    rows, columns = height // 16, width // 16
+    trained = visual.positional_embedding if kind == "class-token" else visual.trunk.pos_embed[0]
+    places = trained[1:].view(1, 4, 4, -1).permute(0, 3, 1, 2)
+    if (rows, columns) != (4, 4):
+        scale = ((rows + 0.1) / 4, (columns + 0.1) / 4)
+        places = torch.nn.functional.interpolate(places, scale_factor=scale, mode="bicubic")
+    positions = torch.cat([trained[:1], places[0].flatten(1).T])
+    if kind == "class-token":
+        tokens = torch.cat([visual.class_embedding[None, None], visual.conv1(x).flatten(2).mT], 1) + positions
+        expected = visual.ln_post(visual.transformer(visual.ln_pre(tokens))[:, 0]) @ visual.proj
+    else:
+        trunk = visual.trunk
+        tokens = torch.cat([trunk.cls_token, trunk.patch_embed.proj(x).flatten(2).mT], 1) + positions
+        expected = visual.head(trunk.forward_head(trunk.norm(trunk.blocks(trunk.norm_pre(tokens)))))
+    torch.testing.assert_close(got, torch.nn.functional.normalize(expected, dim=-1), **EXACT)
+
+
+@pytest.mark.parametrize("kind", ["attention"])
+def test_positions_of_others_are_resized_as_open_clip_resizes_a_checkpoint_s(kind):
     """The same weights loaded by open_clip into a model of another image size."""
     small = tiny_towers.make(kind)
     large = open_clip.model.CLIP(
@@ -53,6 +77,36 @@ def test_positions_are_resized_as_open_clip_resizes_a_checkpoint_s(kind):
     with torch.no_grad():
         expected = torch.nn.functional.normalize(large.encode_image(x), dim=-1)
         torch.testing.assert_close(read_tower(small.visual, window=112)(x)[1], expected, **EXACT)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (32, 80)])
+def test_rotary_positions_follow_the_size_of_the_image_as_in_timm(height, width):
+    """timm's own network made for that size, with the absolute positions that are resized beside the rotary ones."""
+    tower, x = read_tower(tiny_towers.make("rotary").visual), torch.randn(1, 3, height, width)
+    trunk = tiny_towers.make("rotary").visual.trunk
+    trunk.set_input_size(img_size=(height, width))
+    expected = torch.nn.functional.normalize(trunk(x), dim=-1)
+    torch.testing.assert_close(tower(x)[1], expected, **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("arch", "kind", "reading"),
+    [
+        ("ViT-B-16-SigLIP2", "TimmVit", "naclip"),
+        ("PE-Core-T-16-384", "EvaVit", "naclip"),
+        ("MobileCLIP2-S0", "FastVit", "sclip"),
+        ("MobileCLIP2-B", "TimmVit", "sfp"),
+        ("ViT-B-16", "OpenClipVit", "sfp"),
+        ("coca_ViT-B-32", "OpenClipVit", "naclip"),
+    ],
+)
+def test_architectures_of_open_clip_and_their_default_reading(arch, kind, reading):
+    """The towers as open_clip makes them, without memory for their weights."""
+    config = open_clip.get_model_config(arch)
+    with torch.device("meta"):
+        visual = open_clip.model._build_vision_tower(config["embed_dim"], config["vision_cfg"])
+    tower = read_tower(visual)
+    assert (type(tower).__name__, tower.reading) == (kind, reading)
 
 
 def test_timm_positions_are_resized_as_timm_does():
@@ -129,10 +183,12 @@ def test_readings_differ_from_each_other(kind):
             assert (seen[first] - seen[second]).abs().max() > 1e-4, (first, second)
 
 
-@pytest.mark.parametrize("kind", ["attention", "siglip", "timm-mean", "mean", "mean-after-norm", "timm-class-token"])
+@pytest.mark.parametrize(
+    "kind", ["attention", "siglip", "timm-mean", "mean", "mean-after-norm", "timm-class-token", "rotary"]
+)
 def test_a_place_is_read_by_the_tower_s_own_pooling_of_one_token(kind):
     tower = read_tower(tiny_towers.make(kind).visual, "maskclip")
-    x = torch.randn(1, 5, 32 if "timm" not in kind and kind != "siglip" else 24)
+    x = torch.randn(1, 5, 24 if "timm" in kind or kind in ("siglip", "rotary") else 32)
     got = tower.place_head(x)[0]
     for token, place in zip(x[0], got, strict=True):
         alone = token[None, None]

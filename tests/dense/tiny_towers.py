@@ -17,6 +17,8 @@ TOWERS = {  # name -> vision_cfg
     "timm-class-token": TIMM | {"timm_model_name": "zs_tiny_vit", "timm_pool": "token", "timm_proj": "linear"},
     "timm-mean": TIMM | {"timm_model_name": "zs_tiny_vit_avg", "timm_pool": "avg", "timm_proj": None},
     "siglip": TIMM | {"timm_model_name": "zs_tiny_siglip", "timm_pool": "map", "timm_proj": "none"},
+    "timm-registers": TIMM | {"timm_model_name": "zs_tiny_tips", "timm_pool": "token", "timm_proj": "linear"},
+    "rotary": TIMM | {"timm_model_name": "zs_tiny_pe", "timm_pool": "map", "timm_proj": None},
     "resnet": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 32, "patch_size": None},
     "mobileclip": TIMM | {"timm_model_name": "zs_tiny_fastvit", "timm_pool": "avg", "timm_proj": None},
 }
@@ -25,7 +27,7 @@ DIM = {"siglip": 24}  # it has no projection: the width of the tower
 
 def _register_timm() -> None:
     import timm
-    from timm.models import fastvit, register_model
+    from timm.models import eva, fastvit, register_model
     from timm.models.vision_transformer import VisionTransformer
 
     if timm.is_model("zs_tiny_vit"):
@@ -50,6 +52,11 @@ def _register_timm() -> None:
         lambda **o: VisionTransformer(**small, class_token=False, reg_tokens=2, init_values=0.5, qk_norm=True, **o),
     )
     add("zs_tiny_siglip", lambda **o: VisionTransformer(**small, class_token=False, **{"global_pool": "map", **o}))
+    add("zs_tiny_tips", lambda **o: VisionTransformer(**small, reg_tokens=1, init_values=1.0, no_embed_class=True, **o))
+    rotary = {"attn_type": "rope", "use_rot_pos_emb": True, "rope_grid_offset": 1.0, "rope_grid_indexing": "xy"}
+    pool = {"attn_pool_num_heads": 2, "attn_pool_mlp_ratio": 2.0, "use_pre_transformer_norm": True}
+    rotary |= pool | small | {"ref_feat_shape": (4, 4)}
+    add("zs_tiny_pe", lambda **o: eva.Eva(**rotary, **{"global_pool": "map", **o}))
     add(
         "zs_tiny_fastvit",
         lambda **o: fastvit.FastVit(
@@ -62,6 +69,17 @@ def _register_timm() -> None:
             **o,
         ),
     )
+
+
+def draw(module: torch.nn.Module, gain: float) -> None:
+    """Draw weights so that places differ: matrices by `gain`, positions of 1 a number, norms near 1, biases near 0."""
+    for name, value in module.named_parameters():
+        if name.endswith("pos_embed"):
+            value.copy_(torch.randn(value.shape))
+        elif value.ndim > 1:
+            value.copy_(torch.randn(value.shape) * gain * value[0].numel() ** -0.5)
+        else:
+            value.copy_(torch.rand(value.shape) * 0.5 + 0.75 if "bias" not in name else torch.randn(value.shape) * 0.1)
 
 
 def config(kind: str, **vision) -> dict:

@@ -19,13 +19,16 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("timm")
 pytest.importorskip("onnxscript")
 
-from tests.dense import tiny_towers  # noqa: E402
+from tests.dense import tiny_radio, tiny_towers  # noqa: E402
+from tests.dense.test_helper import make_vit  # noqa: E402
 from zeroseg import Segmenter  # noqa: E402
 from zeroseg.artifact import read_artifact  # noqa: E402
+from zeroseg.dense.dense_tower import LEVELS  # noqa: E402
+from zeroseg.dense.helper import Helper  # noqa: E402
 from zeroseg.dense.model import embeddings_of  # noqa: E402
-from zeroseg.dense.positions import cubic_weights  # noqa: E402
+from zeroseg.dense.positions import cubic_weights, linear_weights, plain_cubic_weights  # noqa: E402
 from zeroseg.dense.readings import READINGS  # noqa: E402
-from zeroseg.dense.towers import LEVELS, read_tower  # noqa: E402
+from zeroseg.dense.towers import read_tower  # noqa: E402
 from zeroseg.errors import ZerosegError  # noqa: E402
 from zeroseg.export import divergence  # noqa: E402
 from zeroseg.export import to_onnx as export_module  # noqa: E402
@@ -38,10 +41,13 @@ from zeroseg.words import LabelPack  # noqa: E402
 TOLERANCE = 2e-5  # float32 cosines, two implementations; the convolutional tower reaches 1.1e-5
 RUNTIME = 1e-5  # the same graph in the runtime and a loop over windows
 SHAPES = ((1, 4, 4), (3, 4, 4), (1, 5, 3), (2, 2, 7))  # batch, rows, columns
+# more places than SC-CLIP has neighbours: with fewer, two places farthest from each other tie, and rounding decides
+LEVEL_SHAPES = ((1, 6, 6), (3, 4, 9), (2, 8, 7))
 # every way to pool and to place tokens once, with the class token's and the mean's in the tests of the command and of
 # the readings; the rest differ from these by a norm or a scale (tests/dense)
-KINDS = ("attention", "timm-mean", "siglip", "resnet", "mobileclip")
-BLOCKS = {"attention": 1, "timm-mean": 1, "siglip": 2}  # kept, the last ones: tracing takes its time per node
+KINDS = ("attention", "timm-mean", "siglip", "rotary", "resnet", "mobileclip")
+# kept, the last ones: tracing takes its time per node
+BLOCKS = {"attention": 1, "timm-mean": 1, "siglip": 2, "rotary": 1}
 
 
 def unit_rows(count, dim=20, seed=0):
@@ -66,41 +72,72 @@ def invoke(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-class AllReadings(DenseExportModel):
-    """The place embeddings of every reading that is exported in one graph: one stem, four last blocks."""
+class Readings(DenseExportModel):
+    """The place embeddings of several readings in one graph, whose stem is traced once."""
 
-    readings = tuple(name for name in READINGS if name not in LEVELS)
-    outputs = (*readings, "image_embedding")
+    def __init__(self, tower, readings):
+        super().__init__(tower)
+        self.readings = self.outputs = readings
 
     def forward(self, image):
-        values = []
+        tower, levels, values = self.tower, [], []
+        tower.export_friendly = True
+        layout = tower.layout_of(image)
+        before = tower.stem(image, levels)
         for name in self.readings:
-            self.tower.reading = name
-            places, whole = super().forward(image)
-            values.append(places)
-        return *values, whole
+            tower.reading = name
+            places = tower.place_head(tower.read(before, levels, layout), layout)
+            values.append(torch.nn.functional.normalize(places, dim=2).unflatten(1, layout.grid).permute(0, 3, 1, 2))
+        tower.export_friendly = False
+        return tuple(values)
 
 
 @pytest.mark.parametrize("old, new", [(14, 28), (14, 14), (14, 7), (7, 4), (3, 1), (16, 23)])
-def test_position_matrices_equal_pytorch_s_antialiased_bicubic(old, new):
+def test_position_matrices_equal_pytorch_s_resizing(old, new):
     image = torch.randn(1, 1, old, old, generator=torch.Generator().manual_seed(0))
-    expected = torch.nn.functional.interpolate(image, (new, old), mode="bicubic", antialias=True)[0, 0]
-    torch.testing.assert_close(cubic_weights(old, new) @ image[0, 0], expected, atol=1e-5, rtol=0)
+    ways = (
+        (cubic_weights(old, new), {"size": (new, old), "mode": "bicubic", "antialias": True}),
+        (plain_cubic_weights(old, new), {"size": (new, old), "mode": "bicubic"}),
+        (plain_cubic_weights(old, new, 0.1), {"scale_factor": ((new + 0.1) / old, 1.0), "mode": "bicubic"}),
+        (linear_weights(old, new), {"size": (new, old), "mode": "bilinear"}),
+    )
+    for weights, options in ways:
+        expected = torch.nn.functional.interpolate(image, **options)[0, 0]
+        torch.testing.assert_close(weights @ image[0, 0], expected, atol=1e-5, rtol=0)
 
 
-def test_every_reading_s_graph_equals_pytorch():
-    tower = read_tower(tiny_towers.make("mean", layers=2).visual)
-    program = export_module.trace(AllReadings(tower))
-    session = session_of(program.model_proto)
+@pytest.mark.parametrize(
+    ("kind", "layers", "readings"),
+    [("mean", 2, tuple(name for name in READINGS if name not in LEVELS)), ("class-token", 3, LEVELS)],
+    ids=["block", "levels"],
+)
+def test_every_reading_s_graph_equals_pytorch(kind, layers, readings):
+    model = Readings(read_tower(tiny_towers.make(kind, layers=layers).visual), readings)
+    session = session_of(export_module.trace(model).model_proto)
+    for shape in LEVEL_SHAPES if readings == LEVELS else SHAPES:
+        image = image_of(16, shape)
+        got = dict(zip(model.outputs, session.run(list(model.outputs), {"image": image}), strict=True))
+        for name in readings:
+            model.tower.reading = name
+            places, _ = embeddings_of(model.tower, torch.from_numpy(image))
+            np.testing.assert_allclose(got[name], places.numpy(), atol=TOLERANCE, err_msg=f"{name} {shape}")
+    assert np.abs(got[readings[-1]] - got[readings[-2]]).max() > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["helper", "radio"])
+def test_graph_of_a_helper_and_of_radio_equals_pytorch(kind):
+    if kind == "radio":
+        tower = read_tower(tiny_radio.make())
+    else:
+        tower = read_tower(tiny_towers.make("class-token", layers=1).visual, helper=Helper(make_vit()))
+    graph = export_module.to_onnx(DenseExportModel(tower), {})
+    session = session_of(graph)
+    assert not {node.op_type for node in graph.graph.node} & {"If", "Loop", "Scan", "Resize", "Einsum", "ScatterND"}
     for shape in SHAPES:
         image = image_of(16, shape)
-        got = dict(zip(AllReadings.outputs, session.run(list(AllReadings.outputs), {"image": image}), strict=True))
-        for name in AllReadings.readings:
-            tower.reading = name
-            places, whole = embeddings_of(tower, torch.from_numpy(image))
-            np.testing.assert_allclose(got[name], places.numpy(), atol=TOLERANCE, err_msg=f"{name} {shape}")
-            np.testing.assert_allclose(got["image_embedding"], whole.numpy(), atol=TOLERANCE, err_msg=str(shape))
-    assert np.abs(got["naclip"] - got["clearclip"]).max() > 100 * TOLERANCE
+        expected = [value.numpy() for value in embeddings_of(tower, torch.from_numpy(image))]
+        for got, wanted in zip(session.run(list(DENSE_OUTPUTS), {"image": image}), expected, strict=True):
+            np.testing.assert_allclose(got, wanted, atol=TOLERANCE, err_msg=str(shape))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -309,15 +346,6 @@ def test_what_cannot_be_exported_is_one_line(dense_name, tmp_path, monkeypatch, 
     done = invoke(*(argument.format(dense_name=dense_name) for argument in arguments))
     assert done.exit_code == 1 and done.output.startswith("Error: ") and message in done.output, done.output
     assert done.output.count("\n") == 1 and not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("reading", LEVELS)
-def test_readings_that_pick_places_are_not_exported(tmp_path, monkeypatch, reading):
-    path = tiny_towers.save("class-token", tmp_path, "zeroseg-three-blocks")
-    monkeypatch.chdir(tmp_path)
-    done = invoke(f"open_clip:zeroseg-three-blocks/{path.name}@templates=1,background=none,reading={reading}", "--onnx")
-    assert done.exit_code == 1 and done.output.startswith(f"Error: reading {reading}: selects patches one by one")
-    assert done.output.count("\n") == 1 and not list(tmp_path.glob("*.onnx"))
 
 
 def test_weights_out_of_reach_and_towers_that_are_refused_are_one_line(tmp_path, monkeypatch):

@@ -102,7 +102,7 @@ class SaveList(click.ParamType):
 @click.option(
     "--model",
     metavar="FILE|NAME",
-    help="Model file (.onnx, .pt), open_clip:ARCH/TAG or a bundled name.  [default: bundled]",
+    help="Model file (.onnx, .pt), open_clip:ARCH/TAG, radio:VERSION or a bundled name.  [default: bundled]",
 )
 @backend_option
 @click.option(

@@ -28,7 +28,7 @@ _READ_AS = {
 @click.option(
     "--model",
     metavar="NAME",
-    help="open_clip:ARCH/TAG or ARCH/FILE: vectors from that model's text tower, for use with that model.",
+    help="open_clip:ARCH/TAG, ARCH/FILE or radio:VERSION: vectors from that model's text tower, for that model.",
 )
 def words(words, out, text, model):
     """Show how WORDS are understood: a list with commas, or a text file with one word a line (" #" begins a comment).

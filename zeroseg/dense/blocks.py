@@ -11,13 +11,13 @@ from zeroseg.dense.reading import Layout, Reading
 
 
 class LastBlock(nn.Module):
-    """forward() of the subclasses' parts: qkv(x), project(values), first_scale(x), feed_forward(x)."""
+    """forward() of the subclasses' parts: qkv(x, layout), project(values), first_scale(x), feed_forward(x)."""
 
     scale: float
 
     def forward(self, x: torch.Tensor, reading: Reading, layout: Layout) -> torch.Tensor:
         """Tokens (B, L, C) before the block -> tokens (B, L, C) after it, with the attention variant `reading`."""
-        q, k, v = self.qkv(x)
+        q, k, v = self.qkv(x, layout)
         mixed = reading.mix(q, k, v, self.scale, layout)  # (B, H, L, d)
         out = self.first_scale(self.project(mixed.transpose(1, 2).flatten(2)))
         if reading.residual:
@@ -37,7 +37,7 @@ class OpenClipBlock(LastBlock):
         super().__init__()
         self.block, self.scale = block, block.attn.head_dim**-0.5
 
-    def qkv(self, x):
+    def qkv(self, x, layout):
         attention = self.block.attn
         packed = nn.functional.linear(self.block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
         return _split(packed, attention.num_heads)
@@ -59,7 +59,7 @@ class TimmBlock(LastBlock):
         super().__init__()
         self.block, self.scale = block, block.attn.scale
 
-    def qkv(self, x):
+    def qkv(self, x, layout):
         attention = self.block.attn
         q, k, v = _split(attention.qkv(self.block.norm1(x)), attention.num_heads)
         return attention.q_norm(q), attention.k_norm(k), v
@@ -85,7 +85,7 @@ class FastVitBlock(LastBlock):
         self.grid = layout.grid
         return super().forward(x, reading, layout)
 
-    def qkv(self, x):
+    def qkv(self, x, layout):
         mixer = self.block.token_mixer
         return _split(mixer.qkv(self._on_maps(self.block.norm, x)), mixer.num_heads)
 

@@ -23,7 +23,7 @@ SFP: Jin et al., ICCV 2025, as the authors' code of ViT-B/16 has it. The same, b
 import torch
 from torch.nn import functional as F
 
-from zeroseg.dense.reading import Reading
+from zeroseg.dense.reading import NEVER, Layout, Reading, coordinates
 
 NEIGHBOURS = 30
 ANOMALIES = 20  # one place in so many
@@ -49,7 +49,7 @@ def read_scclip(last, before, levels: list[torch.Tensor], layout, prefix: int) -
 
 def read_sfp(last, before, levels: list[torch.Tensor], layout, prefix: int) -> torch.Tensor:
     """SFP: as read_scclip. before: the block before the last (blocks.LastBlock)."""
-    anomalous = loud_places(before, levels[-2], prefix)
+    anomalous = loud_places(before, levels[-2], layout)
     return _read(last, levels, layout, prefix, anomalous, LEAST_ALIKE, ("q", "k"), ())
 
 
@@ -68,45 +68,48 @@ def _read(last, levels, layout, prefix, anomalous, least, first_by, fused_by) ->
     return aggregate(x, detailed) + aggregate(more, detailed)
 
 
-def loud_places(block, x: torch.Tensor, prefix: int) -> torch.Tensor:
+def loud_places(block, x: torch.Tensor, layout: Layout) -> torch.Tensor:
     """(B, N) bool: SFP's anomalies in the attention of a block (blocks.LastBlock) over tokens x (B, L, C)."""
-    q, k, _ = block.qkv(x)
+    q, k, _ = block.qkv(x, layout)
+    prefix = layout.prefix
     attention = torch.softmax(block.scale * q @ k.transpose(-2, -1), -1).mean(1)
     by_class = CLASS_ATTENTION * attention[:, 0, prefix:]
-    by_itself = attention.diagonal(dim1=1, dim2=2)[:, prefix:]
+    places = attention[:, prefix:, prefix:]
+    by_itself = (places * _same(places)).sum(2)
     loud = torch.where(by_class > by_itself, by_class, torch.zeros_like(by_class))
-    most = loud.topk(min(LOUD_MOST, loud.shape[1]), dim=1).values[:, -1:]
-    return (loud > 0) & (loud >= most)
+    return (loud > 0) & (_above(loud) < LOUD_MOST)
 
 
 def anomalies(x: torch.Tensor) -> torch.Tensor:
     """(B, N) bool: the places of x (B, N, C) whose local outlier factor is above the quantile of 95 %.
 
     Breunig et al. 2000, with a place's own distance to its last neighbour in place of the neighbour's, as the authors
-    have it; distances are squared.
+    have it; distances are squared. There are NEIGHBOURS neighbours whatever N is, which a runtime may have to know
+    beforehand: missing ones are padding, and count for nothing.
     """
     count = x.shape[1]
     x = x - x.mean(1, keepdim=True)  # for the sake of rounding
     length = x.square().sum(2)
     distance = (length[:, :, None] + length[:, None] - 2 * x @ x.transpose(1, 2)).clamp(min=0)
-    itself = torch.eye(count, device=x.device, dtype=torch.bool)
-    near, index = distance.masked_fill(itself, -1.0).topk(min(NEIGHBOURS, count - 1) + 1, largest=False)
+    distance = torch.where(_same(distance), torch.full_like(distance, -1.0), distance)
+    near, index = F.pad(distance, (0, NEIGHBOURS + 1), value=3e38).topk(NEIGHBOURS + 1, largest=False)
     near, index = near[:, :, 1:], index[:, :, 1:]
-    reach = torch.maximum(near, near[:, :, -1:]).mean(2)
+    there = (torch.arange(NEIGHBOURS, device=x.device) < count - 1).to(x)
+    share = there / there.sum().clamp(min=1)
+    near = near.clamp(max=1e30) * there
+    reach = (torch.maximum(near, near.amax(2, keepdim=True)) * share).sum(2)
     density = 1 / reach.clamp(min=1e-12)
-    neighbours = torch.gather(density[:, None].expand(-1, count, -1), 2, index)
-    factor = neighbours.mean(2) / density
+    padded = F.pad(density, (0, NEIGHBOURS + 1))[:, None].expand(-1, count, -1)
+    factor = (torch.gather(padded, 2, index) * share).sum(2) / density
     most = count - 1 - ((ANOMALIES - 1) * (count - 1)) // ANOMALIES  # places above the interpolated quantile
-    ranked = factor.sort(dim=1, descending=True).values
-    bound = (ranked * (torch.arange(count, device=x.device) == most)).sum(1, keepdim=True)
-    return factor > bound
+    return _above(factor, also_equal=True) <= most
 
 
 def mended(x: torch.Tensor, anomalous: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """x (B, h w, C) with each anomalous place (B, h w) as the mean of its sound neighbours, where it has any."""
     sound = (~anomalous).to(x).unsqueeze(2)
-    total = _of_neighbours(x * sound, grid)
-    count = _of_neighbours(sound, grid)
+    neighbours = _neighbours(grid).to(x)
+    total, count = neighbours @ (x * sound), neighbours @ sound
     replace = anomalous.unsqueeze(2) & (count > 0)
     return torch.where(replace, total / count.clamp(min=1), x)
 
@@ -126,7 +129,7 @@ def cosines(x: torch.Tensor) -> torch.Tensor:
 def _attention(similar: torch.Tensor, also_by: tuple[str, ...]):
     """A reading of the last block: the mean of the attentions by alikeness and by each of also_by, q or k."""
     contrast = CONTRAST * (similar - similar.mean((1, 2), keepdim=True))
-    by_likeness = torch.softmax(contrast.masked_fill(contrast < 0, float("-inf")), -1)[:, None]
+    by_likeness = torch.softmax(torch.where(contrast < 0, torch.full_like(contrast, NEVER), contrast), -1)[:, None]
 
     def mix(q, k, v, scale, layout):
         weights = by_likeness
@@ -137,13 +140,20 @@ def _attention(similar: torch.Tensor, also_by: tuple[str, ...]):
     return Reading(mix, False, False)
 
 
-def _of_neighbours(x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """The sum over each place's 8 neighbours, of those on the grid: (B, h w, C)."""
-    maps = F.pad(x.transpose(1, 2).unflatten(2, grid), (1, 1, 1, 1))
-    height, width = grid
-    total = torch.zeros_like(x)
-    for dy in range(3):
-        for dx in range(3):
-            if (dy, dx) != (1, 1):
-                total = total + maps[:, :, dy : dy + height, dx : dx + width].flatten(2).transpose(1, 2)
-    return total
+def _neighbours(grid: tuple[int, int]) -> torch.Tensor:
+    """(h w, h w) float32: 1 where two places of a grid are among each other's 8 neighbours, otherwise 0."""
+    places = coordinates(grid)
+    apart = (places[:, None] - places[None]).abs().amax(2)
+    return (apart == 1).float()
+
+
+def _same(square: torch.Tensor) -> torch.Tensor:
+    """(N, N) bool for (B, N, N): the diagonal."""
+    index = torch.arange(square.shape[2], device=square.device)
+    return index[:, None] == index
+
+
+def _above(x: torch.Tensor, also_equal: bool = False) -> torch.Tensor:
+    """(B, N): how many of its row of x (B, N) are above each. By comparison: sorting needs a known number."""
+    mine, others = x[:, :, None], x[:, None]
+    return (others >= mine if also_equal else others > mine).to(x.dtype).sum(2)

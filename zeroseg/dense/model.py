@@ -1,22 +1,21 @@
 """An open_clip model as a runner with a sidecar, so that every command can use it like any other model."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from zeroseg.dense.spec import DenseSpec, parse_spec
+from zeroseg.dense.dense_tower import DenseTower
+from zeroseg.dense.helper import load_helper
+from zeroseg.dense.spec import RADIO, DenseSpec, parse_spec
 from zeroseg.dense.text import label_vectors
-from zeroseg.dense.towers import DenseTower, read_tower
+from zeroseg.dense.towers import read_tower
 from zeroseg.dense.weights import load_towers, normalisation, space_of
 from zeroseg.errors import UnavailableError, ZerosegError
 from zeroseg.kernels._threads import available_threads, set_threads
 from zeroseg.runtime.backends import BACKENDS
 from zeroseg.runtime.base import DENSE_OUTPUTS, Runner
 from zeroseg.sidecar import DenseInput, InputSpec, Scoring, Sidecar
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MAX_LONG_SIDE = 2048  # px, mmsegmentation's
 
@@ -36,8 +35,8 @@ class DenseRunner(Runner):
 
     def _run(self, image: np.ndarray) -> dict[str, np.ndarray]:
         sides = image.shape[2:]
-        if any(side % self.tower.patch for side in sides):
-            raise ValueError(f"image: expected sides that are multiples of {self.tower.patch}, got {sides}")
+        if any(side % self.tower.multiple for side in sides):
+            raise ValueError(f"image: expected sides that are multiples of {self.tower.multiple}, got {sides}")
         # TF32, cuDNN's default, keeps 10 bits of every factor: enough to move masks
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             values = embeddings_of(self.tower, torch.from_numpy(image).to(self._device))
@@ -51,7 +50,7 @@ def embeddings_of(tower: DenseTower, image: torch.Tensor) -> tuple[torch.Tensor,
 
 
 def open_dense(
-    name: str, backend: str = "auto", threads: int | None = None, cache: "Path | None" = None
+    name: str, backend: str = "auto", threads: int | None = None, cache: Path | None = None
 ) -> tuple[DenseRunner, Sidecar]:
     """The runner and sidecar of a model named as in `spec`; ZerosegError, in one line, if it is not available.
 
@@ -70,7 +69,7 @@ def open_dense(
     return DenseRunner(tower, "torch" if backend == "auto" else backend), sidecar
 
 
-def load_dense(name: str, cache: "Path | None" = None, how: str = "--model") -> tuple[DenseTower, Sidecar]:
+def load_dense(name: str, cache: Path | None = None, how: str = "--model") -> tuple[DenseTower, Sidecar]:
     """The tower of a model named as in `spec`, and its sidecar; ZerosegError as open_dense.
 
     how: the option before the name, for messages.
@@ -79,21 +78,26 @@ def load_dense(name: str, cache: "Path | None" = None, how: str = "--model") -> 
     visual, _ = load_towers(spec.arch, spec.weights, how)
     mean, std = normalisation(visual)
     try:
-        tower = read_tower(visual, spec.reading, spec.window)
+        helper = None if spec.helper is None else load_helper(spec.helper, mean, std)
+        tower = read_tower(visual, spec.reading, spec.window, helper)
+    except UnavailableError:
+        raise
     except ZerosegError as error:
         raise ZerosegError(f"model {name}: {error}") from None
     return tower, describe(spec, tower, mean, std, cache)
 
 
-def describe(spec: DenseSpec, tower: DenseTower, mean, std, cache: "Path | None" = None) -> Sidecar:
+def describe(spec: DenseSpec, tower: DenseTower, mean, std, cache: Path | None = None) -> Sidecar:
     """The sidecar of a loaded tower."""
-    patch, window = tower.patch, tower.window
+    patch, window = tower.place, tower.window
     stride = max(1, (spec.stride or window // 2) // patch) * patch
     short_side = max(spec.short_side or window * 3 // 2, window)
     if stride > window:
         raise ZerosegError(f"stride: expected at most the window of {window} pixels, got {spec.stride}")
     probe = label_vectors(spec, spec.background or ("thing",), cache)  # also says how many numbers a label has
     background = probe if spec.background else probe[:0]
+    made = f"RADIO {Path(spec.weights).name}" if spec.arch == RADIO else f"open_clip {spec.arch}"
+    helped = f" with {Path(spec.helper).name}" if spec.helper else ""
     return Sidecar(
         name=f"{spec.arch} {tower.reading}",
         embedding_space=space_of(spec.arch, spec.weights),
@@ -104,14 +108,22 @@ def describe(spec: DenseSpec, tower: DenseTower, mean, std, cache: "Path | None"
         threshold=-1.0,
         scoring=Scoring(),
         files={},
-        card={"model": f"open_clip {spec.arch}, read by {tower.reading}, no training"},
+        card={"model": f"{made}, read by {tower.reading}{helped}, no training"},
         dense=DenseInput(
-            window, stride, tower.reading, spec.towers(), spec.templates, tuple(spec.background), background
+            window,
+            stride,
+            tower.reading,
+            spec.towers(),
+            spec.templates,
+            tuple(spec.background),
+            background,
+            tower.multiple,
+            spec.denoise,
         ),
     )
 
 
-def text_vectors(sidecar: Sidecar, labels: list[str], cache: "Path | None" = None) -> np.ndarray:
+def text_vectors(sidecar: Sidecar, labels: list[str], cache: Path | None = None) -> np.ndarray:
     """(n, D) float32 unit rows by the text tower that a dense model names."""
     from dataclasses import replace
 

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import torch
 
+NEVER = -1e4  # for -inf in a softmax: the same zeros, and half precision has it
+
 
 class Layout(NamedTuple):
     """The order of the L tokens: `prefix` tokens that are not patches, then the grid (h, w) row by row."""
@@ -24,3 +26,9 @@ class Reading(NamedTuple):
     residual: bool
     feed_forward: bool
     levels: Callable[..., torch.Tensor] | None = None
+
+
+def coordinates(grid: tuple[int, int]) -> torch.Tensor:
+    """(h w, 2) float32: row and column of the patches of a grid, row by row."""
+    y, x = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    return torch.stack([y.flatten(), x.flatten()], 1).float()

@@ -1,7 +1,8 @@
-"""The name of an open_clip model: one string for every command and for Segmenter.load.
+"""The name of an open_clip or RADIO model: one string for every command and for Segmenter.load.
 
 open_clip:ARCH/TAG              weights that open_clip knows, as open_clip:ViT-B-16/openai
 open_clip:ARCH/FILE             a checkpoint file, as open_clip:ViT-B-16/clip/weights.pt
+radio:VERSION, radio:FILE       RADIO from torch.hub, as radio:c-radio_v3-b; see zeroseg.dense.radio
 ...@NAME=VALUE,NAME=VALUE       settings: the fields of DenseSpec from `reading` on, words joined by "+"
 """
 
@@ -12,6 +13,7 @@ from pathlib import Path
 from zeroseg.errors import ZerosegError
 
 PREFIX = "open_clip:"
+RADIO = "radio"  # instead of an architecture of open_clip's; the prefix is radio:
 READINGS = ("maskclip", "sclip", "clearclip", "naclip", "scclip", "sfp")  # zeroseg.dense.readings
 TEMPLATES = (1, 7, 80)
 # What a photo without the things asked for is likely to show: SCLIP's background words for VOC and COCO-Object.
@@ -23,15 +25,17 @@ BACKGROUND = tuple(
 
 @dataclass(frozen=True)
 class DenseSpec:
-    """An open_clip model and its settings; None: see `zeroseg.dense.model`.
+    """An open_clip or RADIO model and its settings; None: see `zeroseg.dense.model`.
 
-    arch        open_clip's name of the architecture.
-    weights     a tag that open_clip knows for it, or a checkpoint file.
+    arch        open_clip's name of the architecture, or radio.
+    weights     a tag that open_clip knows for it or a version of RADIO, or a checkpoint file.
     reading     maskclip, sclip, clearclip, naclip, scclip or sfp.
     templates   number of prompt templates per label: 1, CLIP's best 7, or the 80 of ImageNet.
     short_side  px, of the resized photo before it is cut into windows.
     window      px, side of the windows; stride: distance between windows.
     background  words that mean background; (): none, so that every pixel gets a label.
+    helper      replaces the reading by a helper's likeness of patches: a name or a file of zeroseg.dense.helper.
+    denoise     a label whose best place has a smaller probability than this is dropped; 0: none is.
     """
 
     arch: str
@@ -42,15 +46,17 @@ class DenseSpec:
     window: int | None = None
     stride: int | None = None
     background: tuple[str, ...] = BACKGROUND
+    helper: str | None = None
+    denoise: float = 0.0
 
     def towers(self) -> str:
         """The name without settings."""
-        return f"{PREFIX}{self.arch}/{self.weights}"
+        return f"{RADIO}:{self.weights}" if self.arch == RADIO else f"{PREFIX}{self.arch}/{self.weights}"
 
 
 def is_dense_name(name) -> bool:
-    """Whether a model's name is an open_clip model's."""
-    return isinstance(name, str) and name.startswith(PREFIX)
+    """Whether a model's name is an open_clip or a RADIO model's."""
+    return isinstance(name, str) and name.startswith((PREFIX, f"{RADIO}:"))
 
 
 def default_output(model: Path | str, suffix: str) -> Path:
@@ -65,12 +71,20 @@ def parse_spec(name: str) -> DenseSpec:
     if found:
         text, settings = found.groups()
     arch, _, weights = text.removeprefix(PREFIX).partition("/")
+    if name.startswith(f"{RADIO}:"):
+        arch, weights = RADIO, text.removeprefix(f"{RADIO}:")
+        if not weights:
+            raise ZerosegError(f"model {name!r}: RADIO needs a version or a file, as in radio:c-radio_v3-b")
+        if settings.startswith("reading=") or ",reading=" in settings or "helper=" in settings:
+            raise ZerosegError(f"model {name!r}: RADIO has one reading, radseg; leave out reading and helper")
     if not is_dense_name(name) or not arch or not weights:
         raise ZerosegError(f"model {name!r}: open_clip needs ARCH/TAG or ARCH/FILE, as in open_clip:ViT-B-16/openai")
     values = {}
     for setting in settings.split(",") if settings else ():
         key, _, value = setting.partition("=")
         values[key] = _value(name, key, value)
+    if "helper" in values and "reading" in values:
+        raise ZerosegError(f"model {name!r}: helper: replaces the reading; leave out reading={values['reading']}")
     return DenseSpec(arch, weights, **values)
 
 
@@ -82,6 +96,14 @@ def _value(name: str, key: str, value: str):
         if value not in READINGS:
             raise ZerosegError(f"model {name!r}: reading: expected {', '.join(READINGS)}, got {value!r}")
         return value
+    if key == "helper":
+        if not value:
+            raise ZerosegError(f"model {name!r}: helper: expected a name or a file, as in helper=dino_vitb8")
+        return value
+    if key == "denoise":
+        if not re.fullmatch(r"0?\.\d+|0|1", value):
+            raise ZerosegError(f"model {name!r}: denoise: expected a probability from 0 to 1, got {value!r}")
+        return float(value)
     if key == "background":
         return () if value == "none" else tuple(word.strip() for word in value.split("+") if word.strip())
     if not value.isdecimal() or not 0 < int(value) <= 4096 or (key == "templates" and int(value) not in TEMPLATES):

@@ -11,81 +11,20 @@ the pool's value path remains (as in MaskCLIP for CLIP's ResNets).
 B batch, L tokens, C width, D embedding size, h x w patches.
 """
 
+from functools import partial
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from zeroseg.dense import eva_vit
 from zeroseg.dense.blocks import FastVitBlock, OpenClipBlock, TimmBlock
+from zeroseg.dense.dense_tower import DenseTower, through, units
+from zeroseg.dense.plain_vit import PlainTokens, patch_of
 from zeroseg.dense.positions import Positions
-from zeroseg.dense.reading import Layout
-from zeroseg.dense.readings import DEFAULT, ORDINARY, READINGS, reading_named
+from zeroseg.dense.radio import RadioTower
+from zeroseg.dense.readings import ORDINARY
 from zeroseg.errors import ZerosegError
-
-LEVELS = tuple(name for name, reading in READINGS.items() if reading.levels)  # want a class token and like blocks
-
-LEAST_BLOCKS = 3
-
-
-class DenseTower(nn.Module):
-    """A tower with patch embeddings. Evaluation mode, no gradients.
-
-    Subclasses define: `patch` px; `readings`, the supported names; stem(image) -> (B, L, C) tokens before the last
-    block; `last`, the block; pooled(x, layout), place_head(x, layout). stem(image, levels) of towers that have readings
-    of LEVELS also appends the tokens after each of its blocks to the list `levels`.
-    """
-
-    prefix = 0
-    readings = tuple(name for name in READINGS if name not in LEVELS)
-    why = "it has no class token, or too few blocks"
-    export_friendly = False  # True: nothing may depend on the image's size, which is a symbol then
-
-    def __init__(self, visual: nn.Module, patch: int):
-        super().__init__()
-        self.visual, self.patch = visual, patch
-        self.reading = None
-
-    def prepare(self, reading: str | None, window: int) -> "DenseTower":
-        """Choose the reading (None: the best that this tower supports) and the window's side in px."""
-        if reading is None:
-            reading = DEFAULT if DEFAULT in self.readings else self.readings[-1]
-        reading_named(reading)
-        if reading not in self.readings:
-            raise ZerosegError(
-                f"reading {reading!r}: is not possible for this tower ({self.why}); use {' or '.join(self.readings)}"
-            )
-        if window % self.patch or window < self.patch:
-            raise ZerosegError(
-                f"window: expected a multiple of this tower's patch of {self.patch} pixels, got {window}"
-            )
-        self.reading, self.window = reading, window
-        self.layout = Layout(self.prefix, (window // self.patch, window // self.patch))
-        return self.eval().requires_grad_(False)
-
-    def _read_blocks(self, kind, blocks, class_token: bool) -> None:
-        """Take the last block of a plain ViT, and where LEVELS make sense the one before it."""
-        self.last = kind(blocks[-1])
-        if class_token and len(blocks) >= LEAST_BLOCKS:
-            self.before, self.readings = kind(blocks[-2]), tuple(READINGS)
-
-    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """image (B, 3, H, W), normalised -> places (B, h, w, D) and embedding (B, D); unit vectors.
-
-        H and W are multiples of the patch; those of the window are what the tower is used at.
-        """
-        layout = self.layout_of(image)
-        reading, levels = READINGS[self.reading], []
-        before = self.stem(image, levels) if reading.levels else self.stem(image)
-        embedding = self.pooled(self.last(before, ORDINARY, layout), layout)
-        if reading.levels:
-            read = reading.levels(self.last, self.before, levels, layout, self.prefix)
-        else:
-            read = self.last(before, reading, layout)[:, self.prefix :]
-        places = self.place_head(read, layout)
-        return F.normalize(places, dim=-1).unflatten(1, layout.grid), F.normalize(embedding, dim=-1)
-
-    def layout_of(self, image: torch.Tensor) -> Layout:
-        height, width = image.shape[2:]
-        return Layout(self.prefix, (height // self.patch, width // self.patch))
 
 
 class OpenClipVit(DenseTower):
@@ -96,14 +35,17 @@ class OpenClipVit(DenseTower):
     def __init__(self, visual: nn.Module):
         super().__init__(visual, visual.patch_size[0])
         self._read_blocks(OpenClipBlock, visual.transformer.resblocks, class_token=True)
-        self.positions = Positions(visual.positional_embedding, 1, tuple(visual.grid_size))
+        # such as the towers of the published figures
+        self.by_class_token = visual.attn_pool is None and visual.pool_type == "tok"
+        way = "offset" if self.by_class_token else "antialiased"
+        self.positions = Positions(visual.positional_embedding, 1, tuple(visual.grid_size), way)
 
     def stem(self, image, levels=None):
         visual = self.visual
         x = visual.conv1(image).flatten(2).transpose(1, 2)
         x = torch.cat([visual.class_embedding.expand(x.shape[0], 1, -1), x], 1)
         x = visual.ln_pre(x + self.positions(self.layout_of(image).grid, self.export_friendly))
-        return _through(visual.transformer.resblocks[:-1], x, levels)
+        return through(visual.transformer.resblocks[:-1], x, levels)
 
     def pooled(self, x, layout=None):
         return self._projected(self.visual._pool(x)[0])
@@ -128,25 +70,18 @@ class TimmVit(DenseTower):
 
     def __init__(self, visual: nn.Module):
         trunk = visual.trunk
-        super().__init__(visual, _patch_of(trunk))
+        super().__init__(visual, patch_of(trunk))
         self.prefix = trunk.num_prefix_tokens
-        self._read_blocks(TimmBlock, trunk.blocks, class_token=trunk.cls_token is not None)
-        trunk.patch_embed.strict_img_size = False
-        self.positions = None
-        if trunk.pos_embed is not None:
-            own = 0 if trunk.no_embed_class else self.prefix  # tokens that have a position besides the places
-            self.positions = Positions(trunk.pos_embed[0], own, tuple(trunk.patch_embed.grid_size))
+        self.by_class_token = trunk.global_pool == "token"
+        self._read_blocks(self.block_kind(), trunk.blocks, class_token=trunk.cls_token is not None)
+        self.tokens = PlainTokens(trunk, "offset" if self.by_class_token else "antialiased")
+
+    def block_kind(self):
+        return TimmBlock
 
     def stem(self, image, levels=None):
-        trunk = self.visual.trunk
-        x = trunk.patch_embed(image)
-        extra = [token.expand(x.shape[0], -1, -1) for token in (trunk.cls_token, trunk.reg_token) if token is not None]
-        if self.positions is None:
-            x = torch.cat([*extra, x], 1)
-        else:
-            positions = self.positions(self.layout_of(image).grid, self.export_friendly)
-            x = torch.cat([*extra, x + positions], 1) if trunk.no_embed_class else torch.cat([*extra, x], 1) + positions
-        return _through(trunk.blocks[:-1], trunk.norm_pre(x), levels)
+        x = self.tokens(image, self.layout_of(image).grid, self.export_friendly)
+        return through(self.visual.trunk.blocks[:-1], x, levels)
 
     def pooled(self, x, layout=None):
         trunk = self.visual.trunk
@@ -160,6 +95,19 @@ class TimmVit(DenseTower):
             x = pool.proj(F.linear(x, weight, bias))
             x = x if pool.mlp is None else x + pool.mlp(pool.norm(x))
         return self.visual.head(trunk.head(trunk.fc_norm(x)))
+
+
+class EvaVit(TimmVit):
+    """timm's Eva with rotary positions in open_clip's adapter: Perception Encoder (PE-Core)."""
+
+    def block_kind(self):
+        self.rotary = eva_vit.Rotary(self.visual.trunk.rope)
+        return partial(eva_vit.EvaBlock, rotary=self.rotary)
+
+    def stem(self, image, levels=None):
+        grid = self.layout_of(image).grid
+        x, turn = self.tokens(image, grid, self.export_friendly), self.rotary(grid)
+        return through([partial(block, rope=turn) for block in self.visual.trunk.blocks[:-1]], x, levels)
 
 
 class FastVit(DenseTower):
@@ -224,26 +172,26 @@ class AttentionPoolResNet(DenseTower):
         )
         mixed = ORDINARY.mix(q, k, v, q.shape[-1] ** -0.5, layout)
         embedding = pool.c_proj(mixed.transpose(1, 2).flatten(2))[:, 0]
-        return F.normalize(places, dim=-1).unflatten(1, layout.grid), F.normalize(embedding, dim=-1)
+        return units(places, embedding, layout.grid)
 
 
-def read_tower(visual: nn.Module, reading: str | None = None, window: int | None = None) -> DenseTower:
+def read_tower(
+    visual: nn.Module, reading: str | None = None, window: int | None = None, helper: nn.Module | None = None
+) -> DenseTower:
     """The dense form of an open_clip image tower (model.visual), which is changed in place.
 
     reading  a name of READINGS; None: the best one that this tower supports.
-    window   side in px of its input images; None: the tower's own, rounded to a multiple of its patch.
+    window   side in px of its input images; None: the tower's own, rounded down to a multiple of its patch.
+    helper   a Helper (helper.py), whose likeness of patches replaces the reading.
     Raises ZerosegError, in one line, for a tower without patch embeddings.
     """
-    tower = _tower(visual)
-    if window is None:
-        size = visual.image_size
-        own = int(size[0] if isinstance(size, (tuple, list)) else size)
-        window = max(1, own // tower.patch) * tower.patch
-    return tower.prepare(reading, window)
+    return _tower(visual).prepare(reading, window, helper)
 
 
 def _tower(visual: nn.Module) -> DenseTower:
     kind = type(visual).__name__
+    if hasattr(visual, "input_conditioner"):
+        return RadioTower(visual)
     if kind == "VisionTransformer" and isinstance(
         getattr(_last(visual.transformer, "resblocks"), "attn", None), nn.MultiheadAttention
     ):
@@ -260,18 +208,14 @@ def _tower(visual: nn.Module) -> DenseTower:
             if type(block).__name__ == "Block" and type(block.attn).__name__ == "Attention" and block.attn.gate is None:
                 return TimmVit(visual)
             kind += f" with {type(block).__name__}"
+        if type(trunk).__name__ == "Eva":
+            missing = eva_vit.plain(trunk)
+            if missing:
+                raise _refusal(kind, missing)
+            return EvaVit(visual)
         if type(trunk).__name__ == "FastVit" and type(trunk.stages[-1].blocks[-1]).__name__ == "AttentionBlock":
             return FastVit(visual)
     raise _refusal(kind, "its last block is not plain self-attention")
-
-
-def _through(blocks, x: torch.Tensor, levels: list | None) -> torch.Tensor:
-    """x after all blocks; what each gives is appended to levels."""
-    for block in blocks:
-        x = block(x)
-        if levels is not None:
-            levels.append(x)
-    return x
 
 
 def _last(module: nn.Module, name: str):
@@ -282,11 +226,5 @@ def _last(module: nn.Module, name: str):
 def _refusal(kind: str, why: str) -> ZerosegError:
     return ZerosegError(
         f"image tower {kind}: gives no patch embeddings, {why}; towers that do: open_clip's and "
-        "timm's plain ViTs (OpenAI, MetaCLIP, SigLIP), CLIP's ResNets and MobileCLIP"
+        "timm's plain ViTs (OpenAI, MetaCLIP, SigLIP, PE-Core), CLIP's ResNets and MobileCLIP"
     )
-
-
-def _patch_of(trunk: nn.Module) -> int:
-    """Pixels per place: a hybrid's patch embedding counts its own stride on top of its backbone's."""
-    size, grid = trunk.patch_embed.img_size, trunk.patch_embed.grid_size
-    return size[0] // grid[0]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from zeroseg.dense.spec import RADIO
 from zeroseg.errors import UnavailableError, ZerosegError, missing_extra
 from zeroseg.hub import fetching, quiet
 
@@ -44,7 +45,8 @@ def weights_file(weights: str) -> Path | None:
 def space_of(arch: str, weights: str) -> str:
     """The name of the embedding space."""
     path = weights_file(weights)
-    return SPACES.get(f"{arch}/{weights}", f"open_clip/{arch}/{path.name if path else weights}")
+    library = "" if arch == RADIO else "open_clip/"
+    return SPACES.get(f"{arch}/{weights}", f"{library}{arch}/{path.name if path else weights}")
 
 
 def load_open_clip(
@@ -143,6 +145,11 @@ def _looks_like_weights(path: Path) -> bool:
 
 def normalisation(visual: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, std) per RGB channel of the images that a tower was trained on."""
+    if hasattr(visual, "input_conditioner"):  # RADIO's
+        return tuple(
+            tuple(part.flatten().tolist())
+            for part in (visual.input_conditioner.norm_mean, visual.input_conditioner.norm_std)
+        )
     return tuple(getattr(visual, "image_mean", None) or MEAN), tuple(getattr(visual, "image_std", None) or STD)
 
 
@@ -180,10 +187,18 @@ _text_sides: dict[tuple[str, str], TextSide] = {}
 
 def load_towers(arch: str, weights: str, option: str = "--model") -> tuple[nn.Module, TextSide]:
     """(image tower, text side); the text side is kept for text_side_of. option: as for load_open_clip."""
-    model = load_open_clip(arch, weights, option=option)
-    visual, model.visual = model.visual, None
+    if arch == RADIO:
+        from zeroseg.dense.radio import ADAPTOR, RadioText, load_radio
+
+        path = weights_file(weights)
+        visual = load_radio(weights if path is None else str(path.resolve()), option)
+        side = RadioText(visual.adaptors[ADAPTOR])
+    else:
+        model = load_open_clip(arch, weights, option=option)
+        visual, model.visual = model.visual, None
+        side = TextSide(arch, model)
     _text_sides.clear()  # one at a time: a tower may take a gigabyte
-    _text_sides[arch, weights] = side = TextSide(arch, model)
+    _text_sides[arch, weights] = side
     return visual, side
 
 

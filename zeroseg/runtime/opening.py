@@ -21,5 +21,5 @@ def open_runner(artifact: Artifact, threads: int | None = None) -> Runner:
     threads = threads or available_threads()
     module, name = BACKENDS[artifact.backend].runner.split(":")
     runner, sidecar = getattr(import_module(f"zeroseg.runtime.{module}"), name)(artifact, threads), artifact.sidecar
-    runner.multiple = sidecar.input.multiple if sidecar.dense is None else sidecar.stride
+    runner.multiple = sidecar.side_multiple
     return runner

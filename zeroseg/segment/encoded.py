@@ -24,7 +24,7 @@ from zeroseg.files import whole_file
 from zeroseg.kernels.mask_decode import dense_decode, mask_decode
 from zeroseg.photos.decode import load_image
 from zeroseg.segment.labels import label_pack
-from zeroseg.segment.scores import embedding_scores, label_table, segment_scores
+from zeroseg.segment.scores import embedding_scores, label_table, segment_scores, without_weak
 from zeroseg.segment.segmentation import DenseSegmentation, Segmentation
 from zeroseg.sidecar import Sidecar, parse_sidecar
 from zeroseg.words import LabelPack
@@ -163,8 +163,9 @@ class Places(Encoded):
         return self.maps_of(label_pack(labels, self.sidecar, text).vectors).reshape(-1, self.embeddings[0].size).T
 
     def maps_of(self, vectors_ND: np.ndarray) -> np.ndarray:
-        """(N, h, w) float32: the cosine of every patch and label vector."""
-        return (vectors_ND @ self.embeddings.reshape(len(self.embeddings), -1)).reshape(-1, *self.embeddings.shape[1:])
+        """(N, h, w) float32: the cosine of every patch and label vector, -2 for labels that denoising drops."""
+        maps = (vectors_ND @ self.embeddings.reshape(len(self.embeddings), -1)).reshape(-1, *self.embeddings.shape[1:])
+        return without_weak(maps, self.sidecar.dense.denoise)
 
     def _masks(self, pack: LabelPack, threshold: float, edges: bool) -> DenseSegmentation:
         maps_Nhw = self.maps_of(with_background(self.sidecar.dense, pack))

@@ -9,6 +9,8 @@ from zeroseg.sidecar import Scoring
 
 FALL = 10.0  # reduction by fall_off per unit of shortfall
 REST = 0.01  # least share of a positive score that remains, so that labels keep their order without ties
+LOGIT_SCALE = 100.0  # CLIP's, of cosines
+DROPPED = -2.0  # score of a label that is dropped: below every cosine
 
 
 def embedding_scores(embeddings_KD: np.ndarray, vectors_ND: np.ndarray, scoring: Scoring) -> np.ndarray:
@@ -59,6 +61,19 @@ def fall_off(scores_KN: np.ndarray, share: float, best_N: np.ndarray | None = No
 def label_table(scores_KN: np.ndarray, threshold: float) -> np.ndarray:
     """(K,) int16: the best label of each segment, or -1 (background) if its score is below the threshold."""
     return np.where(scores_KN.max(1) >= np.float32(threshold), scores_KN.argmax(1), -1).astype(np.int16)
+
+
+def without_weak(maps_Nhw: np.ndarray, least: float) -> np.ndarray:
+    """maps (N, h, w) of cosines, with -2 in place of those of labels whose best patch is weak.
+
+    A patch's probabilities are softmax over labels of 100 cos. A label is weak if its largest probability is below
+    `least`; 0 keeps all. RADSeg, Alama et al. 2025, arXiv 2511.19704, "prompt denoising"; there it is 0.5.
+    """
+    if not least:
+        return maps_Nhw
+    rising = np.exp(np.float32(LOGIT_SCALE) * (maps_Nhw - maps_Nhw.max(0)))
+    best_N = (rising / rising.sum(0)).max((1, 2))
+    return np.where((best_N < least)[:, None, None], np.float32(DROPPED), maps_Nhw)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -50,7 +50,8 @@ class Segmenter:
 
         backend: "auto" follows the kind of file (.onnx onnxruntime, .pt torch). threads: None takes all CPU threads.
         path_or_name may also be a model folder, or hf:owner/name[@revision] on the Hub (docs/hub.md).
-        open_clip:ARCH/TAG and open_clip:ARCH/FILE run open_clip's towers without training (docs/open_clip.md).
+        open_clip:ARCH/TAG and open_clip:ARCH/FILE run open_clip's towers without training, radio:VERSION runs RADIO
+        (docs/open_clip.md).
         short_side: short side of the network's input in pixels, None for the model's own; smaller is faster and
         coarser. Raises ZerosegError, in one line, if the model cannot be loaded.
         """
