@@ -42,8 +42,8 @@ def test_python_runs(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "building" in done.stdout and (tmp_path / "overlay.png").is_file()
-    assert load_segments(tmp_path / "pagoda.npz").masks(["building"]).found[0].label == "building"
-    assert (tmp_path / "pagoda.npz").stat().st_size < 40 * 1024
+    assert load_segments(tmp_path / "street.npz").masks(["building"]).found[0].label == "building"
+    assert (tmp_path / "street.npz").stat().st_size < 40 * 1024
 
 
 @needs_model
