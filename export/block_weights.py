@@ -4,10 +4,12 @@ The rows of a weight (its first axis) are cut into blocks of up to 32 numbers. A
 float16 scale, its largest absolute value / 127. The graph multiplies them again (Cast, Mul, Reshape). Runtimes fold
 these nodes when they load the file, so speed and memory are those of float32, and the file has about half the size of
 one with float16 weights. Small weights and those with short rows, such as depthwise convolutions, stay as they are:
-they are few, and rounding them changes the masks most.
+they are few, and rounding them changes the masks most. So do the large weights that fragile_weights() finds.
 
 The numbers are rounded, so the masks change a little. Whoever uses this compares them with the model's.
 """
+
+import copy
 
 import numpy as np
 import onnx
@@ -19,13 +21,15 @@ LARGEST = 127  # of the int8 numbers: -128 is not used
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
-def store_weights_in_blocks(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Change the model in place and return it. Its float32 and float16 initialisers of at least two axes are stored."""
+def store_weights_in_blocks(model: onnx.ModelProto, whole: frozenset[str] = frozenset()) -> onnx.ModelProto:
+    """Change the model in place and return it. Its float32 and float16 initialisers of at least two axes are stored,
+    except those named in `whole`.
+    """
     nodes, more = [], []
     for tensor in model.graph.initializer:
         name, kind, shape = tensor.name, tensor.data_type, list(tensor.dims)
-        block = _block(shape) if kind in _FLOATS else 1
-        if block == 1:
+        block = _block_of(tensor)
+        if block == 1 or name in whole:
             continue
         numbers, scales = to_blocks(numpy_helper.to_array(tensor), block)
         tensor.CopyFrom(numpy_helper.from_array(numbers, f"{name}/numbers"))
@@ -48,6 +52,33 @@ def store_weights_in_blocks(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def fragile_weights(model: onnx.ModelProto, feeds: list[dict], output: str, spare_bytes: int) -> frozenset[str]:
+    """The weights to leave unrounded: those whose rounding alone changes an output most for each byte that it saves.
+
+    feeds: inputs of the model, by name. spare_bytes: how much larger the file may become. Change is 1 - cosine of the
+    output, its mean over the feeds.
+    """
+    exact = _outputs(model, feeds, output)
+    harm = []
+    for i, tensor in enumerate(model.graph.initializer):
+        if (block := _block_of(tensor)) == 1:
+            continue
+        values = numpy_helper.to_array(tensor)
+        numbers, scales = to_blocks(values, block)
+        trial = copy.deepcopy(model)
+        rounded = (numbers * scales.astype(np.float32)).reshape(values.shape).astype(values.dtype)
+        trial.graph.initializer[i].CopyFrom(numpy_helper.from_array(rounded, tensor.name))
+        saved = values.nbytes - numbers.nbytes - scales.nbytes
+        pairs = zip(exact, _outputs(trial, feeds, output), strict=True)
+        harm.append((np.mean([1 - _cosine(a, b) for a, b in pairs]) / saved, tensor.name, saved))
+    found = set()
+    for _, name, saved in sorted(harm, reverse=True):
+        if saved <= spare_bytes:
+            found.add(name)
+            spare_bytes -= saved
+    return frozenset(found)
+
+
 def to_blocks(values: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
     """values (n, ...) float, `block` a divisor of a row's elements -> numbers (n, blocks, block) int8 and scales
     (n, blocks, 1) float16; their product is within half a scale of the values.
@@ -57,6 +88,21 @@ def to_blocks(values: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
     scales[scales == 0] = 1  # a block of zeros, or of numbers that float16 does not tell from zero
     numbers = np.rint(rows / scales.astype(np.float32)).clip(-LARGEST, LARGEST)
     return numbers.astype(np.int8), scales
+
+
+def _outputs(model: onnx.ModelProto, feeds: list[dict], output: str) -> list[np.ndarray]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return [session.run([output], feed)[0].ravel().astype(np.float64) for feed in feeds]
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-300))
+
+
+def _block_of(tensor: onnx.TensorProto) -> int:
+    return _block(list(tensor.dims)) if tensor.data_type in _FLOATS else 1
 
 
 def _block(shape: list[int]) -> int:

@@ -18,7 +18,7 @@ from zeroseg.export.run import ExportOptions, prepare
 from zeroseg.export.web.runtime import PACKAGE, runtime_files
 from zeroseg.files import make_folder
 from zeroseg.photos.network_size import network_size
-from zeroseg.runtime.base import Runner
+from zeroseg.runtime.base import IMAGE, OUTPUTS, Runner
 from zeroseg.runtime.opening import open_runner
 from zeroseg.sidecar import Sidecar
 from zeroseg.words import SPACE
@@ -26,6 +26,8 @@ from zeroseg.words import SPACE
 PAGE = Path(__file__).resolve().parent / "page"
 STYLE = "page.css"  # the live page's
 MODEL, DESCRIPTION, CHECK, WORDS, SYMBOLS = "model.onnx", "model.json", "check.json", "words.npz", "symbols.json"
+SPARE_BYTES = 250_000  # for the weights whose rounding would change the maps most
+_TRIED = 4  # inputs of the gate that tell which these are
 _EMOJI = ((0x2600, 0x27BF), (0x2B00, 0x2BFF), (0x1F300, 0x1FAFF))  # ranges of code points
 _TERMS = f"""The page and its model are part of zeroseg, under the Apache License 2.0:
 https://www.apache.org/licenses/LICENSE-2.0
@@ -114,11 +116,14 @@ def _write_network(source: Path, path: Path, gate, report: Callable[[str], None]
     try:
         import onnx
 
-        from zeroseg.export.block_weights import store_weights_in_blocks
+        from zeroseg.export.block_weights import fragile_weights, store_weights_in_blocks
         from zeroseg.export.onnx_file import check, write_onnx
     except ModuleNotFoundError as error:
         raise missing_extra(error.name, "export", "--web") from error
-    graph = store_weights_in_blocks(onnx.load(source))
+    graph = onnx.load(source)
+    report("choosing the weights that stay as they are")
+    feeds = [{IMAGE: case.image[:1]} for case in gate.cases[:_TRIED]]
+    graph = store_weights_in_blocks(graph, fragile_weights(graph, feeds, OUTPUTS[0], SPARE_BYTES))
     check(graph)
     write_onnx(graph, path, {**replace(gate.sidecar, files={}).to_dict(), "precision": "fp32, weights int8"})
     runner = open_runner(read_artifact(path))

@@ -1,12 +1,14 @@
 """Weights as 8-bit numbers in blocks: the graph computes with the rounded weights, and only large ones are rounded."""
 
+import copy
+
 import numpy as np
 import pytest
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from zeroseg.export.block_weights import store_weights_in_blocks  # noqa: E402
+from zeroseg.export.block_weights import fragile_weights, store_weights_in_blocks  # noqa: E402
 
 WIDTH, ROWS = 400, 64  # 25 is the largest divisor of a row up to 32
 TOLERANCE = 2e-5  # sums of 400 float32 products in another order
@@ -52,3 +54,27 @@ def test_graph_computes_with_rounded_weights(kind):
     assert np.abs(kept - large).max() > 1e-3  # it is rounded
     np.testing.assert_allclose(narrow, x @ small.astype(np.float32), rtol=1e-4, atol=1e-4)
     assert not rounded(large)[3, 50:75].any()
+
+
+def test_weights_that_matter_most_stay_whole():
+    """Of three weights added up, the product of one is a thousand times as large: its rounding shows most."""
+    rng = np.random.default_rng(1)
+    names = ("faint", "loud", "fainter")
+    weights = {name: rng.normal(size=(ROWS, WIDTH)).astype(np.float16) for name in names}
+    nodes = [helper.make_node("Cast", [name], [f"{name}.float"], to=TensorProto.FLOAT) for name in names]
+    nodes += [helper.make_node("MatMul", [f"x.{name}", f"{name}.float"], [f"{name}.y"]) for name in names]
+    nodes.append(helper.make_node("Sum", [f"{name}.y" for name in names], ["y"]))
+    inputs = [helper.make_tensor_value_info(f"x.{name}", TensorProto.FLOAT, [2, ROWS]) for name in names]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, WIDTH])]
+    stored = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, stored)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    scales = {"faint": 1e-2, "loud": 1, "fainter": 1e-4}
+    feed = {f"x.{name}": (scales[name] * rng.normal(size=(2, ROWS))).astype(np.float32) for name in names}
+    saved = ROWS * WIDTH - 2 * ROWS * WIDTH // 25
+    assert fragile_weights(model, [feed], "y", saved - 1) == frozenset()
+    assert fragile_weights(model, [feed], "y", saved) == {"loud"}
+    assert fragile_weights(model, [feed], "y", 2 * saved) == {"loud", "faint"}
+    whole = store_weights_in_blocks(copy.deepcopy(model), frozenset({"loud"}))
+    kinds = {tensor.name: tensor.data_type for tensor in whole.graph.initializer}
+    assert kinds["loud"] == TensorProto.FLOAT16 and kinds["faint/numbers"] == TensorProto.INT8
