@@ -1,6 +1,7 @@
 """Store large weights as 8-bit integers with a scale per block, and compute in float32.
 
-The rows of a weight (its first axis) are cut into blocks of up to 32 numbers. A block is stored as int8 numbers and one
+The rows of a weight (its first axis) are cut into blocks: of up to 32 numbers in convolutions, whose rounding changes
+the masks more, and of up to 192 in matrices. A block is stored as int8 numbers and one
 float16 scale, its largest absolute value / 127. The graph multiplies them again (Cast, Mul, Reshape). Runtimes fold
 these nodes when they load the file, so speed and memory are those of float32, and the file has about half the size of
 one with float16 weights. Small weights and those with short rows, such as depthwise convolutions, stay as they are:
@@ -15,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-BLOCK = 32  # numbers of a block at most
+CONVOLUTION_BLOCK, MATRIX_BLOCK = 32, 192  # numbers of a block at most
 LEAST_ELEMENTS = 20_000  # of a weight
 LARGEST = 127  # of the int8 numbers: -128 is not used
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
@@ -106,9 +107,10 @@ def _block_of(tensor: onnx.TensorProto) -> int:
 
 
 def _block(shape: list[int]) -> int:
-    """The largest divisor of a row's elements up to BLOCK; 1 where the weight is to stay as it is."""
+    """The largest divisor of a row's elements up to the block's size; 1 where the weight is to stay as it is."""
     row = int(np.prod(shape[1:])) if len(shape) > 1 else 0
-    if row < BLOCK or row * shape[0] < LEAST_ELEMENTS:
+    if row < CONVOLUTION_BLOCK or row * shape[0] < LEAST_ELEMENTS:
         return 1
-    size = next(size for size in range(BLOCK, 0, -1) if row % size == 0)
-    return size if size >= BLOCK // 2 else 1
+    most = MATRIX_BLOCK if len(shape) == 2 else CONVOLUTION_BLOCK
+    size = next(size for size in range(most, 0, -1) if row % size == 0)
+    return size if size >= CONVOLUTION_BLOCK // 2 else 1

@@ -26,7 +26,7 @@ from zeroseg.words import SPACE
 PAGE = Path(__file__).resolve().parent / "page"
 STYLE = "page.css"  # the live page's
 MODEL, DESCRIPTION, CHECK, WORDS, SYMBOLS = "model.onnx", "model.json", "check.json", "words.npz", "symbols.json"
-SPARE_BYTES = 250_000  # for the weights whose rounding would change the maps most
+SPARE_BYTES = 500_000  # for the weights whose rounding would change the maps most
 _TRIED = 4  # inputs of the gate that tell which these are
 _EMOJI = ((0x2600, 0x27BF), (0x2B00, 0x2BFF), (0x1F300, 0x1FAFF))  # ranges of code points
 _TERMS = f"""The page and its model are part of zeroseg, under the Apache License 2.0:

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from zeroseg.export.block_weights import fragile_weights, store_weights_in_blocks  # noqa: E402
 
-WIDTH, ROWS = 400, 64  # 25 is the largest divisor of a row up to 32
+WIDTH, ROWS = 400, 64  # 100 is the largest divisor of a row up to 192
 TOLERANCE = 2e-5  # sums of 400 float32 products in another order
 
 
@@ -18,10 +18,10 @@ def rounded(weight):
     """The weight as it is stored, one block after the other, in float64."""
     out = np.zeros(weight.shape)
     for r in range(len(weight)):
-        for start in range(0, weight.shape[1], 25):
-            block = weight[r, start : start + 25].astype(np.float64)
+        for start in range(0, weight.shape[1], 100):
+            block = weight[r, start : start + 100].astype(np.float64)
             scale = np.float64(np.float16(np.float32(np.abs(block).max()) / np.float32(127))) or 1.0
-            out[r, start : start + 25] = np.clip(np.round(block / scale), -127, 127) * scale
+            out[r, start : start + 100] = np.clip(np.round(block / scale), -127, 127) * scale
     return out
 
 
@@ -31,7 +31,7 @@ def test_graph_computes_with_rounded_weights(kind):
 
     rng = np.random.default_rng(0)
     large, small = rng.normal(size=(ROWS, WIDTH)).astype(kind), rng.normal(size=(ROWS, 30)).astype(kind)
-    large[3, 50:75] = 0
+    large[3, 100:200] = 0
     nodes, names = [], {"large": large, "small": small}
     for name in names:
         nodes.append(helper.make_node("Cast", [name], [f"{name}.float"], to=TensorProto.FLOAT))
@@ -53,7 +53,7 @@ def test_graph_computes_with_rounded_weights(kind):
     assert np.abs(wide - x @ kept).max() < TOLERANCE * np.abs(x @ kept).max()
     assert np.abs(kept - large).max() > 1e-3  # it is rounded
     np.testing.assert_allclose(narrow, x @ small.astype(np.float32), rtol=1e-4, atol=1e-4)
-    assert not rounded(large)[3, 50:75].any()
+    assert not rounded(large)[3, 100:200].any()
 
 
 def test_weights_that_matter_most_stay_whole():
@@ -71,7 +71,7 @@ def test_weights_that_matter_most_stay_whole():
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     scales = {"faint": 1e-2, "loud": 1, "fainter": 1e-4}
     feed = {f"x.{name}": (scales[name] * rng.normal(size=(2, ROWS))).astype(np.float32) for name in names}
-    saved = ROWS * WIDTH - 2 * ROWS * WIDTH // 25
+    saved = ROWS * WIDTH - 2 * ROWS * WIDTH // 100
     assert fragile_weights(model, [feed], "y", saved - 1) == frozenset()
     assert fragile_weights(model, [feed], "y", saved) == {"loud"}
     assert fragile_weights(model, [feed], "y", 2 * saved) == {"loud", "faint"}

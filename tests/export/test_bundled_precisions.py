@@ -14,6 +14,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 
 from zeroseg.export import run, variants  # noqa: E402
+from zeroseg.export.int8_graph import weight_bits  # noqa: E402
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/export.md"
 SAID = r"present model is refused at int8 .*: ([\d.]+) % agree with (\d+) of (\d+) products in float32, and " \
@@ -32,7 +33,7 @@ def test_these_pass_the_gate(bundled_pt, tmp_path, precision):
 
 
 def test_int8_is_refused_with_the_pages_figures(bundled_pt, tmp_path, monkeypatch):
-    """The figures depend a little on the CPU: weights have 7 bits or 8."""
+    """The page's figures are of weights with 7 bits; CPUs with VNNI take 8, which gives other ones."""
     agreement, kept, products, cosine = re.search(SAID, " ".join(PAGE.read_text().split())).groups()
     monkeypatch.setattr(variants, "LEFT_OUT", (0, variants.LEFT_OUT[-1]))  # the rest changes nothing in the last one
     lines, out = [], tmp_path / "tiny.onnx"
@@ -40,6 +41,7 @@ def test_int8_is_refused_with_the_pages_figures(bundled_pt, tmp_path, monkeypatc
         run.export_file(bundled_pt, out, run.ExportOptions(precision="int8"), lines.append)
     table = next(line for line in lines if line.startswith("output"))
     assert f"{kept} of {products} products in float32" in table
-    assert float(re.search(r"segment_maps .* ([\d.]+)\n", table)[1]) == pytest.approx(float(cosine), abs=0.01)
-    assert float(re.search(r"same label on ([\d.]+) %", table)[1]) == pytest.approx(float(agreement), abs=1.5)
+    if weight_bits() == 7:
+        assert float(re.search(r"segment_maps .* ([\d.]+)\n", table)[1]) == pytest.approx(float(cosine), abs=0.01)
+        assert float(re.search(r"same label on ([\d.]+) %", table)[1]) == pytest.approx(float(agreement), abs=1.5)
     assert not list(tmp_path.iterdir())
