@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("lancedb", reason="lancedb is not installed (extra search)")
 
 from zeroseg.bench.search_quality import average_precision  # noqa: E402
-from zeroseg.bench.search_speed import make_collection, measure_speed  # noqa: E402
+from zeroseg.bench.search_speed import collection_of, measure_speed  # noqa: E402
 from zeroseg.search.collection import Collection  # noqa: E402
 
 
@@ -21,7 +21,7 @@ def test_a_synthetic_collection_is_searched(tmp_path):
 
     rng = np.random.default_rng(0)
     real = (rng.normal(size=(6, 8, 10)) @ rng.normal(size=(10, 512)) / 40).astype(np.float32)
-    store = make_collection(tmp_path / "c", read_artifact(None).sidecar, real, 70)
+    store = collection_of(tmp_path / "c", read_artifact(None).sidecar, real, 70)
     vectors = np.concatenate([hit.embeddings for hit in map(Collection.open(tmp_path / "c").hit, range(70))])
     assert np.linalg.matrix_rank(vectors, tol=1e-1) <= 10  # drawn like the real ones: in their dimensions
     row = measure_speed(tmp_path / "c", ["cat", "dog"])

@@ -85,7 +85,7 @@ def test_commands_write_data_sets_themselves(look):
     done = look("annotate", "photos", "-o", "found", "--to", "coco", "--processes", 1)
     assert done.exit_code == 1 and "found/coco: already exists, and its labels may have been corrected" in done.output
     done = look("infer", "photos", "--save", "yolo")
-    assert done.exit_code == 1 and "zeroseg-out/yolo: is there" in done.output
+    assert done.exit_code == 1 and "zeroseg-out/yolo: already exists" in done.output
 
 
 def test_photos_are_copied_byte_for_byte_or_left_where_they_are(look):
@@ -107,7 +107,7 @@ def test_bad_input_is_refused(look):
     shutil.copy("zeroseg-out/1.json", "mixed/1.json")
     Path("mixed/2.json").write_text(json.dumps(other))
     for arguments, message in (
-        (["zeroseg-out", "-o", "full"], "already exists, and its labels may have been corrected; choose another -o"),
+        (["zeroseg-out", "-o", "full"], "full: already exists, and its labels may have been corrected; choose"),
         (["nowhere", "-o", "new"], "nowhere: no such file or folder; expected what zeroseg-infer or zeroseg annotate"),
         (["photos", "-o", "new"], "photos: has no zeroseg results; expected a folder of zeroseg annotate"),
         (["mixed", "-o", "new"], "mixed/2.json: was made with other labels than mixed/1.json"),

@@ -173,7 +173,7 @@ def _edit(indexed, **changes):
 BAD = {
     "another model": (lambda at: None, "was made with another model (colors, sha256"),
     "another space": (lambda at: None, "its segments are in the space openai/clip-vit-base-patch32, this model's in x"),
-    "a newer format": (lambda at: _edit(at, format=2), "a collection of format 2, this version of zeroseg reads 1"),
+    "a newer format": (lambda at: _edit(at, format=3), "a collection of format 3, this version of zeroseg reads 2"),
     "other positions": (lambda at: _edit(at, every_s=5.0), "was made with --every 5s"),
     "no such folder": (lambda at: None, "gone: no such file or folder"),
     "an unmounted disk": (
