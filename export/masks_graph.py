@@ -21,7 +21,6 @@ from zeroseg.segment.scores import FALL, REST
 from zeroseg.sidecar import Sidecar
 
 LABEL_MAP, SCORES, PREFIX = "label_map", "segment_scores", "masks"
-SUFFIX = ".masks.onnx"
 
 
 def masks_graph(network: ModelProto, sidecar: Sidecar) -> ModelProto:

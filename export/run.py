@@ -14,7 +14,6 @@ from zeroseg.artifact import read_artifact
 from zeroseg.errors import ZerosegError, missing_extra
 from zeroseg.export.gate import Gate, check_masks_file, mask_scorer, photos_of
 from zeroseg.export.gate_labels import gate_cases
-from zeroseg.export.masks_graph import SUFFIX, masks_graph
 from zeroseg.export.parity import Parity, network_images
 from zeroseg.export.race import race
 from zeroseg.photos.decode import load_image
@@ -22,6 +21,7 @@ from zeroseg.runtime.base import IMAGE, Runner
 from zeroseg.runtime.opening import open_runner
 from zeroseg.sidecar import Sidecar
 
+MASKS_SUFFIX = ".masks.onnx"  # of the self-contained graph beside an export
 SAME_MASKS = 0.999  # share of pixels on which the self-contained graph must agree with the host
 WORTH_IT = 1.05  # times as fast as float32, or `auto` keeps float32: below it is noise
 
@@ -97,12 +97,14 @@ def export_file(
 
 def masks_path(out: Path) -> Path:
     """Where the self-contained graph of an export to `out` goes: tiny.onnx, tiny.masks.onnx."""
-    return out.with_name(out.stem + SUFFIX)
+    return out.with_name(out.stem + MASKS_SUFFIX)
 
 
 def _masks_file(network: Path, sidecar: Sidecar, gate: Gate, out: Path, report: Callable[[str], None]) -> Path:
     """Write and check the self-contained graph of a network's file beside it. ZerosegError where its masks differ."""
     import onnx
+
+    from zeroseg.export.masks_graph import masks_graph
 
     path = network.with_name("self-contained.onnx")
     path.write_bytes(masks_graph(onnx.load(network), sidecar).SerializeToString())

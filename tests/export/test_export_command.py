@@ -1,6 +1,7 @@
 """zeroseg-export as a user meets it: a file that a Segmenter opens, or one line and nothing left behind."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -148,3 +149,14 @@ def test_checkpoint_without_a_description_is_refused(make_model, tmp_path):
     save_checkpoint(path, make_model("vit"))
     done = invoke(path, "--onnx")
     assert done.exit_code == 1 and "has weights but no sidecar" in done.output
+
+
+def test_without_onnx_the_extra_is_named(tmp_path):
+    code = (
+        "import sys; sys.modules['onnx'] = None\n"
+        "from zeroseg.export.cli import main\n"
+        f"main([{str(tmp_path / 'm.pt')!r}, '--onnx', '-o', {str(tmp_path / 'm.onnx')!r}])"
+    )
+    (tmp_path / "m.pt").write_bytes(b"")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and "pip install 'zeroseg[export]'" in done.stderr and "Traceback" not in done.stderr
