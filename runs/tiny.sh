@@ -37,7 +37,7 @@ resume=
 [ -f "$run/config.json" ] && resume=--resume
 [ -f "$run/model.pt" ] || python training/train.py --recipe "$recipe" --photos "$work/photos" --cache "$work/cache" \
     --labels "$labels" --teacher-weights "$teachers" --helper-weights "$teachers" --initial models/tiny/model.pt \
-    --stem-views 0 --batch 30 --micro-batch 10 --precision fp32 --epochs 9 --out "$run" $resume
+    --stem-views 0 --batch 30 --micro-batch 15 --precision fp32 --epochs 3 --out "$run" $resume
 
 # 3. Scores fall off below 0.65 of the best segment's; then the threshold, by Otsu's rule on photos without masks
 python training/set_score_share.py "$run/model.pt" -o "$work/$recipe.pt" --share 0.65 --half
