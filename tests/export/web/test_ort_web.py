@@ -59,6 +59,7 @@ def test_files_come_from_what_is_given(kind, tmp_path):
         (b"no tarball", "expected the tarball that npm pack onnxruntime-web@"),
         (tarball(FILES)[:60], "expected the tarball that npm pack onnxruntime-web@"),
     ],
+    ids=["other bytes", "file missing", "no tarball", "cut"],  # a tarball holds the time, so it cannot be a test's name
 )
 def test_other_files_are_refused(content, message, tmp_path):
     (tmp_path / "given.tgz").write_bytes(content)
