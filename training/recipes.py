@@ -141,6 +141,8 @@ class PartsConfig:
     short_side: int = 224  # px, short side of the photo as DINO reads it
     dense_grid: int = 12  # cells per side of the teacher's cached map
     box_score: float = 0.2  # boxes below this score are left out
+    box_power: float = 1.0  # a box's strength is its score to this power
+    box_floor: float = 0.0  # least saliency with which a place in a box counts
     person_score: float = 0.35  # the same, for the boxes in which persons are looked for
     street_strength: float = 0.8  # of the names of streets
 
@@ -350,7 +352,14 @@ _IMAGENET = replace(
 
 _EVERYDAY = replace(
     _IMAGENET,
-    parts=replace(_IMAGENET.parts, detectors=("nanodet", "centernet"), persons=True, streets=("streets/",)),
+    parts=replace(
+        _IMAGENET.parts,
+        detectors=("nanodet", "centernet"),
+        box_power=0.6,
+        box_floor=0.1,
+        persons=True,
+        streets=("streets/",),
+    ),
     model={"prototypes": 1090, "prototype_classifier": True},
     name="tiny",
 )

@@ -104,6 +104,19 @@ def test_all_label_sets_give_one_json_line_and_reports(folder, color_model, pack
     assert Image.open(out / "sheet-official.png").width > 3 * 256
 
 
+def test_things_and_a_threshold_in_a_folder_without_background(folder, color_model, tmp_path):
+    """The squares are called cat (a thing of COCO) and grass; black is not counted."""
+    (folder / "classes.txt").write_text("unlabeled\ncat\ngrass\n")
+    LabelPack(["cat", "grass"], vectors("red", "green"), SPACE).save(tmp_path / "two.npz")
+    base = (folder, "--model", color_model, "--pack", tmp_path / "two.npz", "--subset", "things")
+    every = last_json(invoke(*base))
+    assert every["subset"] == ["cat"] and every["miou_subset"] == every["iou"]["cat"] > 0.9
+    assert every["threshold_from"].startswith("nowhere")
+    none = last_json(invoke(*base, "--threshold", 99))
+    assert (none["threshold_from"], none["config"]["threshold"]) == ("--threshold", 99)
+    assert none["iou"] == {"cat": 0, "grass": 0}
+
+
 def test_absent_names_count_the_pixels_that_get_a_label(folder, color_model, tmp_path):
     from zeroseg.evaluation.label_sets import DISTRACTORS
 
@@ -144,6 +157,7 @@ def test_the_background_rule_of_published_evaluations_is_kept_with_the_numbers(f
     [
         (["--labels", "nice"], "Invalid value for '--labels'"),
         (["--subset", "blue"], "subset: expected classes of"),
+        (["--subset", "things"], "subset: expected classes of"),
         (["--pictures", "3"], "needs --out"),
         (["--window", "64"], "--window: only with --protocol groupvit"),
         (["--logit-scale", "40"], "--logit-scale: only with --protocol groupvit"),

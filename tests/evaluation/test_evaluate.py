@@ -82,12 +82,14 @@ def test_distractor_answers_are_wrong_everywhere_and_reported_apart(dataset):
     assert s["miou"] == 0.5 and s["miou_distractors_as_background"] == 1.0 and s["distractor_share"] == 0.5
 
 
-def test_folder_without_background_never_says_background(tmp_path, dataset):
+def test_folder_without_background_has_no_threshold_unless_one_is_given(tmp_path, dataset):
     (tmp_path / "classes.txt").unlink()
     (tmp_path / "classes.yaml").write_text("classes:\n  0: unlabeled\n  1: cat\n  2: dog\n  3: cow\n")
     dataset = plain_folder(tmp_path)
     predict = by_photo([halves([[0.1, 0.2, 0], [0.9, 0.3, 0]]), halves([[0.2, 0.1, 0], [0.1, 0.3, 0]], False)])
-    result = evaluate(predict, dataset, ProtocolConfig(threshold=5.0))
+    result = evaluate(predict, dataset, ProtocolConfig(threshold=0.5))
+    assert result.confusion.tolist() == [[8, 0, 0, 0], [0, 0, 0, 8], [0, 0, 0, 0]]  # the second photo scores less
+    result = evaluate(predict, dataset)
     assert result.confusion.tolist() == [[8, 0, 0, 0], [8, 0, 0, 0], [0, 0, 0, 0]]  # unlabelled halves do not count
     assert result.mean_iou() == 0.25  # cat 8/16, dog 0; cow is in no mask
     assert result.summary()["config"]["threshold"] == "-inf" and "background where" not in result.table()

@@ -4,8 +4,9 @@
 2. gate: its strength becomes sqrt(strength x saliency); the direction stays.
 3. streets: in photos of streets each cell gets the name of its Cityscapes class.
 4. boxes: how much of each place a box covers is walked over the same affinity and divided by its largest value in the
-   box, so that what looks like the outside falls away; times coverage and saliency. For persons half of it comes from
-   the person masks. Times the score this is e_c, the largest over the boxes of class c; with a = max_c e_c,
+   box, so that what looks like the outside falls away; times coverage and saliency, which counts parts.box_floor at
+   least. For persons half of it comes from the person masks. Times the score to the power of parts.box_power this is
+   e_c, the largest over the boxes of class c; with a = max_c e_c,
    target = (1 - a) target + a sum_c e_c^2 t_c / sum_c e_c^2.
 
 The constants were settled, coarsely, on the masks of VOC-animals dev (see docs/experiments.md).
@@ -65,7 +66,9 @@ def combine(
         boxes = torch.from_numpy(boxes[boxes[:, 4] > 0])
         person = torch.from_numpy(found["persons"]["person"].astype(np.float32)) / 255 if parts.persons else None
         if len(boxes):
-            shapes = box_shapes(boxes, affinity_LL, grid, saliency, person, config)
+            boxes[:, 4] = boxes[:, 4] ** parts.box_power
+            counted = parts.box_floor + (1 - parts.box_floor) * saliency
+            shapes = box_shapes(boxes, affinity_LL, grid, counted, person, config)
             target = lay_boxes(target, boxes, shapes, names.things)
     return target.permute(1, 2, 0)
 

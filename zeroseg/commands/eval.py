@@ -57,8 +57,8 @@ NOT_FOR_SUITES = ("dataset", "class_file", "list_file", "names", "subset", "swee
 @click.option(
     "--subset",
     metavar="NAMES",
-    help="Classes whose mean is also shown: a list with commas, animals, or none.  [default: animals "
-    "for voc-dev, else none]",
+    help="Classes whose mean is also shown: a list with commas, animals, things (COCO's 80), or none.  [default: "
+    "animals for voc-dev, else none]",
 )
 # The model and the words
 @click.option(
@@ -104,7 +104,8 @@ NOT_FOR_SUITES = ("dataset", "class_file", "list_file", "names", "subset", "swee
     "--threshold",
     type=Score(),
     metavar="SCORE",
-    help="Scores below this are background.  [default: the model's own; for groupvit the ZeroSeg paper's]",
+    help="Scores below this are background.  [default: the model's own, none if there is no background class; for "
+    "groupvit the ZeroSeg paper's]",
 )
 @click.option(
     "--sweep",

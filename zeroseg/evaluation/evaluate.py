@@ -6,11 +6,9 @@ print(report.table()); print(report.json_line())
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -44,17 +42,15 @@ def evaluate(
 ) -> Report:
     """Measure `predict` (see `protocol`) on a dataset.
 
-    config: protocol and threshold; by default deployment without a threshold. Datasets without a background class
-    ignore the threshold. labels: the labels of `predict`, in its order; by default the dataset's official names.
-    subset: class names whose mean is also reported. limit: use only this many photos, from the first on. sweep: further
-    thresholds to measure. on_photo: called with (index, photo, truth, answer), answer (H, W) in class ids, C for a
-    label that is not a class. progress: a bar on stderr. begun: the counts of the first photos by an earlier call with
-    the same arguments (without sweep), which are not measured again. on_report: called after each photo with the counts
-    so far.
+    config: protocol and threshold; by default deployment without a threshold. Where a dataset has no background class,
+    pixels below the threshold get no class. labels: the labels of `predict`, in its order; by default the dataset's
+    official names. subset: class names whose mean is also reported. limit: use only this many photos, from the first
+    on. sweep: further thresholds to measure. on_photo: called with (index, photo, truth, answer), answer (H, W) in
+    class ids, C for a label that is not a class. progress: a bar on stderr. begun: the counts of the first photos by an
+    earlier call with the same arguments (without sweep), which are not measured again. on_report: called after each
+    photo with the counts so far.
     """
     config, labels = config or ProtocolConfig(), labels or label_set(dataset)
-    if dataset.background is None:
-        config = replace(config, threshold=-math.inf)
     classes, count = len(dataset.classes), min(len(dataset), limit or len(dataset))
     report = begun or Report(dataset, labels, config, class_ids(dataset, subset))
     thresholds = {**{t: np.zeros_like(report.confusion) for t in sweep}, config.threshold: report.confusion}

@@ -11,7 +11,7 @@ import click
 
 from zeroseg import __version__
 from zeroseg.errors import ZerosegError
-from zeroseg.evaluation.class_names import VOC_ANIMALS
+from zeroseg.evaluation.class_names import COCO_THINGS, VOC_ANIMALS
 from zeroseg.evaluation.evaluate import evaluate, sweep_thresholds
 from zeroseg.evaluation.folders import MaskFolder, plain_folder
 from zeroseg.evaluation.label_sets import KINDS, LabelSet, label_set, label_set_from_file
@@ -30,7 +30,7 @@ PAPER_THRESHOLDS = {"voc": 0.95, "voc-dev": 0.95, "folder": 0.95, "context": 0.0
 # SCLIP's prob_thd for the three sets with a background (wangf3014/SCLIP, configs).
 PUBLISHED_PROBABILITIES = {"voc": 0.1, "context": 0.1, "coco-object": 0.1}
 READERS = STANDARD_READERS | SCENE_READERS
-SUBSETS = {"animals": VOC_ANIMALS}
+SUBSETS = {"animals": VOC_ANIMALS, "things": COCO_THINGS}
 DEFAULT_SUBSET = {"voc-dev": "animals"}
 
 
@@ -67,7 +67,7 @@ def run_eval(options: EvalOptions) -> None:
         click.echo(
             f"Note: {left} photos without a mask are left out, for example {dataset.without_mask[0].name}", err=True
         )
-    subset = subset_names(options)
+    subset = subset_names(options, dataset)
     segmenter = Segmenter.load(options.model, options.backend, options.threads)
     config, source = with_threshold(options, segmenter, dataset)
     config = replace(config, multiple_px=segmenter.sidecar.input.multiple)
@@ -127,18 +127,21 @@ def labels_of(options: EvalOptions, dataset: MaskFolder, kind: str) -> LabelSet:
     return published_labels(options.dataset) if kind == "published" else label_set(dataset, kind)
 
 
-def subset_names(options: EvalOptions) -> tuple[str, ...]:
-    """Class names of --subset: a known subset, a comma list, or none."""
+def subset_names(options: EvalOptions, dataset: MaskFolder) -> tuple[str, ...]:
+    """Class names of --subset: those of a known subset that the dataset has, a comma list, or none."""
     text = options.subset or DEFAULT_SUBSET.get(options.dataset, "none")
-    return () if text == "none" else SUBSETS.get(text) or tuple(name.strip() for name in text.split(","))
+    if text in SUBSETS:
+        of_the_dataset = tuple(name for name in SUBSETS[text] if name in dataset.classes)
+        return of_the_dataset or SUBSETS[text]
+    return () if text == "none" else tuple(name.strip() for name in text.split(","))
 
 
 def with_threshold(options: EvalOptions, segmenter: Segmenter, dataset: MaskFolder) -> tuple[ProtocolConfig, str]:
     """The protocol with its threshold, and the source of the threshold."""
-    if dataset.background is None:
-        return options.config, "nowhere: this folder has no background class"
     if options.threshold is not None:
         return replace(options.config, threshold=options.threshold), "--threshold"
+    if dataset.background is None:
+        return options.config, "nowhere: this folder has no background class"
     if options.config.background_rule == "probability":
         if options.dataset not in PUBLISHED_PROBABILITIES:
             raise ZerosegError("--background-rule probability: give --threshold, the lowest probability of a label")

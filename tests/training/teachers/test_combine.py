@@ -97,6 +97,23 @@ def test_without_parts_the_map_stays():
     torch.testing.assert_close(got, places)
 
 
+def test_box_strength_is_a_power_of_the_score_and_saliency_counts_the_floor_at_least():
+    """One box over the whole photo, with an affinity that moves nothing: every value can be written down."""
+    still = np.arange(4, dtype=np.uint16)[:, None]
+    saliency = np.full((FINE, FINE), 255, np.uint8)
+    saliency[:, FINE // 2 :] = 0
+    found = {
+        "dino": {"index": still, "weight": np.ones((4, 1), np.float16), "grid": (2, 2), "saliency": saliency},
+        "nanodet": {"boxes": np.float32([[0, 0, 1, 1, 0.25, 1]])},
+    }
+    names = NameVectors(unit(np.random.default_rng(4), 2), torch.zeros(0, DIM))
+    parts = PartsConfig(saliency=True, detectors=("nanodet",), box_power=0.5, box_floor=0.2)
+    got = combine(torch.zeros(2, 2, DIM), found, names, parts, WALK)
+    for column, strength in ((0, 0.25**0.5), (FINE - 1, 0.25**0.5 * 0.2)):
+        torch.testing.assert_close(got[:, column], (strength * names.things[1]).expand(FINE, DIM))
+    assert found["nanodet"]["boxes"][0, 4] == np.float32(0.25)  # the cached box is left as it is
+
+
 @pytest.fixture
 def photos(tmp_path):
     for i in range(6):
