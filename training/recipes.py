@@ -352,14 +352,7 @@ _IMAGENET = replace(
 
 _EVERYDAY = replace(
     _IMAGENET,
-    parts=replace(
-        _IMAGENET.parts,
-        detectors=("nanodet", "centernet"),
-        box_power=0.6,
-        box_floor=0.1,
-        persons=True,
-        streets=("streets/",),
-    ),
+    parts=replace(_IMAGENET.parts, detectors=("nanodet", "centernet"), persons=True, streets=("streets/",)),
     model={"prototypes": 1090, "prototype_classifier": True},
     name="tiny",
 )
