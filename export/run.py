@@ -48,13 +48,14 @@ def export_file(
     out: Path,
     options: ExportOptions = ExportOptions(),  # noqa: B008 (frozen)
     report: Callable[[str], None] | None = None,
+    gate: Gate | None = None,
 ) -> Parity:
     """Export a model to out (.onnx, and the .json beside it) and return how well it agrees.
 
     model: the path of a model.pt, an open_clip model's name (zeroseg/dense/spec.py), or a Source that is open already.
     report gets the steps with their times, and the comparison's table (zeroseg/export/steps.py); a Steps does as well,
-    and None shows nothing. ZerosegError when the masks are not those of the model;
-    whatever was at `out` before stays as it was.
+    and None shows nothing. gate: that of make_gate for these options, if there is one already. ZerosegError when the
+    masks are not those of the model; whatever was at `out` before stays as it was.
     """
     try:
         from zeroseg.export import to_onnx, variants
@@ -66,7 +67,7 @@ def export_file(
     source = model if isinstance(model, Source) else open_source(model)
     check_sidecar_place(out)
     steps = Steps.of(report)
-    gate, network = make_gate(source, options, steps), source.network()
+    gate, network = gate or make_gate(source, options, steps), source.network()
     document = {**source.sidecar.to_dict(), "made_by": to_onnx.made_by()}
     own = {name: value.numpy() for name, value in network.state_dict().items()} if options.half_weights else None
     with tempfile.TemporaryDirectory(prefix=".zeroseg-export-", dir=out.parent) as folder:
@@ -172,9 +173,11 @@ def prepare(model: Path | str, onnx: Path, options: ExportOptions, report: Calla
         from zeroseg.export.source import open_source
     except ModuleNotFoundError as error:
         raise missing_extra(error.name, "export", "exporting") from error
-    source = open_source(model)
-    export_file(source, onnx, options, report=report)
-    return make_gate(source, options)
+    check_sidecar_place(onnx)
+    source, steps = open_source(model), Steps.of(report)
+    gate = make_gate(source, options, steps)
+    export_file(source, onnx, options, steps, gate)
+    return gate
 
 
 class _OnnxSource(NamedTuple):
