@@ -50,9 +50,12 @@ class Gate:
         self.reference, self.cases, self.sidecar, self.masks = CachedRunner(reference), cases, sidecar, masks
         self._before: float | None = None
 
-    def check(self, candidate: Runner) -> Parity:
-        """The whole comparison; the result's `ok` says if it passed. mIoU is measured only if the pixels agree."""
-        parity = compare(self.reference, candidate, self.cases, self.sidecar.scoring)
+    def check(self, candidate: Runner, on_case: Callable[[], object] = lambda: None) -> Parity:
+        """The whole comparison; the result's `ok` says if it passed. mIoU is measured only if the pixels agree.
+
+        on_case is called after each of the cases.
+        """
+        parity = compare(self.reference, candidate, self.cases, self.sidecar.scoring, on_case)
         if self.masks is None or not parity.ok:
             return parity
         if self._before is None:
@@ -77,8 +80,11 @@ def photos_of(folder: Path | None) -> list[np.ndarray]:
     return [load_image(files[i]) for i in chosen]
 
 
-def mask_scorer(folder: Path, kind: str, sidecar: Sidecar) -> Callable[[Runner], float]:
-    """runner -> mIoU in points over a folder with masks of layout `kind`, as `zeroseg eval FOLDER --dataset kind`."""
+def mask_scorer(folder: Path, kind: str, sidecar: Sidecar, progress: bool = False) -> Callable[[Runner], float]:
+    """runner -> mIoU in points over a folder with masks of layout `kind`, as `zeroseg eval FOLDER --dataset kind`.
+
+    progress: a bar on stderr for each.
+    """
     from zeroseg.evaluation.evaluate import class_ids, evaluate
     from zeroseg.evaluation.folders import plain_folder
     from zeroseg.evaluation.label_sets import label_set
@@ -96,13 +102,15 @@ def mask_scorer(folder: Path, kind: str, sidecar: Sidecar) -> Callable[[Runner],
 
     def score(runner: Runner) -> float:
         segmenter = Segmenter(runner, sidecar).set_labels(list(labels.names))
-        report = evaluate(SegmenterPredict(segmenter), dataset, config, labels)
+        report = evaluate(SegmenterPredict(segmenter), dataset, config, labels, progress=progress)
         return 100 * (mean_iou(report.confusion, subset) if subset else report.mean_iou())
 
     return score
 
 
-def check_masks_file(path: Path, network: Path, cases: list[Case], scoring: Scoring) -> float:
+def check_masks_file(
+    path: Path, network: Path, cases: list[Case], scoring: Scoring, on_case: Callable[[], object] = lambda: None
+) -> float:
     """Share of pixels on which the self-contained file's label map is the one that the network's maps and embeddings
     lead to on the host: the lowest of that with the thresholds of the cases, and of that with none.
     """
@@ -119,4 +127,5 @@ def check_masks_file(path: Path, network: Path, cases: list[Case], scoring: Scor
             [got] = session.run([LABEL_MAP], feed | {"threshold": np.array(floor, np.float32)})
             expected = [label_map(outputs, b, case, floor, scoring) for b in range(len(got))]
             shares[-1].append((got == np.stack(expected)).mean())
+        on_case()
     return float(np.mean(shares, axis=0).min())

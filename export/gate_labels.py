@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from zeroseg.export.parity import Case, LabelSet, is_telling, make_cases, network_images
+from zeroseg.export.steps import Steps
 from zeroseg.runtime.base import Runner
 from zeroseg.segment.scores import segment_scores
 from zeroseg.sidecar import Sidecar
@@ -35,20 +36,32 @@ class Seen(NamedTuple):
     photos: np.ndarray
 
 
-def gate_cases(runner: Runner, sidecar: Sidecar, photos: list[np.ndarray]) -> list[Case]:
+def gate_cases(runner: Runner, sidecar: Sidecar, photos: list[np.ndarray], steps: Steps | None = None) -> list[Case]:
     """make_cases with label sets to which this model's masks of the photos (H, W, 3) uint8 are sensitive."""
     images = [image[None] for several, _ in network_images(sidecar, photos) for image in several]
-    return make_cases(sidecar, photos, choose_label_sets(runner, sidecar, images))
+    return make_cases(sidecar, photos, choose_label_sets(runner, sidecar, images, steps))
 
 
-def choose_label_sets(runner: Runner, sidecar: Sidecar, images: list[np.ndarray]) -> list[LabelSet]:
+def choose_label_sets(
+    runner: Runner, sidecar: Sidecar, images: list[np.ndarray], steps: Steps | None = None
+) -> list[LabelSet]:
     """Sets of LABEL_COUNTS rows without a row in common; images (1, 3, h, w) float32 as the network takes them.
 
     The threshold is the sidecar's. A network without segments has no useful one (it has background words): its sets get
     the score that half of the patches reach for any label.
     """
     images = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, IMAGES).astype(int))]
-    outputs, sets = [runner.run(image) for image in images], []
+    outputs, steps = [], steps or Steps()
+    with steps.step("running the model on the gate's photos", len(images), "image") as done:
+        for image in images:
+            outputs.append(runner.run(image))
+            done()
+    with steps.step("choosing the gate's labels from what the model finds in them"):
+        return _choose(outputs, sidecar)
+
+
+def _choose(outputs: list[dict], sidecar: Sidecar) -> list[LabelSet]:
+    sets = []
     for rows in _vocabularies(outputs, sidecar):
         seen = _look(outputs, rows, sidecar)
         threshold = float(np.median(seen.scores.max(1))) if sidecar.dense else sidecar.threshold

@@ -7,6 +7,7 @@ broken map, and a threshold far from all scores cannot hide rounding. The compar
 finds no foreground, no background or only one label, because then the maps could not differ.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -119,9 +120,15 @@ class Parity:
         return "\n".join(lines)
 
 
-def compare(reference: Runner, candidate: Runner, cases: list[Case], scoring: Scoring) -> Parity:
-    """Run both on every case. ZerosegError when there is none, or when a candidate's output has another shape than the
-    reference's.
+def compare(
+    reference: Runner,
+    candidate: Runner,
+    cases: list[Case],
+    scoring: Scoring,
+    on_case: Callable[[], object] = lambda: None,
+) -> Parity:
+    """Run both on every case, and call on_case after each. ZerosegError when there is none, or when a candidate's
+    output has another shape than the reference's.
     """
     if not cases:
         raise ZerosegError("no comparison possible: the exported file takes none of the images' sizes")
@@ -151,6 +158,7 @@ def compare(reference: Runner, candidate: Runner, cases: list[Case], scoring: Sc
             pixels.append(case.size[0] * case.size[1])
             if own is not None:
                 found.setdefault(case.vectors.tobytes(), []).append(own.ravel())
+        on_case()
     max_abs, cosine = {}, {}
     for name, values in pairs.items():
         a, b = (np.concatenate(side) for side in zip(*values))

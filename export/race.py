@@ -14,8 +14,13 @@ class Lap(NamedTuple):
     speedup: float
 
 
-def race(contenders: dict[str, Callable[[], object]], rounds: int = 15, warm_up: int = 2) -> dict[str, Lap]:
-    """Call every contender once a round, in turn, after warm_up rounds that do not count."""
+def race(
+    contenders: dict[str, Callable[[], object]],
+    rounds: int = 15,
+    warm_up: int = 2,
+    on_round: Callable[[], object] = lambda: None,
+) -> dict[str, Lap]:
+    """Call every contender once a round, in turn, after warm_up rounds that do not count; and on_round after each."""
     times = {name: [] for name in contenders}
     for turn in range(rounds + warm_up):
         for name, call in contenders.items():
@@ -23,6 +28,7 @@ def race(contenders: dict[str, Callable[[], object]], rounds: int = 15, warm_up:
             call()
             if turn >= warm_up:
                 times[name].append(1000 * (time.perf_counter() - start))
+        on_round()
     first = next(iter(times.values()))
     return {
         name: Lap(

@@ -16,6 +16,7 @@ from zeroseg.export.gate import Gate, check_masks_file, mask_scorer, photos_of
 from zeroseg.export.gate_labels import gate_cases
 from zeroseg.export.parity import Parity, network_images
 from zeroseg.export.race import race
+from zeroseg.export.steps import Steps
 from zeroseg.photos.decode import load_image
 from zeroseg.runtime.base import IMAGE, Runner
 from zeroseg.runtime.opening import open_runner
@@ -23,6 +24,7 @@ from zeroseg.sidecar import Sidecar
 
 MASKS_SUFFIX = ".masks.onnx"  # of the self-contained graph beside an export
 SAME_MASKS = 0.999  # share of pixels on which the self-contained graph must agree with the host
+WARM_UP = 2  # rounds that do not count
 WORTH_IT = 1.05  # times as fast as float32, or `auto` keeps float32: below it is noise
 
 
@@ -45,13 +47,15 @@ def export_file(
     model,
     out: Path,
     options: ExportOptions = ExportOptions(),  # noqa: B008 (frozen)
-    report: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] | None = None,
+    gate: Gate | None = None,
 ) -> Parity:
     """Export a model to out (.onnx, and the .json beside it) and return how well it agrees.
 
     model: the path of a model.pt, an open_clip model's name (zeroseg/dense/spec.py), or a Source that is open already.
-    report gets the comparison's table, and for a search or "auto" a line per step. ZerosegError when the masks are not
-    those of the model; whatever was at `out` before stays as it was.
+    report gets the steps with their times, and the comparison's table (zeroseg/export/steps.py); a Steps does as well,
+    and None shows nothing. gate: that of make_gate for these options, if there is one already. ZerosegError when the
+    masks are not those of the model; whatever was at `out` before stays as it was.
     """
     try:
         from zeroseg.export import to_onnx, variants
@@ -62,22 +66,22 @@ def export_file(
         raise missing_extra(error.name, "export", "exporting") from error
     source = model if isinstance(model, Source) else open_source(model)
     check_sidecar_place(out)
-    gate, network = make_gate(source, options, report), source.network()
-    report("tracing the network")
+    steps = Steps.of(report)
+    gate, network = gate or make_gate(source, options, steps), source.network()
     document = {**source.sidecar.to_dict(), "made_by": to_onnx.made_by()}
     own = {name: value.numpy() for name, value in network.state_dict().items()} if options.half_weights else None
     with tempfile.TemporaryDirectory(prefix=".zeroseg-export-", dir=out.parent) as folder:
+        with steps.step("tracing the network"):
+            graph = to_onnx.to_onnx(network, document)
         workshop = variants.Workshop(
-            to_onnx.to_onnx(network, document), document, gate, Path(folder),
-            half_weights=own, symmetric=options.symmetric, report=report,
+            graph, document, gate, Path(folder), half_weights=own, symmetric=options.symmetric, steps=steps,
             calibration=calibration_images(source.sidecar, options) if options.precision in ("int8", "auto") else [],
         )  # fmt: skip
         if options.precision == "auto":
-            chosen = _fastest(workshop, gate, options.rounds, report)
+            chosen = _fastest(workshop, gate, options.rounds, steps)
         else:
-            report(f"making the {options.precision} file and comparing it on {len(gate.cases)} inputs")
             chosen = workshop.make(options.precision)
-            report(chosen.parity.table() + (f"\n{chosen.note}" if chosen.note else ""))
+            steps(chosen.parity.table() + (f"\n{chosen.note}" if chosen.note else ""))
         if not chosen.parity.telling:
             raise ZerosegError(f"{out}: not written, {chosen.parity.why_not()}")
         if not chosen.parity.ok:
@@ -85,7 +89,7 @@ def export_file(
             if chosen.precision == "fp32":  # then the export itself is wrong, not what was made of it
                 true = torch_values(to_onnx.trace(source.network()), workshop.feed())
             raise variants.refuse(out, chosen, workshop.explain(chosen, true))
-        masks = _masks_file(chosen.path, source.sidecar, gate, out, report) if options.masks else None
+        masks = _masks_file(chosen.path, source.sidecar, gate, out, steps) if options.masks else None
         final = Path(folder) / out.name
         rename_pair(chosen.path, final)
         for suffix in (".onnx", ".json"):
@@ -100,7 +104,7 @@ def masks_path(out: Path) -> Path:
     return out.with_name(out.stem + MASKS_SUFFIX)
 
 
-def _masks_file(network: Path, sidecar: Sidecar, gate: Gate, out: Path, report: Callable[[str], None]) -> Path:
+def _masks_file(network: Path, sidecar: Sidecar, gate: Gate, out: Path, steps: Steps) -> Path:
     """Write and check the self-contained graph of a network's file beside it. ZerosegError where its masks differ."""
     import onnx
 
@@ -108,8 +112,9 @@ def _masks_file(network: Path, sidecar: Sidecar, gate: Gate, out: Path, report: 
 
     path = network.with_name("self-contained.onnx")
     path.write_bytes(masks_graph(onnx.load(network), sidecar).SerializeToString())
-    share = check_masks_file(path, network, gate.cases, sidecar.scoring)
-    report(f"masks of the self-contained graph: the same as zeroseg's on {100 * share:.3f} % of pixels")
+    with steps.step("checking the self-contained graph", len(gate.cases), "input") as done:
+        share = check_masks_file(path, network, gate.cases, sidecar.scoring, done)
+    steps(f"masks of the self-contained graph: the same as zeroseg's on {100 * share:.3f} % of pixels")
     if not share >= SAME_MASKS:
         raise ZerosegError(
             f"{masks_path(out)}: not written, its masks are the same as zeroseg's on only "
@@ -133,7 +138,7 @@ def check_sidecar_place(out: Path) -> None:
         )
 
 
-def make_gate(source, options: ExportOptions, report: Callable[[str], None] = lambda line: None) -> Gate:
+def make_gate(source, options: ExportOptions, report: Callable[[str], None] | None = None) -> Gate:
     """The gate for an export of this Source. ZerosegError for options that do not apply to it."""
     sidecar = source.sidecar
     if sidecar.dense is not None and options.masks:
@@ -144,35 +149,35 @@ def make_gate(source, options: ExportOptions, report: Callable[[str], None] = la
         raise ZerosegError(
             "--gate-masks: not possible for a network without segments; --gate-photos alone compares labels"
         )
+    steps = Steps.of(report)
     photos = [load_image(photo) for photo in options.photos]
     masks = None
     if options.gate_masks is not None:
         if options.gate_photos is None:
             raise ZerosegError("--gate-masks: needs --gate-photos, the folder with the masks")
-        masks = mask_scorer(options.gate_photos, options.gate_masks, sidecar)
+        masks = mask_scorer(options.gate_photos, options.gate_masks, sidecar, steps.shown)
     if options.gate_photos is not None or not photos:
         photos += photos_of(options.gate_photos)
-    report(f"choosing the gate's labels from what the model finds in {len(photos)} photos")
-    return Gate(source.reference, gate_cases(source.reference, sidecar, photos), sidecar, masks)
+    return Gate(source.reference, gate_cases(source.reference, sidecar, photos, steps), sidecar, masks)
 
 
-def prepare(
-    model: Path | str, onnx: Path, options: ExportOptions, report: Callable[[str], None] = lambda line: None
-) -> Gate:
+def prepare(model: Path | str, onnx: Path, options: ExportOptions, report: Callable[[str], None] | None = None) -> Gate:
     """Export model to onnx through the gate, unless it is that ONNX file already; the gate for what is made next.
 
     Its reference is the model in PyTorch, or the ONNX file on the CPU. ZerosegError as for export_file.
     """
     if model == onnx:
         artifact = read_artifact(model)
-        return make_gate(_OnnxSource(open_runner(artifact), artifact.sidecar), options)
+        return make_gate(_OnnxSource(open_runner(artifact), artifact.sidecar), options, report)
     try:
         from zeroseg.export.source import open_source
     except ModuleNotFoundError as error:
         raise missing_extra(error.name, "export", "exporting") from error
-    source = open_source(model)
-    export_file(source, onnx, options, report=report)
-    return make_gate(source, options)
+    check_sidecar_place(onnx)
+    source, steps = open_source(model), Steps.of(report)
+    gate = make_gate(source, options, steps)
+    export_file(source, onnx, options, steps, gate)
+    return gate
 
 
 class _OnnxSource(NamedTuple):
@@ -192,7 +197,7 @@ def calibration_images(sidecar: Sidecar, options: ExportOptions) -> list[np.ndar
     return images
 
 
-def _fastest(workshop, gate: Gate, rounds: int, report):
+def _fastest(workshop, gate: Gate, rounds: int, steps: Steps):
     """The fastest variant on this machine that passes the gate; the table of all goes to report."""
     from zeroseg.export.variants import PRECISIONS
 
@@ -205,7 +210,9 @@ def _fastest(workshop, gate: Gate, rounds: int, report):
             why[precision] = str(error)
     runners = {name: open_runner(read_artifact(variant.path)) for name, variant in made.items()}
     image = workshop.feed()[IMAGE]
-    laps = race({name: lambda r=runner: r.run(image) for name, runner in runners.items()}, rounds)
+    calls = {name: lambda r=runner: r.run(image) for name, runner in runners.items()}
+    with steps.step("timing the precisions in turns", rounds + WARM_UP, "round") as done:
+        laps = race(calls, rounds, WARM_UP, done)
     best = max((n for n in made if made[n].parity.ok), key=lambda n: laps[n].speedup, default="fp32")
     if laps[best].speedup < WORTH_IT:
         best = "fp32"
@@ -222,5 +229,5 @@ def _fastest(workshop, gate: Gate, rounds: int, report):
             f"{lap.median_ms:>9.1f}{lap.speedup:>8.2f}  {verdict}"
         )
     lines.append(f"on {runners['fp32'].backend}, one photo; medians of {rounds} rounds in turns")
-    report("\n".join(lines))
+    steps("\n".join(lines))
     return made[best]

@@ -1,7 +1,6 @@
 """One model in several precisions, each made from the float32 graph and checked by the same gate."""
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from zeroseg.export.int8_graph import OPERATORS, fold, quantisable, to_int8_grap
 from zeroseg.export.islands import find_islands
 from zeroseg.export.onnx_file import check, write_onnx
 from zeroseg.export.parity import REQUIRED, Parity
+from zeroseg.export.steps import Steps
 from zeroseg.runtime.base import IMAGE, Runner
 from zeroseg.runtime.opening import open_runner
 
@@ -54,15 +54,25 @@ class Workshop:
         half_weights=None,
         calibration: list[np.ndarray] = (),
         symmetric=False,
-        report: Callable[[str], None] = lambda line: None,
+        steps: Steps | None = None,
     ):
         self.graph, self.sidecar, self.gate, self.folder = name_nodes(graph), sidecar, gate, folder
-        self.half_weights, self.symmetric, self.report = half_weights, symmetric, report
+        self.half_weights, self.symmetric, self.steps = half_weights, symmetric, steps or Steps()
         self.calibration, self.kept = calibration, frozenset()
 
     def make(self, precision: str) -> Variant:
         """The variant, whether it passes or not. ZerosegError if no graph of this precision can be made."""
-        graph, note = {"fp32": self._fp32, "fp16": self._fp16, "int8": self._int8}[precision]()
+        making = {"fp32": self._fp32, "fp16": self._fp16, "int8": self._int8}[precision]
+        with self.steps.step(f"making the {precision} file"):
+            graph, note = making()
+            path = self._write(precision, graph)
+        parity = self._check(f"comparing the {precision} file with the model", open_runner(read_artifact(path)))
+        if precision == "fp16" and parity.ok:
+            exact = self._open(rounded_graph(self.graph, self.kept))
+            parity = self._check("comparing it as a machine that really stores float16 would compute it", exact)
+        return Variant(precision, path, graph, parity, note)
+
+    def _write(self, precision: str, graph: ModelProto) -> Path:
         path = self.folder / precision / "model.onnx"
         path.parent.mkdir(exist_ok=True)
         finished = copy.deepcopy(graph)
@@ -71,10 +81,11 @@ class Workshop:
         if precision != "int8":  # ONNX Runtime's quantiser leaves types that only its own inference fills in
             check(finished)
         write_onnx(finished, path, {**self.sidecar, "precision": precision})
-        parity = self.gate.check(open_runner(read_artifact(path)))
-        if precision == "fp16" and parity.ok:  # and as a machine that really stores float16 would compute it
-            parity = self.gate.check(self._open(rounded_graph(self.graph, self.kept)))
-        return Variant(precision, path, graph, parity, note)
+        return path
+
+    def _check(self, name: str, runner: Runner) -> Parity:
+        with self.steps.step(name, len(self.gate.cases), "input") as done:
+            return self.gate.check(runner, done)
 
     def _fp32(self):
         return self.graph, ""
@@ -88,7 +99,7 @@ class Workshop:
         def damage(kept):
             return self.gate.quick(self._open(rounded_graph(self.graph, kept | sizes)))
 
-        kept = find_islands(nodes, damage, lambda found: found[0] <= 1 - REQUIRED, self.report)
+        kept = find_islands(nodes, damage, lambda found: found[0] <= 1 - REQUIRED, self.steps)
         self.kept = kept | sizes
         return to_half_graph(self.graph, self.kept), f"{len(kept)} of {len(nodes)} nodes in float32"
 
@@ -102,7 +113,7 @@ class Workshop:
             quantised = to_int8_graph(folded, feeds, self.folder, exclude=left_out, symmetric=self.symmetric)
             difference = self.gate.quick(self._open(quantised))[0]
             note = f"{len(left_out)} of {len(names)} products in float32"
-            self.report(f"int8: {note}: {100 * (1 - difference):.2f} % of pixels agree")
+            self.steps(f"int8: {note}: {100 * (1 - difference):.2f} % of pixels agree")
             if difference <= 1 - REQUIRED:
                 break
             if not ranking:

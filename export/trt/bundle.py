@@ -19,6 +19,7 @@ from zeroseg.errors import ZerosegError
 from zeroseg.export.gate import photos_of
 from zeroseg.export.gate_labels import gate_cases
 from zeroseg.export.run import ExportOptions, prepare
+from zeroseg.export.steps import Steps
 from zeroseg.export.trt.builder import BuildOptions
 from zeroseg.export.trt.code_copy import copy_code
 from zeroseg.export.trt.device import DESCRIPTION, EXPECTED, record
@@ -125,7 +126,7 @@ def make_bundle(
     options: BuildOptions,
     export: dict,
     half_weights: bool,
-    report: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] | None = None,
 ) -> Path:
     """Export model (a .pt or an open_clip model's name through the gate, an .onnx as it is) and write the bundle to the
     new folder out.
@@ -144,14 +145,15 @@ def make_bundle(
         folder = Path(parent) / out.name
         (folder / "check").mkdir(parents=True)
         onnx = folder / f"{stem}.onnx"
-        reference = _network(model, onnx, export, half_weights)
+        steps = Steps.of(report)
+        reference = _network(model, onnx, export, half_weights, steps)
         artifact = read_artifact(onnx)
         _labels(labels, artifact.sidecar, folder / "labels.npz", model)
         photos = _photos(export, folder / "check")
         pictures = [folder / "check" / name for name in photos]
         from zeroseg.photos.decode import load_image
 
-        cases = gate_cases(reference, artifact.sidecar, [load_image(path) for path in pictures])
+        cases = gate_cases(reference, artifact.sidecar, [load_image(path) for path in pictures], steps)
         record(reference, cases, folder / EXPECTED)
         copy_code(folder / "python" / "zeroseg")
         if target.served:
@@ -185,7 +187,7 @@ def make_bundle(
         if out.is_dir():
             out.rmdir()  # it is empty
         folder.replace(out)
-    report(
+    steps(
         f"wrote {out} ({extra:.1f} MB in addition to the model's {onnx_mb(out, stem):.1f}); its "
         "README.md has five commands"
     )
@@ -202,10 +204,10 @@ def onnx_mb(folder: Path, stem: str) -> float:
     return (folder / f"{stem}.onnx").stat().st_size / 1e6
 
 
-def _network(model: Path | str, onnx: Path, export: dict, half_weights: bool) -> Runner:
+def _network(model: Path | str, onnx: Path, export: dict, half_weights: bool, steps: Steps) -> Runner:
     """Put the network there; what it is held against: the model in PyTorch, or the ONNX file on the CPU."""
     if Path(model).suffix != ".onnx":
-        return prepare(model, onnx, ExportOptions(half_weights=half_weights, **export)).reference.runner
+        return prepare(model, onnx, ExportOptions(half_weights=half_weights, **export), steps).reference.runner
     read_artifact(model, "onnxruntime")
     shutil.copyfile(model, onnx)
     shutil.copyfile(model.with_suffix(".json"), onnx.with_suffix(".json"))

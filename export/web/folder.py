@@ -15,6 +15,7 @@ import zeroseg
 from zeroseg.artifact import read_artifact
 from zeroseg.errors import ZerosegError, missing_extra
 from zeroseg.export.run import ExportOptions, prepare
+from zeroseg.export.steps import Steps
 from zeroseg.export.web.runtime import PACKAGE, runtime_files
 from zeroseg.files import make_folder
 from zeroseg.photos.network_size import network_size
@@ -56,7 +57,7 @@ def write_page(
     out: Path,
     ort_web: Path | None = None,
     options: ExportOptions = ExportOptions(half_weights=True),  # noqa: B008 (frozen)
-    report: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] | None = None,
 ) -> int:
     """Write the page for a model.pt or .onnx into the folder out, and return the bytes of all its files.
 
@@ -67,7 +68,8 @@ def write_page(
     """
     refuse_other_folder(out)
     _refuse_other_model(read_artifact(model).sidecar)
-    runtime = runtime_files(ort_web, report)
+    steps = Steps.of(report)
+    runtime = runtime_files(ort_web, steps)
     make_folder(out.parent, "--web")
     with tempfile.TemporaryDirectory(prefix=".zeroseg-web-", dir=out.parent) as folder:
         staged = Path(folder) / "page"
@@ -75,8 +77,8 @@ def write_page(
         for name, data in runtime.items():
             (staged / "ort" / name).write_bytes(data)
         onnx = model if model.suffix == ".onnx" else Path(folder) / "exported.onnx"
-        gate = prepare(model, onnx, options, report)
-        runner = _write_network(onnx, staged / MODEL, gate, report)
+        gate = prepare(model, onnx, options, steps)
+        runner = _write_network(onnx, staged / MODEL, gate, steps)
         document = json.loads((staged / DESCRIPTION).read_text(encoding="utf-8"))
         _write_json(staged / DESCRIPTION, {key: value for key, value in document.items() if key != "card"})
         _write_json(staged / CHECK, check_values(runner, gate.sidecar))
@@ -111,7 +113,7 @@ def _refuse_other_model(sidecar: Sidecar) -> None:
         )
 
 
-def _write_network(source: Path, path: Path, gate, report: Callable[[str], None]) -> Runner:
+def _write_network(source: Path, path: Path, gate, steps: Steps) -> Runner:
     """Write the network with 8-bit weights and its sidecar, and return it open. ZerosegError if the gate fails."""
     try:
         import onnx
@@ -121,15 +123,15 @@ def _write_network(source: Path, path: Path, gate, report: Callable[[str], None]
     except ModuleNotFoundError as error:
         raise missing_extra(error.name, "export", "--web") from error
     graph = onnx.load(source)
-    report("choosing the weights that stay as they are")
     feeds = [{IMAGE: case.image[:1]} for case in gate.cases[:_TRIED]]
-    graph = store_weights_in_blocks(graph, fragile_weights(graph, feeds, OUTPUTS[0], SPARE_BYTES))
+    with steps.step("choosing the weights that stay as they are"):
+        graph = store_weights_in_blocks(graph, fragile_weights(graph, feeds, OUTPUTS[0], SPARE_BYTES))
     check(graph)
     write_onnx(graph, path, {**replace(gate.sidecar, files={}).to_dict(), "precision": "fp32, weights int8"})
     runner = open_runner(read_artifact(path))
-    report(f"comparing the network with 8-bit weights on {len(gate.cases)} inputs")
-    parity = gate.check(runner)
-    report(parity.table())
+    with steps.step("comparing the network with 8-bit weights with the model", len(gate.cases), "input") as done:
+        parity = gate.check(runner, done)
+    steps(parity.table())
     if not parity.telling or not parity.ok:
         raise ZerosegError(f"--web: not written, {parity.why_not()}")
     return runner

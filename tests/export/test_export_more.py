@@ -1,6 +1,8 @@
 """Precisions, the label map and the gate through export_file: what is kept, what is refused, and what is said."""
 
+import io
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -106,10 +108,16 @@ def test_photos_without_anything_in_them_are_said_to_be_it(model_pt, tmp_path):
     assert files_beside(model_pt) == ["grey.png", "model.pt"]
 
 
-def test_every_stage_is_told(model_pt):
+def test_every_step_is_told_with_its_time_and_the_comparison_has_a_bar(model_pt, monkeypatch):
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", screen)
     lines = []
     export(model_pt, lines)
-    assert [line.split()[0] for line in lines[:3]] == ["choosing", "tracing", "making"] and len(lines) == 4
+    assert [line.split()[0] for line in lines[:5]] == ["running", "choosing", "tracing", "making", "comparing"]
+    assert all(re.search(r": \d+\.\d s$", line) for line in lines[:5]) and len(lines) == 6
+    [inputs] = set(re.findall(r"comparing the fp32 file with the model: +0%\|.*?\| 0/(\d+) ", screen.getvalue()))
+    assert int(inputs) == 2 * len(photos_of(None)) + 1
 
 
 @pytest.mark.parametrize("content", ['{"annotations": []}', "[1]", "no JSON"])

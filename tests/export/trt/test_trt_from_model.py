@@ -61,7 +61,7 @@ def test_export_that_fails_its_gate_never_reaches_tensorrt(model_pt, photo, inst
     """What the gate itself refuses is tested in tests/export."""
     from zeroseg.export import run
 
-    def refuse(model, out, options, report):
+    def refuse(model, out, options, report, gate):
         raise ZerosegError(f"{out}: not written, the masks differ")
 
     trt = install()
