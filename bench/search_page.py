@@ -26,6 +26,10 @@ _ASK = """async (word) => {
   return [found, performance.now() - begun, inView.length];
 }"""
 
+_IDLE = (
+    "[...document.querySelectorAll('#grid img')].every((one) => one.src && (one.complete || one.loading === 'lazy'))"
+)
+
 
 def measure_page(folder: Path, words: list[str], picture: Path | None = None) -> dict:
     """Ask the page for each word once; picture: where a screenshot after the last word goes.
@@ -48,7 +52,11 @@ def measure_page(folder: Path, words: list[str], picture: Path | None = None) ->
             page = browser.new_page(viewport=dict(zip(("width", "height"), SIZE)))
             page.goto(f"{server.address.rstrip('/')}/search")
             page.wait_for_function("document.getElementById('told').textContent")
-            rows = [row for row in (page.evaluate(_ASK, word) for word in words) if row[2]]
+            rows = []
+            for word in words:
+                rows.append(page.evaluate(_ASK, word))
+                page.wait_for_function(_IDLE)  # the pictures below those in view, of which a person waits for none
+            rows = [row for row in rows if row[2]]
             if picture is not None:
                 page.screenshot(path=picture, type="jpeg", quality=80)
             browser.close()
