@@ -86,23 +86,30 @@ function cell(hit) {
   return button;
 }
 
-// Pictures in view come in one answer, in which each is shown as soon as it is drawn; after them those further down.
+// Pictures in view come in one answer and are shown row by row as they are drawn, because the browser paints much longer
+// when they come singly; after them those further down.
 async function fill(cells, hits, number, words) {
   if (!cells.length) return;
   const side = Math.min(1024, Math.ceil(cells[0].clientWidth * Math.min(2, devicePixelRatio)));
   const images = cells.map((one) => one.querySelector("img"));
-  const below = images.findIndex((one) => one.getBoundingClientRect().top >= innerHeight);
+  const tops = images.map((one) => one.getBoundingClientRect().top);
+  const below = tops.findIndex((top) => top >= innerHeight), row = tops.filter((top) => top === tops[0]).length;
   const missing = new Map(hits.map(({image}, index) => [image, index]));
   if (words !== null) {
     const first = hits.slice(0, Math.min(AT_ONCE, below < 0 ? hits.length : below)).map(({image}) => image);
+    const drawn = [];
+    const show = () => {
+      for (const {image, jpeg} of drawn.splice(0)) {
+        images[missing.get(image)].src = "data:image/jpeg;base64," + jpeg;
+        missing.delete(image);
+      }
+    };
     try {
-      await lines("/search/pictures?" + new URLSearchParams({images: first, words, side}), drawing.signal,
-        ({image, jpeg}) => {
-          if (!jpeg) return;
-          images[missing.get(image)].src = "data:image/jpeg;base64," + jpeg;
-          missing.delete(image);
-        });
+      await lines("/search/pictures?" + new URLSearchParams({images: first, words, side}), drawing.signal, (one) => {
+        if (one.jpeg && drawn.push(one) === row) show();
+      });
     } catch {}  // the server stopped half-way: each picture is requested by itself
+    show();
   }
   if (number !== asked) return;
   for (const index of missing.values()) {
