@@ -32,6 +32,7 @@ _STAT = ("bytes", "mtime_ns")
 _AT_ONCE = 1000  # images in one condition
 # of the index: partitions that a search reads; candidates compared by their exact vectors, per wanted one
 PROBES, REFINE = 40, 2
+INDEX_CACHE_BYTES = 1 << 30  # of the index in memory; LanceDB alone would take six times as much
 NEAREST_ERROR = 1e-3  # of the index's products, whose direction LanceDB rounds to float16
 
 
@@ -46,7 +47,10 @@ class Store:
         self.path, self.options = os.fspath(path), options
         self.remote = "://" in self.path
         with one_line(self.path):
-            self._db = lancedb.connect(self.path if self.remote else Path(self.path), storage_options=options)
+            session = lancedb.Session(index_cache_size_bytes=INDEX_CACHE_BYTES)
+            self._db = lancedb.connect(
+                self.path if self.remote else Path(self.path), storage_options=options, session=session
+            )
             self.exists = ABOUT in _names(self._db)
         self._tables: dict = {}
 
