@@ -3,10 +3,14 @@
 import functools
 import math
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from zeroseg.kernels._cpu_quota import cpu_quota
 
 _limit: int | None = None
+_here = threading.local()  # .single: one_thread() is in force in this thread
 
 
 def available_threads() -> int:
@@ -23,10 +27,21 @@ def _quota() -> float | None:
 
 def threads() -> int:
     """Threads a kernel may start, the caller's own among them."""
-    return _limit or available_threads()
+    return 1 if getattr(_here, "single", False) else _limit or available_threads()
 
 
 def set_threads(count: int | None) -> None:
     """Limit every kernel of this process to count threads; None for all that are available."""
     global _limit
     _limit = count
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let kernels that this thread calls start no threads: for callers that run several at the same time."""
+    before = getattr(_here, "single", False)
+    _here.single = True
+    try:
+        yield
+    finally:
+        _here.single = before

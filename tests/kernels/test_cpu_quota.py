@@ -75,3 +75,14 @@ def test_threads_keep_to_affinity_and_quota(monkeypatch, cores, quota, threads):
     monkeypatch.setattr(_threads, "_quota", lambda: quota)
     monkeypatch.setattr(_threads, "_limit", None)  # another test of this process may have set it
     assert _threads.available_threads() == _threads.threads() == threads
+
+
+def test_one_thread_holds_for_the_calling_thread_only(monkeypatch):
+    from concurrent.futures import ThreadPoolExecutor
+
+    monkeypatch.setattr(_threads, "_limit", 3)
+    with ThreadPoolExecutor(1) as pool, _threads.one_thread():
+        with _threads.one_thread():
+            pass
+        assert (_threads.threads(), pool.submit(_threads.threads).result()) == (1, 3)
+    assert _threads.threads() == 3

@@ -19,7 +19,7 @@ from zeroseg.search.encoding import Batch, EncodedImage, EncodedUnit, Encoder, p
 from zeroseg.search.query import Alternative, Filters, parse_query
 from zeroseg.search.reduced import load_reduced
 from zeroseg.search.store import Store
-from zeroseg.search.units import Photo, Unit, list_units
+from zeroseg.search.units import Key, Photo, Unit, list_units
 from zeroseg.segment.scores import embedding_scores
 from zeroseg.segment.segmenter import Segmenter
 from zeroseg.sidecar import Scoring, parse_sidecar
@@ -106,6 +106,40 @@ def test_ranking_equals_a_full_sort(random_collection):
             assert len(few) == (wanted >= t).sum()
 
 
+def test_bounds_hold(random_collection):
+    collection, embeddings = random_collection
+    reduced = collection.state().reduced
+    directions = np.random.default_rng(3).normal(size=(2, 40)).astype(np.float32)
+    best = np.einsum("mkd,nd->nmk", embeddings, directions).max(2)
+    at = np.array([200, 3, 77])
+    (low, high), (closer_low, closer_high) = reduced.bounds(directions), reduced.closer_bounds(directions, at)
+    assert (low <= best).all() and (best <= high).all()
+    assert (closer_low <= best[:, at]).all() and (best[:, at] <= closer_high).all()
+    assert (closer_high - closer_low).mean() < (high - low)[:, at].mean() / 20
+
+
+def test_maps_are_read_when_needed_and_never_of_another_image(indexed, color_words_file, monkeypatch):
+    """Only the vectors are read before; afterwards row ids change, and images vanish."""
+    read, rows = [], Store.rows
+    monkeypatch.setattr(Store, "rows", lambda store, ids, names: read.append(names) or rows(store, ids, names))
+    collection = Collection.open(indexed)
+    pack = LabelPack.load(color_words_file).pick(["red"])
+    before, after, late = (collection.ranked(parse_query("red"), pack, 9) for _ in range(3))
+    assert read == [["vector"]] * 3
+    wanted = {hit.image: hit.mask(edges=False) for hit in before}
+    assert len(read) == 4 and len({mask.tobytes() for mask in wanted.values()}) > 2
+    gone = after[0]
+    store = Store(indexed)
+    store.forget([Key(os.fsencode(gone.place.file), -1, 0)])
+    store.tidy()
+    for hits in (after, late):  # as the collection still sees the table, and as it is now
+        for hit in hits[1:]:
+            np.testing.assert_array_equal(hit.mask(edges=False), wanted[hit.image])
+        with pytest.raises(ZerosegError, match=f"image {gone.image} has been changed or deleted since the search"):
+            hits[0].mask(edges=False)
+        collection.look()
+
+
 def test_more_like_a_segment(random_collection):
     collection, embeddings = random_collection
     unit = embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True)
@@ -123,6 +157,9 @@ def test_stored_reduction_is_used_and_renewed(random_collection, monkeypatch):
     first = collection.state()
     folder = Path(collection.store.path)
     kept = load_reduced(folder, first.version)
+    (folder / f"reduced-{first.version}" / "codes.npy").unlink()  # as an earlier release left it
+    collection._state = None
+    assert collection.state().reduced.facts.equals(kept.facts) and load_reduced(folder, first.version)
     np.testing.assert_array_equal(kept.points, first.reduced.points)
     collection.store.append([], 0)
     collection.store.forget([Unit(Photo("3.jpg", "/photos/3.jpg"), 1, 1).key])
@@ -241,3 +278,7 @@ def test_an_index_that_reads_everything_equals_exact_search(random_collection):
             assert [hit.image for hit in found] == [hit.image for hit in exact]
             assert [hit.score for hit in found] == [hit.score for hit in exact]
             assert bool(exact) == (filters.path != "it's*")
+    few = [
+        collection.ranked(parse_query("a, b"), pack.pick(["a", "b"]), 5, 0.0, exact=exact) for exact in (True, False)
+    ]
+    assert [(hit.image, hit.score) for hit in few[0]] == [(hit.image, hit.score) for hit in few[1]]

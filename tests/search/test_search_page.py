@@ -1,6 +1,8 @@
 """zeroseg-serve --collection: its answers, the files it never serves, and the page in a real Chromium."""
 
+import base64
 import io
+import json
 import os
 from pathlib import Path
 
@@ -83,6 +85,26 @@ def test_found_pictures_have_the_masks_drawn(client, indexed):
         assert len(like) == 2 and all(one["segment"] == 0 for one in like)
 
 
+def test_many_pictures_are_those_drawn_one_by_one(client, album):
+    """Also one whose file is gone, and one that does not exist."""
+    with client() as asked:
+        hits = asked.get("/search/find?words=red,zzz").json()["hits"]
+        [gone] = [one["image"] for one in hits if "0_red" in one["path"]]
+        (album / "0_red.png").unlink()
+        images = [one["image"] for one in hits] + [99]
+        answer = asked.get(
+            "/search/pictures", params={"images": ",".join(map(str, images)), "words": "red,zzz", "side": 33}
+        )
+        lines = {one["image"]: one for one in map(json.loads, answer.text.splitlines())}
+        assert sorted(lines) == sorted(images) and answer.headers["content-type"].startswith("application/x-ndjson")
+        assert "if its folder has moved, give --root NEW" in lines.pop(gone)["wrong"]
+        assert lines.pop(99)["wrong"] == "image 99: the collection has no image of this number"
+        for hit in (one for one in hits if one["image"] in lines):
+            drawn = base64.b64decode(lines[hit["image"]]["jpeg"])
+            assert drawn == asked.get(hit["picture"] + "&side=48").content
+            assert Image.open(io.BytesIO(drawn)).size == (48, 32)
+
+
 @pytest.mark.parametrize(
     ("path", "status", "detail"),
     [
@@ -92,6 +114,10 @@ def test_found_pictures_have_the_masks_drawn(client, indexed):
         ("/search/find?words=red&count=501", 422, "less than or equal to 500"),
         ("/search/picture?image=99", 404, "image 99: the collection has no image of this number"),
         ("/search/picture?image=../../etc/passwd", 422, "valid integer"),
+        ("/search/picture?image=0&side=9999", 422, "less than or equal to 1024"),
+        ("/search/pictures?words=red&images=1,/etc/passwd", 422, "should match pattern"),
+        (f"/search/pictures?words=red&images=0{',0' * 100}", 422, "should match pattern"),
+        ("/search/pictures?words=dog%2B&images=0", 422, "expected words, as in"),
         ("/search/like?image=0&segment=9", 404, "has 4 segments, and no segment 9"),
         ("/search/video?image=0", 404, "is not from a video"),
         ("/search/../../etc/passwd", 404, "Not Found"),
@@ -128,6 +154,8 @@ def test_files_outside_the_collection_are_never_served(client, indexed, album, t
             for path in ("picture", "video", "like", "at"):
                 answer = asked.get(f"/search/{path}?image={image}&segment=0&x=0&y=0")
                 assert answer.status_code == 404 and "is outside the collection's folders" in answer.text, path
+            [line] = asked.get(f"/search/pictures?images={image}&words=red").text.splitlines()
+            assert "is outside the collection's folders" in json.loads(line)["wrong"]
         assert len(hits) == 5 and asked.get(f"/search/picture?image={hits['album/blue only.png']}").status_code == 200
 
 

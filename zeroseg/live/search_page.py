@@ -7,21 +7,23 @@ or a video file. Files outside the collection's folders are not served; links ar
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from threading import Lock
 from typing import Annotated
 
 import numpy as np
 from fastapi import FastAPI, HTTPException, Query
-from fastapi.responses import FileResponse, RedirectResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 
-from zeroseg import __version__, drawing
+from zeroseg import __version__
 from zeroseg.errors import ZerosegError
-from zeroseg.kernels.mask_decode import mask_decode
+from zeroseg.kernels._threads import available_threads
 from zeroseg.live.answers import answer_head, answer_wrong_input
 from zeroseg.live.guard import Guard
 from zeroseg.live.page_files import add_page_files
-from zeroseg.live.picture import to_jpeg
+from zeroseg.live.search_drawing import all_segments, draw_nothing, draw_segment, draw_words, drawn_lines
 from zeroseg.search.collection import Collection
 from zeroseg.search.hit import Hit
 from zeroseg.search.query import parse_query
@@ -33,12 +35,13 @@ SMALL_PX, LARGE_PX = 256, 1600  # long sides of a picture in the grid, and of an
 COUNT_MAX, WORDS_MAX = 500, 400
 _KEPT = 400  # decoded photos that are kept; a large one counts as many small ones, by its pixels
 _CHECKED_S = 1.0  # shortest time between two checks of the table for changes
-_QUALITY = 85
-LIKE = "like this"
+_SIDE_STEP = 16  # px; sizes of small pictures are rounded up to a multiple, so that few are kept twice
+_AT_ONCE = 100  # pictures in one answer
 
 Words = Annotated[str, Query(max_length=WORDS_MAX)]
 Count = Annotated[int, Query(ge=1, le=COUNT_MAX)]
 Number = Annotated[int, Query(ge=0)]
+Side = Annotated[int, Query(ge=32, le=1024, description="long side of a picture in the grid, in px")]
 
 
 class _Searched:
@@ -49,6 +52,7 @@ class _Searched:
         self._hits: OrderedDict[int, Hit] = OrderedDict()  # of the last answers, by the picture's number
         self._version, self._checked_s = -1, -1.0  # of the table when its version was last read, and when that was
         self._photos: OrderedDict[tuple[int, int, bytes], Segments] = OrderedDict()
+        self._pool = ThreadPoolExecutor(available_threads(), "zeroseg-draw")
         self._pack = lru_cache(maxsize=64)(lambda words: label_pack(parse_query(words).words, collection.sidecar, text))
 
     def pack(self, words: str) -> LabelPack:
@@ -110,21 +114,35 @@ class _Searched:
 
     def segments(self, image: int, side_px: int) -> Segments:
         """The segments on a copy of the picture. Raises HTTPException 404 if its file can no longer be read."""
-        hit = self.hit(image)
-        key = (image, side_px, hit.sha256)
+        try:
+            return self._segments(self.hit(image), side_px)
+        except ZerosegError as error:
+            raise HTTPException(404, str(error)) from error
+
+    def _segments(self, hit: Hit, side_px: int) -> Segments:
+        key = (hit.image, side_px, hit.sha256)
         with self._lock:
             if key in self._photos:
                 self._photos.move_to_end(key)
                 return self._photos[key]
-        try:
-            segments = hit.small(side_px)
-        except ZerosegError as error:
-            raise HTTPException(404, str(error)) from error
+        segments = hit.small(side_px)
         with self._lock:
             self._photos[key] = segments
             while sum((side_px / SMALL_PX) ** 2 for _, side_px, _ in self._photos) > _KEPT:
                 self._photos.popitem(last=False)
         return segments
+
+    def drawn(self, images: list[int], words: str, side_px: int) -> Iterator[str]:
+        """Pictures with the masks of words, see drawn_lines()."""
+        pack = self.pack(words).pick(parse_query(words).wanted)
+
+        def draw(image: int) -> bytes:
+            try:
+                return draw_words(self._segments(self.hit(image), side_px), pack)
+            except HTTPException as error:
+                raise ZerosegError(error.detail) from error
+
+        return drawn_lines(images, draw, self._pool)
 
 
 def add_search(app: FastAPI, collection: Collection, text: str = "auto") -> None:
@@ -141,16 +159,17 @@ def add_search(app: FastAPI, collection: Collection, text: str = "auto") -> None
         }
 
     @app.get("/search/find", summary='Pictures by words: "dog, cat" any, "dog+person" all, "beach-person" without')
-    def find(words: Words, count: Count = 40) -> dict:
+    def find(words: Words, count: Count = 40) -> JSONResponse:
         hits = searched.find(words, count)
         pack = searched.pack(words)
-        return {
+        document = {
             "words": [
                 {"word": word, "mark": mark, "nearest": list(near[:3])}
                 for word, mark, near in zip(pack.names, pack.marks, pack.nearest, strict=True)
             ],
             "hits": [_document(hit, f"words={_quoted(words)}") for hit in hits],
         }
+        return JSONResponse(document)  # FastAPI's own way takes longer than the search in a small collection
 
     @app.get("/search/like", summary="Pictures with the segments most similar to one")
     def like(image: Number, segment: Annotated[int, Query(ge=0, le=1000)], count: Count = 40) -> dict:
@@ -165,7 +184,7 @@ def add_search(app: FastAPI, collection: Collection, text: str = "auto") -> None
     @app.get("/search/at", summary="The segment at a point of a picture; x and y as shares of its width and height")
     def at(image: Number, x: Annotated[float, Query(ge=0, le=1)], y: Annotated[float, Query(ge=0, le=1)]) -> dict:
         segments = searched.segments(image, SMALL_PX)
-        label_map = _all_segments(segments)
+        label_map = all_segments(segments)
         height, width = label_map.shape
         return {"segment": int(label_map[min(height - 1, int(y * height)), min(width - 1, int(x * width))])}
 
@@ -175,16 +194,27 @@ def add_search(app: FastAPI, collection: Collection, text: str = "auto") -> None
         words: Words | None = None,
         segment: Annotated[int | None, Query(ge=0, le=1000)] = None,
         large: bool = False,
+        side: Side = SMALL_PX,
     ):
-        segments = searched.segments(image, LARGE_PX if large else SMALL_PX)
+        segments = searched.segments(image, LARGE_PX if large else _stepped(side))
         if words is not None:
-            drawn = _draw_words(segments, searched.pack(words).pick(parse_query(words).wanted))
-        elif segment is not None:
-            label_map = np.where(_all_segments(segments) == segment, 0, -1).astype(np.int16)
-            drawn = drawing.blend(segments.image, label_map, drawing.label_colors([LIKE]), 0.5)
+            drawn = draw_words(segments, searched.pack(words).pick(parse_query(words).wanted))
         else:
-            drawn = segments.image
-        return Response(to_jpeg(drawn, _QUALITY), media_type="image/jpeg")
+            drawn = draw_nothing(segments) if segment is None else draw_segment(segments, segment)
+        return Response(drawn, media_type="image/jpeg")
+
+    @app.get(
+        "/search/pictures",
+        summary='Many pictures with the masks drawn: JSON Lines, {"image": number, "jpeg": base64}, as they get ready',
+        response_class=StreamingResponse,
+    )
+    def pictures(
+        images: Annotated[str, Query(pattern=rf"^\d{{1,15}}(,\d{{1,15}}){{0,{_AT_ONCE - 1}}}$")],
+        words: Words,
+        side: Side = SMALL_PX,
+    ):
+        lines = searched.drawn([int(one) for one in images.split(",")], words, _stepped(side))
+        return StreamingResponse(lines, media_type="application/x-ndjson")
 
     @app.get("/search/video", summary="The video of a picture", response_class=FileResponse)
     def video(image: Number):
@@ -215,15 +245,8 @@ def make_search_app(collection: Collection, token: str | None = None, any_host: 
     return Guard(app, token, any_host)
 
 
-def _draw_words(segments: Segments, pack: LabelPack) -> np.ndarray:
-    result = segments.masks(pack)
-    return drawing.blend(segments.image, result.label_map, result.colors, 0.5)
-
-
-def _all_segments(segments: Segments) -> np.ndarray:
-    """(H, W) int16: the segment of every pixel."""
-    table = np.arange(len(segments.maps))
-    return mask_decode(segments.maps, table, segments.size, guide=segments.image)[0]
+def _stepped(side_px: int) -> int:
+    return -(-side_px // _SIDE_STEP) * _SIDE_STEP
 
 
 def _document(hit: Hit, query: str) -> dict:

@@ -7,17 +7,19 @@ for hit in collection.search("red bus", k=20):
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from zeroseg.errors import ZerosegError
+from zeroseg.search.group import Group, kept_group, stored_facts, stored_group
 from zeroseg.search.hit import Hit, Place
+from zeroseg.search.maps import Maps
 from zeroseg.search.query import Filters, Query, parse_query
-from zeroseg.search.reduced import ROUNDING, Reduced, keep_reduced, load_reduced, reduce_rows
-from zeroseg.search.store import SEGMENTS, Store
+from zeroseg.search.reduced import Reduced, keep_reduced, load_reduced, reduce_rows
+from zeroseg.search.store import NEAREST_ERROR, SEGMENTS, Store
 from zeroseg.segment.labels import label_pack
 from zeroseg.segment.scores import score_directions, segment_scores, unit
 from zeroseg.words import LabelPack
@@ -25,11 +27,7 @@ from zeroseg.words import LabelPack
 _KEPT_FROM = 5_000  # images; from this number on, the reduced vectors are stored on disk
 EXACT_MAX = 200_000  # images; up to this number all are compared, unless the caller decides otherwise
 _CANDIDATES = 6  # segments requested from the index per wanted image
-_COMPARED = 4096  # candidates whose whole vectors are read at once
 _FETCHED = 256  # images whose rows are read at once
-_NAMES = (
-    "image segment vector area box map rows columns path file offset size sha256 height width taken position_s"
-).split()
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,6 @@ class Collection:
         self.version = -1  # of the table at the last check
         self._state: _State | None = None
         self._large: tuple[int, bool] | None = None  # version of the table, and the answer
-        self._table: tuple | None = None
 
     @classmethod
     def open(
@@ -118,17 +115,16 @@ class Collection:
             lowest[outside] = highest[outside] = -np.inf
         first = None if filters.by_area else k
         order = _candidates(lowest, highest, threshold, first)
-        if first is not None and k < len(order) <= _COMPARED:  # their whole vectors bound them more closely
-            lowest[order], highest[order] = self._bounds(query, *self._whole_bounds(order, directions))
+        if first is not None and k < len(order):
+            lowest[order], highest[order] = self._bounds(query, *reduced.closer_bounds(directions, order))
             order = order[_candidates(lowest[order], highest[order], threshold, first)]
         hits: list[Hit] = []
         for start in range(0, len(order), _FETCHED):
             some = order[start : start + _FETCHED]
             if len(hits) >= k and sorted((hit.score for hit in hits), reverse=True)[k - 1] >= highest[some[0]]:
                 break
-            made = self._hits(some, query, pack, threshold)
-            hits += [hit for hit in made if not filters.by_area or filters.least <= hit.share <= filters.most]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.image))[:k]
+            hits += self._fitting_area(self._hits(some, query, pack, threshold), filters)
+        return _best(hits, k)
 
     def _bounds(self, query: Query, low_Nm: np.ndarray, high_Nm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper bounds, (m,) each, of the query's score for m images, from the bounds for its words."""
@@ -139,22 +135,6 @@ class Collection:
             query.combine(lambda word: high_Nm[words[word]], lambda word: low_Nm[words[word]] < limit),
         )
 
-    def _whole_bounds(self, at: np.ndarray, directions_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Like Reduced.bounds(), but for a few images and from their complete vectors."""
-        table = self.store.rows(self._rows(at), ["image", "vector"])
-        numbers, vectors = np.asarray(table["image"]), _vectors(table)
-        by_image = np.argsort(numbers, kind="stable")
-        starts = np.flatnonzero(np.diff(numbers[by_image], prepend=-1))
-        best_Nm = np.empty((len(directions_ND), len(at)), np.float32)
-        to = np.argsort(self._state.reduced.images[at])
-        best_Nm[:, to] = np.maximum.reduceat((directions_ND @ vectors.T)[:, by_image], starts, axis=1)
-        return best_Nm - ROUNDING, best_Nm + ROUNDING
-
-    def _rows(self, at: np.ndarray) -> np.ndarray:
-        """Row ids of all segments of images, by the images' indices in the reduced arrays."""
-        reduced = self._state.reduced
-        return np.concatenate([reduced.rows[reduced.first[i] : reduced.first[i + 1]] for i in at])
-
     def _is_large(self, version: int) -> bool:
         """Whether to use the index: it exists, and there are many images."""
         if self._large is None or self._large[0] != version:
@@ -163,15 +143,24 @@ class Collection:
 
     def _by_index(self, query: Query, pack: LabelPack, k: int, threshold: float, filters: Filters) -> list[Hit]:
         """ranked() among the candidates that LanceDB's index gives for each wanted word."""
-        count, wanted = _CANDIDATES * k + 100, {query.words.index(word) for word in query.wanted}
-        numbers: dict[int, None] = {}
-        for i in sorted(wanted):
-            numbers |= dict.fromkeys(self.store.nearest(self._directions(pack)[i], count, filters.sql()))
-        if not numbers:
+        count, words, directions = _CANDIDATES * k + 100, len(query.words), self._directions(pack)
+        wanted = sorted({query.words.index(word) for word in query.wanted})
+        lists = {i: self.store.nearest(directions[i], count, filters.sql()) for i in wanted}
+        numbers = np.unique(np.concatenate([images for images, _ in lists.values()]))
+        if k < 1 or not len(numbers):
             return []
-        hits = self._made(self.store.images([*numbers], _NAMES), query, pack, threshold)
-        hits = [hit for hit in hits if not filters.by_area or filters.least <= hit.share <= filters.most]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.image))[:k]
+        low_Wm = np.full((words, len(numbers)), -np.inf, np.float32)
+        high_Wm = np.full((words, len(numbers)), np.inf, np.float32)
+        for i, (images, products) in lists.items():
+            images, best = np.unique(images, return_index=True)  # the first of an image is its best
+            at, slack = np.searchsorted(numbers, images), NEAREST_ERROR * np.linalg.norm(directions[i])
+            if len(products) == count:  # the others score less than all listed segments
+                high_Wm[i] = products[-1] + slack
+            low_Wm[i, at], high_Wm[i, at] = products[best] - slack, products[best] + slack
+        lowest, highest = self._bounds(query, low_Wm, high_Wm)
+        order = _candidates(lowest, highest, threshold, None if filters.by_area else k)
+        hits = self._stored_hits(numbers[order], query, pack, threshold)
+        return _best(self._fitting_area(hits, filters), k)
 
     def like(self, image: int, segment: int, k: int = 20) -> list[tuple[Hit, int]]:
         """Images with the segments most similar to one segment: (hit, its best segment), best first.
@@ -179,12 +168,11 @@ class Collection:
         A hit's score is the cosine of the two embeddings; it has no words. A large collection with an index gives the
         best of the index's candidates.
         """
-        version = self.look()
         [vector] = self.vectors(image)[segment : segment + 1]
-        direction = unit(vector[None])
+        direction, version = unit(vector[None]), self.version
         if self._is_large(version):
-            numbers = self.store.nearest(direction[0], _CANDIDATES * k + 100, None)
-            hits = self._made(self.store.images(numbers, _NAMES), None, None, 0.0)
+            numbers, _ = self.store.nearest(direction[0], _CANDIDATES * k + 100, None)
+            hits = self._stored_hits([*dict.fromkeys(numbers.tolist())][: k + 1], None, None, 0.0)
         else:
             hits = self._hits(self._nearest(version, direction, k + 1), None, None, 0.0)
         found = []
@@ -211,7 +199,7 @@ class Collection:
         """An image by its number, without words. Raises ZerosegError if it does not exist."""
         version = self.look()
         if self._is_large(version):
-            hits = self._made(self.store.images([image], _NAMES), None, None, 0.0)
+            hits = self._stored_hits([image], None, None, 0.0)
         else:
             images = self._state_of(version).reduced.images
             at = int(np.searchsorted(images, image))
@@ -237,7 +225,6 @@ class Collection:
 
     def _state_of(self, version: int) -> _State:
         if self._state is None or self._state.version != version:
-            self._table = None
             self._state = _State(version, self._reduce(version))
         return self._state
 
@@ -247,10 +234,8 @@ class Collection:
             return kept
         dim = self.sidecar.embedding_dim
 
-        def batches():
-            for batch in self.store.scan(SEGMENTS, ["image", "vector"], row_ids=True):
-                vectors = batch["vector"].flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
-                yield np.asarray(batch["image"]), np.asarray(batch["_rowid"]).astype(np.int64), vectors
+        def batches(names: Sequence[str], where: str | None):
+            return self.store.scan(SEGMENTS, names, where, row_ids=True)
 
         if folder is not None and len(self) >= _KEPT_FROM:
             try:
@@ -264,36 +249,54 @@ class Collection:
 
     def _fitting(self, filters: Filters) -> np.ndarray:
         """(m,) bool, in the order of reduced.images."""
-        if self._table is None:
-            import pyarrow as pa
+        facts = self._state.reduced.facts
+        return filters.fitting(facts["path"], facts["taken"])
 
-            table = pa.Table.from_batches(list(self.store.scan(SEGMENTS, ["image", "path", "taken"], "segment = 0")))
-            self._table = table.sort_by("image")
-        return filters.fitting(self._table["path"], self._table["taken"])
+    def _fitting_area(self, hits: list[Hit], filters: Filters) -> list[Hit]:
+        return [hit for hit in hits if not filters.by_area or filters.least <= hit.share <= filters.most]
 
     def _hits(self, at: np.ndarray, query: Query | None, pack: LabelPack | None, threshold: float) -> list[Hit]:
-        """Complete hits of images by their index in the reduced arrays; with a query, only those that match it."""
-        return self._made(self.store.rows(self._rows(at), _NAMES), query, pack, threshold)
+        """Hits of images by their index in the reduced arrays; with a query, only those that match it."""
+        reduced = self._state.reduced
+        group = kept_group(self.store, reduced, at)
+        return self._made(group, lambda some: reduced.facts.take(at[some]).to_pylist(), query, pack, threshold)
 
-    def _made(self, table, query: Query | None, pack: LabelPack | None, threshold: float) -> list[Hit]:
-        """Hits of an Arrow table with all rows of some images."""
-        vectors = _vectors(table)
-        by_image: dict[int, list[dict]] = {}
-        for row, vector in zip(table.drop_columns(["vector"]).to_pylist(), vectors, strict=True):
-            row["vector"] = vector
-            by_image.setdefault(row["image"], []).append(row)
-        shown = None if pack is None else pack.pick(query.wanted)
-        hits = []
-        for segments in by_image.values():
-            segments.sort(key=lambda row: row["segment"])
-            embeddings = np.stack([row["vector"] for row in segments])
+    def _stored_hits(
+        self, numbers: Sequence[int], query: Query | None, pack: LabelPack | None, threshold: float
+    ) -> list[Hit]:
+        """Hits of images by their number, all read from the table; with a query, only those that match it."""
+        if not len(numbers):
+            return []
+        group = stored_group(self.store, numbers)
+        return self._made(group, lambda some: stored_facts(self.store, group, some), query, pack, threshold)
+
+    def _made(
+        self,
+        group: Group,
+        facts: Callable[[list[int]], list[dict]],
+        query: Query | None,
+        pack: LabelPack | None,
+        threshold: float,
+    ) -> list[Hit]:
+        """Hits of a group; facts: of some of its images by their indices."""
+        scored: dict[int, tuple[float, dict[str, float]]] = {}
+        for i in range(len(group.images)):
             score, scores = 0.0, {}
             if query is not None:
-                score, scores = self._score(embeddings, query, pack)
+                score, scores = self._score(group.vectors[group.part(i)], query, pack)
                 if not score >= np.float32(threshold):
                     continue
-            hits.append(self._hit(segments, embeddings, score, scores, shown, threshold))
-        return hits
+            scored[i] = score, scores
+        if not scored:
+            return []
+        chosen = list(scored)
+        known = facts(chosen)
+        digests, rows = [one["sha256"] for one in known], [group.rows[group.part(i)] for i in chosen]
+        maps = Maps(self.store, self.version, group.images[chosen], digests, rows)
+        shown = None if pack is None else pack.pick(query.wanted)
+        return [
+            self._hit(group, i, fact, *scored[i], maps, shown, threshold) for i, fact in zip(chosen, known, strict=True)
+        ]
 
     def _score(self, embeddings: np.ndarray, query: Query, pack: LabelPack) -> tuple[float, dict[str, float]]:
         """The exact score of an image for a query, and that of each wanted word."""
@@ -302,38 +305,33 @@ class Collection:
         score = query.combine(lambda word: best[word][None], lambda word: best[word][None] < limit)
         return float(score[0]), {word: float(best[word]) for word in query.wanted}
 
-    def _hit(self, segments: Sequence[dict], embeddings, score, scores, pack, threshold) -> Hit:
-        first = segments[0]
+    def _hit(self, group: Group, i: int, fact: dict, score, scores, maps: Maps, pack, threshold: float) -> Hit:
+        part = group.part(i)
         place = Place(
-            first["path"],
-            os.fsdecode(first["file"]),
-            first["offset"],
-            first["size"],
-            first["position_s"],
-            self.roots,
+            fact["path"], os.fsdecode(fact["file"]), fact["offset"], fact["size"], fact["position_s"], self.roots
         )
         return Hit(
-            image=first["image"],
+            image=int(group.images[i]),
             place=place,
             score=score,
             scores=scores,
-            taken=first["taken"],
-            position_s=first["position_s"],
-            size=(first["height"], first["width"]),
-            sha256=first["sha256"],
-            areas=np.array([row["area"] for row in segments]),
-            boxes=np.array([row["box"] for row in segments]),
-            packed=([row["map"] for row in segments], (first["rows"], first["columns"])),
-            embeddings=embeddings,
+            taken=fact["taken"],
+            position_s=fact["position_s"],
+            size=(fact["height"], fact["width"]),
+            sha256=fact["sha256"],
+            areas=group.areas[part],
+            boxes=group.boxes[part],
+            maps=maps,
+            grid=(fact["rows"], fact["columns"]),
+            embeddings=group.vectors[part],
             pack=pack,
             threshold=threshold,
             sidecar=self.sidecar,
         )
 
 
-def _vectors(table) -> np.ndarray:
-    """(n, D) float32 of an Arrow table's vectors."""
-    return table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), -1).astype(np.float32)
+def _best(hits: list[Hit], k: int) -> list[Hit]:
+    return sorted(hits, key=lambda hit: (-hit.score, hit.image))[:k]
 
 
 def _candidates(lowest: np.ndarray, highest: np.ndarray, threshold: float, first: int | None) -> np.ndarray:

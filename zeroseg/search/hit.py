@@ -13,6 +13,7 @@ from zeroseg.collection.listing import Photo
 from zeroseg.errors import ZerosegError
 from zeroseg.photos.decode import load_image
 from zeroseg.search.encoding import unpack_map
+from zeroseg.search.maps import Maps
 from zeroseg.segment.encoded import Segments
 from zeroseg.segment.scores import label_table, segment_scores
 from zeroseg.segment.segmentation import Segmentation
@@ -70,6 +71,7 @@ class Hit:
     position_s    position in the video in seconds; None for a photo.
     size          (H, W) in px. sha256: of the file's bytes.
     areas, boxes  of the K segments: (K,) in px; (K, 4) of (x, y, width, height) in px.
+    maps, grid    the packed maps of an answer's images, and (h, w) of this image's. Read when the first is needed.
     pack          the wanted words. threshold: the score below which a segment is background.
     """
 
@@ -83,7 +85,8 @@ class Hit:
     sha256: bytes
     areas: np.ndarray
     boxes: np.ndarray
-    packed: tuple[list[bytes], tuple[int, int]]
+    maps: Maps
+    grid: tuple[int, int]
     embeddings: np.ndarray
     pack: LabelPack
     threshold: float
@@ -138,13 +141,12 @@ class Hit:
         return self._segments(np.asarray(photo.resize(size[::-1], Image.Resampling.BILINEAR, reducing_gap=2.0)))
 
     def _segments(self, photo: np.ndarray | None) -> Segments:
-        maps, grid = self.packed
         return Segments(
             image_embedding=np.full(self.embeddings.shape[1], np.nan, np.float32),
             size=self.size if photo is None else photo.shape[:2],
             sidecar=self.sidecar,
             image=photo,
-            maps=np.stack([unpack_map(one, grid) for one in maps]),
+            maps=np.stack([unpack_map(one, self.grid) for one in self.maps.of(self.image)]),
             embeddings=self.embeddings,
         )
 

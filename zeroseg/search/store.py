@@ -32,6 +32,8 @@ _STAT = ("bytes", "mtime_ns")
 _AT_ONCE = 1000  # images in one condition
 # of the index: partitions that a search reads; candidates compared by their exact vectors, per wanted one
 PROBES, REFINE = 40, 2
+INDEX_CACHE_BYTES = 1 << 30  # of the index in memory; LanceDB alone would take six times as much
+NEAREST_ERROR = 1e-3  # of the index's products, whose direction LanceDB rounds to float16
 
 
 class Store:
@@ -42,10 +44,13 @@ class Store:
 
     def __init__(self, path: str | os.PathLike, options: dict[str, str] | None = None):
         lancedb = load_lancedb()
-        self.path = os.fspath(path)
+        self.path, self.options = os.fspath(path), options
         self.remote = "://" in self.path
         with one_line(self.path):
-            self._db = lancedb.connect(self.path if self.remote else Path(self.path), storage_options=options)
+            session = lancedb.Session(index_cache_size_bytes=INDEX_CACHE_BYTES)
+            self._db = lancedb.connect(
+                self.path if self.remote else Path(self.path), storage_options=options, session=session
+            )
             self.exists = ABOUT in _names(self._db)
         self._tables: dict = {}
 
@@ -127,9 +132,26 @@ class Store:
             yield from query.to_batches()
 
     def rows(self, ids: Sequence[int], names: Sequence[str]):
-        """An Arrow table of rows of `segments` by their _rowid, in any order."""
+        """An Arrow table of rows of `segments` by their _rowid, in the order of ids."""
         with one_line(self.path):
-            return self.table(SEGMENTS).take_row_ids([int(one) for one in ids]).select(list(names)).to_arrow()
+            query = self.table(SEGMENTS).take_row_ids(np.asarray(ids).tolist()).select(list(names))
+            table = query.with_row_id().to_arrow()
+        found = np.asarray(table["_rowid"]).astype(np.int64)
+        if np.array_equal(found, ids):
+            return table
+        by_id = np.argsort(found)
+        order = by_id[np.minimum(np.searchsorted(found, ids, sorter=by_id), len(found) - 1)] if len(found) else by_id
+        if not np.array_equal(found[order], ids):
+            raise ZerosegError(f"{self.path}: images were deleted during the search; search again")
+        return table.take(order)
+
+    def rows_of_version(self, version: int, ids: Sequence[int], names: Sequence[str]):
+        """rows() of one version of the table; None if another is open here, or if this one has been removed."""
+        try:
+            found = self.rows(ids, names) if self.table(SEGMENTS).version == version else None
+        except ZerosegError:
+            return None
+        return found if self.table(SEGMENTS).version == version else None
 
     def next_image(self) -> int:
         """A number that no image has."""
@@ -206,9 +228,9 @@ class Store:
         with one_line(self.path):
             return any("vector" in index.columns for index in self.table(SEGMENTS).list_indices())
 
-    def nearest(self, direction: np.ndarray, count: int, where: str | None) -> list[int]:
-        """The images of the `count` segments with the highest inner products with a direction (D,), by the index,
-        which may miss some; each image once, best first."""
+    def nearest(self, direction: np.ndarray, count: int, where: str | None) -> tuple[np.ndarray, np.ndarray]:
+        """The `count` segments with the highest inner products with a direction (D,), by the index, which may miss
+        some, best first: their images (n,) int64 and the products (n,) float32, within NEAREST_ERROR |direction|."""
         with one_line(self.path):
             query = self.table(SEGMENTS).search(direction.astype(np.float32), vector_column_name="vector")
             query = (
@@ -219,13 +241,14 @@ class Store:
                 .select(["image", "_distance"])
             )
             query = query if where is None else query.where(where, prefilter=True)
-            return list(dict.fromkeys(query.to_arrow()["image"].to_pylist()))
+            found = query.to_arrow()
+        return np.asarray(found["image"]), 1 - np.asarray(found["_distance"])  # LanceDB's distance is 1 - product
 
     def images(self, numbers: Sequence[int], names: Sequence[str]):
-        """An Arrow table of the rows of images by their numbers, in any order; fast if there is an index."""
+        """An Arrow table of images by their numbers, with _rowid, rows in any order; fast if there is an index."""
         where = f"image IN ({', '.join(map(str, numbers))})"
         with one_line(self.path):
-            return self.table(SEGMENTS).search().where(where).select(list(names)).to_arrow()
+            return self.table(SEGMENTS).search().where(where).select(list(names)).with_row_id(True).to_arrow()
 
     def tidy(self) -> None:
         """Join the small files of many commits, and remove the files of earlier versions."""

@@ -2,7 +2,9 @@
 // The search page: a search box and a grid of pictures. The address holds the query, so that Back works.
 const $ = (id) => document.getElementById(id);
 const STEP = 40, MOST = 500;  // pictures per request, and in all
+const AT_ONCE = 100;          // pictures that are drawn for one request
 let asked = 0;                // the number of the newest request; older answers are not shown
+let drawing = new AbortController();  // ends the drawing of an older answer's pictures
 let shown = null;             // the picture in the dialog, with the selected segment
 
 function element(name, ...content) {
@@ -41,6 +43,8 @@ function remarks(words) {
 async function ask(count = STEP) {
   const query = new URLSearchParams(location.search);
   const like = query.has("image"), number = ++asked, began = performance.now();
+  drawing.abort();
+  drawing = new AbortController();
   $("words").value = query.get("words") || "";
   complain();
   if (!like && !query.get("words")) {
@@ -58,7 +62,9 @@ async function ask(count = STEP) {
     $("told").textContent = [
       (like ? `${hits.length} pictures with a segment like the selected one` : `${hits.length} pictures`) + `, ${seconds} s`,
       ...remarks(words)].join("; ");
-    $("grid").replaceChildren(...hits.map(cell));
+    const cells = hits.map(cell);
+    $("grid").replaceChildren(...cells);
+    fill(cells, hits, number, like ? null : query.get("words"));
     $("more").hidden = hits.length < count || count >= MOST;
     $("more").onclick = () => ask(Math.min(MOST, count + STEP));
   } catch (error) {
@@ -70,16 +76,59 @@ async function ask(count = STEP) {
   }
 }
 
-function cell(hit, index) {
+function cell(hit) {
   const image = element("img"), button = element("button");
-  image.src = hit.picture;
-  image.loading = index < 12 ? "eager" : "lazy";
   image.alt = `${hit.path} ${hit.time}`.trim();
   button.type = "button";
   button.append(image, element("span", element("bdi", hit.time || hit.path), element("b", hit.score.toFixed(2))));
   button.title = hit.path;
   button.addEventListener("click", () => open(hit));
   return button;
+}
+
+// Pictures in view come in one answer and are shown row by row as they are drawn, because the browser paints much longer
+// when they come singly; after them those further down.
+async function fill(cells, hits, number, words) {
+  if (!cells.length) return;
+  const side = Math.min(1024, Math.ceil(cells[0].clientWidth * Math.min(2, devicePixelRatio)));
+  const images = cells.map((one) => one.querySelector("img"));
+  const tops = images.map((one) => one.getBoundingClientRect().top);
+  const below = tops.findIndex((top) => top >= innerHeight), row = tops.filter((top) => top === tops[0]).length;
+  const missing = new Map(hits.map(({image}, index) => [image, index]));
+  if (words !== null) {
+    const first = hits.slice(0, Math.min(AT_ONCE, below < 0 ? hits.length : below)).map(({image}) => image);
+    const drawn = [];
+    const show = () => {
+      for (const {image, jpeg} of drawn.splice(0)) {
+        images[missing.get(image)].src = "data:image/jpeg;base64," + jpeg;
+        missing.delete(image);
+      }
+    };
+    try {
+      await lines("/search/pictures?" + new URLSearchParams({images: first, words, side}), drawing.signal, (one) => {
+        if (one.jpeg && drawn.push(one) === row) show();
+      });
+    } catch {}  // the server stopped half-way: each picture is requested by itself
+    show();
+  }
+  if (number !== asked) return;
+  for (const index of missing.values()) {
+    images[index].loading = index < 12 ? "eager" : "lazy";
+    images[index].src = `${hits[index].picture}&side=${side}`;
+  }
+}
+
+// Calls take() with each line of JSON of an answer as it comes.
+async function lines(path, signal, take) {
+  const reader = (await fetch(path, {signal})).body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const {done, value} = await reader.read();
+    if (done) return;
+    const whole = (text + value).split("\n");
+    text = whole.pop();
+    whole.forEach((line) => take(JSON.parse(line)));
+  }
 }
 
 function open(hit) {
