@@ -6,6 +6,7 @@ import click
 from click.core import ParameterSource
 
 from zeroseg.commands.command import Command
+from zeroseg.commands.reading import reading_options
 from zeroseg.dense.spec import default_output, is_dense_name
 from zeroseg.export.trt import command as engines
 from zeroseg.export.web import command as page
@@ -26,6 +27,7 @@ class Model(click.ParamType):
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model", type=Model(), metavar="MODEL")
+@reading_options
 # What to make
 @click.option("--onnx", "onnx_", is_flag=True, help="Write an ONNX file and its sidecar (.json).")
 @click.option("--trt", is_flag=True, help="Build a TensorRT engine (.engine, .engine.json) on this GPU.")

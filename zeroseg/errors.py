@@ -21,6 +21,12 @@ def missing_extra(module: str, extra: str, purpose: str) -> UnavailableError:
     return UnavailableError(f"{purpose} needs {module}, which is not installed: pip install 'zeroseg[{extra}]'")
 
 
+def missing_package(error: ModuleNotFoundError, purpose: str) -> UnavailableError:
+    """The error for a package that is in no extra and is not installed; raise it from `error`."""
+    package = (error.name or str(error)).partition(".")[0]
+    return UnavailableError(f"{purpose}: needs {package}, which is not installed: pip install {package}")
+
+
 def check_array(name: str, x, shape: Sequence[int | str], dtype: str | Sequence[str] | None = None) -> None:
     """Raise ValueError unless x (numpy array or torch tensor) has this shape and dtype.
 

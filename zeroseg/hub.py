@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from zeroseg.errors import UnavailableError
+from zeroseg.errors import UnavailableError, missing_package
 
 
 @contextmanager
@@ -24,6 +24,8 @@ def fetching(what: str, instead: str):
     try:
         with quiet():
             yield
+    except ModuleNotFoundError as error:
+        raise missing_package(error, what) from error
     except Exception as error:  # noqa: BLE001 no common type
         reason = textwrap.shorten(str(error) or type(error).__name__, 120, placeholder=" ...")
         raise UnavailableError(f"{what} could not be downloaded; give {instead} ({reason})") from error

@@ -1,6 +1,7 @@
 """zeroseg eval --suite with an open_clip model: the published words, SCLIP's rule for background, Cityscapes' size."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ pytest.importorskip("open_clip")
 from tests.evaluation import miniature_sets as sets  # noqa: E402
 from zeroseg import Segmenter  # noqa: E402
 from zeroseg.commands.eval import evaluate  # noqa: E402
+from zeroseg.evaluation import suite_run  # noqa: E402
 from zeroseg.evaluation.published_names import WORDS, published_labels  # noqa: E402
 
 VOC_SCALE, VOC_THRESHOLD = 65, 0.1  # wangf3014/SCLIP b56bd30, configs/cfg_voc21.py
@@ -75,3 +77,15 @@ def test_settings_follow_the_published_ones_and_options_go_before_them(root, tin
     ]
     assert (plan["City"]["short_side"], plan["VOC21"]["config"]["threshold"]) == (64, 0.2)
     assert plan["VOC21"]["config"]["background_rule"] == "score"
+
+
+def test_another_file_of_the_helper_is_another_model(tiny, tmp_path):
+    """Results of the same name are not resumed then."""
+    helper = tmp_path / "dino.pth"
+    options = SimpleNamespace(model=f"{tiny}@helper={helper}")
+    segmenter = SimpleNamespace(_file=None, runner=SimpleNamespace(backend="torch"))
+    seen = []
+    for content in (b"first", b"second"):
+        helper.write_bytes(content)
+        seen.append(suite_run._identity(options, segmenter))
+    assert seen[0] != seen[1] and seen[0]["spec"] == seen[1]["spec"]

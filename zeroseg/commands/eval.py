@@ -6,6 +6,7 @@ import click
 
 from zeroseg.commands.backend import backend_option
 from zeroseg.commands.command import Command
+from zeroseg.commands.reading import reading_options
 from zeroseg.commands.threshold import Score
 
 DATASETS = (
@@ -67,6 +68,7 @@ NOT_FOR_SUITES = ("dataset", "class_file", "list_file", "names", "subset", "swee
     help="Model file (.onnx, .pt), a bundled name, or an open_clip model "
     "such as open_clip:ViT-B-16/openai.  [default: bundled]",
 )
+@reading_options
 @backend_option
 @click.option(
     "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all this process may use]"

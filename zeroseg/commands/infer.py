@@ -8,6 +8,7 @@ import click
 from zeroseg.commands.backend import backend_option
 from zeroseg.commands.command import Command
 from zeroseg.commands.live_options import LOOK, MQTT, NAMES, NETWORK, SERVER, SOURCE, VIDEO_FILES, options
+from zeroseg.commands.reading import reading_options
 from zeroseg.commands.threshold import threshold_option
 from zeroseg.formats.kinds import FORMATS
 
@@ -104,6 +105,7 @@ class SaveList(click.ParamType):
     metavar="FILE|NAME",
     help="Model file (.onnx, .pt), open_clip:ARCH/TAG, radio:VERSION or a bundled name.  [default: bundled]",
 )
+@reading_options
 @backend_option
 @click.option(
     "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all this process may use]"

@@ -4,6 +4,7 @@ import click
 
 from zeroseg.commands.command import Command
 from zeroseg.commands.live_options import LOOK, NAMES, NETWORK, SERVER, SOURCE, TRITON, options
+from zeroseg.commands.reading import reading_options
 from zeroseg.commands.threshold import threshold_option
 
 
@@ -35,7 +36,12 @@ from zeroseg.commands.threshold import threshold_option
     help="Opacity of the overlay.",
 )
 @options(SERVER, SOURCE, LOOK)
-@click.option("--model", metavar="FILE|NAME", help="Model file (.onnx, .pt) or a bundled name.  [default: bundled]")
+@click.option(
+    "--model",
+    metavar="FILE|NAME",
+    help="Model file (.onnx, .pt), open_clip:ARCH/TAG, radio:VERSION or a bundled name.  [default: bundled]",
+)
+@reading_options
 @click.option("--backend", default="auto", show_default=True, metavar="NAME", help="Back end that runs the network.")
 @click.option(
     "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all this process may use]"

@@ -4,6 +4,8 @@ open_clip:ARCH/TAG              weights that open_clip knows, as open_clip:ViT-B
 open_clip:ARCH/FILE             a checkpoint file, as open_clip:ViT-B-16/clip/weights.pt
 radio:VERSION, radio:FILE       RADIO from torch.hub, as radio:c-radio_v3-b; see zeroseg.dense.radio
 ...@NAME=VALUE,NAME=VALUE       settings: the fields of DenseSpec from `reading` on, words joined by "+"
+
+Commands also take some of the settings as options (zeroseg.commands.reading), which become part of the name.
 """
 
 import re
@@ -66,26 +68,54 @@ def default_output(model: Path | str, suffix: str) -> Path:
 
 def parse_spec(name: str) -> DenseSpec:
     """Parse a name as in the module docstring; ZerosegError, in one line, if it is wrong."""
-    text, settings = name, ""
-    found = re.fullmatch(r"(.*?)@(\w+=.*)", name)
-    if found:
-        text, settings = found.groups()
+    text, settings = _parted(name)
     arch, _, weights = text.removeprefix(PREFIX).partition("/")
     if name.startswith(f"{RADIO}:"):
         arch, weights = RADIO, text.removeprefix(f"{RADIO}:")
         if not weights:
             raise ZerosegError(f"model {name!r}: RADIO needs a version or a file, as in radio:c-radio_v3-b")
-        if settings.startswith("reading=") or ",reading=" in settings or "helper=" in settings:
+        if "reading" in settings or "helper" in settings:
             raise ZerosegError(f"model {name!r}: RADIO has one reading, radseg; leave out reading and helper")
     if not is_dense_name(name) or not arch or not weights:
         raise ZerosegError(f"model {name!r}: open_clip needs ARCH/TAG or ARCH/FILE, as in open_clip:ViT-B-16/openai")
-    values = {}
-    for setting in settings.split(",") if settings else ():
-        key, _, value = setting.partition("=")
-        values[key] = _value(name, key, value)
+    values = {key: _value(name, key, value) for key, value in settings.items()}
     if "helper" in values and "reading" in values:
         raise ZerosegError(f"model {name!r}: helper: replaces the reading; leave out reading={values['reading']}")
     return DenseSpec(arch, weights, **values)
+
+
+def with_settings(name: Path | str | None, options: dict[str, str | float | None]) -> Path | str | None:
+    """The model's name with the settings that a command's options gave, by the setting's name; None: not given.
+
+    ZerosegError, in one line, for a model that has no settings, for a setting that the name gives another value, and
+    for what parse_spec refuses.
+    """
+    given = {key: str(value) for key, value in options.items() if value is not None}
+    for key, value in given.items():
+        if not is_dense_name(name):
+            raise ZerosegError(
+                f"--{key}: {'the bundled model' if name is None else name} is used as it is; the option is for "
+                "open_clip and RADIO models, such as open_clip:ViT-B-16/openai"
+            )
+        if "," in value:  # which separates settings
+            raise ZerosegError(f"--{key}: expected a value without a comma, got {value!r}; rename the file")
+        said = _parted(name)[1].get(key)
+        if said is None:
+            name += f"{',' if _parted(name)[1] else '@'}{key}={value}"
+        elif _value(name, key, said) != _value(name, key, value):
+            raise ZerosegError(f"--{key} {value}: the model's name says {key}={said}; leave out one of the two")
+    if given:
+        parse_spec(name)
+    return name
+
+
+def _parted(name: str) -> tuple[str, dict[str, str]]:
+    """The name without settings, and the settings."""
+    found = re.fullmatch(r"(.*?)@(\w+=.*)", name)
+    if not found:
+        return name, {}
+    pairs = (setting.partition("=") for setting in found[2].split(","))
+    return found[1], {key: value for key, _, value in pairs}
 
 
 def _value(name: str, key: str, value: str):
@@ -101,7 +131,7 @@ def _value(name: str, key: str, value: str):
             raise ZerosegError(f"model {name!r}: helper: expected a name or a file, as in helper=dino_vitb8")
         return value
     if key == "denoise":
-        if not re.fullmatch(r"0?\.\d+|0|1", value):
+        if not re.fullmatch(r"\d*\.?\d+(e-?\d+)?", value) or float(value) > 1:
             raise ZerosegError(f"model {name!r}: denoise: expected a probability from 0 to 1, got {value!r}")
         return float(value)
     if key == "background":

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from zeroseg.dense.spec import RADIO
-from zeroseg.errors import UnavailableError, ZerosegError, missing_extra
+from zeroseg.errors import UnavailableError, ZerosegError, missing_extra, missing_package
 from zeroseg.hub import fetching, quiet
 
 # names under which the text side of the same weights is known
@@ -167,6 +167,8 @@ class TextSide:
             try:
                 with quiet():
                     self._tokenizer = open_clip.get_tokenizer(self.arch)
+            except ModuleNotFoundError as error:  # transformers, which reads the tokenizers of SigLIP and SigLIP 2
+                raise missing_package(error, f"tokenizer of {self.arch}") from error
             except Exception as error:  # noqa: BLE001 the hub library's and transformers' own kinds
                 reason = textwrap.shorten(str(error) or type(error).__name__, 120, placeholder=" ...")
                 raise UnavailableError(

@@ -170,14 +170,16 @@ def _file(out: Path, entry: SuiteSet) -> Path:
 
 
 def _identity(options: EvalOptions, segmenter: Segmenter) -> dict:
-    """What tells this model from another: the checksum of its file, or an open_clip name and its file's checksum."""
+    """What tells this model from another: the checksum of its file, or an open_clip name and its files' checksums."""
     said = {"backend": segmenter.runner.backend, "zeroseg": __version__}
     if segmenter._file is not None:
         return said | {"sha256": sha256(segmenter._file)}
     from zeroseg.dense.weights import weights_file
 
-    file = weights_file(parse_spec(options.model).weights)
-    return said | {"spec": options.model, "sha256": file and sha256(file)}
+    spec = parse_spec(options.model)
+    file, helper = weights_file(spec.weights), spec.helper and Path(spec.helper)
+    said |= {"spec": options.model, "sha256": file and sha256(file)}
+    return said | {"helper_sha256": sha256(helper)} if helper and helper.is_file() else said
 
 
 def _labels(options: EvalOptions, entry: SuiteSet, dataset: MaskFolder, sidecar: Sidecar) -> LabelSet:
