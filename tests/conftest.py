@@ -6,6 +6,7 @@ functions are compiled or interpreted once and for all: hence here, before any t
 
 import os
 import random
+import shutil
 import signal
 import sys
 
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 
 from tests.color_model import write_color_model
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a worker per core: more threads would only wait for one another
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -67,3 +70,17 @@ def color_model(tmp_path_factory):
     """The path of a model that finds red, green, blue and dark places; see color_model.py."""
     pytest.importorskip("onnx")
     return write_color_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium with a camera that shows a pattern. One at a time: Playwright cannot be started twice in a process."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as runtime:
+        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        try:
+            browser = runtime.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *camera])
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium can be started (apt install chromium): {str(error).splitlines()[0]}")
+        yield browser
+        browser.close()

@@ -130,7 +130,7 @@ def test_every_word_is_announced_to_home_assistant(mosquitto, listen, watch):
         assert entity["device"]["identifiers"] == ["zeroseg_garden"]
         assert entity["availability_topic"] == "garden/status"
         state = entity.get("state_topic", "garden/status")
-        assert state in home.heard
+        assert state in home.heard or state == "garden/problem"  # a broker does not retain an empty message
         if "value_template" in entity:
             value = entity["value_template"].removeprefix("{{ ").removesuffix(" }}").split("value_json.")[1].split()[0]
             assert value in json.loads(home.heard[state])

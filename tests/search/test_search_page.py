@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.color_model import vectors
-from tests.live.page.conftest import browser, visit, wait_until  # noqa: F401 (fixtures)
+from tests.live.page.conftest import visit, wait_until  # noqa: F401 (fixtures)
 from tests.search.conftest import COLORS, command, picture
 from zeroseg.search.collection import Collection
 from zeroseg.search.store import Store

@@ -8,7 +8,6 @@ import http.server
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -29,7 +28,6 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[3]
 MODEL = ROOT / "zeroseg/bundled/tiny.onnx"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PHOTOS = ["chelsea", "coffee", "astronaut", "rocket"]
 WORDS = ["cat", "sofa", "tabby", "coffee cup", "table", "astronaut", "flag", "rocket", "tower", "sky"]
 SAME = 0.995  # share of pixels
@@ -75,18 +73,6 @@ def site(tmp_path_factory):
     assert done.exit_code == 0, done.output
     assert f"wrote {folder / 'site'}" in done.output and "same label on " in done.output
     return folder / "site"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as runtime:
-        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-        try:
-            browser = runtime.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *camera])
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium can be started (apt install chromium): {str(error).splitlines()[0]}")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

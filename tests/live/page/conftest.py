@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 import time
 import urllib.request
 
@@ -16,23 +15,10 @@ from zeroseg.live.pipeline import Pipeline
 from zeroseg.live.sources import open_source
 from zeroseg.segment.segmenter import Segmenter
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WAIT_MS = 30_000
 SIZE = (320, 192)
 JPEG = 4  # mean difference of 255 between a picture and its JPEG, scaled on the screen and back
 PURE = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255)])  # the pattern's shapes, in the order of its labels
-
-
-@pytest.fixture(scope="session")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as runtime:
-        try:
-            browser = runtime.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium can be started (apt install chromium): {str(error).splitlines()[0]}")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
