@@ -49,7 +49,10 @@ def translations() -> dict:
     def to_dtype(x, dtype: int, non_blocking: bool = False, copy: bool = False, memory_format: str = ""):
         return op.Cast(x, to=dtype)
 
-    return {_ATEN.batch_norm.default: batch_norm, _ATEN.to.dtype: to_dtype}
+    def to_device(x, device: str, dtype: int, non_blocking: bool = False, copy: bool = False, memory_format: str = ""):
+        return op.Cast(x, to=dtype)
+
+    return {_ATEN.batch_norm.default: batch_norm, _ATEN.to.dtype: to_dtype, _ATEN.to.device: to_device}
 
 
 def must_be_decomposed(program: ExportedProgram, table) -> bool:

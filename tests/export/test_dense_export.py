@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,13 +30,15 @@ from zeroseg.dense.model import embeddings_of  # noqa: E402
 from zeroseg.dense.positions import cubic_weights, linear_weights, plain_cubic_weights  # noqa: E402
 from zeroseg.dense.readings import READINGS  # noqa: E402
 from zeroseg.dense.towers import read_tower  # noqa: E402
-from zeroseg.errors import ZerosegError  # noqa: E402
+from zeroseg.errors import UnavailableError, ZerosegError  # noqa: E402
 from zeroseg.export import divergence  # noqa: E402
 from zeroseg.export import to_onnx as export_module  # noqa: E402
 from zeroseg.export.cli import main  # noqa: E402
 from zeroseg.export.divergence import node_values  # noqa: E402
+from zeroseg.export.trt.builder import BuildOptions, build_plan  # noqa: E402
 from zeroseg.export.wrapper import DenseExportModel  # noqa: E402
 from zeroseg.runtime.base import DENSE_OUTPUTS  # noqa: E402
+from zeroseg.runtime.rtx_library import load_rtx  # noqa: E402
 from zeroseg.words import LabelPack  # noqa: E402
 
 TOLERANCE = 2e-5  # float32 cosines, two implementations; the convolutional tower reaches 1.1e-5
@@ -73,6 +76,17 @@ def session_of(graph):
 
 def invoke(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def builds_for_rtx(graph):
+    """TensorRT for RTX, where it is installed, makes an engine of the graph, for windows of 96 px."""
+    try:
+        rtx = load_rtx("this test")
+    except UnavailableError:
+        return
+    sidecar, options = SimpleNamespace(dense=SimpleNamespace(window=96)), BuildOptions(capabilities=("sm89",))
+    plan = build_plan(rtx, graph.SerializeToString(), "net.onnx", sidecar, options, show_progress=False)
+    assert plan.profile == {"image": [[1, 3, 96, 96]] * 3}
 
 
 class Readings(DenseExportModel):
@@ -116,7 +130,8 @@ def test_position_matrices_equal_pytorch_s_resizing(old, new):
 )
 def test_every_reading_s_graph_equals_pytorch(kind, layers, readings):
     model = Readings(read_tower(tiny_towers.make(kind, layers=layers).visual), readings)
-    session = session_of(export_module.trace(model).model_proto)
+    graph = export_module.trace(model).model_proto
+    session = session_of(graph)
     for shape in LEVEL_SHAPES if readings == LEVELS else SHAPES:
         image = image_of(16, shape)
         got = dict(zip(model.outputs, session.run(list(model.outputs), {"image": image}), strict=True))
@@ -125,6 +140,7 @@ def test_every_reading_s_graph_equals_pytorch(kind, layers, readings):
             places, _ = embeddings_of(model.tower, torch.from_numpy(image))
             np.testing.assert_allclose(got[name], places.numpy(), atol=TOLERANCE, err_msg=f"{name} {shape}")
     assert np.abs(got[readings[-1]] - got[readings[-2]]).max() > 100 * TOLERANCE
+    builds_for_rtx(graph)
 
 
 @pytest.mark.parametrize("kind", ["helper", "radio"])

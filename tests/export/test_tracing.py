@@ -23,7 +23,7 @@ class Net(nn.Module):
                 value.copy_(torch.rand_like(value) + 0.5)
 
     def forward(self, x):
-        return self.act(self.after(self.conv(self.before(x)))).double().float()
+        return self.act(self.after(self.conv(self.before(x)))).double().float().double().to(x.device, torch.float32)
 
 
 class Changing(Net):

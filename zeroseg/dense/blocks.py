@@ -11,13 +11,16 @@ from zeroseg.dense.reading import Layout, Reading
 
 
 class LastBlock(nn.Module):
-    """forward() of the subclasses' parts: qkv(x, layout), project(values), first_scale(x), feed_forward(x)."""
+    """forward() of the subclasses' parts: qkv(x, layout), values(x), project(values), first_scale(x), feed_forward(x).
+
+    values(x) is the v of qkv alone.
+    """
 
     scale: float
 
     def forward(self, x: torch.Tensor, reading: Reading, layout: Layout) -> torch.Tensor:
         """Tokens (B, L, C) before the block -> tokens (B, L, C) after it, with the attention variant `reading`."""
-        q, k, v = self.qkv(x, layout)
+        q, k, v = (None, None, self.values(x)) if reading.values_only else self.qkv(x, layout)
         mixed = reading.mix(q, k, v, self.scale, layout)  # (B, H, L, d)
         out = self.first_scale(self.project(mixed.transpose(1, 2).flatten(2)))
         if reading.residual:
@@ -28,6 +31,13 @@ class LastBlock(nn.Module):
 def _split(qkv: torch.Tensor, heads: int) -> tuple[torch.Tensor, ...]:
     """(B, L, 3 C) -> three of (B, H, L, d)."""
     return qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def _values(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, heads: int) -> torch.Tensor:
+    """x (B, L, C) and the weights of q, k and v, packed (3 C, C) and (3 C) -> v (B, H, L, d)."""
+    start = weight.shape[0] // 3 * 2
+    v = nn.functional.linear(x, weight[start:], None if bias is None else bias[start:])
+    return v.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
 class OpenClipBlock(LastBlock):
@@ -41,6 +51,10 @@ class OpenClipBlock(LastBlock):
         attention = self.block.attn
         packed = nn.functional.linear(self.block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
         return _split(packed, attention.num_heads)
+
+    def values(self, x):
+        attention = self.block.attn
+        return _values(self.block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias, attention.num_heads)
 
     def project(self, values):
         return self.block.attn.out_proj(values)
@@ -63,6 +77,10 @@ class TimmBlock(LastBlock):
         attention = self.block.attn
         q, k, v = _split(attention.qkv(self.block.norm1(x)), attention.num_heads)
         return attention.q_norm(q), attention.k_norm(k), v
+
+    def values(self, x):
+        attention = self.block.attn
+        return _values(self.block.norm1(x), attention.qkv.weight, attention.qkv.bias, attention.num_heads)
 
     def project(self, values):
         return self.block.attn.proj(self.block.attn.norm(values))
@@ -88,6 +106,10 @@ class FastVitBlock(LastBlock):
     def qkv(self, x, layout):
         mixer = self.block.token_mixer
         return _split(mixer.qkv(self._on_maps(self.block.norm, x)), mixer.num_heads)
+
+    def values(self, x):
+        mixer = self.block.token_mixer
+        return _values(self._on_maps(self.block.norm, x), mixer.qkv.weight, mixer.qkv.bias, mixer.num_heads)
 
     def project(self, values):
         return self.block.token_mixer.proj(values)

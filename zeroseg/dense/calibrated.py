@@ -137,7 +137,7 @@ def _attention(similar: torch.Tensor, also_by: tuple[str, ...]):
             weights = weights + torch.softmax(scale * tokens @ tokens.transpose(-2, -1), -1)
         return weights / (1 + len(also_by)) @ v
 
-    return Reading(mix, False, False)
+    return Reading(mix, False, False, values_only=not also_by)
 
 
 def _neighbours(grid: tuple[int, int]) -> torch.Tensor:

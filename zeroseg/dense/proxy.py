@@ -30,7 +30,7 @@ def proxy(features: torch.Tensor, grid: tuple[int, int]) -> Reading:
     def mix(q, k, v, scale, layout):
         return weights @ resized(v[:, :, layout.prefix :], layout.grid, grid)
 
-    return Reading(mix, False, False)
+    return Reading(mix, False, False, values_only=True)
 
 
 def resized(v: torch.Tensor, old: tuple[int, int], new: tuple[int, int]) -> torch.Tensor:

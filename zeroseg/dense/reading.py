@@ -20,12 +20,16 @@ class Reading(NamedTuple):
 
     levels(last block, the block before it, tokens after every block but the last, layout, prefix), if given, is called
     instead of the last block and returns the patch tokens.
+
+    values_only: mix takes None for q and k, which are then not computed. It saves their product, and TensorRT for RTX
+    does not build a graph that computes all three for the values alone.
     """
 
     mix: Callable[..., torch.Tensor] | None
     residual: bool
     feed_forward: bool
     levels: Callable[..., torch.Tensor] | None = None
+    values_only: bool = False
 
 
 def coordinates(grid: tuple[int, int]) -> torch.Tensor:

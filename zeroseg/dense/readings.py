@@ -52,7 +52,7 @@ def key_neighbours(q, k, v, scale, layout):
 # (arXiv 2604.08110): SFP 44.0, SC-CLIP 43.9, NACLIP 39.4, MaskCLIP 30.3. Towers that do not pool by the class token, or
 # have fewer than three blocks, are read by the last of the others that they allow: NACLIP for a ViT.
 READINGS = {
-    "maskclip": Reading(own_value, True, True),
+    "maskclip": Reading(own_value, True, True, values_only=True),
     "sclip": Reading(query_and_key, True, True),
     "clearclip": Reading(query_query, False, False),
     "naclip": Reading(key_neighbours, False, False),
