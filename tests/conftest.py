@@ -15,6 +15,14 @@ import pytest
 
 from tests.color_model import write_color_model
 
+LONG_TESTS = {  # half a minute or more each; the readings' graphs, two clusters' parts and the kernels have other tests
+    "tests/kernels/test_cuda.py::test_sanitizers_find_nothing_in_the_emulated_kernels",
+    "tests/kernels/test_native.py::test_sanitizers_find_nothing",
+    "tests/annotate/test_annotate_ray.py::test_a_cluster_that_loses_a_worker_equals_one_machine",
+    "tests/export/test_dense_export.py::test_every_pooling_s_graph_equals_pytorch",
+    "tests/training/test_processes.py::test_a_lost_process_ends_the_others_in_one_line",
+    "tests/training/test_distill.py::test_two_processes_equal_one",
+}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a worker per core: more threads would only wait for one another
@@ -55,6 +63,10 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(items):
+    if not os.environ.get("ZEROSEG_LONG_TESTS"):
+        for item in items:
+            if item.nodeid.partition("[")[0] in LONG_TESTS:
+                item.add_marker(pytest.mark.skip(reason="takes long; set ZEROSEG_LONG_TESTS=1"))
     gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
     if not gpu_tests:
         return
