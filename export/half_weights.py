@@ -5,8 +5,12 @@ when they load the file, so speed and memory are those of float32. A weight with
 exporter may have multiplied float16 weights by the scales of a following normalisation; the products are not float16
 values. Then the model's own weights are stored, with the scales, one per output channel, beside them. All others are
 rounded by up to 2^-11 of their value; export parity measures the effect on the masks.
+
+A weight that the exporter has transposed is stored as the checkpoint has it, with a Transpose that runtimes fold as well.
+Then both files have the same bytes, and Git stores them once.
 """
 
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -25,6 +29,7 @@ def store_weights_as_half(model: onnx.ModelProto, own: Mapping[str, np.ndarray] 
     own: the weights as the network has them, float32, by the names of its state_dict.
     """
     nodes, scales = [], []
+    matrices = {_digest(_halved(weight)) for weight in own.values() if weight.ndim == 2}
     for tensor in model.graph.initializer:
         if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < SMALLEST:
             continue
@@ -36,9 +41,12 @@ def store_weights_as_half(model: onnx.ModelProto, own: Mapping[str, np.ndarray] 
                 raise ZerosegError(f"weight {name} does not fit float16; export with --weights float32")
             if scale is None and values.ndim == 1:
                 continue  # biases and the like are small, and rounding them moves whole channels
-        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
-        cast = name if scale is None else f"{name}.own"
+        turned = half.ndim == 2 and _digest(half) not in matrices and _digest(half.T) in matrices
+        tensor.CopyFrom(numpy_helper.from_array(half.T.copy() if turned else half, f"{name}.half"))
+        cast = name if scale is None and not turned else f"{name}.own"
         nodes.append(helper.make_node("Cast", [tensor.name], [cast], name=f"{cast}.cast", to=TensorProto.FLOAT))
+        if turned:
+            nodes.append(helper.make_node("Transpose", [cast], [name], name=f"{name}.turned", perm=[1, 0]))
         if scale is not None:
             scales.append(numpy_helper.from_array(scale, f"{name}.scale"))
             nodes.append(helper.make_node("Mul", [cast, f"{name}.scale"], [name], name=f"{name}.scaled"))
@@ -47,6 +55,10 @@ def store_weights_as_half(model: onnx.ModelProto, own: Mapping[str, np.ndarray] 
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(scales)
     return model
+
+
+def _digest(half: np.ndarray | None) -> bytes:
+    return b"" if half is None else hashlib.sha256(repr(half.shape).encode() + half.tobytes()).digest()
 
 
 def _halved(values: np.ndarray) -> np.ndarray | None:
