@@ -25,11 +25,12 @@ from zeroseg.training.pictures import draw_curve, draw_masks
 from zeroseg.training.precision import choose_precision
 from zeroseg.training.processes import Processes
 from zeroseg.training.recipes import TrainConfig
+from zeroseg.training.rare import names_present, repeat_rare
 from zeroseg.training.run_folder import RunFolder
 from zeroseg.training.shards import ShardOrder, ShardSet, cache_shards, find_shards, holds_shards
 from zeroseg.training.stem_cache import cache_stem
 from zeroseg.training.teacher import Teacher
-from zeroseg.training.teachers.build import any_part, more_prototypes, spoken_names
+from zeroseg.training.teachers.build import any_part, name_vectors, more_prototypes, spoken_names
 from zeroseg.training.teachers.cache import cache_targets
 from zeroseg.training.teachers.described import describe, zero_shot
 from zeroseg.training.views import ViewCache, cache_views
@@ -142,6 +143,10 @@ def _distill(
                 f"{name_some(cache.unreadable)}"
             )
         rows, held_out = split_rows(cache.rows, config.val_photos, config.seed)
+        if config.repeat_share:
+            names = name_vectors(teacher.space, teacher.centre).things
+            rows = repeat_rare(rows, names_present(cache.dense, rows, names), config.repeat_share, config.seed)
+            say(f"{len(rows)} rows per epoch, as photos of rare names are repeated")
     stem = None
     if config.stem_views:
         stem = _first_alone(

@@ -193,6 +193,7 @@ class TrainConfig:
     crops: CropConfig = field(default_factory=CropConfig)
     stem_views: int = 0  # frozen stem: cache its features of this many crops per photo; 0 = run it in training
     shuffle_shards: int = 16  # photos in shards: how many shards' photos are shuffled together
+    repeat_share: float = 0.0  # photos of names that a smaller share of photos have are repeated (rare.py); 0 = none
     val_photos: int = 64  # held out: their losses are logged, the first are drawn
     stem_flips: bool = False  # cached stem features are mirrored at random, with their targets
     # Losses
