@@ -6,8 +6,8 @@ exporter may have multiplied float16 weights by the scales of a following normal
 values. Then the model's own weights are stored, with the scales, one per output channel, beside them. All others are
 rounded by up to 2^-11 of their value; export parity measures the effect on the masks.
 
-A weight that the exporter has transposed is stored as the checkpoint has it, with a Transpose that runtimes fold as well.
-Then both files have the same bytes, and Git stores them once.
+A weight that the exporter has transposed is stored as the checkpoint has it, with a Transpose that runtimes fold as
+well. Then both files have the same bytes, and Git stores them once.
 """
 
 import hashlib

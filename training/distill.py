@@ -24,13 +24,13 @@ from zeroseg.training.photos import PhotoSet, find_photos, name_some
 from zeroseg.training.pictures import draw_curve, draw_masks
 from zeroseg.training.precision import choose_precision
 from zeroseg.training.processes import Processes
-from zeroseg.training.recipes import TrainConfig
 from zeroseg.training.rare import names_present, repeat_rare
+from zeroseg.training.recipes import TrainConfig
 from zeroseg.training.run_folder import RunFolder
 from zeroseg.training.shards import ShardOrder, ShardSet, cache_shards, find_shards, holds_shards
 from zeroseg.training.stem_cache import cache_stem
 from zeroseg.training.teacher import Teacher
-from zeroseg.training.teachers.build import any_part, name_vectors, more_prototypes, spoken_names
+from zeroseg.training.teachers.build import any_part, more_prototypes, name_vectors, spoken_names
 from zeroseg.training.teachers.cache import cache_targets
 from zeroseg.training.teachers.described import describe, zero_shot
 from zeroseg.training.views import ViewCache, cache_views
@@ -99,6 +99,8 @@ def _distill(
         raise ZerosegError(f"batch: {config.batch} does not divide among {processes.count} processes")
     photos = find_source(config, inputs)
     sharded = isinstance(photos, ShardSet)
+    if config.repeat_share and (sharded or config.stem_views or not config.views.dense_grid):
+        raise ZerosegError("repeat_share: expected a folder of photos, dense targets and stem_views=0; set it to 0")
     teacher = build_teacher(config.teacher, _labels(inputs), str(processes.device))
     student, config = _student(config, inputs, teacher)
 
@@ -143,10 +145,11 @@ def _distill(
                 f"{name_some(cache.unreadable)}"
             )
         rows, held_out = split_rows(cache.rows, config.val_photos, config.seed)
-        if config.repeat_share:
-            names = name_vectors(teacher.space, teacher.centre).things
-            rows = repeat_rare(rows, names_present(cache.dense, rows, names), config.repeat_share, config.seed)
-            say(f"{len(rows)} rows per epoch, as photos of rare names are repeated")
+    trained_on = len(rows)
+    if config.repeat_share:
+        names = name_vectors(teacher.space, teacher.centre).things
+        rows = repeat_rare(rows, names_present(cache.dense, rows, names), config.repeat_share, config.seed)
+        say(f"photos with rare names are repeated: {len(rows)} per epoch, of {trained_on}")
     stem = None
     if config.stem_views:
         stem = _first_alone(
@@ -174,7 +177,7 @@ def _distill(
         trainer.load_state(folder.load_checkpoint())
     weights = sum(p.numel() for p in student.parameters() if p.requires_grad)
     say(
-        f"{len(rows)} photos to train on, {len(held_out)} held out; {plan.steps} steps of {config.batch}, "
+        f"{trained_on} photos to train on, {len(held_out)} held out; {plan.steps} steps of {config.batch}, "
         f"{plan.per_epoch} per epoch; {weights / 1e6:.1f} M weights to train"
         + (f"; resuming at step {trainer.step}" if trainer.step else "")
     )
@@ -191,7 +194,7 @@ def _distill(
     if processes.first:
         if trainer.best is not None:
             say(f"took the weights after step {trainer.best[1]}: the lowest loss on the held-out photos")
-        save_checkpoint(path, trainer.chosen(), sidecar=sidecar(config, student, teacher, len(rows)))
+        save_checkpoint(path, trainer.chosen(), sidecar=sidecar(config, student, teacher, trained_on))
         folder.write_image("curve.png", draw_curve(folder.path / "curve.csv"))
         folder.write_curve_json()
         say(f"wrote {path}")

@@ -138,6 +138,7 @@ class PartsConfig:
     streets: tuple[
         str, ...
     ] = ()  # photos of streets, by how their names begin ("streets/"); these get Cityscapes' names
+    stuff: tuple[str, ...] = ()  # names of the street network that count in every photo, such as "sky"
     short_side: int = 224  # px, short side of the photo as DINO reads it
     dense_grid: int = 12  # cells per side of the teacher's cached map
     box_score: float = 0.2  # boxes below this score are left out

@@ -36,7 +36,7 @@ def build_parts(config: TrainConfig, device: str = "cpu") -> list[Part]:
     if parts.persons:
         built.append(Persons(parts.weights, parts.person_score))
     if parts.streets:
-        built.append(Streets(parts.weights, parts.streets))
+        built.append(Streets(parts.weights, parts.streets, parts.stuff))
     return built
 
 
@@ -56,6 +56,8 @@ def check_parts(parts: PartsConfig) -> None:
         )
     if parts.dino and not (parts.walk or parts.detectors):
         raise ZerosegError("parts.dino: nothing uses its affinity; set parts.walk=true")
+    if parts.stuff and not parts.streets:
+        raise ZerosegError("parts.stuff: the network for streets gives these names; set parts.streets too")
     if parts.persons and "nanodet" not in parts.detectors:
         raise ZerosegError("parts.persons: person masks are cut by nanodet's boxes; add nanodet to parts.detectors")
 

@@ -105,7 +105,8 @@ class TargetMaker:
         spoken = config.parts.detectors or config.parts.streets
         self.names = name_vectors(teacher.space, centre) if spoken else NameVectors(*2 * (torch.zeros(0, teacher.dim),))
         self.grid, cells = config.parts.dense_grid, config.views.dense_grid
-        left_out = ("weights", *(() if config.parts.dino else ("dino",)))  # caches from before `dino` stay valid
+        newer = [name for name in ("dino", "stuff") if not getattr(config.parts, name)]  # caches from before stay valid
+        left_out = ("weights", *newer)
         settings = asdict(config.parts) | asdict(config.diffusion)
         self.key = {
             "teacher": teacher.fingerprint,

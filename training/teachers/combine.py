@@ -2,7 +2,8 @@
 
 1. walk: the classifiers' (or CLIP's) map spreads over places that the affinity holds together.
 2. gate: its strength becomes sqrt(strength x saliency); the direction stays.
-3. streets: in photos of streets each cell gets the name of its Cityscapes class.
+3. streets: in photos of streets each cell gets the name of its Cityscapes class, in other photos if parts.stuff has
+   this name. Where the saliency is STANDS_OUT or more, names of parts.stuff do not count.
 4. boxes: how much of each place a box covers is walked over the same affinity and divided by its largest value in the
    box, so that what looks like the outside falls away; times coverage and saliency, which counts parts.box_floor at
    least. For persons half of it comes from the person masks. Times the score to the power of parts.box_power this is
@@ -23,9 +24,10 @@ import torch.nn.functional as F
 from zeroseg.training.recipes import DiffusionConfig, PartsConfig
 from zeroseg.training.teachers.dino import SALIENCY_GRID, spread_out, walk
 from zeroseg.training.teachers.persons import PERSON
-from zeroseg.training.teachers.streets import NOTHING
+from zeroseg.training.teachers.streets import NOTHING, stuff_ids
 
 FINE = SALIENCY_GRID  # cells per side on which strengths are set
+STANDS_OUT = 0.5  # saliency of a thing, in front of sky, tree or grass
 LEAST_PEAK = 0.2  # a walked box is divided by its largest value inside the box, this at least
 PERSON_SHARE = 0.5  # of a person's strength that comes from the person masks
 
@@ -60,6 +62,8 @@ def combine(
     target = gate(places, saliency) if parts.saliency else _resized(places, (FINE, FINE))
     if parts.streets:
         label = torch.from_numpy(found["streets"]["label"].astype(np.int64))
+        if parts.saliency:
+            label[torch.isin(label, torch.tensor(stuff_ids(parts.stuff))) & (saliency >= STANDS_OUT)] = NOTHING
         target = lay_streets(target, label, names.streets, parts.street_strength)
     if parts.detectors:
         boxes = np.concatenate([found[name]["boxes"] for name in parts.detectors])

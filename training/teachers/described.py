@@ -59,14 +59,15 @@ PERSONS = Described(
 )
 STREETS = Described(
     "streets",
-    "DeepLab on MobileNet: what streets are made of, in photos that the recipe names as streets",
+    "DeepLab on MobileNet: what streets are made of, in photos that the recipe names as streets; parts.stuff in all",
     "Cityscapes' masks",
     "google-coral/test_data, Apache-2.0",
 )
 TUNED = (
     "geometric mean of strength and saliency; affinity of all three layers; no floor of saliency in boxes; boxes from "
     "a score of 0.2; box weight 1 x score; half of a person from its mask; strength and name contexts, clothes and "
-    "photo balance of the first teacher; the score share; the rule of the threshold"
+    "photo balance of the first teacher; which names of the street network count in all photos, and where (coco-dev); "
+    "the score share; the rule of the threshold"
 )
 TUNED_WALK = "the walk's constants, with an ImageNet classifier as the first teacher"
 

@@ -1,4 +1,8 @@
-"""What a street is made of: a Cityscapes network in a .tflite file. Right in streets only: it calls a table road."""
+"""What a street is made of: a Cityscapes network in a .tflite file.
+
+Roads, buildings and things are right in streets only: the network calls a table road. Sky, tree and grass are mostly
+right in any photo (docs/experiments.md).
+"""
 
 from pathlib import Path
 
@@ -11,7 +15,7 @@ from zeroseg.training.teachers.part import Part
 
 FILE = "deeplab_mobilenet_edgetpu_slim_cityscapes_quant.tflite"
 GRID = 48  # cells per side of the cached labels, over the whole photo
-NOTHING = 255  # label of photos that are no streets
+NOTHING = 255  # label of cells without one
 
 # Cityscapes' train ids and what each is called here.
 NAMES = (
@@ -21,15 +25,18 @@ NAMES = (
 
 
 class Streets(Part):
-    """Array label (GRID, GRID) uint8: Cityscapes' train id of each cell, NOTHING in photos that are no streets.
+    """Array label (GRID, GRID) uint8: Cityscapes' train id of each cell, or NOTHING.
 
-    folders  first parts of the names (paths) of photos that are streets.
+    folders  first parts of the names (paths) of photos that are streets: all labels count in them.
+    stuff    names of NAMES that count in every photo. ZerosegError for another name.
     """
 
     name = "streets"
 
-    def __init__(self, folder, folders: tuple[str, ...]):
+    def __init__(self, folder, folders: tuple[str, ...], stuff: tuple[str, ...] = ()):
         import threading
+
+        self.stuff = stuff_ids(stuff)
 
         path = Path(folder) / FILE
         if not path.is_file():
@@ -45,10 +52,11 @@ class Streets(Part):
         self._interpreter.allocate_tensors()
         self._lock = threading.Lock()  # an interpreter has one set of buffers
         self.arrays = {"label": ((GRID, GRID), "uint8")}
-        self.fingerprint = {"file": sha256(path), "folders": list(folders)}
+        self.fingerprint = {"file": sha256(path), "folders": list(folders)} | ({"stuff": list(stuff)} if stuff else {})
 
     def compute(self, image: Image.Image, photo_name: str, found) -> dict[str, np.ndarray]:
-        if not photo_name.startswith(self.folders):
+        street = photo_name.startswith(self.folders)
+        if not street and not len(self.stuff):
             return {"label": np.full((GRID, GRID), NOTHING, np.uint8)}
         [given], [result] = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         _, height, width, _ = given["shape"]
@@ -57,7 +65,15 @@ class Streets(Part):
             self._interpreter.set_tensor(given["index"], pixels)
             self._interpreter.invoke()
             labels = self._interpreter.get_tensor(result["index"])[0]
-        return {"label": most_common(labels, GRID)}
+        label = most_common(labels, GRID)
+        return {"label": label if street else np.where(np.isin(label, self.stuff), label, NOTHING).astype(np.uint8)}
+
+
+def stuff_ids(names: tuple[str, ...]) -> list[int]:
+    """The train ids of names. ZerosegError for one that the network does not know."""
+    if unknown := [name for name in names if name not in NAMES]:
+        raise ZerosegError(f"parts.stuff: expected some of {', '.join(NAMES)}, got {unknown[0]!r}")
+    return [NAMES.index(name) for name in names]
 
 
 def most_common(labels: np.ndarray, grid: int) -> np.ndarray:

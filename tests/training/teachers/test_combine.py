@@ -53,6 +53,25 @@ def test_streets_replace_what_was_there():
         torch.testing.assert_close(got[:, y, x], 0.7 * names[name])
 
 
+def test_stuff_counts_where_nothing_stands_out():
+    """Sky (10) is stuff here, road (0) is not."""
+    rng = np.random.default_rng(4)
+    places, streets = torch.from_numpy(rng.normal(size=(FINE, FINE, DIM))).float(), unit(rng, 19)
+    label = np.full((FINE, FINE), NOTHING, np.uint8)
+    label[:10], label[10:20] = 10, 0
+    saliency = np.full((FINE, FINE), 100, np.uint8)
+    saliency[:, 24:] = 200
+    found = {"dino": {"saliency": saliency}, "streets": {"label": label}}
+    parts = PartsConfig(saliency=True, streets=("streets/",), stuff=("sky",), street_strength=0.6)
+    names = NameVectors(torch.zeros(0, DIM), streets)
+    got = combine(places, found, names, parts, WALK)
+    gated = combining.gate(places.permute(2, 0, 1), torch.from_numpy(saliency) / 255).permute(1, 2, 0)
+    torch.testing.assert_close(got[:10, :24], 0.6 * streets[10].expand(10, 24, DIM))
+    torch.testing.assert_close(got[:10, 24:], gated[:10, 24:])
+    torch.testing.assert_close(got[10:20], 0.6 * streets[0].expand(10, FINE, DIM))
+    torch.testing.assert_close(got[20:], gated[20:])
+
+
 def test_boxes_mix_names_by_their_strongest_box():
     rng = np.random.default_rng(2)
     target, names = rng.normal(size=(DIM, FINE, FINE)).astype(np.float32), unit(rng, 4)

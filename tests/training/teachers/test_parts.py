@@ -1,5 +1,7 @@
 """Each helper teacher's reading of its network, against the same computed place by place."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from zeroseg.training.recipes import IMAGENET_MEAN, IMAGENET_STD, DiffusionConfi
 from zeroseg.training.teachers.detectors import CenterNet, NanoDet, decode_sides, fit
 from zeroseg.training.teachers.dino import Dino, affinity, keep_largest, patch_grid, spread_out, walk
 from zeroseg.training.teachers.persons import GRID, Persons, cut_box
-from zeroseg.training.teachers.streets import NAMES, NOTHING, most_common
+from zeroseg.training.teachers.streets import NAMES, NOTHING, Streets, most_common, stuff_ids
 
 WALK = DiffusionConfig(share=0.9, tau=0.2, reach=0.5, steps=5)
 
@@ -155,6 +157,44 @@ def test_streets_keep_the_most_common_label():
             cell = labels[50 * y : 50 * y + 50, 48 * x : 48 * x + 48]
             assert got[y, x] == np.bincount(cell.ravel()).argmax()
     assert NOTHING not in got
+
+
+class Labels:
+    """An interpreter of a network that gives one label map for every photo."""
+
+    def __init__(self, labels):
+        self.labels = labels
+
+    def get_input_details(self):
+        return [{"shape": (1, *self.labels.shape, 3), "index": 0}]
+
+    def get_output_details(self):
+        return [{"index": 1}]
+
+    def set_tensor(self, index, pixels):
+        assert index == 0 and pixels.shape == (1, *self.labels.shape, 3)
+
+    def invoke(self):
+        pass
+
+    def get_tensor(self, index):
+        return self.labels[None]
+
+
+def test_only_stuff_counts_outside_streets():
+    labels = np.repeat(np.arange(96) // 32, 96).reshape(96, 96)  # road, sidewalk, building
+    streets = object.__new__(Streets)  # without its file
+    streets.folders, streets.stuff = ("streets/",), stuff_ids(("sidewalk",))
+    streets._interpreter, streets._lock = Labels(labels), contextlib.nullcontext()
+    photo = Image.new("RGB", (30, 20))
+    everything = np.repeat(np.arange(48) // 16, 48).reshape(48, 48)
+    np.testing.assert_array_equal(streets.compute(photo, "streets/a.jpg", {})["label"], everything)
+    wanted = np.where(everything == 1, 1, NOTHING)
+    np.testing.assert_array_equal(streets.compute(photo, "beaches/a.jpg", {})["label"], wanted)
+    streets.stuff = []
+    assert (streets.compute(photo, "beaches/a.jpg", {})["label"] == NOTHING).all()
+    with pytest.raises(ZerosegError, match="parts.stuff: expected some of road, sidewalk.*got 'sea'"):
+        stuff_ids(("sky", "sea"))
 
 
 @pytest.mark.parametrize("kind", [lambda d: Dino(d, 56, WALK), lambda d: NanoDet(d, 0.2), lambda d: Persons(d, 0.3)])
