@@ -47,7 +47,7 @@ def measure_page(folder: Path, words: list[str], picture: Path | None = None) ->
     from zeroseg.live.search_page import make_search_app
 
     collection = Collection.open(folder)
-    collection.warm()
+    collection.state()
     server = Listening(make_search_app(collection), "127.0.0.1", 0, None).start()
     try:
         with sync_playwright() as runtime:

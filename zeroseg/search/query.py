@@ -92,20 +92,9 @@ class Filters:
         """Whether a filter limits the area of the found segments."""
         return self.least > 0 or self.most < 1
 
-    def sql(self) -> str | None:
-        """The filters of_images as an SQL condition for LanceDB; None if there are none."""
-        parts = []
-        if self.path is not None:
-            pattern = self._pattern.replace("'", "''")
-            parts.append(f"regexp_like(path, '{pattern}')")
-        for bound, sign in ((self.after, ">="), (self.before, "<")):
-            if bound is not None:
-                parts.append(f"taken {sign} timestamp '{bound.isoformat(sep=' ')}'")
-        return " AND ".join(parts) or None
-
     @property
     def _pattern(self) -> str:
-        """path as a regular expression for Arrow and LanceDB."""
+        """path as a regular expression for Arrow."""
         return "(?s)^" + "".join({"*": ".*", "?": "."}.get(one, re.escape(one)) for one in self.path) + "$"
 
     def fitting(self, paths, taken) -> np.ndarray:
