@@ -11,19 +11,10 @@ from zeroseg.kernels.best_products.cases import CASES
 RUNNABLE = [name for name, why_not in op.IMPLEMENTATIONS.items() if why_not() is None]
 
 
-def groups(case):
-    """Vectors, where each group begins, with some vectors outside all groups, and the largest directions allowed."""
-    counts = np.random.randint(1, case.most + 1, case.groups)
-    first = np.r_[2, 2 + np.cumsum(counts)].astype(np.int64)
-    vectors = np.random.randint(-128, 128, (first[-1] + 1, case.dims)).astype(np.int8)
-    most = min(32767, op.PRODUCT_MAX // (128 * max(1, case.dims)))
-    return vectors, first, np.random.randint(-most, most + 1, (case.directions, case.dims)).astype(np.int16)
-
-
 @pytest.mark.parametrize("impl", RUNNABLE)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_matches_integer_sums(case, impl):
-    vectors, first, directions = groups(case)
+    vectors, first, directions = case.draw(np.random.default_rng(0))
     out = best_products(vectors, first, directions, impl=impl)
     assert last_impl("best_products") == impl and out.shape == (case.directions, case.groups) and out.dtype == np.int32
     sums = np.einsum("nr,dr->dn", vectors.astype(np.int64), directions.astype(np.int64))

@@ -171,6 +171,7 @@ def test_more_like_a_segment(random_collection):
 
 def test_stored_reduction_is_used_and_renewed(random_collection, monkeypatch):
     collection, _ = random_collection
+    reduced, collection._state = collection.state().reduced, None  # in memory
     monkeypatch.setattr("zeroseg.search.collection._KEPT_FROM", 1)
     first = collection.state()
     folder = Path(collection.store.path)
@@ -179,6 +180,10 @@ def test_stored_reduction_is_used_and_renewed(random_collection, monkeypatch):
     collection._state = None
     assert collection.state().reduced.facts.equals(kept.facts) and load_reduced(folder, first.version)
     np.testing.assert_array_equal(kept.closer, first.reduced.closer)
+    directions, at = np.random.default_rng(5).normal(size=(2, 40)).astype(np.float32), np.array([200, 3, 239])
+    mapped, again = (one.reduced.closer_bounds(directions, at) for one in (first, collection.state()))
+    np.testing.assert_array_equal(mapped, reduced.closer_bounds(directions, at))
+    np.testing.assert_array_equal(again, mapped)
     collection.store.append([], 0)
     collection.store.forget([Unit(Photo("3.jpg", "/photos/3.jpg"), 1, 1).key])
     assert 3 not in collection.state().reduced.images and len(collection.state().reduced.images) == 239

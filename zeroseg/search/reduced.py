@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from zeroseg.kernels.best_products import PRODUCT_MAX, best_products
+from zeroseg.search.stored_rows import StoredRows
 
 STEP, LEFT_OUT, CLOSER_LEFT_OUT = 16, 1e-4, 1e-6
 ROUNDING = np.float32(1e-5)  # error of a sum of some hundred float32 products; added to every bound
@@ -61,7 +62,7 @@ class Reduced:
     scales: np.ndarray
     centre: np.ndarray
     codes: np.ndarray
-    closer: np.ndarray
+    closer: np.ndarray | StoredRows
     steps: np.ndarray
     tails: np.ndarray
     lengths: np.ndarray
@@ -102,9 +103,12 @@ class Reduced:
         both_Nd, lengths_N1 = np.concatenate([inside_Nr, directions_ND @ self.further], 1), _norms(directions_ND)
         lowest, highest = [], []
         for start in range(0, len(at), _BLOCK):
-            some, starts = self.segments(at[start : start + _BLOCK])
+            part = at[start : start + _BLOCK]
+            some, starts = self.segments(part)
+            stored = isinstance(self.closer, StoredRows)
+            closer = self.closer.ranges(self.first[part], self.first[part + 1]) if stored else self.closer[some]
             inner_Nn = scaled_Nr @ self.codes[some].astype(np.float32).T + constant_N1
-            inner_Nn += (both_Nd @ self.closer[some].astype(np.float32).T) * self.steps[some]
+            inner_Nn += (both_Nd @ closer.astype(np.float32).T) * self.steps[some]
             slack_Nn = lengths_N1 * self.tails[some] + ROUNDING
             if cosine:
                 inner_Nn, slack_Nn = inner_Nn / self.lengths[some], slack_Nn / self.lengths[some]
@@ -147,7 +151,8 @@ def load_reduced(folder: Path, version: int) -> Reduced | None:
     try:
         if json.loads((place / "about.json").read_text())["version"] != version:
             return None
-        return Reduced(*(_mapped(place / f"{name}.npy") for name in _ARRAYS), _mapped_table(place / _FACTS))
+        mapped = {name: _mapped(place / f"{name}.npy") for name in _ARRAYS if name != "closer"}
+        return Reduced(**mapped, closer=StoredRows(place / "closer.npy"), facts=_mapped_table(place / _FACTS))
     except (OSError, ValueError, KeyError):
         return None
 

@@ -121,6 +121,7 @@ function grid() {
 
 function cell(hit) {
   const image = element("img"), button = element("button");
+  image.decoding = "sync";  // painted once, with the picture
   image.alt = `${hit.path} ${hit.time}`.trim();
   button.type = "button";
   button.append(image, element("span", element("bdi", hit.time || hit.path), element("b", hit.score.toFixed(2))));
