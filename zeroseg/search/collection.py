@@ -26,6 +26,7 @@ from zeroseg.words import LabelPack
 
 _KEPT_FROM = 5_000  # images; from this number on, the reduced vectors are stored on disk
 _PART = 64  # images whose best bound is taken first
+_LIKE = 32  # images compared closely for each that like() returns
 _FETCHED = 256  # images whose rows are read at once
 
 
@@ -128,11 +129,14 @@ class Collection:
     def like(self, image: int, segment: int, k: int = 20) -> list[tuple[Hit, int]]:
         """Images with the segments most similar to one segment: (hit, its best segment), best first.
 
-        A hit's score is the cosine of the two embeddings; it has no words.
+        A hit's score is the cosine of the two embeddings; it has no words. The first pass takes _LIKE images for each
+        of the k by approximate cosines, so a segment much shorter than its neighbours might be missed.
         """
         [vector] = self.vectors(image)[segment : segment + 1]
         direction, reduced = unit(vector[None]), self._state_of(self.version).reduced
-        order = _candidates(*(one[0] for one in reduced.bounds(direction, cosine=True)), -np.inf, k + 1)
+        lowest, highest = (one[0] for one in reduced.bounds(direction, cosine=True))
+        count = min(len(lowest), _LIKE * (k + 1))  # not all that the bounds allow: short segments' bounds are wide
+        order = np.argpartition(-(lowest + highest), count - 1)[:count]
         closer = (one[0] for one in reduced.closer_bounds(direction, order, cosine=True))
         found = []
         for hit in self._hits(order[_candidates(*closer, -np.inf, k + 1)], None, None, 0.0):
