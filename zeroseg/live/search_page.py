@@ -28,6 +28,7 @@ from zeroseg.live.search_drawing import Copy, drawn_lines
 from zeroseg.search.collection import Collection
 from zeroseg.search.hit import Hit
 from zeroseg.search.query import parse_query
+from zeroseg.search.thumbnails import Thumbnails
 from zeroseg.segment.labels import label_pack
 from zeroseg.words import LabelPack
 
@@ -53,12 +54,21 @@ class _Searched:
     """The collection for several threads; it keeps the vectors of the last words and the last photos."""
 
     def __init__(self, collection: Collection, text: str):
-        self.collection, self._lock = collection, Lock()
+        self.collection, self._text, self._lock = collection, text, Lock()
         self._hits: OrderedDict[int, Hit] = OrderedDict()  # of the last answers, by the picture's number
         self._version, self._checked_s = -1, -1.0  # of the table when its version was last read, and when that was
         self._photos: OrderedDict[tuple[int, int, bytes], Copy] = OrderedDict()
+        self._thumbnails = None if collection.store.remote else Thumbnails(collection.store.path)
         self._pool = ThreadPoolExecutor(available_threads(), "zeroseg-draw")
         self._pack = lru_cache(maxsize=64)(lambda words: label_pack(parse_query(words).words, collection.sidecar, text))
+
+    def warm(self) -> None:
+        """Read and import now what the first search would: a second or less."""
+        try:
+            for hit in self.collection.search("thing", 1, threshold=-2.0, text=self._text):
+                self._copy(hit, SMALL_PX).with_words(hit.pack)
+        except (ZerosegError, ValueError):  # requests report it
+            pass
 
     def pack(self, words: str) -> LabelPack:
         """The vectors of all words of a query. Raises HTTPException 422 with one line for a bad query."""
@@ -130,7 +140,7 @@ class _Searched:
             if key in self._photos:
                 self._photos.move_to_end(key)
                 return self._photos[key]
-        made = Copy(hit.small(side_px), edges=side_px == LARGE_PX)
+        made = Copy(hit.small(side_px, self._thumbnails), edges=side_px == LARGE_PX)
         with self._lock:
             self._photos[key] = made
             while sum((side_px / SMALL_PX) ** 2 for _, side_px, _ in self._photos) > _KEPT:
@@ -154,6 +164,7 @@ class _Searched:
 def add_search(app: FastAPI, collection: Collection, text: str = "auto") -> None:
     """Add the page at /search and its API below /search/."""
     searched = _Searched(collection, text)
+    searched.warm()
     add_page_files(app, {"/search": "search.html", "/search.css": "search.css", "/search.js": "search.js"})
 
     @app.get("/search/about", summary="The collection: pictures, model, threshold")

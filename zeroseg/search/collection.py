@@ -20,6 +20,7 @@ from zeroseg.search.maps import Maps
 from zeroseg.search.query import Filters, Query, parse_query
 from zeroseg.search.reduced import Reduced, keep_reduced, load_reduced, reduce_rows
 from zeroseg.search.store import SEGMENTS, Store
+from zeroseg.search.thumbnails import Thumbnails
 from zeroseg.segment.labels import label_pack
 from zeroseg.segment.scores import score_directions, segment_scores, unit
 from zeroseg.words import LabelPack
@@ -170,8 +171,18 @@ class Collection:
         return self._state_of(self.look())
 
     def prepare(self) -> None:
-        """Store now what the first search would store; nothing for a small collection or in remote storage."""
-        if not self.store.remote and len(self) >= _KEPT_FROM:
+        """End an update: delete old thumbnails, and store what the first search in a large collection would store.
+
+        Does nothing in remote storage.
+        """
+        if self.store.remote:
+            return
+        Thumbnails(self.store.path).keep(
+            pair
+            for batch in self.store.scan(SEGMENTS, ["sha256", "position_s"], "segment = 0")
+            for pair in zip(batch["sha256"].to_pylist(), batch["position_s"].to_pylist(), strict=True)
+        )
+        if len(self) >= _KEPT_FROM:
             self.state()
 
     def _state_of(self, version: int) -> _State:
