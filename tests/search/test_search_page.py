@@ -102,7 +102,7 @@ def test_pictures_with_an_answer_are_those_drawn_one_by_one(client, album, query
         for hit in (one for one in hits if one["image"] in lines):
             drawn = base64.b64decode(lines[hit["image"]]["jpeg"])
             assert drawn == asked.get(hit["picture"] + "&side=48").content
-            assert Image.open(io.BytesIO(drawn)).size == (48, 32)
+            assert Image.open(io.BytesIO(drawn)).size == (96, 64)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ Words = Annotated[str, Query(max_length=WORDS_MAX)]
 Count = Annotated[int, Query(ge=1, le=COUNT_MAX)]
 Number = Annotated[int, Query(ge=0)]
 Draw = Annotated[int, Query(ge=0, le=_AT_ONCE, description="how many pictures are sent with the answer")]
-Side = Annotated[int, Query(ge=32, le=1024, description="long side of a picture in the grid, in px")]
+Side = Annotated[int, Query(ge=32, le=1024, description="long side of a picture in the grid, in px; up to 240, 240")]
 
 
 class _Searched:

@@ -27,6 +27,7 @@ from zeroseg.words import LabelPack
 
 _KEPT_FROM = 5_000  # images; from this number on, the reduced vectors are stored on disk
 _PART = 64  # images whose best bound is taken first
+_STEP = 512  # images that are compared closely before the others are looked at again
 _LIKE = 32  # images compared closely for each that like() returns
 _FETCHED = 256  # images whose rows are read at once
 
@@ -108,8 +109,7 @@ class Collection:
         first = None if filters.by_area else k
         order = _candidates(lowest, highest, threshold, first)
         if first is not None and k < len(order):
-            lowest[order], highest[order] = self._bounds(query, *reduced.closer_bounds(directions, order))
-            order = order[_candidates(lowest[order], highest[order], threshold, first)]
+            order = self._closer(query, directions, order, lowest, highest, threshold, k)
         hits: list[Hit] = []
         for start in range(0, len(order), _FETCHED):
             some = order[start : start + _FETCHED]
@@ -117,6 +117,29 @@ class Collection:
                 break
             hits += self._fitting_area(self._hits(some, query, pack, threshold), filters)
         return _best(hits, k)
+
+    def _closer(
+        self,
+        query: Query,
+        directions: np.ndarray,
+        order: np.ndarray,
+        lowest: np.ndarray,
+        highest: np.ndarray,
+        threshold: float,
+        k: int,
+    ) -> np.ndarray:
+        """Those of `order` that can still be among the k best by closer bounds, which replace the images' bounds.
+
+        The highest come first. As soon as k of them are known to be better than the rest can be, the rest is left out.
+        """
+        reduced, done, step = self._state.reduced, order[:0], max(_STEP, k)
+        while len(order):
+            some, order = order[:step], order[step:]
+            lowest[some], highest[some] = self._bounds(query, *reduced.closer_bounds(directions, some))
+            done = np.concatenate([done, some])
+            if len(done) >= k:
+                order = order[highest[order] >= max(threshold, _kth(lowest[done], k))]
+        return done[_candidates(lowest[done], highest[done], threshold, k)]
 
     def _bounds(self, query: Query, low_Nm: np.ndarray, high_Nm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper bounds, (m,) each, of the query's score for m images, from the bounds for its words."""

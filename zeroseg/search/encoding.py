@@ -51,7 +51,7 @@ class EncodedImage:
     sha256: bytes
     taken: datetime | None
     position_s: float | None
-    thumbnail: bytes
+    thumbnail: bytes | None = None
 
 
 @dataclass(frozen=True)

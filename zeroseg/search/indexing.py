@@ -130,6 +130,7 @@ class Appender:
                 Thumbnail(image.sha256, image.position_s, one.unit.bytes, one.unit.mtime_ns, image.thumbnail)
                 for one in units
                 for image in one.images
+                if image.thumbnail is not None
             )
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +57,7 @@ class Query:
         """
         best = None
         for one in self.alternatives:
-            score = np.minimum.reduce([scores(word) for word in one.present])
+            score = reduce(np.minimum, map(scores, one.present))  # one word is not copied
             for word in one.absent:
                 score = np.where(is_absent(word), score, np.float32(-np.inf))
             best = score if best is None else np.maximum(best, score)

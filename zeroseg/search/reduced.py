@@ -85,14 +85,19 @@ class Reduced:
         whole_Nr, unit_N1 = _as_int16(scaled_Nr)
         constant_N1 = (inside_Nr @ self.centre)[:, None]
         slack_N1 = _BYTE * np.abs(scaled_Nr - whole_Nr * unit_N1).sum(1, keepdims=True) + ROUNDING
-        slack_Nm = _norms(scaled_Nr) * self.roundings + self._outside(directions_ND) * self.rests + slack_N1
+        slack_Nm = _norms(scaled_Nr) * self.roundings  # in place from here on: a million images are many bytes
+        slack_Nm += self._outside(directions_ND) * self.rests
+        slack_Nm += slack_N1
         if cosine:
             each = np.arange(len(self.codes) + 1)
             inner_Nn = (best_products(self.codes, each, whole_Nr) * unit_N1 + constant_N1) / self.lengths
             best_Nm, slack_Nm = np.maximum.reduceat(inner_Nn, self.first[:-1], axis=1), slack_Nm / self._shortest
         else:
-            best_Nm = best_products(self.codes, self.first, whole_Nr) * unit_N1 + constant_N1
-        return best_Nm - slack_Nm, best_Nm + slack_Nm
+            best_Nm = best_products(self.codes, self.first, whole_Nr).astype(np.float32)
+            best_Nm *= unit_N1
+            best_Nm += constant_N1
+        highest_Nm = best_Nm + slack_Nm
+        return np.subtract(best_Nm, slack_Nm, out=slack_Nm), highest_Nm
 
     def closer_bounds(
         self, directions_ND: np.ndarray, at: np.ndarray, cosine: bool = False

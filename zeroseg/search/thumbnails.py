@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-SIDE_PX, QUALITY = 240, 75
+SIDE_PX, QUALITY = 240, 65
 FILE = "thumbnails.sqlite"
 _BUSY_S = 0.2  # longest wait for another process that writes
 
