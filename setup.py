@@ -38,7 +38,7 @@ EXTRAS = {
     "openvino": ["openvino"],
     "supervision": ["supervision"],
     "annotate": ["pyarrow"],
-    "search": ["lancedb>=0.25", "pyarrow", "av>=14.4"],
+    "search": ["lancedb>=0.38", "pyarrow", "av>=14.4"],
     # outlines of masks with their holes, and fewer corners: 3 MB. OpenCV finds outlines too, but is 60 MB, cuts no
     # outline exactly (its corners are pixel centres) and its simplified ones may cross themselves unseen
     "datasets": ["contourpy>=1.2", "shapely>=2.0"],

@@ -28,6 +28,7 @@ def contests(full: bool):
     yield from dense_contests(full)
     yield from preprocess_contests(full)
     yield from tint_contests()
+    yield from products_contests()
 
 
 def model_maps() -> np.ndarray:
@@ -207,5 +208,28 @@ def tint_contests():
         {
             "OpenCV + NumPy": by_opencv,
             "NumPy": lambda: tint(image, label_map, colors, 0.5, case.outline_px, "reference"),
+        },
+    )
+
+
+def products_contests():
+    from zeroseg.kernels.best_products import best_products
+    from zeroseg.kernels.best_products.cases import CASES
+
+    case = CASES["model"]
+    vectors, first, directions = case.draw(np.random.default_rng(0))
+    floats, float_directions = vectors[2:-1].astype(np.float32), directions.astype(np.float32)
+    yield Contest(
+        "best_products",
+        "native",
+        f"{case.groups:,} images",
+        vectors.nbytes + first.nbytes + 4 * case.directions * case.groups,
+        2 * vectors.size * case.directions,
+        lambda: best_products(vectors, first, directions, "native"),
+        {
+            "NumPy, float32 vectors": lambda: np.maximum.reduceat(
+                float_directions @ floats[2:-1].T, first[:-1] - 2, axis=1
+            ),
+            "NumPy": lambda: best_products(vectors, first, directions, "reference"),
         },
     )

@@ -159,6 +159,8 @@ def run(threads: int, full: bool, commit: str | None = None) -> list[dict]:
 def require_correct() -> None:
     """Raise ZerosegError unless the native kernels agree with their references on cases.py."""
     from zeroseg.errors import ZerosegError
+    from zeroseg.kernels.best_products import best_products
+    from zeroseg.kernels.best_products import cases as products_cases
     from zeroseg.kernels.mask_decode import cases as decode_cases
     from zeroseg.kernels.mask_decode import dense_decode, mask_decode
     from zeroseg.kernels.preprocess import cases as preprocess_cases
@@ -197,6 +199,10 @@ def require_correct() -> None:
         label_map = random.integers(-1, case.labels, case.size).astype(np.int16)
         ours, truth = (tint(image, label_map, colors, 0.4, case.outline_px, impl) for impl in ("native", "reference"))
         require("tint", name, np.array_equal(ours, truth))
+    for name, case in products_cases.CASES.items():
+        vectors, first, directions = case.draw(random)
+        ours, truth = (best_products(vectors, first, directions, impl) for impl in ("native", "reference"))
+        require("best_products", name, np.array_equal(ours, truth))
 
 
 def copy_bandwidth() -> float:

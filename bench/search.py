@@ -55,17 +55,14 @@ def quality(folders, model, out):
     "--folder", type=click.Path(path_type=Path), default="search-bench", show_default=True, help="Where they go."
 )
 @click.option("--words", default=50, show_default=True, help="How many of the known words are searched for.")
-@click.option(
-    "--index-from", type=int, metavar="IMAGES", help="With LanceDB's index too, and its recall, from that many images."
-)
 @click.option("--model", metavar="FILE|NAME", help="[default: bundled]")
 @click.option("--json", "out", type=click.Path(path_type=Path), help="Write the figures.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw them (.png).")
-def speed(photos, images, folder, words, index_from, model, out, plot):
+def speed(photos, images, folder, words, model, out, plot):
     """Time of a search and memory, by the number of images. PHOTOS: what the synthetic segments are drawn like.
 
     The collections stay in --folder, and the next run uses them again. A million images take 8 GB, twice that while
-    they are made, 4 GB more for the index and 3.5 GB for exact search.
+    they are made, and 2.4 GB more for the search.
 
     \b
     Example:
@@ -81,22 +78,16 @@ def speed(photos, images, folder, words, index_from, model, out, plot):
     asked = [names[i * len(names) // words] for i in range(words)]
     sidecar, real = real_segments(list(photos), model)
     rows = []
-    click.echo(
-        f"{'images':>10}{'index':>9}{'open s':>8}{'p50 ms':>8}{'p95 ms':>8}{'max ms':>8}{'MiB':>8}{'rank':>6}"
-        f"{'recall':>8}"
-    )
+    click.echo(f"{'images':>10}{'open s':>8}{'p50 ms':>8}{'p95 ms':>8}{'max ms':>8}{'MiB':>8}{'rank':>6}")
     for count in map(int, images.split(",")):
-        store = collection_of(folder / str(count), sidecar, real, count)
-        for with_index in (False, True) if index_from is not None and count >= index_from else (False,):
-            if with_index and not store.has_index():
-                store.make_index()
-            with multiprocessing.get_context("spawn").Pool(1) as pool:  # a fresh process: for its memory
-                row = pool.apply(measure_speed, (folder / str(count), asked, with_index))
-            rows.append(row)
-            click.echo(
-                f"{row['images']:>10,}{row['index']:>9}{row['open_s']:>8.1f}{row['p50_ms']:>8.1f}{row['p95_ms']:>8.1f}"
-                f"{row['max_ms']:>8.1f}{row['memory_mib']:>8.0f}{row['rank'] or '':>6}{row.get('recall', 1):>8.3f}"
-            )
+        collection_of(folder / str(count), sidecar, real, count)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:  # a fresh process: for its memory
+            row = pool.apply(measure_speed, (folder / str(count), asked))
+        rows.append(row)
+        click.echo(
+            f"{row['images']:>10,}{row['open_s']:>8.1f}{row['p50_ms']:>8.1f}{row['p95_ms']:>8.1f}{row['max_ms']:>8.1f}"
+            f"{row['memory_mib']:>8.0f}{row['rank']:>6}"
+        )
     _write(out, {"speed": rows, "words": asked})
     if plot:
         draw(rows, plot)

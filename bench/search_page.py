@@ -1,6 +1,11 @@
 """How long the search page takes, in a real Chromium: from Enter to the last picture in view."""
 
+import re
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -30,50 +35,58 @@ _ASK = """async ([word, wait]) => {
   await new Promise(requestAnimationFrame);
   return [found, performance.now() - begun, inView.length];
 }"""
-_IDLE = (
-    "[...document.querySelectorAll('#grid img')].every((one) => one.src && (one.complete || one.loading === 'lazy'))"
-)
+_ALL_PLACES = "parseInt(told.textContent) === document.querySelectorAll('#grid img[src]').length"
+_PAUSE_MS = 500  # between two words, in which the pictures below those in view are drawn; a person types for longer
 
 
 def measure_page(folder: Path, words: list[str], picture: Path | None = None) -> dict:
-    """Ask the page for each word once; picture: where a screenshot after the last word goes.
+    """Ask the page of a `zeroseg-serve --collection` for each word once; picture: where a screenshot after the last
+    word goes.
 
     found_ms is the time until the grid has its pictures' places, shown_ms until every picture in view is drawn with its
-    masks; words that find nothing are left out. Raises ZerosegError where none is left.
+    masks; words that find nothing are left out. Raises ZerosegError where none is left, or if the server ends.
     """
     from playwright.sync_api import sync_playwright
 
-    from zeroseg.live.listening import Listening
-    from zeroseg.live.search_page import make_search_app
-
-    collection = Collection.open(folder)
-    collection.warm()
-    server = Listening(make_search_app(collection), "127.0.0.1", 0, None).start()
-    try:
-        with sync_playwright() as runtime:
-            program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-            browser = runtime.chromium.launch(executable_path=program, args=["--no-sandbox"])
-            page = browser.new_page(viewport=dict(zip(("width", "height"), SIZE)))
-            page.goto(f"{server.address.rstrip('/')}/search")
-            page.wait_for_function("document.getElementById('told').textContent")
-            rows = []
-            for word in words:
-                rows.append(page.evaluate(_ASK, [word, _WAIT_MS]))
-                page.wait_for_function(_IDLE)  # the pictures below those in view, of which a person waits for none
-            rows = [row for row in rows if row[2]]
-            if picture is not None:
-                page.screenshot(path=picture, type="jpeg", quality=80)
-            browser.close()
-    finally:
-        server.stop()
+    with _serving(folder) as address, sync_playwright() as runtime:
+        program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+        browser = runtime.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        page = browser.new_page(viewport=dict(zip(("width", "height"), SIZE)))
+        page.goto(f"{address.rstrip('/')}/search")
+        page.wait_for_function("document.getElementById('told').textContent")
+        rows = []
+        for word in words:
+            rows.append(page.evaluate(_ASK, [word, _WAIT_MS]))
+            page.wait_for_function(_ALL_PLACES)
+            page.wait_for_timeout(_PAUSE_MS)
+        rows = [row for row in rows if row[2]]
+        if picture is not None:
+            page.screenshot(path=picture, type="jpeg", quality=80)
+        browser.close()
     if not rows:
         raise ZerosegError(f"{folder}: none of the words was found; name others with --words")
     found, shown, counts = np.array(rows).T
     return {
-        "images": len(collection),
+        "images": len(Collection.open(folder)),
         "words": len(rows),
         "pictures_in_view": float(np.median(counts)),
         "found_ms": float(np.median(found)),
         "shown_ms": float(np.median(shown)),
         "shown_p95_ms": float(np.percentile(shown, 95)),
     }
+
+
+@contextmanager
+def _serving(folder: Path) -> Iterator[str]:
+    """Run zeroseg-serve on a collection as a process of its own; gives its address."""
+    program = [sys.executable, "-c", "from zeroseg.commands.serve import main; main()"]
+    server = subprocess.Popen([*program, "--collection", folder, "--port", "0"], stdout=subprocess.PIPE, text=True)
+    try:
+        for line in server.stdout:
+            if address := re.search(r"http://\S+", line):
+                yield address[0]
+                return
+        raise ZerosegError(f"zeroseg-serve --collection {folder}: ended without serving")
+    finally:
+        server.terminate()
+        server.wait()

@@ -90,39 +90,27 @@ def _rows(vectors: np.ndarray, K: int, first: int):
     )
 
 
-def measure_speed(folder: Path, words: list[str], ann: bool = False) -> dict:
+def measure_speed(folder: Path, words: list[str]) -> dict:
     """Figures of a collection: opened, then one search a word for the best TOP images, none left out by threshold.
 
-    open_s, p50_ms, p95_ms, max_ms, rank (dimensions held in memory) and memory_mib (largest resident size of the
-    process, so measure in a fresh one). ann: with LanceDB's index, and recall of the exact top TOP.
+    open_s, p50_ms, p95_ms, max_ms, rank (dimensions of the first pass) and memory_mib (largest resident size of the
+    process, so measure in a fresh one).
     """
     begun = time.perf_counter()
     collection = Collection.open(folder)
-    rank = None if ann else collection.state().reduced.points.shape[1]
+    rank = collection.state().reduced.codes.shape[1]
     packs = {word: label_pack([word], collection.sidecar) for word in words}
-    opened = time.perf_counter() - begun
-    ms, found = [], {}
+    opened, ms = time.perf_counter() - begun, []
     for word, pack in packs.items():
-        query = Query((Alternative((word,)),))
         start = time.perf_counter()
-        hits = collection.ranked(query, pack, TOP, threshold=-2.0, exact=not ann)
+        collection.ranked(Query((Alternative((word,)),)), pack, TOP, threshold=-2.0)
         ms.append(1000 * (time.perf_counter() - start))
-        found[word] = [hit.image for hit in hits]
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    row = {
+    return {
         "images": len(collection),
-        "index": "LanceDB" if ann else "exact",
         "open_s": opened,
         "p50_ms": float(np.percentile(ms, 50)),
         "p95_ms": float(np.percentile(ms, 95)),
         "max_ms": max(ms),
-        "memory_mib": memory,
+        "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "rank": rank,
     }
-    if ann:
-        recalls = []
-        for word, pack in packs.items():
-            exact = collection.ranked(Query((Alternative((word,)),)), pack, TOP, threshold=-2.0, exact=True)
-            recalls.append(len({hit.image for hit in exact} & {*found[word]}) / max(1, len(exact)))
-        row["recall"] = float(np.mean(recalls))
-    return row

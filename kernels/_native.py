@@ -11,7 +11,7 @@ from pathlib import Path
 
 from zeroseg.kernels._shared_library import load_library
 
-ABI_VERSION = 4  # of csrc/native.h
+ABI_VERSION = 5  # of csrc/native.h
 _NAME = {"win32": "zeroseg_cpu.dll", "darwin": "libzeroseg_cpu.dylib"}.get(sys.platform, "libzeroseg_cpu.so")
 _STATUS = {1: ValueError, 2: MemoryError}
 

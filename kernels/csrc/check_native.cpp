@@ -170,6 +170,29 @@ static void check_tint(int64_t H, int64_t W, int64_t reach, int32_t threads) {
     }
 }
 
+static void check_best_products(int64_t groups, int64_t dims, int64_t count, int32_t threads) {
+  std::vector<int64_t> first(1, 2);  // two vectors before the first group, and one after the last
+  for (int64_t i = 0; i < groups; ++i) first.push_back(first.back() + 1 + i % 3);
+  const int64_t vectors = first.back() + 1;
+  std::vector<int8_t> codes(vectors * dims);
+  std::vector<int16_t> directions(count * dims);
+  std::vector<int32_t> best(count * groups, 0x55);
+  for (auto& value : codes) value = static_cast<int8_t>(int(uniform() * 256) - 128);
+  for (auto& value : directions) value = static_cast<int16_t>(int(uniform() * 65536) - 32768);
+  REQUIRE(zs_best_products(codes.data(), vectors, dims, first.data(), groups, directions.data(), count, best.data(),
+                           threads) == ZS_OK);
+  for (int64_t n = 0; n < count; ++n)
+    for (int64_t i = 0; i < groups; ++i) {
+      int64_t wanted = INT64_MIN;
+      for (int64_t v = first[i]; v < first[i + 1]; ++v) {
+        int64_t sum = 0;
+        for (int64_t j = 0; j < dims; ++j) sum += int64_t(codes[v * dims + j]) * directions[n * dims + j];
+        wanted = std::max(wanted, sum);
+      }
+      REQUIRE(best[n * groups + i] == wanted);
+    }
+}
+
 enum Layout { PACKED, REVERSED, PADDED };  // RGB; BGR upside down; four bytes a pixel in rows with a gap
 
 static void check_preprocess(int64_t H, int64_t W, int64_t h, int64_t w, Layout layout, bool half, int32_t threads) {
@@ -220,6 +243,8 @@ int main() {
         for (bool noise : {false, true}) check_guided_decode(K, 5, 4, n.first, n.second, K == 4 ? 1 : 2, noise, threads);
     for (const auto& n : {std::pair<int64_t, int64_t>{1, 1}, {1, 37}, {37, 1}, {101, 97}, {400, 33}})
       for (int64_t reach : {0, 1, 2, 50}) check_tint(n.first, n.second, reach, threads);
+    for (const auto& n : {std::pair<int64_t, int64_t>{1, 1}, {9, 37}, {5000, 80}})
+      for (int64_t count : {1, 3}) check_best_products(n.first, n.second, count, threads);
   }
   float value = 0;
   uint8_t byte = 0;
@@ -246,6 +271,13 @@ int main() {
   const int16_t outside[2] = {3, -2};
   for (const int16_t& wrong : outside)
     REQUIRE(zs_tint(&byte, &wrong, image_colors, 3, 9, 1, 1, 1, &byte, 1) == ZS_BAD_ARGUMENT);
+  const int8_t codes[2] = {1, 2};
+  const int16_t direction = 3;
+  const int64_t groups[3] = {0, 1, 3}, empty[3] = {0, 1, 1};
+  int32_t best[2];
+  for (const int64_t* first : {groups, empty})
+    REQUIRE(zs_best_products(codes, 2, 1, first, 2, &direction, 1, best, 1) == ZS_BAD_ARGUMENT);
+  REQUIRE(zs_best_products(codes, 2, 1, nullptr, 2, &direction, 1, best, 1) == ZS_BAD_ARGUMENT);
   REQUIRE(zs_last_error()[0] != 0 && zs_abi_version() > 0);
   std::printf("native kernels: all checks passed\n");
   return 0;

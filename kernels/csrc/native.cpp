@@ -41,6 +41,6 @@ void over_rows(int64_t rows, int64_t min_rows, int32_t threads, const std::funct
 
 }  // namespace zs
 
-int32_t zs_abi_version() { return 4; }
+int32_t zs_abi_version() { return 5; }
 
 const char* zs_last_error() { return zs::last_error; }

@@ -54,6 +54,13 @@ ZS_API int32_t zs_guided_decode(const float* maps, int64_t segments, int64_t row
 ZS_API int32_t zs_tint(const uint8_t* image, const int16_t* labels, const uint8_t* colors, int64_t color_count,
                        uint32_t alpha, int64_t reach, int64_t height, int64_t width, uint8_t* out, int32_t threads);
 
+// vectors (vector_count, dims), first (groups + 1) increasing: group i is the vectors first[i] to first[i + 1] - 1.
+// directions (direction_count, dims), 128 times the sum of absolute values of each at most 2^31 - 1 -> best
+// (direction_count, groups), the highest inner product of each group's vectors with each direction.
+ZS_API int32_t zs_best_products(const int8_t* vectors, int64_t vector_count, int64_t dims, const int64_t* first,
+                                int64_t groups, const int16_t* directions, int64_t direction_count, int32_t* best,
+                                int32_t threads);
+
 // image (height, width, 3), its strides in bytes (any sign), -> out (3, out_height, out_width) = resized / 255 *
 // scale[c] + offset[c], float32 or, with half != 0, IEEE float16.
 ZS_API int32_t zs_preprocess(const uint8_t* image, int64_t height, int64_t width, int64_t row_stride,

@@ -10,6 +10,7 @@ from zeroseg.bench import kernels as bench
 from zeroseg.bench import kernels_guided
 from zeroseg.errors import ZerosegError
 from zeroseg.kernels import _native
+from zeroseg.kernels.best_products import native as native_products
 from zeroseg.kernels.mask_decode import guided_native
 from zeroseg.kernels.mask_decode import native as native_decode
 from zeroseg.kernels.preprocess import native as native_preprocess
@@ -40,6 +41,7 @@ def test_right_kernels_are_accepted():
         ),
         (native_preprocess, "preprocess", lambda result: result[::-1], "preprocess: native and reference"),
         (native_tint, "tint", lambda result: result + 1, "tint: native and reference"),
+        (native_products, "best_products", lambda result: result + 1, "best_products: native and reference"),
     ],
 )
 def test_wrong_kernel_is_refused(module, name, spoil, message, monkeypatch):

@@ -52,6 +52,7 @@ def test_only_the_interface_is_visible():
     ours = {line.split()[-1] for line in listed.stdout.splitlines() if "zs" in line}
     assert ours == {
         "zs_abi_version",
+        "zs_best_products",
         "zs_guided_decode",
         "zs_last_error",
         "zs_mask_decode",
@@ -81,7 +82,7 @@ def test_status_becomes_an_error_with_its_message():
 @needs_library
 def test_library_of_other_sources_is_refused(monkeypatch, fresh_library):
     monkeypatch.setattr(_native, "ABI_VERSION", 99)
-    assert "was built from other sources (interface 4, expected 99); install zeroseg again" in _native.why_not()
+    assert "was built from other sources (interface 5, expected 99); install zeroseg again" in _native.why_not()
 
 
 def test_missing_library_says_how_to_get_it(monkeypatch, fresh_library):

@@ -46,6 +46,15 @@ def test_table_equals_the_models_output(indexed, color_model, color_words_file, 
     assert by_path["album/blue only.png"][0]["taken"] is None
 
 
+def test_what_a_search_stores_is_made_by_the_index(indexed, album, color_model, monkeypatch):
+    monkeypatch.setattr("zeroseg.search.collection._KEPT_FROM", 6)
+    options = ("-o", "collection", "--model", color_model, "--processes", 1)
+    assert command("index", *options).exit_code == 0 and not [*indexed.glob("reduced-*")]
+    picture("green", "red").save(album / "sixth.png")
+    assert command("index", *options).exit_code == 0
+    assert [path.name for path in indexed.glob("reduced-*")] == [f"reduced-{Store(indexed).version()}"]
+
+
 def test_only_new_or_changed_files_are_encoded(indexed, album, color_model, monkeypatch):
     encoded = []
     unit = encoding.Encoder.unit

@@ -14,6 +14,7 @@ from tests.search.conftest import command
 from zeroseg import Collection
 from zeroseg.errors import ZerosegError
 from zeroseg.masks import bounding_box, decode_rle
+from zeroseg.search import collection as collection_module
 from zeroseg.search.collection import read_root
 from zeroseg.search.encoding import Batch, EncodedImage, EncodedUnit, Encoder, pack_map
 from zeroseg.search.query import Alternative, Filters, parse_query
@@ -85,7 +86,7 @@ def test_ranking_equals_a_full_sort(random_collection):
     collection, embeddings = random_collection
     scoring, t = collection.sidecar.scoring, collection.sidecar.threshold
     rng = np.random.default_rng(1)
-    assert 8 < collection.state().reduced.points.shape[1] < 40  # otherwise the bounds are not tested
+    assert 8 < collection.state().reduced.codes.shape[1] < 40  # otherwise the bounds are not tested
     for _ in range(2):
         pack = LabelPack(["a", "b", "c"], rng.normal(size=(3, 40)), collection.sidecar.embedding_space)
         scores = embedding_scores(embeddings.reshape(-1, 40), pack.vectors, scoring)
@@ -106,16 +107,33 @@ def test_ranking_equals_a_full_sort(random_collection):
             assert len(few) == (wanted >= t).sum()
 
 
-def test_bounds_hold(random_collection):
+@pytest.mark.parametrize("width", [1.1, 0.2])  # 0.2: many values lie beyond what the codes reach
+def test_bounds_hold(random_collection, monkeypatch, width):
+    monkeypatch.setattr("zeroseg.search.reduced._WIDTH", width)
     collection, embeddings = random_collection
     reduced = collection.state().reduced
+    assert (np.abs(reduced.codes) == 127).mean() > 0.1 if width < 1 else np.abs(reduced.codes).max() < 120
     directions = np.random.default_rng(3).normal(size=(2, 40)).astype(np.float32)
-    best = np.einsum("mkd,nd->nmk", embeddings, directions).max(2)
-    at = np.array([200, 3, 77])
-    (low, high), (closer_low, closer_high) = reduced.bounds(directions), reduced.closer_bounds(directions, at)
-    assert (low <= best).all() and (best <= high).all()
-    assert (closer_low <= best[:, at]).all() and (best[:, at] <= closer_high).all()
-    assert (closer_high - closer_low).mean() < (high - low)[:, at].mean() / 20
+    inner, at = np.einsum("mkd,nd->nmk", embeddings, directions), np.array([200, 3, 77])
+    for cosine in (False, True):
+        best = (inner / np.linalg.norm(embeddings, axis=-1) if cosine else inner).max(2)
+        low, high = reduced.bounds(directions, cosine)
+        closer_low, closer_high = reduced.closer_bounds(directions, at, cosine)
+        assert (low <= best).all() and (best <= high).all()
+        assert (closer_low <= best[:, at]).all() and (best[:, at] <= closer_high).all()
+        assert (closer_high - closer_low).mean() < (high - low)[:, at].mean() / 20
+        assert width < 1 or (high - low).mean() < best.std() / 2
+
+
+def test_few_of_many_candidates_are_kept():
+    """The shortcut by parts leaves the images that a full sort of the bounds leaves."""
+    rng = np.random.default_rng(4)
+    middle, half = rng.normal(size=10_000).astype(np.float32), rng.random(10_000, np.float32) / 9
+    for threshold, k in ((-9.0, 50), (-9.0, 7), (1.0, 50), (-9.0, 300), (3.5, None)):
+        found = collection_module._candidates(middle - half, middle + half, threshold, k)
+        reach = threshold if k is None else max(threshold, np.sort(middle - half)[-k])
+        assert {*found} == {*np.flatnonzero(middle + half >= reach)}
+        assert (np.diff((middle + half)[found]) <= 0).all()
 
 
 def test_maps_are_read_when_needed_and_never_of_another_image(indexed, color_words_file, monkeypatch):
@@ -146,21 +164,26 @@ def test_more_like_a_segment(random_collection):
     cosines = (unit @ unit[7, 2]).max(1)
     cosines[7] = -1
     found = collection.like(7, 2, 10)
-    assert {hit.image for hit, _ in found[:5]} <= set(np.argsort(-cosines)[:8].tolist())
+    assert [hit.image for hit, _ in found] == np.argsort(-cosines)[:10].tolist()
     for hit, segment in found:
         assert hit.score == pytest.approx(unit[hit.image, segment] @ unit[7, 2], abs=1e-5)
 
 
 def test_stored_reduction_is_used_and_renewed(random_collection, monkeypatch):
     collection, _ = random_collection
+    reduced, collection._state = collection.state().reduced, None  # in memory
     monkeypatch.setattr("zeroseg.search.collection._KEPT_FROM", 1)
     first = collection.state()
     folder = Path(collection.store.path)
     kept = load_reduced(folder, first.version)
-    (folder / f"reduced-{first.version}" / "codes.npy").unlink()  # as an earlier release left it
+    (folder / f"reduced-{first.version}" / "closer.npy").unlink()  # as an earlier release left it
     collection._state = None
     assert collection.state().reduced.facts.equals(kept.facts) and load_reduced(folder, first.version)
-    np.testing.assert_array_equal(kept.points, first.reduced.points)
+    np.testing.assert_array_equal(kept.closer, first.reduced.closer)
+    directions, at = np.random.default_rng(5).normal(size=(2, 40)).astype(np.float32), np.array([200, 3, 239])
+    mapped, again = (one.reduced.closer_bounds(directions, at) for one in (first, collection.state()))
+    np.testing.assert_array_equal(mapped, reduced.closer_bounds(directions, at))
+    np.testing.assert_array_equal(again, mapped)
     collection.store.append([], 0)
     collection.store.forget([Unit(Photo("3.jpg", "/photos/3.jpg"), 1, 1).key])
     assert 3 not in collection.state().reduced.images and len(collection.state().reduced.images) == 239
@@ -259,26 +282,3 @@ def test_a_moved_folder(indexed, album, color_words_file):
     ]:
         with pytest.raises(ZerosegError, match=message):
             read_root(root, sources)
-
-
-def test_an_index_that_reads_everything_equals_exact_search(random_collection):
-    """With enough candidates to include all images, the index must give the same hits as exact search."""
-    collection, _ = random_collection
-    collection.store.make_index()
-    assert collection.store.has_index()
-    rng = np.random.default_rng(2)
-    pack = LabelPack(["a", "b", "c"], rng.normal(size=(3, 40)), collection.sidecar.embedding_space)
-    for text in ("a, b", "a+b", "a -c"):
-        query = parse_query(text)
-        for filters in (Filters(), Filters(path="1*.jpg"), Filters(path="it's*")):
-            exact, found = (
-                collection.ranked(query, pack.pick(query.words), 110, 0.0, filters, exact=exact)
-                for exact in (True, False)
-            )
-            assert [hit.image for hit in found] == [hit.image for hit in exact]
-            assert [hit.score for hit in found] == [hit.score for hit in exact]
-            assert bool(exact) == (filters.path != "it's*")
-    few = [
-        collection.ranked(parse_query("a, b"), pack.pick(["a", "b"]), 5, 0.0, exact=exact) for exact in (True, False)
-    ]
-    assert [(hit.image, hit.score) for hit in few[0]] == [(hit.image, hit.score) for hit in few[1]]

@@ -85,24 +85,24 @@ def test_found_pictures_have_the_masks_drawn(client, indexed):
         assert len(like) == 2 and all(one["segment"] == 0 for one in like)
 
 
-def test_many_pictures_are_those_drawn_one_by_one(client, album):
-    """Also one whose file is gone, and one that does not exist."""
+@pytest.mark.parametrize("query", ["find?words=red,zzz", "like?image=1&segment=0"])
+def test_pictures_with_an_answer_are_those_drawn_one_by_one(client, album, query):
+    """Also one whose file is gone; the answer itself is the one without pictures."""
     with client() as asked:
-        hits = asked.get("/search/find?words=red,zzz").json()["hits"]
-        [gone] = [one["image"] for one in hits if "0_red" in one["path"]]
-        (album / "0_red.png").unlink()
-        images = [one["image"] for one in hits] + [99]
-        answer = asked.get(
-            "/search/pictures", params={"images": ",".join(map(str, images)), "words": "red,zzz", "side": 33}
-        )
-        lines = {one["image"]: one for one in map(json.loads, answer.text.splitlines())}
-        assert sorted(lines) == sorted(images) and answer.headers["content-type"].startswith("application/x-ndjson")
+        document = asked.get(f"/search/{query}").json()
+        hits = document["hits"]
+        gone = hits[0]["image"]
+        (album.parent / hits[0]["path"]).unlink()
+        answer = asked.get(f"/search/{query}&draw={len(hits) - 1}&side=33")
+        first, *rest = map(json.loads, answer.text.splitlines())
+        assert first == document and answer.headers["content-type"].startswith("application/x-ndjson")
+        lines = {one["image"]: one for one in rest}
+        assert sorted(lines) == sorted(one["image"] for one in hits[:-1])
         assert "if its folder has moved, give --root NEW" in lines.pop(gone)["wrong"]
-        assert lines.pop(99)["wrong"] == "image 99: the collection has no image of this number"
         for hit in (one for one in hits if one["image"] in lines):
             drawn = base64.b64decode(lines[hit["image"]]["jpeg"])
             assert drawn == asked.get(hit["picture"] + "&side=48").content
-            assert Image.open(io.BytesIO(drawn)).size == (48, 32)
+            assert Image.open(io.BytesIO(drawn)).size == (96, 64)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +115,8 @@ def test_many_pictures_are_those_drawn_one_by_one(client, album):
         ("/search/picture?image=99", 404, "image 99: the collection has no image of this number"),
         ("/search/picture?image=../../etc/passwd", 422, "valid integer"),
         ("/search/picture?image=0&side=9999", 422, "less than or equal to 1024"),
-        ("/search/pictures?words=red&images=1,/etc/passwd", 422, "should match pattern"),
-        (f"/search/pictures?words=red&images=0{',0' * 100}", 422, "should match pattern"),
-        ("/search/pictures?words=dog%2B&images=0", 422, "expected words, as in"),
+        ("/search/find?words=red&draw=101", 422, "less than or equal to 100"),
+        ("/search/find?words=dog%2B&draw=9", 422, "expected words, as in"),
         ("/search/like?image=0&segment=9", 404, "has 4 segments, and no segment 9"),
         ("/search/video?image=0", 404, "is not from a video"),
         ("/search/../../etc/passwd", 404, "Not Found"),
@@ -154,8 +153,9 @@ def test_files_outside_the_collection_are_never_served(client, indexed, album, t
             for path in ("picture", "video", "like", "at"):
                 answer = asked.get(f"/search/{path}?image={image}&segment=0&x=0&y=0")
                 assert answer.status_code == 404 and "is outside the collection's folders" in answer.text, path
-            [line] = asked.get(f"/search/pictures?images={image}&words=red").text.splitlines()
-            assert "is outside the collection's folders" in json.loads(line)["wrong"]
+        _, *lines = map(json.loads, asked.get("/search/find?words=red&draw=9").text.splitlines())
+        wrong = {one["image"] for one in lines if "is outside the collection's folders" in one.get("wrong", "")}
+        assert wrong == {number for path, number in hits.items() if path != "album/blue only.png"}
         assert len(hits) == 5 and asked.get(f"/search/picture?image={hits['album/blue only.png']}").status_code == 200
 
 

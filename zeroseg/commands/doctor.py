@@ -183,9 +183,9 @@ def _onnxruntime_rtx() -> str:
 
 
 def _kernels() -> Iterator[tuple[str, str]]:
-    from zeroseg.kernels import _cuda, mask_decode, preprocess, tint
+    from zeroseg.kernels import _cuda, best_products, mask_decode, preprocess, tint
 
-    for op in (mask_decode, preprocess, tint):
+    for op in (mask_decode, preprocess, tint, best_products):
         reasons = {name: why_not() for name, why_not in op.IMPLEMENTATIONS.items()}
         chosen = next(name for name, reason in reasons.items() if reason is None)
         rest = "".join(f"; not {name}: {reason}" for name, reason in reasons.items() if reason)

@@ -50,11 +50,6 @@ class Seconds(click.ParamType):
 )
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads of each process.  [default: 1]")
 @click.option("--ray", metavar="ADDRESS", help="Encode on this Ray cluster (host:port or auto) instead.")
-@click.option(
-    "--ann/--no-ann",
-    default=None,
-    help="Make LanceDB's index of the vectors, to search millions of images fast.  [default: above 200,000 images]",
-)
 def index(photos, **options):
     """Encode PHOTOS once: any number of folders, images, videos and tar files (shards).
 

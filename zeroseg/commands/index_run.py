@@ -15,7 +15,7 @@ from zeroseg.collection.listing import compressed_hint
 from zeroseg.commands.annotate_run import processes_for, progress_bar
 from zeroseg.errors import ZerosegError
 from zeroseg.files import sha256
-from zeroseg.search.collection import EXACT_MAX
+from zeroseg.search.collection import Collection
 from zeroseg.search.encoding import Encoder
 from zeroseg.search.indexing import Appender, Changes, batches, begin, find_changes, local, of_photos, write_bad
 from zeroseg.search.store import Store, load_lancedb
@@ -35,7 +35,6 @@ class IndexOptions:
     processes: int | None = None
     threads: int | None = None
     ray: str | None = None
-    ann: bool | None = None
 
 
 def run_index(sources: list[str], options: IndexOptions) -> bool:
@@ -83,8 +82,7 @@ def _run(store: Store, sources: list[str], options: IndexOptions, artifact: Arti
         return True
     if appender is not None or changes.forget:
         store.tidy()
-        if options.ann or options.ann is None and store.count() > EXACT_MAX:
-            store.make_index()
+        Collection(store, {}).prepare()
     _report(store, changes, appender, time.perf_counter() - began, options, processes)
     return False
 

@@ -14,7 +14,7 @@ def serve_collection(options: LiveOptions, path: str, root: str | None) -> None:
 
     check_exposure(options.host, options.token, options.insecure)
     collection = Collection.open(path, root, storage_options())
-    collection.warm()
+    collection.state()
     if options.labels:
         serve_photos(options, collection)
         return

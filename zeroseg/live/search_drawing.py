@@ -4,6 +4,8 @@ import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -13,33 +15,46 @@ from zeroseg.kernels._threads import one_thread
 from zeroseg.kernels.mask_decode import mask_decode
 from zeroseg.live.picture import to_jpeg
 from zeroseg.segment.encoded import Segments
+from zeroseg.segment.scores import label_table
 from zeroseg.words import LabelPack
 
 LIKE = "like this"
 _QUALITY = 85
 
 
-def draw_words(segments: Segments, pack: LabelPack) -> bytes:
-    """A JPEG file of the picture with the masks of words."""
-    result = segments.masks(pack)
-    return to_jpeg(drawing.blend(segments.image, result.label_map, result.colors, 0.5), _QUALITY)
+@dataclass(frozen=True)
+class Copy:
+    """A copy of a photo with its segments; every word's mask is made of their pixels, which are decoded once.
 
+    edges: whether masks follow the photo's edges, which takes as long as all the rest in a small picture.
+    """
 
-def draw_segment(segments: Segments, segment: int) -> bytes:
-    """A JPEG file of the picture with the mask of one segment."""
-    label_map = np.where(all_segments(segments) == segment, 0, -1).astype(np.int16)
-    return to_jpeg(drawing.blend(segments.image, label_map, drawing.label_colors([LIKE]), 0.5), _QUALITY)
+    segments: Segments
+    edges: bool
 
+    @cached_property
+    def of_segments(self) -> np.ndarray:
+        """(H, W) int16: the segment of every pixel."""
+        segments, guide = self.segments, self.segments.image if self.edges else None
+        return mask_decode(segments.maps, np.arange(len(segments.maps)), segments.size, guide=guide)[0]
 
-def draw_nothing(segments: Segments) -> bytes:
-    """A JPEG file of the picture without masks."""
-    return to_jpeg(segments.image, _QUALITY)
+    def with_words(self, pack: LabelPack) -> bytes:
+        """A JPEG file of the picture with the masks of words."""
+        table = label_table(self.segments.scores(pack), self.segments.sidecar.threshold)
+        return self._tinted(table, pack.names)
 
+    def with_segment(self, segment: int) -> bytes:
+        """A JPEG file of the picture with the mask of one segment."""
+        numbers = np.arange(len(self.segments.maps))
+        return self._tinted(np.where(numbers == segment, 0, -1).astype(np.int16), [LIKE])
 
-def all_segments(segments: Segments) -> np.ndarray:
-    """(H, W) int16: the segment of every pixel."""
-    table = np.arange(len(segments.maps))
-    return mask_decode(segments.maps, table, segments.size, guide=segments.image)[0]
+    def plain(self) -> bytes:
+        """A JPEG file of the picture without masks."""
+        return to_jpeg(self.segments.image, _QUALITY)
+
+    def _tinted(self, table: np.ndarray, labels: Sequence[str]) -> bytes:
+        colors = drawing.label_colors(labels)
+        return to_jpeg(drawing.blend(self.segments.image, table[self.of_segments], colors, 0.5), _QUALITY)
 
 
 def drawn_lines(images: Sequence[int], draw: Callable[[int], bytes], pool: Executor) -> Iterator[str]:

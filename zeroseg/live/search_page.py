@@ -4,10 +4,11 @@ A request names a picture by its number in the collection, never by a path. The 
 or a video file. Files outside the collection's folders are not served; links are resolved before this check.
 """
 
+import json
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from threading import Lock
@@ -23,11 +24,11 @@ from zeroseg.kernels._threads import available_threads
 from zeroseg.live.answers import answer_head, answer_wrong_input
 from zeroseg.live.guard import Guard
 from zeroseg.live.page_files import add_page_files
-from zeroseg.live.search_drawing import all_segments, draw_nothing, draw_segment, draw_words, drawn_lines
+from zeroseg.live.search_drawing import Copy, drawn_lines
 from zeroseg.search.collection import Collection
 from zeroseg.search.hit import Hit
 from zeroseg.search.query import parse_query
-from zeroseg.segment.encoded import Segments
+from zeroseg.search.thumbnails import Thumbnails
 from zeroseg.segment.labels import label_pack
 from zeroseg.words import LabelPack
 
@@ -37,23 +38,37 @@ _KEPT = 400  # decoded photos that are kept; a large one counts as many small on
 _CHECKED_S = 1.0  # shortest time between two checks of the table for changes
 _SIDE_STEP = 16  # px; sizes of small pictures are rounded up to a multiple, so that few are kept twice
 _AT_ONCE = 100  # pictures in one answer
+_LINES = (
+    "With draw=N it answers JSON Lines: the hits, then the first N pictures with the masks drawn, "
+    '{"image": number, "jpeg": base64}, as they get ready'
+)
 
 Words = Annotated[str, Query(max_length=WORDS_MAX)]
 Count = Annotated[int, Query(ge=1, le=COUNT_MAX)]
 Number = Annotated[int, Query(ge=0)]
-Side = Annotated[int, Query(ge=32, le=1024, description="long side of a picture in the grid, in px")]
+Draw = Annotated[int, Query(ge=0, le=_AT_ONCE, description="how many pictures are sent with the answer")]
+Side = Annotated[int, Query(ge=32, le=1024, description="long side of a picture in the grid, in px; up to 240, 240")]
 
 
 class _Searched:
     """The collection for several threads; it keeps the vectors of the last words and the last photos."""
 
     def __init__(self, collection: Collection, text: str):
-        self.collection, self._lock = collection, Lock()
+        self.collection, self._text, self._lock = collection, text, Lock()
         self._hits: OrderedDict[int, Hit] = OrderedDict()  # of the last answers, by the picture's number
         self._version, self._checked_s = -1, -1.0  # of the table when its version was last read, and when that was
-        self._photos: OrderedDict[tuple[int, int, bytes], Segments] = OrderedDict()
+        self._photos: OrderedDict[tuple[int, int, bytes], Copy] = OrderedDict()
+        self._thumbnails = None if collection.store.remote else Thumbnails(collection.store.path)
         self._pool = ThreadPoolExecutor(available_threads(), "zeroseg-draw")
         self._pack = lru_cache(maxsize=64)(lambda words: label_pack(parse_query(words).words, collection.sidecar, text))
+
+    def warm(self) -> None:
+        """Read and import now what the first search would: a second or less."""
+        try:
+            for hit in self.collection.search("thing", 1, threshold=-2.0, text=self._text):
+                self._copy(hit, SMALL_PX).with_words(hit.pack)
+        except (ZerosegError, ValueError):  # requests report it
+            pass
 
     def pack(self, words: str) -> LabelPack:
         """The vectors of all words of a query. Raises HTTPException 422 with one line for a bad query."""
@@ -112,42 +127,44 @@ class _Searched:
             self._hits.clear()
         self._version, self._checked_s = version, time.monotonic()
 
-    def segments(self, image: int, side_px: int) -> Segments:
-        """The segments on a copy of the picture. Raises HTTPException 404 if its file can no longer be read."""
+    def copy(self, image: int, side_px: int) -> Copy:
+        """A copy of the picture. Raises HTTPException 404 if its file can no longer be read."""
         try:
-            return self._segments(self.hit(image), side_px)
+            return self._copy(self.hit(image), side_px)
         except ZerosegError as error:
             raise HTTPException(404, str(error)) from error
 
-    def _segments(self, hit: Hit, side_px: int) -> Segments:
+    def _copy(self, hit: Hit, side_px: int) -> Copy:
         key = (hit.image, side_px, hit.sha256)
         with self._lock:
             if key in self._photos:
                 self._photos.move_to_end(key)
                 return self._photos[key]
-        segments = hit.small(side_px)
+        made = Copy(hit.small(side_px, self._thumbnails), edges=side_px == LARGE_PX)
         with self._lock:
-            self._photos[key] = segments
+            self._photos[key] = made
             while sum((side_px / SMALL_PX) ** 2 for _, side_px, _ in self._photos) > _KEPT:
                 self._photos.popitem(last=False)
-        return segments
+        return made
 
-    def drawn(self, images: list[int], words: str, side_px: int) -> Iterator[str]:
-        """Pictures with the masks of words, see drawn_lines()."""
-        pack = self.pack(words).pick(parse_query(words).wanted)
+    def lines(self, document: dict, count: int, side_px: int, draw: Callable[[Copy, dict], bytes]) -> Iterator[str]:
+        """A document of hits as a line of JSON, then its first `count` pictures, see drawn_lines()."""
+        hits = {hit["image"]: hit for hit in document["hits"][:count]}
 
-        def draw(image: int) -> bytes:
+        def one(image: int) -> bytes:
             try:
-                return draw_words(self._segments(self.hit(image), side_px), pack)
+                return draw(self._copy(self.hit(image), side_px), hits[image])
             except HTTPException as error:
                 raise ZerosegError(error.detail) from error
 
-        return drawn_lines(images, draw, self._pool)
+        yield json.dumps(document) + "\n"
+        yield from drawn_lines(list(hits), one, self._pool)
 
 
 def add_search(app: FastAPI, collection: Collection, text: str = "auto") -> None:
     """Add the page at /search and its API below /search/."""
     searched = _Searched(collection, text)
+    searched.warm()
     add_page_files(app, {"/search": "search.html", "/search.css": "search.css", "/search.js": "search.js"})
 
     @app.get("/search/about", summary="The collection: pictures, model, threshold")
@@ -158,10 +175,9 @@ def add_search(app: FastAPI, collection: Collection, text: str = "auto") -> None
             "threshold": collection.sidecar.threshold,
         }
 
-    @app.get("/search/find", summary='Pictures by words: "dog, cat" any, "dog+person" all, "beach-person" without')
-    def find(words: Words, count: Count = 40) -> JSONResponse:
-        hits = searched.find(words, count)
-        pack = searched.pack(words)
+    @app.get("/search/find", summary=f'Pictures by words: "dog, cat" any, "dog+person" all, "a-b" without. {_LINES}')
+    def find(words: Words, count: Count = 40, draw: Draw = 0, side: Side = SMALL_PX) -> Response:
+        hits, pack = searched.find(words, count), searched.pack(words)
         document = {
             "words": [
                 {"word": word, "mark": mark, "nearest": list(near[:3])}
@@ -169,22 +185,32 @@ def add_search(app: FastAPI, collection: Collection, text: str = "auto") -> None
             ],
             "hits": [_document(hit, f"words={_quoted(words)}") for hit in hits],
         }
-        return JSONResponse(document)  # FastAPI's own way takes longer than the search in a small collection
+        wanted = pack.pick(parse_query(words).wanted)
+        return answer(document, draw, side, lambda copy, hit: copy.with_words(wanted))
 
-    @app.get("/search/like", summary="Pictures with the segments most similar to one")
-    def like(image: Number, segment: Annotated[int, Query(ge=0, le=1000)], count: Count = 40) -> dict:
-        return {
-            "words": [],
-            "hits": [
-                _document(hit, f"segment={nearest}") | {"segment": nearest}
-                for hit, nearest in searched.like(image, segment, count)
-            ],
-        }
+    @app.get("/search/like", summary=f"Pictures with the segments most similar to one. {_LINES}")
+    def like(
+        image: Number,
+        segment: Annotated[int, Query(ge=0, le=1000)],
+        count: Count = 40,
+        draw: Draw = 0,
+        side: Side = SMALL_PX,
+    ) -> Response:
+        hits = [
+            _document(hit, f"segment={nearest}") | {"segment": nearest}
+            for hit, nearest in searched.like(image, segment, count)
+        ]
+        return answer({"words": [], "hits": hits}, draw, side, lambda copy, hit: copy.with_segment(hit["segment"]))
+
+    def answer(document: dict, draw: int, side: int, picture: Callable[[Copy, dict], bytes]) -> Response:
+        if not draw:
+            return JSONResponse(document)  # FastAPI's own way takes longer than the search in a small collection
+        lines = searched.lines(document, draw, _stepped(side), picture)
+        return StreamingResponse(lines, media_type="application/x-ndjson")
 
     @app.get("/search/at", summary="The segment at a point of a picture; x and y as shares of its width and height")
     def at(image: Number, x: Annotated[float, Query(ge=0, le=1)], y: Annotated[float, Query(ge=0, le=1)]) -> dict:
-        segments = searched.segments(image, SMALL_PX)
-        label_map = all_segments(segments)
+        label_map = searched.copy(image, LARGE_PX).of_segments
         height, width = label_map.shape
         return {"segment": int(label_map[min(height - 1, int(y * height)), min(width - 1, int(x * width))])}
 
@@ -196,25 +222,12 @@ def add_search(app: FastAPI, collection: Collection, text: str = "auto") -> None
         large: bool = False,
         side: Side = SMALL_PX,
     ):
-        segments = searched.segments(image, LARGE_PX if large else _stepped(side))
+        copy = searched.copy(image, LARGE_PX if large else _stepped(side))
         if words is not None:
-            drawn = draw_words(segments, searched.pack(words).pick(parse_query(words).wanted))
+            drawn = copy.with_words(searched.pack(words).pick(parse_query(words).wanted))
         else:
-            drawn = draw_nothing(segments) if segment is None else draw_segment(segments, segment)
+            drawn = copy.plain() if segment is None else copy.with_segment(segment)
         return Response(drawn, media_type="image/jpeg")
-
-    @app.get(
-        "/search/pictures",
-        summary='Many pictures with the masks drawn: JSON Lines, {"image": number, "jpeg": base64}, as they get ready',
-        response_class=StreamingResponse,
-    )
-    def pictures(
-        images: Annotated[str, Query(pattern=rf"^\d{{1,15}}(,\d{{1,15}}){{0,{_AT_ONCE - 1}}}$")],
-        words: Words,
-        side: Side = SMALL_PX,
-    ):
-        lines = searched.drawn([int(one) for one in images.split(",")], words, _stepped(side))
-        return StreamingResponse(lines, media_type="application/x-ndjson")
 
     @app.get("/search/video", summary="The video of a picture", response_class=FileResponse)
     def video(image: Number):

@@ -7,26 +7,28 @@ for hit in collection.search("red bus", k=20):
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from zeroseg.errors import ZerosegError
-from zeroseg.search.group import Group, kept_group, stored_facts, stored_group
+from zeroseg.search.group import Group, read_group
 from zeroseg.search.hit import Hit, Place
 from zeroseg.search.maps import Maps
 from zeroseg.search.query import Filters, Query, parse_query
 from zeroseg.search.reduced import Reduced, keep_reduced, load_reduced, reduce_rows
-from zeroseg.search.store import NEAREST_ERROR, SEGMENTS, Store
+from zeroseg.search.store import SEGMENTS, Store
+from zeroseg.search.thumbnails import Thumbnails
 from zeroseg.segment.labels import label_pack
 from zeroseg.segment.scores import score_directions, segment_scores, unit
 from zeroseg.words import LabelPack
 
 _KEPT_FROM = 5_000  # images; from this number on, the reduced vectors are stored on disk
-EXACT_MAX = 200_000  # images; up to this number all are compared, unless the caller decides otherwise
-_CANDIDATES = 6  # segments requested from the index per wanted image
+_PART = 64  # images whose best bound is taken first
+_STEP = 512  # images that are compared closely before the others are looked at again
+_LIKE = 32  # images compared closely for each that like() returns
 _FETCHED = 256  # images whose rows are read at once
 
 
@@ -47,7 +49,6 @@ class Collection:
         self.sidecar, self.sources, self.model = about["sidecar"], list(about["sources"]), about["model"]
         self.version = -1  # of the table at the last check
         self._state: _State | None = None
-        self._large: tuple[int, bool] | None = None  # version of the table, and the answer
 
     @classmethod
     def open(
@@ -74,19 +75,16 @@ class Collection:
         threshold: float | None = None,
         filters: Filters | None = None,
         text: str = "auto",
-        exact: bool | None = None,
     ) -> list[Hit]:
         """The k images with the highest scores, best first.
 
         words      "red bus"; "dog, cat" (any), "dog+person" (all), "beach-person" (without).
         threshold  images that score below it are left out, and segments below it are background; None: the model's own.
         text       the text encoder, as for zeroseg-infer.
-        exact      True compares all images; False takes candidates from LanceDB's index, which may miss some; None uses
-                   the index if it exists and there are more than EXACT_MAX images. Scores are exact in each case.
         Raises ZerosegError or ValueError for a bad query.
         """
         query = parse_query(words)
-        return self.ranked(query, label_pack(query.words, self.sidecar, text), k, threshold, filters, exact)
+        return self.ranked(query, label_pack(query.words, self.sidecar, text), k, threshold, filters)
 
     def ranked(
         self,
@@ -95,16 +93,11 @@ class Collection:
         k: int,
         threshold: float | None = None,
         filters: Filters | None = None,
-        exact: bool | None = None,
     ) -> list[Hit]:
         """search() for a parsed query; pack has the vectors of query.words in that order."""
         threshold = self.sidecar.threshold if threshold is None else float(threshold)
         filters = filters or Filters()
         version = self.look()
-        if exact is None:
-            exact = not self._is_large(version)
-        if not exact:
-            return self._by_index(query, pack, k, threshold, filters)
         reduced = self._state_of(version).reduced
         if k < 1 or not len(reduced.images):
             return []
@@ -116,8 +109,7 @@ class Collection:
         first = None if filters.by_area else k
         order = _candidates(lowest, highest, threshold, first)
         if first is not None and k < len(order):
-            lowest[order], highest[order] = self._bounds(query, *reduced.closer_bounds(directions, order))
-            order = order[_candidates(lowest[order], highest[order], threshold, first)]
+            order = self._closer(query, directions, order, lowest, highest, threshold, k)
         hits: list[Hit] = []
         for start in range(0, len(order), _FETCHED):
             some = order[start : start + _FETCHED]
@@ -125,6 +117,29 @@ class Collection:
                 break
             hits += self._fitting_area(self._hits(some, query, pack, threshold), filters)
         return _best(hits, k)
+
+    def _closer(
+        self,
+        query: Query,
+        directions: np.ndarray,
+        order: np.ndarray,
+        lowest: np.ndarray,
+        highest: np.ndarray,
+        threshold: float,
+        k: int,
+    ) -> np.ndarray:
+        """Those of `order` that can still be among the k best by closer bounds, which replace the images' bounds.
+
+        The highest come first. As soon as k of them are known to be better than the rest can be, the rest is left out.
+        """
+        reduced, done, step = self._state.reduced, order[:0], max(_STEP, k)
+        while len(order):
+            some, order = order[:step], order[step:]
+            lowest[some], highest[some] = self._bounds(query, *reduced.closer_bounds(directions, some))
+            done = np.concatenate([done, some])
+            if len(done) >= k:
+                order = order[highest[order] >= max(threshold, _kth(lowest[done], k))]
+        return done[_candidates(lowest[done], highest[done], threshold, k)]
 
     def _bounds(self, query: Query, low_Nm: np.ndarray, high_Nm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper bounds, (m,) each, of the query's score for m images, from the bounds for its words."""
@@ -135,61 +150,25 @@ class Collection:
             query.combine(lambda word: high_Nm[words[word]], lambda word: low_Nm[words[word]] < limit),
         )
 
-    def _is_large(self, version: int) -> bool:
-        """Whether to use the index: it exists, and there are many images."""
-        if self._large is None or self._large[0] != version:
-            self._large = version, self.store.has_index() and len(self) > EXACT_MAX
-        return self._large[1]
-
-    def _by_index(self, query: Query, pack: LabelPack, k: int, threshold: float, filters: Filters) -> list[Hit]:
-        """ranked() among the candidates that LanceDB's index gives for each wanted word."""
-        count, words, directions = _CANDIDATES * k + 100, len(query.words), self._directions(pack)
-        wanted = sorted({query.words.index(word) for word in query.wanted})
-        lists = {i: self.store.nearest(directions[i], count, filters.sql()) for i in wanted}
-        numbers = np.unique(np.concatenate([images for images, _ in lists.values()]))
-        if k < 1 or not len(numbers):
-            return []
-        low_Wm = np.full((words, len(numbers)), -np.inf, np.float32)
-        high_Wm = np.full((words, len(numbers)), np.inf, np.float32)
-        for i, (images, products) in lists.items():
-            images, best = np.unique(images, return_index=True)  # the first of an image is its best
-            at, slack = np.searchsorted(numbers, images), NEAREST_ERROR * np.linalg.norm(directions[i])
-            if len(products) == count:  # the others score less than all listed segments
-                high_Wm[i] = products[-1] + slack
-            low_Wm[i, at], high_Wm[i, at] = products[best] - slack, products[best] + slack
-        lowest, highest = self._bounds(query, low_Wm, high_Wm)
-        order = _candidates(lowest, highest, threshold, None if filters.by_area else k)
-        hits = self._stored_hits(numbers[order], query, pack, threshold)
-        return _best(self._fitting_area(hits, filters), k)
-
     def like(self, image: int, segment: int, k: int = 20) -> list[tuple[Hit, int]]:
         """Images with the segments most similar to one segment: (hit, its best segment), best first.
 
-        A hit's score is the cosine of the two embeddings; it has no words. A large collection with an index gives the
-        best of the index's candidates.
+        A hit's score is the cosine of the two embeddings; it has no words. The first pass takes _LIKE images for each
+        of the k by approximate cosines, so a segment much shorter than its neighbours might be missed.
         """
         [vector] = self.vectors(image)[segment : segment + 1]
-        direction, version = unit(vector[None]), self.version
-        if self._is_large(version):
-            numbers, _ = self.store.nearest(direction[0], _CANDIDATES * k + 100, None)
-            hits = self._stored_hits([*dict.fromkeys(numbers.tolist())][: k + 1], None, None, 0.0)
-        else:
-            hits = self._hits(self._nearest(version, direction, k + 1), None, None, 0.0)
+        direction, reduced = unit(vector[None]), self._state_of(self.version).reduced
+        lowest, highest = (one[0] for one in reduced.bounds(direction, cosine=True))
+        count = min(len(lowest), _LIKE * (k + 1))  # not all that the bounds allow: short segments' bounds are wide
+        order = np.argpartition(-(lowest + highest), count - 1)[:count]
+        closer = (one[0] for one in reduced.closer_bounds(direction, order, cosine=True))
         found = []
-        for hit in hits:
+        for hit in self._hits(order[_candidates(*closer, -np.inf, k + 1)], None, None, 0.0):
             scores = unit(hit.embeddings) @ direction[0]
             nearest = int(scores.argmax())
             found.append((hit, nearest, float(scores[nearest])))
         found = sorted(found, key=lambda one: -one[2])
         return [(replace(hit, score=score), nearest) for hit, nearest, score in found if hit.image != image][:k]
-
-    def _nearest(self, version: int, direction: np.ndarray, count: int) -> np.ndarray:
-        """Indices in the reduced arrays of the images whose best segments have the highest cosines with (1, D)."""
-        reduced = self._state_of(version).reduced
-        norms = np.sqrt(np.einsum("nr,nr->n", reduced.points, reduced.points) + reduced.rests**2)
-        cosines = (reduced.points @ (reduced.basis.T @ direction[0])) / np.maximum(norms, 1e-12)
-        best = np.maximum.reduceat(cosines, reduced.first[:-1])
-        return np.argsort(-best, kind="stable")[:count]
 
     def vectors(self, image: int) -> np.ndarray:
         """(K, D) float32, the embeddings of an image. Raises ZerosegError if the image does not exist."""
@@ -198,12 +177,9 @@ class Collection:
     def hit(self, image: int) -> Hit:
         """An image by its number, without words. Raises ZerosegError if it does not exist."""
         version = self.look()
-        if self._is_large(version):
-            hits = self._stored_hits([image], None, None, 0.0)
-        else:
-            images = self._state_of(version).reduced.images
-            at = int(np.searchsorted(images, image))
-            hits = self._hits(np.array([at]), None, None, 0.0) if at < len(images) and images[at] == image else []
+        images = self._state_of(version).reduced.images
+        at = int(np.searchsorted(images, image))
+        hits = self._hits(np.array([at]), None, None, 0.0) if at < len(images) and images[at] == image else []
         if not hits:
             raise ZerosegError(f"image {image}: the collection has no image of this number")
         return hits[0]
@@ -213,15 +189,24 @@ class Collection:
         self.version = self.store.version()
         return self.version
 
-    def warm(self) -> None:
-        """Read now the data that the first search would read; nothing if the index answers."""
-        version = self.look()
-        if not self._is_large(version):
-            self._state_of(version)
-
     def state(self) -> _State:
-        """The data that exact search has in memory, read again if the table has changed."""
+        """The data that a search has in memory, read again if the table has changed."""
         return self._state_of(self.look())
+
+    def prepare(self) -> None:
+        """End an update: delete old thumbnails, and store what the first search in a large collection would store.
+
+        Does nothing in remote storage.
+        """
+        if self.store.remote:
+            return
+        Thumbnails(self.store.path).keep(
+            pair
+            for batch in self.store.scan(SEGMENTS, ["sha256", "position_s"], "segment = 0")
+            for pair in zip(batch["sha256"].to_pylist(), batch["position_s"].to_pylist(), strict=True)
+        )
+        if len(self) >= _KEPT_FROM:
+            self.state()
 
     def _state_of(self, version: int) -> _State:
         if self._state is None or self._state.version != version:
@@ -232,17 +217,17 @@ class Collection:
         folder = None if self.store.remote else Path(self.store.path)
         if folder is not None and (kept := load_reduced(folder, version)) is not None:
             return kept
-        dim = self.sidecar.embedding_dim
+        dim, images = self.sidecar.embedding_dim, len(self)
 
         def batches(names: Sequence[str], where: str | None):
             return self.store.scan(SEGMENTS, names, where, row_ids=True)
 
-        if folder is not None and len(self) >= _KEPT_FROM:
+        if folder is not None and images >= _KEPT_FROM:
             try:
-                return keep_reduced(batches, dim, folder, version)
+                return keep_reduced(batches, dim, images, folder, version)
             except OSError:  # a read-only collection
                 pass
-        return reduce_rows(batches, dim)
+        return reduce_rows(batches, dim, images)
 
     def _directions(self, pack: LabelPack) -> np.ndarray:
         return score_directions(pack.vectors, self.sidecar.scoring)
@@ -258,27 +243,7 @@ class Collection:
     def _hits(self, at: np.ndarray, query: Query | None, pack: LabelPack | None, threshold: float) -> list[Hit]:
         """Hits of images by their index in the reduced arrays; with a query, only those that match it."""
         reduced = self._state.reduced
-        group = kept_group(self.store, reduced, at)
-        return self._made(group, lambda some: reduced.facts.take(at[some]).to_pylist(), query, pack, threshold)
-
-    def _stored_hits(
-        self, numbers: Sequence[int], query: Query | None, pack: LabelPack | None, threshold: float
-    ) -> list[Hit]:
-        """Hits of images by their number, all read from the table; with a query, only those that match it."""
-        if not len(numbers):
-            return []
-        group = stored_group(self.store, numbers)
-        return self._made(group, lambda some: stored_facts(self.store, group, some), query, pack, threshold)
-
-    def _made(
-        self,
-        group: Group,
-        facts: Callable[[list[int]], list[dict]],
-        query: Query | None,
-        pack: LabelPack | None,
-        threshold: float,
-    ) -> list[Hit]:
-        """Hits of a group; facts: of some of its images by their indices."""
+        group = read_group(self.store, reduced, at)
         scored: dict[int, tuple[float, dict[str, float]]] = {}
         for i in range(len(group.images)):
             score, scores = 0.0, {}
@@ -290,12 +255,12 @@ class Collection:
         if not scored:
             return []
         chosen = list(scored)
-        known = facts(chosen)
-        digests, rows = [one["sha256"] for one in known], [group.rows[group.part(i)] for i in chosen]
+        facts = reduced.facts.take(at[chosen]).to_pylist()
+        digests, rows = [fact["sha256"] for fact in facts], [group.rows[group.part(i)] for i in chosen]
         maps = Maps(self.store, self.version, group.images[chosen], digests, rows)
         shown = None if pack is None else pack.pick(query.wanted)
         return [
-            self._hit(group, i, fact, *scored[i], maps, shown, threshold) for i, fact in zip(chosen, known, strict=True)
+            self._hit(group, i, fact, *scored[i], maps, shown, threshold) for i, fact in zip(chosen, facts, strict=True)
         ]
 
     def _score(self, embeddings: np.ndarray, query: Query, pack: LabelPack) -> tuple[float, dict[str, float]]:
@@ -337,11 +302,18 @@ def _best(hits: list[Hit], k: int) -> list[Hit]:
 def _candidates(lowest: np.ndarray, highest: np.ndarray, threshold: float, first: int | None) -> np.ndarray:
     """Indices of the images that can be among the `first` best, with None of all that can reach the threshold; the
     highest bound first."""
+    parts = len(lowest) // _PART
+    if first is not None and parts >= first:  # the best of each part: a quick bound that leaves few images
+        threshold = max(threshold, _kth(lowest[: parts * _PART].reshape(parts, _PART).max(1), first))
     order = np.flatnonzero(highest >= threshold)
     if first is not None and len(order) > first:
-        among = np.partition(lowest[order], -first)[-first]  # that many images score at least this
-        order = order[highest[order] >= among]
+        order = order[highest[order] >= _kth(lowest[order], first)]  # that many images score at least this
     return order[np.argsort(-highest[order], kind="stable")]
+
+
+def _kth(values: np.ndarray, k: int) -> np.floating:
+    """The k-th highest value."""
+    return np.partition(values, -k)[-k]
 
 
 def read_root(root: str, sources: Sequence[str]) -> dict[str, str]:

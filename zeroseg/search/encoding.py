@@ -20,6 +20,7 @@ from zeroseg.masks import label_boxes
 from zeroseg.photos.decode import load_image
 from zeroseg.photos.listing import printable
 from zeroseg.photos.taken import taken_at
+from zeroseg.search.thumbnails import make_thumbnail
 from zeroseg.search.units import Unit
 from zeroseg.segment.encoded import Segments
 from zeroseg.segment.segmenter import Segmenter
@@ -38,6 +39,7 @@ class EncodedImage:
     sha256      of the photo's bytes, or of the whole video file.
     taken       time of recording from EXIF (local time) or the video's header (UTC), without zone; None if unknown.
     position_s  position in the video in seconds; None for a photo.
+    thumbnail   a JPEG file, see zeroseg.search.thumbnails.
     """
 
     size: tuple[int, int]
@@ -49,6 +51,7 @@ class EncodedImage:
     sha256: bytes
     taken: datetime | None
     position_s: float | None
+    thumbnail: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ class Encoder:
             digest,
             taken,
             position_s,
+            make_thumbnail(image),
         )
 
 

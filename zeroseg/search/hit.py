@@ -14,6 +14,7 @@ from zeroseg.errors import ZerosegError
 from zeroseg.photos.decode import load_image
 from zeroseg.search.encoding import unpack_map
 from zeroseg.search.maps import Maps
+from zeroseg.search.thumbnails import SIDE_PX, Thumbnail, Thumbnails, make_thumbnail, small_size
 from zeroseg.segment.encoded import Segments
 from zeroseg.segment.scores import label_table, segment_scores
 from zeroseg.segment.segmentation import Segmentation
@@ -133,12 +134,35 @@ class Hit:
         """The result of Segmenter.encode without the photo. image_embedding is not stored and is NaN."""
         return self._segments(None)
 
-    def small(self, side_px: int) -> Segments:
-        """The segments on a copy of the photo with a long side of side_px, which is quick to make and to draw on."""
-        scale = min(1.0, side_px / max(self.size))
-        size = tuple(max(1, round(side * scale)) for side in self.size)
+    def small(self, side_px: int, thumbnails: Thumbnails | None = None) -> Segments:
+        """The segments on a copy of the photo with a long side of side_px, which is quick to make and to draw on.
+
+        thumbnails  used for side_px up to SIDE_PX: the copy is the thumbnail, and a missing one is made.
+        """
+        if thumbnails is not None and side_px <= SIDE_PX:
+            return self._segments(self._thumbnail(thumbnails))
+        size = small_size(self.size, side_px)
         photo = Image.fromarray(self.place.image(least_px=min(size)))
         return self._segments(np.asarray(photo.resize(size[::-1], Image.Resampling.BILINEAR, reducing_gap=2.0)))
+
+    def _thumbnail(self, thumbnails: Thumbnails) -> np.ndarray:
+        """(h, w, 3) uint8 RGB: the kept thumbnail, or one that is made and kept."""
+        place, in_tar = self.place, self.place.offset >= 0
+        size = small_size(self.size, SIDE_PX)
+        jpeg = thumbnails.get(self.sha256, self.position_s, place.real_file, in_tar)
+        if jpeg is not None:
+            try:
+                photo = load_image(jpeg)
+                if photo.shape[:2] == size:
+                    return photo
+            except ZerosegError:  # a damaged one
+                pass
+        about = os.stat(place.real_file) if os.path.exists(place.real_file) else None  # before the photo is read
+        jpeg = make_thumbnail(place.image(least_px=min(size)), size)
+        if about is not None:
+            length = place.size if in_tar else about.st_size
+            thumbnails.put([Thumbnail(self.sha256, self.position_s, length, about.st_mtime_ns, jpeg)])
+        return load_image(jpeg)
 
     def _segments(self, photo: np.ndarray | None) -> Segments:
         return Segments(

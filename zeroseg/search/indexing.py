@@ -10,6 +10,7 @@ from zeroseg.errors import ZerosegError
 from zeroseg.files import write_text
 from zeroseg.search.encoding import Batch, EncodedUnit
 from zeroseg.search.store import Store
+from zeroseg.search.thumbnails import Thumbnail, Thumbnails
 from zeroseg.search.units import Key, Unit
 from zeroseg.sidecar import Sidecar
 
@@ -104,6 +105,7 @@ class Appender:
         self.images = self.bad = 0
         self._waiting: list[EncodedUnit] = []
         self._since = time.monotonic()
+        self._thumbnails = None if store.remote else Thumbnails(store.path)
 
     def add(self, units: Iterable[EncodedUnit]) -> None:
         """Add units; append all waiting ones if there are enough."""
@@ -117,9 +119,19 @@ class Appender:
         waiting, self._waiting = self._waiting, []
         if waiting:
             self.image = self.store.append(waiting, self.image)
+            self._keep_thumbnails(waiting)
         self.images += sum(len(one.images) for one in waiting)
         self.bad += sum(one.error is not None for one in waiting)
         self._since = time.monotonic()
+
+    def _keep_thumbnails(self, units: list[EncodedUnit]) -> None:
+        if self._thumbnails is not None:
+            self._thumbnails.put(
+                Thumbnail(image.sha256, image.position_s, one.unit.bytes, one.unit.mtime_ns, image.thumbnail)
+                for one in units
+                for image in one.images
+                if image.thumbnail is not None
+            )
 
 
 def batches(units: Iterable[Unit], processes: int, count: int) -> Iterator[Batch]:

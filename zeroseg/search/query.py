@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +57,7 @@ class Query:
         """
         best = None
         for one in self.alternatives:
-            score = np.minimum.reduce([scores(word) for word in one.present])
+            score = reduce(np.minimum, map(scores, one.present))  # one word is not copied
             for word in one.absent:
                 score = np.where(is_absent(word), score, np.float32(-np.inf))
             best = score if best is None else np.maximum(best, score)
@@ -92,20 +93,9 @@ class Filters:
         """Whether a filter limits the area of the found segments."""
         return self.least > 0 or self.most < 1
 
-    def sql(self) -> str | None:
-        """The filters of_images as an SQL condition for LanceDB; None if there are none."""
-        parts = []
-        if self.path is not None:
-            pattern = self._pattern.replace("'", "''")
-            parts.append(f"regexp_like(path, '{pattern}')")
-        for bound, sign in ((self.after, ">="), (self.before, "<")):
-            if bound is not None:
-                parts.append(f"taken {sign} timestamp '{bound.isoformat(sep=' ')}'")
-        return " AND ".join(parts) or None
-
     @property
     def _pattern(self) -> str:
-        """path as a regular expression for Arrow and LanceDB."""
+        """path as a regular expression for Arrow."""
         return "(?s)^" + "".join({"*": ".*", "?": "."}.get(one, re.escape(one)) for one in self.path) + "$"
 
     def fitting(self, paths, taken) -> np.ndarray:

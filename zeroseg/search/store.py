@@ -30,10 +30,6 @@ SEGMENTS, WITHOUT, ABOUT = "segments", "without", "about"
 _KEY = ("file", "offset", "stretch")
 _STAT = ("bytes", "mtime_ns")
 _AT_ONCE = 1000  # images in one condition
-# of the index: partitions that a search reads; candidates compared by their exact vectors, per wanted one
-PROBES, REFINE = 40, 2
-INDEX_CACHE_BYTES = 1 << 30  # of the index in memory; LanceDB alone would take six times as much
-NEAREST_ERROR = 1e-3  # of the index's products, whose direction LanceDB rounds to float16
 
 
 class Store:
@@ -47,10 +43,7 @@ class Store:
         self.path, self.options = os.fspath(path), options
         self.remote = "://" in self.path
         with one_line(self.path):
-            session = lancedb.Session(index_cache_size_bytes=INDEX_CACHE_BYTES)
-            self._db = lancedb.connect(
-                self.path if self.remote else Path(self.path), storage_options=options, session=session
-            )
+            self._db = lancedb.connect(self.path if self.remote else Path(self.path), storage_options=options)
             self.exists = ABOUT in _names(self._db)
         self._tables: dict = {}
 
@@ -215,37 +208,8 @@ class Store:
             table.checkout_latest()
             return table.version
 
-    def make_index(self) -> None:
-        """LanceDB's index of the vectors (inner products, one byte a dimension), and of the image numbers."""
-        from lancedb.index import BTree, IvfSq
-
-        with one_line(self.path):
-            self.table(SEGMENTS).create_index("vector", config=IvfSq(distance_type="dot"), replace=True)
-            self.table(SEGMENTS).create_index("image", config=BTree(), replace=True)
-
-    def has_index(self) -> bool:
-        """Whether make_index() has indexed at least a part of the rows; LanceDB searches the others itself."""
-        with one_line(self.path):
-            return any("vector" in index.columns for index in self.table(SEGMENTS).list_indices())
-
-    def nearest(self, direction: np.ndarray, count: int, where: str | None) -> tuple[np.ndarray, np.ndarray]:
-        """The `count` segments with the highest inner products with a direction (D,), by the index, which may miss
-        some, best first: their images (n,) int64 and the products (n,) float32, within NEAREST_ERROR |direction|."""
-        with one_line(self.path):
-            query = self.table(SEGMENTS).search(direction.astype(np.float32), vector_column_name="vector")
-            query = (
-                query.distance_type("dot")
-                .nprobes(PROBES)
-                .refine_factor(REFINE)
-                .limit(count)
-                .select(["image", "_distance"])
-            )
-            query = query if where is None else query.where(where, prefilter=True)
-            found = query.to_arrow()
-        return np.asarray(found["image"]), 1 - np.asarray(found["_distance"])  # LanceDB's distance is 1 - product
-
     def images(self, numbers: Sequence[int], names: Sequence[str]):
-        """An Arrow table of images by their numbers, with _rowid, rows in any order; fast if there is an index."""
+        """An Arrow table of images by their numbers, with _rowid, rows in any order."""
         where = f"image IN ({', '.join(map(str, numbers))})"
         with one_line(self.path):
             return self.table(SEGMENTS).search().where(where).select(list(names)).with_row_id(True).to_arrow()

@@ -2,7 +2,8 @@
 // The search page: a search box and a grid of pictures. The address holds the query, so that Back works.
 const $ = (id) => document.getElementById(id);
 const STEP = 40, MOST = 500;  // pictures per request, and in all
-const AT_ONCE = 100;          // pictures that are drawn for one request
+const AT_ONCE = 100;          // pictures that come with one answer
+const GAP = 8, CAPTION = 30;  // px between cells of the grid, and below a picture
 let asked = 0;                // the number of the newest request; older answers are not shown
 let drawing = new AbortController();  // ends the drawing of an older answer's pictures
 let shown = null;             // the picture in the dialog, with the selected segment
@@ -54,30 +55,73 @@ async function ask(count = STEP) {
     $("more").hidden = true;
     return;
   }
+  const {columns, rows, width} = grid(), side = Math.min(1024, Math.ceil(width * Math.min(2, devicePixelRatio)));
   query.set("count", count);
-  try {
-    const {words, hits} = await get((like ? "/search/like?" : "/search/find?") + query);
+  query.set("draw", Math.min(AT_ONCE, count, columns * rows));
+  query.set("side", side);
+  let hits, images, later;  // later: the cells of the pictures further down
+  const drawn = [], places = new Map();
+  const show = () => {
+    for (const {image, jpeg} of drawn.splice(0)) {
+      images[places.get(image)].src = "data:image/jpeg;base64," + jpeg;
+      places.delete(image);
+    }
+  };
+  const take = (one) => {
     if (number !== asked) return;
+    if (hits) {  // row by row, because the browser paints much longer when pictures come singly
+      if (one.jpeg && drawn.push(one) === columns) show();
+      return;
+    }
+    hits = one.hits;
     const seconds = ((performance.now() - began) / 1000).toFixed(2);
     $("told").textContent = [
       (like ? `${hits.length} pictures with a segment like the selected one` : `${hits.length} pictures`) + `, ${seconds} s`,
-      ...remarks(words)].join("; ");
+      ...remarks(one.words)].join("; ");
     const cells = hits.map(cell);
+    images = cells.map((made) => made.querySelector("img"));
+    hits.forEach(({image}, index) => places.set(image, index));
+    later = cells.splice(query.get("draw"));
     $("grid").replaceChildren(...cells);
-    fill(cells, hits, number, like ? null : query.get("words"));
     $("more").hidden = hits.length < count || count >= MOST;
     $("more").onclick = () => ask(Math.min(MOST, count + STEP));
+  };
+  try {
+    await lines((like ? "/search/like?" : "/search/find?") + query, drawing.signal, take);
+    if (!hits) return;
+    show();
   } catch (error) {
     if (number !== asked) return;
-    $("told").textContent = "";
-    $("grid").replaceChildren();
-    $("more").hidden = true;
-    complain(error.message);
+    if (!hits) {
+      $("told").textContent = "";
+      $("grid").replaceChildren();
+      $("more").hidden = true;
+      complain(error.message);
+      return;
+    }
+    show();  // the server stopped half-way: each picture is requested by itself
   }
+  // The others follow when those are painted, so that they do not take the processor from them.
+  await Promise.all(images.slice(0, images.length - later.length).map((one) => one.src && one.decode().catch(() => {})));
+  await new Promise(requestAnimationFrame);
+  if (number !== asked) return;
+  $("grid").append(...later);
+  for (const index of places.values()) {
+    images[index].loading = "lazy";
+    images[index].src = `${hits[index].picture}&side=${side}`;
+  }
+}
+
+// The grid before its cells are there: its columns and the rows in view, and the width of a picture in px.
+function grid() {
+  const style = getComputedStyle($("grid")), widths = style.gridTemplateColumns.split(" ").map(parseFloat);
+  const width = widths[0] || 200, height = innerHeight - $("grid").getBoundingClientRect().top;
+  return {columns: widths.length, rows: Math.max(1, Math.ceil(height / (0.75 * width + CAPTION + GAP))), width};
 }
 
 function cell(hit) {
   const image = element("img"), button = element("button");
+  image.decoding = "sync";  // painted once, with the picture
   image.alt = `${hit.path} ${hit.time}`.trim();
   button.type = "button";
   button.append(image, element("span", element("bdi", hit.time || hit.path), element("b", hit.score.toFixed(2))));
@@ -86,41 +130,16 @@ function cell(hit) {
   return button;
 }
 
-// Pictures in view come in one answer and are shown row by row as they are drawn, because the browser paints much longer
-// when they come singly; after them those further down.
-async function fill(cells, hits, number, words) {
-  if (!cells.length) return;
-  const side = Math.min(1024, Math.ceil(cells[0].clientWidth * Math.min(2, devicePixelRatio)));
-  const images = cells.map((one) => one.querySelector("img"));
-  const tops = images.map((one) => one.getBoundingClientRect().top);
-  const below = tops.findIndex((top) => top >= innerHeight), row = tops.filter((top) => top === tops[0]).length;
-  const missing = new Map(hits.map(({image}, index) => [image, index]));
-  if (words !== null) {
-    const first = hits.slice(0, Math.min(AT_ONCE, below < 0 ? hits.length : below)).map(({image}) => image);
-    const drawn = [];
-    const show = () => {
-      for (const {image, jpeg} of drawn.splice(0)) {
-        images[missing.get(image)].src = "data:image/jpeg;base64," + jpeg;
-        missing.delete(image);
-      }
-    };
-    try {
-      await lines("/search/pictures?" + new URLSearchParams({images: first, words, side}), drawing.signal, (one) => {
-        if (one.jpeg && drawn.push(one) === row) show();
-      });
-    } catch {}  // the server stopped half-way: each picture is requested by itself
-    show();
-  }
-  if (number !== asked) return;
-  for (const index of missing.values()) {
-    images[index].loading = index < 12 ? "eager" : "lazy";
-    images[index].src = `${hits[index].picture}&side=${side}`;
-  }
-}
-
 // Calls take() with each line of JSON of an answer as it comes.
 async function lines(path, signal, take) {
-  const reader = (await fetch(path, {signal})).body.pipeThrough(new TextDecoderStream()).getReader();
+  let answer;
+  try {
+    answer = await fetch(path, {signal});
+  } catch (error) {
+    throw signal.aborted ? error : new Error("The server does not answer.");
+  }
+  if (!answer.ok) throw new Error(reason(await answer.json()));
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
     const {done, value} = await reader.read();
