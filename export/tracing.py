@@ -1,8 +1,10 @@
 """What makes tracing quick. With symbols for sizes it takes PyTorch some 20 ms per operator, and the exporter does it
-twice.
+three times.
 
 The second time only replaces operators for which it has no translation. In most networks these are batch norms and
-activations that change their input. Both are taken out before, and the second time is left out.
+activations that change their input. Both are taken out before, and the second time is left out. The third time adds
+casts where an operator gets numbers of several types. It computes the shapes of all other operators' results again;
+here they are taken from the first time.
 """
 
 import contextlib
@@ -23,7 +25,8 @@ _REMOVED = {_ATEN._assert_tensor_metadata.default}  # by the exporter
 @contextlib.contextmanager
 def quickly() -> Iterator[None]:
     """The settings for torch.onnx.export: no garbage collector, since tracing makes millions of objects and looking
-    through them takes a fifth of its time; and no decompositions where there is nothing to decompose.
+    through them takes a fifth of its time; no decompositions where there is nothing to decompose; and no operator is
+    run again that gets no cast.
     """
     decompose, enabled = ExportedProgram.run_decompositions, gc.isenabled()
 
@@ -32,11 +35,33 @@ def quickly() -> Iterator[None]:
 
     gc.disable()
     try:
-        with mock.patch.object(ExportedProgram, "run_decompositions", run_decompositions):
+        with mock.patch.object(ExportedProgram, "run_decompositions", run_decompositions), _known_values():
             yield
     finally:
         if enabled:
             gc.enable()
+
+
+def _known_values() -> contextlib.AbstractContextManager:
+    """The pass that adds casts, without its second run of what it did not change. A PyTorch that has another pass keeps
+    its own.
+    """
+    try:
+        from torch.onnx._internal.fx.passes.type_promotion import _TypePromotionInterpreter, get_type_promotion_rule
+
+        run_node = _TypePromotionInterpreter.run_node
+    except (ImportError, AttributeError):
+        return contextlib.nullcontext()
+
+    def run_known_node(self, node):
+        if node.op != "call_function" or "val" not in node.meta:
+            return run_node(self, node)
+        with self._set_current_node(node):
+            if rule := get_type_promotion_rule(node, self.type_promotion_table):
+                self._maybe_promote_node(node, rule)
+        return node.meta["val"]
+
+    return mock.patch.object(_TypePromotionInterpreter, "run_node", run_known_node)
 
 
 def translations() -> dict:
