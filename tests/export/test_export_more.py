@@ -56,6 +56,15 @@ def files_beside(path):
     return sorted(entry.name for entry in path.parent.iterdir())
 
 
+def test_model_pt_is_loaded_once(model_pt, monkeypatch):
+    import zeroseg.model
+
+    loads, load = [], zeroseg.model.load_model
+    monkeypatch.setattr(zeroseg.model, "load_model", lambda path: loads.append(path) or load(path))
+    export(model_pt, [])
+    assert loads == [model_pt]
+
+
 def test_fp16_file_has_half_weights_and_the_same_masks(model_pt):
     lines = []
     out, parity = export(model_pt, lines, precision="fp16")
