@@ -64,9 +64,13 @@ def export_file(
         from zeroseg.export.source import Source, open_source
     except ModuleNotFoundError as error:
         raise missing_extra(error.name, "export", "exporting") from error
-    source = model if isinstance(model, Source) else open_source(model)
-    check_sidecar_place(out)
     steps = Steps.of(report)
+    if isinstance(model, Source):
+        source = model
+    else:
+        with steps.step("loading the model"):
+            source = open_source(model)
+    check_sidecar_place(out)
     gate, network = gate or make_gate(source, options, steps), source.network()
     document = {**source.sidecar.to_dict(), "made_by": to_onnx.made_by()}
     own = {name: value.numpy() for name, value in network.state_dict().items()} if options.half_weights else None
