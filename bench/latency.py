@@ -50,6 +50,7 @@ LAYOUTS = ("folder", "voc", "context", "coco-object", "voc-dev")
 @click.option("--rounds", type=click.IntRange(3), default=10, metavar="N", help="Frames per contender.")
 @click.option("--without-kernels", is_flag=True, help="Also run the first back end with NumPy instead of the kernels.")
 @click.option("--live-size", is_flag=True, help="Also run the first back end at the smaller size of live pictures.")
+@click.option("--edges/--no-edges", default=True, help="Whether the masks follow the photo's edges.")
 @click.option("--full", is_flag=True, help="Also run more sizes, batches and peers; takes minutes.")
 @click.option(
     "--masks",
@@ -97,6 +98,7 @@ def run(
     rounds,
     without_kernels,
     live_size,
+    edges,
     full,
     masks,
     masks_layout,
@@ -115,6 +117,7 @@ def run(
         "commit": current_commit("zeroseg", "kernels", "export", "bench"),
         "threads": threads,
         "rounds": rounds,
+        "edges": edges,
         **machine(),
     }
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
@@ -147,7 +150,7 @@ def run(
             if live_size:
                 name = next(iter(segmenters))
                 framed[f"{name}, live"] = as_live(segmenters[name], size)
-            for name, row in time_frames(framed, pictures[size], rounds, impls=impls).items():
+            for name, row in time_frames(framed, pictures[size], rounds, impls=impls, edges=edges).items():
                 report["frames"].append({"size": pictures[size].stem, "backend": name, "labels": labels, **row})
                 say(
                     f"{pictures[size].stem:<11}{name:<22}"
@@ -159,7 +162,7 @@ def run(
             segmenters, files, threads, labels, [pictures[size] for size in sizes], say
         )
         if len(counts) > 1:
-            report["labels"] = time_labels(segmenters, pictures[LABELS_SIZE], counts, rounds, say)
+            report["labels"] = time_labels(segmenters, pictures[LABELS_SIZE], counts, rounds, say, edges)
         report["scores"] = time_scores(first.encode(pictures[LABELS_SIZE]), counts, say)
     if full:
         report["batches"] = time_batches(segmenters, rounds, say)
@@ -247,7 +250,7 @@ def measure_memory(segmenters, files: dict, threads: int, labels: int, pictures:
     return peaks
 
 
-def time_labels(segmenters, file: Path, counts: list[int], rounds: int, say) -> list[dict]:
+def time_labels(segmenters, file: Path, counts: list[int], rounds: int, say, edges: bool = True) -> list[dict]:
     """One row per back end and number of labels: total_ms and the median over rounds of its time over the first's."""
     from zeroseg.bench.label_scores import label_pack
     from zeroseg.bench.stages import time_frames
@@ -263,7 +266,7 @@ def time_labels(segmenters, file: Path, counts: list[int], rounds: int, say) -> 
             if (why := why_not(lambda one=contenders[count]: one.segment(file))) is not None:
                 del contenders[count]
                 say(f"{count:>7}{'':>27}   {backend}: not run, {why}")
-        for count, row in time_frames(contenders, file, rounds).items() if contenders else ():
+        for count, row in time_frames(contenders, file, rounds, edges=edges).items() if contenders else ():
             rows.append(
                 {
                     "backend": backend,

@@ -14,18 +14,24 @@ _TIMED = {"load": "decode", "preprocess": "preprocess", "network": "network", "d
 
 
 def time_frames(
-    segmenters: dict[str, Segmenter], photo: Path, rounds: int, warm_up: int = 2, impls: Mapping[str, str] | None = None
+    segmenters: dict[str, Segmenter],
+    photo: Path,
+    rounds: int,
+    warm_up: int = 2,
+    impls: Mapping[str, str] | None = None,
+    edges: bool = True,
 ) -> dict[str, dict]:
     """Name -> medians: STAGES in ms, total_ms, p90_ms, network_share, speedup (over the first, round by round).
 
     The segmenters take turns on the same file, so that a machine whose speed drifts treats all alike.
     impls: name -> the implementation of every kernel, such as "reference"; the best that runs for those left out.
+    edges: as for Segmenter.segment.
     """
     rows = {name: [] for name in segmenters}
     for turn in range(rounds + warm_up):
         for name, segmenter in segmenters.items():
             with _kernels((impls or {}).get(name, "auto")):
-                result = segmenter.segment(photo)
+                result = segmenter.segment(photo, edges=edges)
                 start = time.perf_counter()
                 result.overlay(legend=False)
             times = {_TIMED[stage]: ms for stage, ms in result.timings_ms.items()}

@@ -47,7 +47,8 @@ class Gate:
     def __init__(
         self, reference: Runner, cases: list[Case], sidecar: Sidecar, masks: Callable[[Runner], float] | None = None
     ):
-        self.reference, self.cases, self.sidecar, self.masks = CachedRunner(reference), cases, sidecar, masks
+        self.reference = reference if isinstance(reference, CachedRunner) else CachedRunner(reference)
+        self.cases, self.sidecar, self.masks = cases, sidecar, masks
         self._before: float | None = None
 
     def check(self, candidate: Runner, on_case: Callable[[], object] = lambda: None) -> Parity:

@@ -27,7 +27,7 @@ FEW = 4  # segments, at most, that a built row is for
 IMAGES, PLACES = 16, 512  # looked at, of all there are
 
 
-class Seen(NamedTuple):
+class Scored(NamedTuple):
     """scores (U, V) of U segments or places for the V rows of a vocabulary; areas (U,), which sum to 1; photos (U,),
     the number of each one's image."""
 
@@ -37,9 +37,13 @@ class Seen(NamedTuple):
 
 
 def gate_cases(runner: Runner, sidecar: Sidecar, photos: list[np.ndarray], steps: Steps | None = None) -> list[Case]:
-    """make_cases with label sets to which this model's masks of the photos (H, W, 3) uint8 are sensitive."""
-    images = [image[None] for several, _ in network_images(sidecar, photos) for image in several]
-    return make_cases(sidecar, photos, choose_label_sets(runner, sidecar, images, steps))
+    """make_cases with label sets to which this model's masks of the photos (H, W, 3) uint8 are sensitive.
+
+    A CachedRunner has the outputs then that the comparison asks for.
+    """
+    seen = network_images(sidecar, photos)
+    images = [image for photo in seen for image in photo.images]
+    return make_cases(sidecar, seen, choose_label_sets(runner, sidecar, images, steps))
 
 
 def choose_label_sets(
@@ -118,7 +122,7 @@ def _built(outputs: list[dict], sidecar: Sidecar) -> np.ndarray:
     return np.array(rows, np.float32)
 
 
-def _look(outputs: list[dict], rows: np.ndarray, sidecar: Sidecar) -> Seen:
+def _look(outputs: list[dict], rows: np.ndarray, sidecar: Sidecar) -> Scored:
     parts = []
     for number, output in enumerate(outputs):
         if "place_embeddings" in output:
@@ -133,10 +137,10 @@ def _look(outputs: list[dict], rows: np.ndarray, sidecar: Sidecar) -> Seen:
         there = there[np.unique(np.linspace(0, len(there) - 1, max(1, PLACES // len(outputs))).astype(int))]
         parts.append((scores[there].astype(np.float64), area[there], np.full(len(there), number)))
     scores, areas, photos = (np.concatenate(part) for part in zip(*parts))
-    return Seen(scores, areas / areas.sum(), photos)
+    return Scored(scores, areas / areas.sum(), photos)
 
 
-def _tell_apart(seen: Seen, threshold: float, count: int, background: float) -> list[int]:
+def _tell_apart(seen: Scored, threshold: float, count: int, background: float) -> list[int]:
     """Columns of seen.scores, taken one by one: each time the one with which the masks say most about where one is,
     among all photos and within each: the labels without a threshold, labels and background, and background alone.
     """

@@ -51,6 +51,14 @@ class Case(NamedTuple):
     near: float
 
 
+class Seen(NamedTuple):
+    """What the network sees of a photo: images (1, 3, h, w) float32, one or several windows; size (H, W), the frame
+    that each is decoded to."""
+
+    images: list[np.ndarray]
+    size: tuple[int, int]
+
+
 @dataclass
 class Parity:
     """agreement: share of pixels with the same label, over all cases, the lowest of three thresholds; worst: that of
@@ -206,8 +214,9 @@ def is_telling(found: list[tuple[np.ndarray, np.ndarray | None]], asked: int) ->
     return bool(several and LEAST_SHARE <= background <= 1 - LEAST_SHARE)
 
 
-def make_cases(sidecar: Sidecar, photos: list[np.ndarray], label_sets: list[LabelSet]) -> list[Case]:
-    """Every photo (H, W, 3) uint8 with both label sets, and a batch of two. Sets that tell much: export/gate_labels.py.
+def make_cases(sidecar: Sidecar, seen: list[Seen], label_sets: list[LabelSet]) -> list[Case]:
+    """Every photo of network_images with both label sets, and a batch of two. Sets that tell much:
+    export/gate_labels.py.
 
     A network without segments sees the photos' windows one by one, the first with both label sets and the others with
     them in turns, and once an image of other sides; each is decoded on its own.
@@ -217,10 +226,9 @@ def make_cases(sidecar: Sidecar, photos: list[np.ndarray], label_sets: list[Labe
         return Case(image, size, *label_set)
 
     cases = []
-    for images, size in network_images(sidecar, photos):
-        alone = [images[i : i + 1] for i in range(len(images))]
-        cases += [case(image, label_sets[i % 2], size) for i, image in enumerate(alone)]
-        cases.append(case(alone[0], label_sets[1], size))
+    for images, size in seen:
+        cases += [case(image, label_sets[i % 2], size) for i, image in enumerate(images)]
+        cases.append(case(images[0], label_sets[1], size))
     first, patch = cases[0], sidecar.side_multiple
     cases.append(case(np.concatenate([first.image, first.image[..., ::-1]]), label_sets[0], first.size))
     if sidecar.dense is not None:
@@ -230,10 +238,8 @@ def make_cases(sidecar: Sidecar, photos: list[np.ndarray], label_sets: list[Labe
     return cases
 
 
-def network_images(sidecar: Sidecar, photos: list[np.ndarray]) -> list[tuple[np.ndarray, tuple[int, int]]]:
-    """Per photo (H, W, 3) uint8 what the network sees of it, (B, 3, h, w) float32, and the size that each is decoded
-    to: the photo, or windows of it. Without photos, scenes are drawn.
-    """
+def network_images(sidecar: Sidecar, photos: list[np.ndarray]) -> list[Seen]:
+    """What the network sees of each photo (H, W, 3) uint8. Without photos, scenes are drawn."""
     if not photos:
         rng = np.random.default_rng(0)
         photos = [draw_scene(rng, size) for size in PHOTO_SIZES]
@@ -241,9 +247,10 @@ def network_images(sidecar: Sidecar, photos: list[np.ndarray]) -> list[tuple[np.
     for photo in photos:
         image = network_input(photo, sidecar)
         if dense is None:
-            found.append((image[None], photo.shape[:2]))
+            found.append(Seen([image[None]], photo.shape[:2]))
         else:
-            found.append((image_windows(image, dense.window, dense.stride), (dense.window, dense.window)))
+            windows = image_windows(image, dense.window, dense.stride)
+            found.append(Seen([window[None] for window in windows], (dense.window, dense.window)))
     return found
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from zeroseg.artifact import read_artifact
 from zeroseg.errors import ZerosegError, missing_extra
-from zeroseg.export.gate import Gate, check_masks_file, mask_scorer, photos_of
+from zeroseg.export.gate import CachedRunner, Gate, check_masks_file, mask_scorer, photos_of
 from zeroseg.export.gate_labels import gate_cases
 from zeroseg.export.parity import Parity, network_images
 from zeroseg.export.race import race
@@ -64,9 +64,13 @@ def export_file(
         from zeroseg.export.source import Source, open_source
     except ModuleNotFoundError as error:
         raise missing_extra(error.name, "export", "exporting") from error
-    source = model if isinstance(model, Source) else open_source(model)
-    check_sidecar_place(out)
     steps = Steps.of(report)
+    if isinstance(model, Source):
+        source = model
+    else:
+        with steps.step("loading the model"):
+            source = open_source(model)
+    check_sidecar_place(out)
     gate, network = gate or make_gate(source, options, steps), source.network()
     document = {**source.sidecar.to_dict(), "made_by": to_onnx.made_by()}
     own = {name: value.numpy() for name, value in network.state_dict().items()} if options.half_weights else None
@@ -158,7 +162,8 @@ def make_gate(source, options: ExportOptions, report: Callable[[str], None] | No
         masks = mask_scorer(options.gate_photos, options.gate_masks, sidecar, steps.shown)
     if options.gate_photos is not None or not photos:
         photos += photos_of(options.gate_photos)
-    return Gate(source.reference, gate_cases(source.reference, sidecar, photos, steps), sidecar, masks)
+    reference = CachedRunner(source.reference)
+    return Gate(reference, gate_cases(reference, sidecar, photos, steps), sidecar, masks)
 
 
 def prepare(model: Path | str, onnx: Path, options: ExportOptions, report: Callable[[str], None] | None = None) -> Gate:
@@ -190,10 +195,10 @@ class _OnnxSource(NamedTuple):
 def calibration_images(sidecar: Sidecar, options: ExportOptions) -> list[np.ndarray]:
     """Photos as the network sees them, (1, 3, h, w) float32 each, and mirrored."""
     images = []
-    for several, _ in network_images(sidecar, photos_of(options.calibration)):
-        images += [np.ascontiguousarray(image) for image in several[:, None]]
+    for seen in network_images(sidecar, photos_of(options.calibration)):
+        images += seen.images
         if sidecar.dense is None:
-            images.append(np.ascontiguousarray(several[..., ::-1]))
+            images += [np.ascontiguousarray(image[..., ::-1]) for image in seen.images]
     return images
 
 

@@ -1,5 +1,6 @@
 """The source of an export: a model.pt or a dense open_clip tower, the module to trace and its reference."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,14 +30,13 @@ def open_source(model: Path | str) -> Source:
 
 
 def _open_checkpoint(path: Path) -> Source:
-    from zeroseg.model import load_model
-
     if path.suffix != ".pt":
         raise ZerosegError(
             f"{path}: expected a model.pt or an open_clip model's name; an exported file cannot be exported again"
         )
     artifact = read_artifact(path, "torch")
-    return Source(open_runner(artifact), artifact.sidecar, lambda: load_model(path)[0])
+    runner = open_runner(artifact)
+    return Source(runner, artifact.sidecar, lambda: copy.deepcopy(runner.model))
 
 
 def _open_dense(name: str) -> Source:

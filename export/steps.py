@@ -14,8 +14,8 @@ TICK_S = 1.0  # between updates of the time of a step
 class Steps:
     """Shows the steps of an export, and takes lines: steps("...").
 
-    report gets every line, and of every step the name and the seconds; None shows nothing at all. On a terminal the
-    step under way is shown on stderr. Where stderr is no terminal, report also gets its name when it begins.
+    report gets every line, and of every finished step the name and the seconds; None shows nothing at all. On a
+    terminal the step under way is shown on stderr.
     """
 
     def __init__(self, report: Callable[[str], None] | None = None):
@@ -48,8 +48,6 @@ class Steps:
             disable=None if self.shown else True,
             bar_format=None if total else "{desc}: {elapsed}",
         )
-        if bar.disable:
-            self(name)
         over = threading.Event()
         ticking = threading.Thread(target=_tick, args=(bar, over), daemon=True)
         if not bar.disable:

@@ -49,10 +49,11 @@ def trace(model: ZeroSeg | DenseExportModel) -> "torch.onnx.ONNXProgram":
     image = torch.zeros(2, 3, 3 * multiple, 4 * multiple)
     height, width = (multiple * torch.export.Dim(side, min=1, max=1024) for side in ("rows", "columns"))
     shapes = ({0: torch.export.Dim("batch", min=1, max=1024), 2: height, 3: width},)
+    prepared = tracing.prepared(wrapper, image[:1, :, :multiple, :multiple])
     # quiet: it logs which constants it does not fold
     with torch.no_grad(), quiet(), tracing.quickly():
         return torch.onnx.export(
-            tracing.prepared(wrapper, image), (image,), dynamo=True, opset_version=OPSET, dynamic_shapes=shapes,
+            prepared, (image,), dynamo=True, opset_version=OPSET, dynamic_shapes=shapes,
             verbose=False, input_names=[IMAGE], output_names=list(wrapper.outputs),
             custom_translation_table=tracing.translations(),
         )  # fmt: skip

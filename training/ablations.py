@@ -26,8 +26,8 @@ except ModuleNotFoundError:  # run from a checkout that is not installed
 from zeroseg.commands.command import Command
 from zeroseg.config import PRESETS
 from zeroseg.errors import ZerosegError
-from zeroseg.training.ablation_options import absolute, open_all, shared_options
-from zeroseg.training.ablation_tables import TABLES
+from zeroseg.training.ablation.options import absolute, open_all, shared_options
+from zeroseg.training.ablation.tables import TABLES
 from zeroseg.training.recipes import RECIPES, ConseConfig, CropConfig, LossWeights, TeacherConfig, TrainConfig
 
 FIGURE, RESULT = "ablations.png", "ablations.json"
@@ -59,7 +59,7 @@ def main(only, seeds, dry_run, **options):
         raise ZerosegError(f"--only: expected some of {','.join(TABLES)}, got {only!r}")
     config = base_config(options, options["limit"])
     inputs, photos, teacher, measure, processes = open_all(config, options)
-    from zeroseg.training.ablation_grid import Grid, plan_jobs  # needs torch, which open_all has found
+    from zeroseg.training.ablation.grid import Grid, plan_jobs  # needs torch, which open_all has found
 
     grid = Grid(config, inputs, photos, teacher, measure, processes)
     jobs = plan_jobs(tables, seeds)
@@ -131,8 +131,8 @@ def _minutes(seconds: float) -> str:
 
 
 def _report(grid, jobs, tables, seeds, results) -> None:
-    from zeroseg.training import ablation_report
-    from zeroseg.training.ablation_runs import write_json
+    from zeroseg.training.ablation import report as ablation_report
+    from zeroseg.training.ablation.runs import write_json
 
     by_run = {(job.variant.slug if job.variant else None, job.seed): result for job, result in results.items()}
     document = {"settings": grid.settings()} | ablation_report.collect(tables, seeds, by_run)

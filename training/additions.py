@@ -21,7 +21,7 @@ except ModuleNotFoundError:  # run from a checkout that is not installed
 
 from zeroseg.commands.command import Command
 from zeroseg.errors import ZerosegError
-from zeroseg.training.ablation_options import FILE, absolute, open_all, shared_options
+from zeroseg.training.ablation.options import FILE, absolute, open_all, shared_options
 from zeroseg.training.recipes import RECIPES, TrainConfig
 
 FIGURE, RESULT = "additions.png", "additions.json"
@@ -105,7 +105,7 @@ def main(only, probe, dry_run, **options):
         raise ZerosegError(f"--only: expected some of {','.join(NAMES)}, got {only!r}")
     config = base_config(options)
     inputs, photos, teacher, measure, processes = open_all(config, options)
-    from zeroseg.training.ablation_grid import depends_on  # needs torch, which open_all has found
+    from zeroseg.training.ablation.grid import depends_on  # needs torch, which open_all has found
 
     settings, folder = depends_on(config, photos, teacher, measure), Path(inputs.run)
     if not probe:
@@ -164,8 +164,8 @@ def run_all(folder: Path, settings: dict, config: TrainConfig, inputs, jobs: lis
     import numpy as np
     from tqdm import tqdm
 
-    from zeroseg.training.ablation_grid import begin, read_result
-    from zeroseg.training.ablation_runs import measure_model, write_json
+    from zeroseg.training.ablation.grid import begin, read_result
+    from zeroseg.training.ablation.runs import measure_model, write_json
     from zeroseg.training.distill import distill
     from zeroseg.training.progress import progress_bar
 
@@ -197,8 +197,8 @@ def collect(folder: Path) -> dict:
     """JSON-able: for the recipe and every part, values of each seed that is there, their mean and spread, and for parts
     what they bring: the value with the part minus that without, over the seeds that both have.
     """
-    from zeroseg.training.ablation_grid import read_result
-    from zeroseg.training.ablation_report import MEASURES, spread
+    from zeroseg.training.ablation.grid import read_result
+    from zeroseg.training.ablation.report import MEASURES, spread
 
     def results(addition: Addition) -> dict[int, dict]:
         paths = (folder / "runs").glob(f"{addition.name}_seed*")
@@ -229,7 +229,7 @@ def collect(folder: Path) -> dict:
 
 def text(document: dict) -> str:
     """The table for a terminal, in percent: mean over seeds, and in brackets what the part brings."""
-    from zeroseg.training.ablation_report import MEASURES
+    from zeroseg.training.ablation.report import MEASURES
 
     heads = "".join(f"{title:>20}" for title in MEASURES.values())
     lines = [f"{'without, or +':<16}{'seeds':>6}{heads}  instead"]
@@ -277,7 +277,7 @@ def draw(document: dict, path: Path) -> None:
 
 
 def _print_plan(folder, settings, config, jobs, photos: int, processes) -> None:
-    from zeroseg.training.ablation_grid import check_settings, read_result
+    from zeroseg.training.ablation.grid import check_settings, read_result
     from zeroseg.training.estimate import estimate
 
     check_settings(folder, settings)
@@ -293,7 +293,7 @@ def _print_plan(folder, settings, config, jobs, photos: int, processes) -> None:
 
 
 def _report(folder: Path, document: dict) -> None:
-    from zeroseg.training.ablation_runs import write_json
+    from zeroseg.training.ablation.runs import write_json
 
     write_json(folder / RESULT, document)
     draw(document, folder / FIGURE)

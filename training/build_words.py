@@ -25,11 +25,11 @@ except ModuleNotFoundError:  # a checkout that is not installed
 
 from zeroseg.commands.command import Command
 from zeroseg.errors import ZerosegError
-from zeroseg.training.word_corrections import Corrections
-from zeroseg.training.word_features import SentenceEncoder, WordVectors, unit
-from zeroseg.training.word_model import ANCHOR, HYPERNYM, Taxonomy, WordModel, anchor, sparse_code
-from zeroseg.training.word_senses import Views, fit_ranker, sense_chances, sense_features, with_priors
-from zeroseg.training.wordnet_reader import WordNet
+from zeroseg.training.words.corrections import Corrections
+from zeroseg.training.words.features import SentenceEncoder, WordVectors, unit
+from zeroseg.training.words.model import ANCHOR, HYPERNYM, Taxonomy, WordModel, anchor, sparse_code
+from zeroseg.training.words.senses import Views, fit_ranker, sense_chances, sense_features, with_priors
+from zeroseg.training.words.wordnet_reader import WordNet
 from zeroseg.words.pack import SPACE
 from zeroseg.words.spelling import LABEL_MAX_CHARS, clean, singulars, spellings, without_brackets
 from zeroseg.words.table import read_table

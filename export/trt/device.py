@@ -15,7 +15,7 @@ import numpy as np
 from zeroseg.artifact import read_artifact
 from zeroseg.commands.command import Command
 from zeroseg.errors import ZerosegError
-from zeroseg.export.parity import Case, LabelSet, make_cases, outputs_in
+from zeroseg.export.parity import Case, LabelSet, make_cases, network_images, outputs_in
 from zeroseg.files import sha256, whole_file
 from zeroseg.photos.decode import load_image
 from zeroseg.runtime.base import Runner, outputs_of
@@ -59,7 +59,7 @@ def recorded(folder: Path) -> tuple[RecordedRunner, list[Case]]:
     with np.load(folder / EXPECTED) as answers:
         threshold = float(answers["threshold"])
         sets = [LabelSet(answers[f"labels.{i}"], threshold, float(near)) for i, near in enumerate(answers["near"])]
-        cases = make_cases(artifact.sidecar, photos, sets)
+        cases = make_cases(artifact.sidecar, network_images(artifact.sidecar, photos), sets)
         outputs = [
             {name: answers[f"{index}.{name}"] for name in outputs_of(artifact.sidecar)} for index in range(len(cases))
         ]

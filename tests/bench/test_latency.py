@@ -201,8 +201,8 @@ def test_kernels_are_left_out_where_asked_and_nowhere_else(color_model, monkeypa
     monkeypatch.setenv("ZEROSEG_IMPL", "native")
     ran, segment = [], Segmenter.segment
 
-    def watched(self, *arguments):
-        result = segment(self, *arguments)
+    def watched(self, *arguments, **options):
+        result = segment(self, *arguments, **options)
         ran.append((last_impl("preprocess"), last_impl("mask_decode")))
         return result
 
@@ -236,9 +236,9 @@ def test_live_size_is_the_pipeline_s(color_model, monkeypatch):
 
     seen, segment = [], Segmenter.segment
 
-    def watched(self, *arguments):
+    def watched(self, *arguments, **options):
         seen.append(self.sidecar.input.short_side)
-        return segment(self, *arguments)
+        return segment(self, *arguments, **options)
 
     monkeypatch.setattr(Segmenter, "segment", watched)
     done = invoke(

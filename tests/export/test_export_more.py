@@ -56,6 +56,15 @@ def files_beside(path):
     return sorted(entry.name for entry in path.parent.iterdir())
 
 
+def test_model_pt_is_loaded_once(model_pt, monkeypatch):
+    import zeroseg.model
+
+    loads, load = [], zeroseg.model.load_model
+    monkeypatch.setattr(zeroseg.model, "load_model", lambda path: loads.append(path) or load(path))
+    export(model_pt, [])
+    assert loads == [model_pt]
+
+
 def test_fp16_file_has_half_weights_and_the_same_masks(model_pt):
     lines = []
     out, parity = export(model_pt, lines, precision="fp16")
@@ -114,8 +123,9 @@ def test_every_step_is_told_with_its_time_and_the_comparison_has_a_bar(model_pt,
     monkeypatch.setattr("sys.stderr", screen)
     lines = []
     export(model_pt, lines)
-    assert [line.split()[0] for line in lines[:5]] == ["running", "choosing", "tracing", "making", "comparing"]
-    assert all(re.search(r": \d+\.\d s$", line) for line in lines[:5]) and len(lines) == 6
+    steps = ["loading", "running", "choosing", "tracing", "making", "comparing"]
+    assert [line.split()[0] for line in lines[:6]] == steps
+    assert all(re.search(r": \d+\.\d s$", line) for line in lines[:6]) and len(lines) == 7
     [inputs] = set(re.findall(r"comparing the fp32 file with the model: +0%\|.*?\| 0/(\d+) ", screen.getvalue()))
     assert int(inputs) == 2 * len(photos_of(None)) + 1
 

@@ -1,6 +1,7 @@
 """What the gate passes and refuses: the bundled model, and networks of other spaces, damaged on purpose."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from zeroseg.artifact import read_artifact
 from zeroseg.export.gate import Gate, photos_of
 from zeroseg.export.gate_labels import LABEL_COUNTS, choose_label_sets, gate_cases
 from zeroseg.export.parity import REQUIRED, Case, draw_scene, label_map
+from zeroseg.export.run import ExportOptions, make_gate
 from zeroseg.runtime.base import Runner
 from zeroseg.runtime.opening import open_runner
 from zeroseg.sidecar import Scoring, parse_sidecar
@@ -207,6 +209,16 @@ def test_in_spaces_without_words_rows_are_built(dim, dense, spread, common, thre
         if name == "shorter":
             continue  # a cosine does not see it
         assert not check(gate, damage).ok, name
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_model_runs_once_on_each_image(dense, monkeypatch):
+    """The comparison takes the outputs that the labels were chosen by."""
+    runner, runs = Features(16, dense, 1, 0), []
+    monkeypatch.setattr(runner, "_run", lambda image: runs.append(image.shape) or Features._run(runner, image))
+    gate = make_gate(SimpleNamespace(reference=runner, sidecar=sidecar_of(16, dense, 0.0)), ExportOptions())
+    assert gate.check(gate.reference).ok
+    assert len(runs) == len({id(case.image) for case in gate.cases})
 
 
 def test_every_label_set_is_the_same_each_time(bundled):

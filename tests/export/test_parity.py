@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from zeroseg.errors import ZerosegError
-from zeroseg.export.parity import Case, LabelSet, Parity, compare, draw_scene, make_cases
+from zeroseg.export.parity import Case, LabelSet, Parity, compare, draw_scene, make_cases, network_images
 from zeroseg.runtime.base import Runner
 from zeroseg.sidecar import parse_sidecar
 
@@ -197,7 +197,7 @@ SETS = [LabelSet(np.eye(count, 6, dtype=np.float32), 0.5, 0.5) for count in (3, 
 
 
 def test_cases_have_two_label_sets_several_sizes_and_a_batch():
-    cases = make_cases(SIDECAR, [], SETS)
+    cases = make_cases(SIDECAR, network_images(SIDECAR, []), SETS)
     assert {(len(case.vectors), case.threshold) for case in cases} == {(3, 0.5), (5, 0.5)}
     assert {case.image.shape for case in cases} >= {(1, 3, 64, 96), (1, 3, 96, 64), (1, 3, 64, 64), (2, 3, 64, 96)}
 
@@ -205,4 +205,4 @@ def test_cases_have_two_label_sets_several_sizes_and_a_batch():
 def test_given_photos_are_used():
     photo = draw_scene(np.random.default_rng(1), (100, 200))
     assert photo.shape == (100, 200, 3) and photo.dtype == np.uint8 and photo.std() > 10
-    assert {case.size for case in make_cases(SIDECAR, [photo], SETS)} == {(100, 200)}
+    assert {case.size for case in make_cases(SIDECAR, network_images(SIDECAR, [photo]), SETS)} == {(100, 200)}

@@ -31,7 +31,14 @@ class Changing(Net):
         return super().forward(x).add_(1)
 
 
-@pytest.mark.parametrize(("make", "times"), [(Net, 0), (Changing, 1)])
+class Mixing(Net):
+    """Integers times float32: the exporter must add casts."""
+
+    def forward(self, x):
+        return super().forward(x) * torch.arange(x.shape[3] - 2) + 1
+
+
+@pytest.mark.parametrize(("make", "times"), [(Net, 0), (Changing, 1), (Mixing, 0)])
 def test_decompositions_run_where_something_needs_them(monkeypatch, make, times):
     import onnxruntime
 
@@ -54,12 +61,29 @@ def test_decompositions_run_where_something_needs_them(monkeypatch, make, times)
         np.testing.assert_allclose(got, network(image).detach().numpy(), atol=1e-5)
 
 
+def test_only_operators_that_get_casts_are_run_again(monkeypatch):
+    from torch.onnx._internal.fx.passes.type_promotion import _TypePromotionInterpreter
+
+    again, call = [], _TypePromotionInterpreter.call_function
+    monkeypatch.setattr(
+        _TypePromotionInterpreter, "call_function", lambda self, *given: again.append(given[0]) or call(self, *given)
+    )
+    image = torch.randn(2, 3, 8, 9)
+    with torch.no_grad(), tracing.quickly():
+        torch.onnx.export(
+            tracing.prepared(Mixing().eval(), image), (image,), dynamo=True, opset_version=18, verbose=False,
+            custom_translation_table=tracing.translations(),
+        )  # fmt: skip
+    cast = ["prims.convert_element_type.default", "aten.mul.Tensor", "aten.scalar_tensor.default", "aten.add.Tensor"]
+    assert [str(operator) for operator in again] == cast
+
+
 def test_norms_behind_convolutions_are_multiplied_into_a_copy():
     network, image = Net().eval(), torch.randn(2, 3, 8, 9)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     copy = tracing.prepared(network, image)
     assert [name for name, module in copy.named_modules() if isinstance(module, nn.BatchNorm2d)] == ["before"]
-    assert not copy.act.inplace and network.act.inplace
+    assert isinstance(copy.act, tracing.Clip) and isinstance(network.act, nn.Hardtanh) and network.act.inplace
     torch.testing.assert_close(copy(image), network(image), atol=1e-6, rtol=1e-5)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 

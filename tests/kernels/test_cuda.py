@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -18,7 +17,6 @@ torch = pytest.importorskip("torch")
 from zeroseg.errors import UnavailableError  # noqa: E402
 from zeroseg.kernels import _cuda  # noqa: E402
 from zeroseg.kernels._dispatch import last_impl  # noqa: E402
-from zeroseg.kernels.cuda_arrays import mask_decode_into, preprocess_into  # noqa: E402
 from zeroseg.kernels.mask_decode import Overlay  # noqa: E402
 from zeroseg.kernels.mask_decode import cases as decode_cases  # noqa: E402
 from zeroseg.kernels.mask_decode.batch import mask_decode_batch  # noqa: E402
@@ -204,113 +202,6 @@ def test_segment_attention_is_an_operator(cuda_library):
     q, k, v = torch.randn(2, 5, 12), torch.randn(2, 19, 12), torch.randn(2, 19, 7)
     for with_hard in (True, False):
         torch.library.opcheck(forward_op, (q, k, v, True, False, 1.0, 3, with_hard, True))
-
-
-class OnDevice:
-    """An array as CuPy or Numba show theirs: nothing but the protocol. In the emulator a CPU's memory is the GPU's."""
-
-    def __init__(self, array: np.ndarray, **changed):
-        self.array = array
-        data = (array.__array_interface__["data"][0], False)
-        strides = None if array.flags.c_contiguous else array.strides
-        self.__cuda_array_interface__ = {
-            "shape": array.shape,
-            "typestr": array.dtype.str,
-            "data": data,
-            "strides": strides,
-            "version": 3,
-        } | changed
-
-
-def test_arrays_of_others_are_decoded_in_place(cuda_library):
-    if not _cuda.emulated():
-        pytest.skip("its arrays are in the CPU's memory")
-    random = np.random.default_rng(0)
-    maps = random.random((2, 9, 4, 7), np.float32).transpose(0, 2, 1, 3)[:, ::-1]  # (B, K, h, w) of other strides
-    table = np.array([[0, 2, -1, 1], [1, 1, 0, -1]], np.int32)
-    image, colors = random.integers(0, 256, (2, 23, 31, 3), np.uint8), random.integers(0, 256, (3, 3), np.uint8)
-    labels, confidence = np.full((2, 23, 31), 77, np.uint8), np.full((2, 23, 31), np.nan, np.float32)
-    picture = image.copy()
-    mask_decode_into(
-        *map(OnDevice, (maps, table, labels, confidence)),
-        threshold=0.6,
-        image=OnDevice(image),
-        colors=OnDevice(colors),
-        picture=OnDevice(picture),
-        alpha=0.3,
-    )
-    truth = mask_decode_batch(
-        torch.from_numpy(maps.copy()),
-        torch.from_numpy(table),
-        (23, 31),
-        "reference",
-        label_dtype="uint8",
-        threshold=0.6,
-        overlay=Overlay(torch.from_numpy(image), torch.from_numpy(colors), 0.3),
-    )
-    assert (labels == truth[0].numpy()).mean() > 0.999 and (labels == 255).any()
-    np.testing.assert_allclose(confidence, truth[1].numpy(), atol=3e-6)
-    assert (picture == truth[2].numpy())[labels == truth[0].numpy()].all()
-
-    wide = random.integers(0, 256, (2, 23, 40, 3), np.uint8)
-    inputs = np.full((2, 3, 10, 14), np.nan, np.float32)
-    preprocess_into(OnDevice(wide[:, :, 3:34]), OnDevice(inputs), (0.5, 0.4, 0.3), (0.25, 0.5, 1), order="bgr")
-    truth = preprocess_batch(
-        torch.from_numpy(wide[:, :, 3:34].copy()), (10, 14), (0.5, 0.4, 0.3), (0.25, 0.5, 1), "cuda", order="bgr"
-    )
-    np.testing.assert_array_equal(inputs, truth.numpy())
-
-
-@pytest.mark.parametrize(
-    ("streams", "given", "queued"),
-    [((None, None), None, None), ((None, 1), None, 1), ((2, 2), None, 2), ((7, 8), 9, 9), ((7, 8), None, "several")],
-)
-def test_work_is_queued_on_the_arrays_stream(streams, given, queued, cuda_library, monkeypatch):
-    seen = []
-    monkeypatch.setattr(_cuda, "queue", lambda name, stream, *arguments: seen.append(stream))
-    arrays = [
-        OnDevice(array, stream=stream)
-        for array, stream in zip((np.zeros((1, 2, 3, 3), np.uint8), np.zeros((1, 3, 2, 2), np.float16)), streams)
-    ]
-    if queued == "several":
-        with pytest.raises(ValueError, match=r"stream: the arrays are on several streams \(7, 8\)"):
-            preprocess_into(*arrays, (0, 0, 0), (1, 1, 1))
-        assert not seen
-    else:
-        preprocess_into(*arrays, (0, 0, 0), (1, 1, 1), stream=given)
-        assert seen == [queued]
-
-
-MAPS, LABELS = np.zeros((1, 2, 3, 3), np.float32), np.zeros((1, 4, 4), np.int16)
-
-
-@pytest.mark.parametrize(
-    ("maps", "labels", "message"),
-    [
-        (MAPS, OnDevice(LABELS), "maps: expected an array with __cuda_array_interface__ .* got ndarray"),
-        (OnDevice(MAPS.astype(">f4")), OnDevice(LABELS), "maps: expected one of uint8, .*, got the type '>f4'"),
-        (
-            OnDevice(MAPS[0]),
-            OnDevice(LABELS),
-            r"maps: expected \(B, K, h, w\) float32 or float16, got \(2, 3, 3\) float32",
-        ),
-        (OnDevice(MAPS, mask=OnDevice(MAPS)), OnDevice(LABELS), "maps: expected an array without a mask"),
-        (OnDevice(MAPS, stream=0), OnDevice(LABELS), "maps: its stream is 0"),
-        (OnDevice(MAPS[:, :0]), OnDevice(LABELS), "maps: expected no empty axis"),
-        (
-            OnDevice(MAPS, strides=(6, 6, 6, 6)),
-            OnDevice(LABELS),
-            "maps: its strides .* are not multiples of its 4 bytes",
-        ),
-        (OnDevice(MAPS), OnDevice(LABELS.transpose(0, 2, 1)), "labels: expected a contiguous array, got strides of"),
-        (OnDevice(MAPS), OnDevice(LABELS, data=(64, True)), "labels: expected an array that may be written"),
-        (OnDevice(MAPS), OnDevice(LABELS.repeat(2, 0)), r"labels: expected \(1, H, W\)"),
-    ],
-    ids=range(10),
-)
-def test_arrays_that_cannot_be_used_are_named(maps, labels, message, cuda_library):
-    with pytest.raises(ValueError, match=message):
-        mask_decode_into(maps, None, labels)
 
 
 def test_what_it_cannot_do_is_said(cuda_library, monkeypatch):

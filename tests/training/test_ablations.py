@@ -11,9 +11,10 @@ from PIL import Image
 
 from tests.training.conftest import NET
 from zeroseg.model.stem import ConvStem
-from zeroseg.training import ablation_report, ablation_runs
-from zeroseg.training.ablation_runs import HeldSet, hold_photos, variant_config, view_columns
-from zeroseg.training.ablation_tables import BASE, FULL, TABLES, Variant, judge, variants
+from zeroseg.training.ablation import report as ablation_report
+from zeroseg.training.ablation import runs as ablation_runs
+from zeroseg.training.ablation.runs import HeldSet, hold_photos, variant_config, view_columns
+from zeroseg.training.ablation.tables import BASE, FULL, TABLES, Variant, judge, variants
 from zeroseg.training.ablations import main
 from zeroseg.training.batches import TrainingSet
 from zeroseg.training.build_teacher import build_teacher

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from tiny_wordnet import NAMES, write_senses, write_wordnet  # noqa: E402
 
 from zeroseg.training import build_words  # noqa: E402
-from zeroseg.training.wordnet_reader import WordNet  # noqa: E402
+from zeroseg.training.words.wordnet_reader import WordNet  # noqa: E402
 from zeroseg.words.lookup import read_label  # noqa: E402
 from zeroseg.words.table import read_table  # noqa: E402
 
@@ -150,7 +150,7 @@ def test_bad_inputs_end_in_one_line_and_write_nothing(inputs, tmp_path, spoil, m
 
 
 def test_encoder_without_weights_is_one_line(inputs, monkeypatch):
-    from zeroseg.training.word_features import SentenceEncoder
+    from zeroseg.training.words.features import SentenceEncoder
 
     monkeypatch.setattr(build_words, "SentenceEncoder", SentenceEncoder)
     done = run(inputs)

@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from tiny_wordnet import NAMES, SYNSETS, write_wordnet  # noqa: E402
 
 from zeroseg import embed_labels  # noqa: E402
-from zeroseg.training.word_corrections import LEAD, Corrections, share_letters  # noqa: E402
-from zeroseg.training.wordnet_reader import WordNet  # noqa: E402
+from zeroseg.training.words.corrections import LEAD, Corrections, share_letters  # noqa: E402
+from zeroseg.training.words.wordnet_reader import WordNet  # noqa: E402
 
 BY_NAME = {words[0]: id for id, (_, words, _, _) in reversed(SYNSETS.items())}
 

@@ -13,10 +13,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from tiny_wordnet import write_wordnet  # noqa: E402
 
-from zeroseg.training.word_features import unit  # noqa: E402
-from zeroseg.training.word_model import RIDGE, Taxonomy, WordModel, anchor, sparse_code  # noqa: E402
-from zeroseg.training.word_senses import FEATURES, fit_ranker  # noqa: E402
-from zeroseg.training.wordnet_reader import WordNet  # noqa: E402
+from zeroseg.training.words.features import unit  # noqa: E402
+from zeroseg.training.words.model import RIDGE, Taxonomy, WordModel, anchor, sparse_code  # noqa: E402
+from zeroseg.training.words.senses import FEATURES, fit_ranker  # noqa: E402
+from zeroseg.training.words.wordnet_reader import WordNet  # noqa: E402
 from zeroseg.words.guess import slips  # noqa: E402
 from zeroseg.words.lookup import ALIKE, HEAD_LEAD, MODIFIER, read_label  # noqa: E402
 from zeroseg.words.table import load_table  # noqa: E402

@@ -175,13 +175,35 @@ class TextSide:
                     f"{self.arch}: its tokenizer is not on this machine and cannot be downloaded; make a label "
                     f"pack on a machine that has it (zeroseg words) ({reason})"
                 ) from error
+        tokens = self._tokenizer(prompts)
+        order = tokens.argmax(-1).argsort()  # prompts of like length together; the end's token is the largest
         rows = []
         with torch.inference_mode():
             device = next(self.model.parameters()).device
-            for start in range(0, len(prompts), _BATCH):
-                tokens = self._tokenizer(prompts[start : start + _BATCH]).to(device)
-                rows.append(nn.functional.normalize(self.model.encode_text(tokens).float(), dim=-1).cpu())
-        return torch.cat(rows).numpy()
+            for some in order.split(_BATCH):
+                found = _encode_text(self.model, tokens[some].to(device))
+                rows.append(nn.functional.normalize(found.float(), dim=-1).cpu())
+        return torch.cat(rows)[order.argsort()].numpy()
+
+
+def _encode_text(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """model.encode_text(tokens) of tokens (n, 77), without the places after the ends of all prompts where none looks at
+    them: in a CLIP with a causal mask, which reads the end's token. Prompts have a dozen tokens, so this is several
+    times as fast.
+    """
+    import open_clip
+
+    causal = type(model) is open_clip.CLIP and model.attn_mask is not None and model.text_pool_type == "argmax"
+    if not causal:
+        return model.encode_text(tokens)
+    length = int(tokens.argmax(-1).max()) + 1
+    mask, places = model.attn_mask, model.positional_embedding
+    try:
+        model.attn_mask = mask[:length, :length]
+        model.positional_embedding = nn.Parameter(places[:length], requires_grad=False)
+        return model.encode_text(tokens[:, :length])
+    finally:
+        model.attn_mask, model.positional_embedding = mask, places
 
 
 _text_sides: dict[tuple[str, str], TextSide] = {}

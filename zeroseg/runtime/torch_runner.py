@@ -28,10 +28,10 @@ class TorchRunner(Runner):
             )
         self._torch.set_num_threads(threads)
         model, _ = load_model(artifact.path)
-        self._model = model.to(self._device)
+        self.model = model.to(self._device)
 
     def _forward(self, image):
-        return self._model(image)
+        return self.model(image)
 
     def _run(self, image: np.ndarray) -> dict[str, np.ndarray]:
         torch = self._torch

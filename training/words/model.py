@@ -16,8 +16,8 @@ the known names and by training/words_dev.tsv.
 import numpy as np
 from scipy import sparse
 
-from zeroseg.training.word_features import unit
-from zeroseg.training.wordnet_reader import WordNet
+from zeroseg.training.words.features import unit
+from zeroseg.training.words.wordnet_reader import WordNet
 
 VIEW_WEIGHTS = {"taxonomy": 0.7, "word": 2.3, "gloss": 0.8, "glove": 0.7}
 RIDGE = 0.1

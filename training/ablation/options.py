@@ -129,7 +129,7 @@ def inputs_of(config: TrainConfig, options: dict):
 
 
 def open_all(config: TrainConfig, options: dict):
-    """(inputs, photos, teacher, zeroseg.training.ablation_runs.Measure, processes), all checked; nothing is written.
+    """(inputs, photos, teacher, zeroseg.training.ablation.runs.Measure, processes), all checked; nothing is written.
 
     Raises ZerosegError, in one line, for anything missing or wrong, including torch.
     """
@@ -143,7 +143,7 @@ def open_all(config: TrainConfig, options: dict):
     from zeroseg.evaluation.evaluate import class_ids
     from zeroseg.evaluation.label_sets import label_set
     from zeroseg.evaluation.standard_sets import voc_dev
-    from zeroseg.training.ablation_runs import Measure
+    from zeroseg.training.ablation.runs import Measure
     from zeroseg.training.build_teacher import build_teacher
     from zeroseg.training.choose_threshold import RULES
     from zeroseg.training.conse import load_label_space

@@ -4,7 +4,7 @@ import statistics
 from pathlib import Path
 
 from zeroseg.files import whole_file
-from zeroseg.training.ablation_tables import TABLES, judge
+from zeroseg.training.ablation.tables import TABLES, judge
 
 MEASURES = {"miou": "mIoU", "miou_best": "best", "oracle": "oracle"}
 
@@ -13,7 +13,7 @@ def collect(tables: list[str], seeds: int, results: dict) -> dict:
     """JSON-able: per table its rows (published value, values of every seed, mean, standard deviation, range) and one
     verdict per measure; and the untrained student's values.
 
-    results  {(slug or None for untrained, seed): result of zeroseg.training.ablation_runs.run_variant}.
+    results  {(slug or None for untrained, seed): result of zeroseg.training.ablation.runs.run_variant}.
     """
 
     def summary(slug) -> dict:

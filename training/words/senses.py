@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zeroseg.training.wordnet_reader import (
+from zeroseg.training.words.wordnet_reader import (
     ANIMAL,
     ARTIFACT,
     BODY,
@@ -56,7 +56,7 @@ _WOOD_PENALTY = 1.5  # "the wood of the oak" is seldom what a label "oak" means
 
 @dataclass
 class Views:
-    """Features of words by lower-case lemma and of definitions by synset id; see word_features.py."""
+    """Features of words by lower-case lemma and of definitions by synset id; see features.py."""
 
     lemma: dict[str, np.ndarray]
     lemma_glove: dict[str, np.ndarray]

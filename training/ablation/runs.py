@@ -19,7 +19,7 @@ from zeroseg.evaluation.folders import MaskFolder
 from zeroseg.files import write_text
 from zeroseg.model.checkpoint import save_checkpoint
 from zeroseg.model.zeroseg import ZeroSeg
-from zeroseg.training.ablation_tables import FULL_GRIDS, Variant
+from zeroseg.training.ablation.tables import FULL_GRIDS, Variant
 from zeroseg.training.batches import Batch, Schedule, validation_batch
 from zeroseg.training.distill import sidecar
 from zeroseg.training.forward import FrozenForward

@@ -3,16 +3,16 @@
 - may not rank before the name above it, if its senses have one in common: a bus driver is a person before a bus;
 - are otherwise removed from the direction, if they only share letters with it: a river is not a river boat.
 
-Both estimates of word_model.py depend on how words are written and used, where "river" and "river boat" are similar.
+Both estimates of model.py depend on how words are written and used, where "river" and "river boat" are similar.
 """
 
 from os.path import commonprefix
 
 import numpy as np
 
-from zeroseg.training.word_features import unit
-from zeroseg.training.word_model import Taxonomy
-from zeroseg.training.wordnet_reader import ARTIFACT, LOCATION, PERSON, PHYSICAL, WordNet
+from zeroseg.training.words.features import unit
+from zeroseg.training.words.model import Taxonomy
+from zeroseg.training.words.wordnet_reader import ARTIFACT, LOCATION, PERSON, PHYSICAL, WordNet
 from zeroseg.words.spelling import clean, without_brackets
 
 FAR = 0.25  # cosine in the taxonomy under which a name is of another kind; to persons, all but persons are

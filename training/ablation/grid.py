@@ -22,7 +22,7 @@ from zeroseg.errors import ZerosegError
 from zeroseg.hub import fetching
 from zeroseg.model.checkpoint import save_checkpoint
 from zeroseg.model.stem import ConvStem
-from zeroseg.training.ablation_runs import (
+from zeroseg.training.ablation.runs import (
     Measure,
     describe,
     hold_photos,
@@ -32,7 +32,7 @@ from zeroseg.training.ablation_runs import (
     variant_config,
     write_json,
 )
-from zeroseg.training.ablation_tables import FULL, FULL_GRIDS, Variant, variants
+from zeroseg.training.ablation.tables import FULL, FULL_GRIDS, Variant, variants
 from zeroseg.training.batches import Batch
 from zeroseg.training.distill import Inputs, sidecar
 from zeroseg.training.loop import build_optimizer, plan_steps

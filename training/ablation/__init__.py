@@ -1,0 +1,1 @@
+"""The runs of training/ablations.py and training/additions.py: their options, grid, tables and report."""
