@@ -24,7 +24,7 @@ def build_teacher(
         )
     if config.reading and kind == "timm":
         raise ZerosegError(
-            f"teacher {config.spec}: a classifier has no attention variant {config.reading!r}; leave --dense out"
+            f"teacher {config.spec}: a classifier has no attention variant {config.reading!r}; leave --reading out"
         )
     if kind != "timm":
         from zeroseg.training.clip_tower import ClipTower

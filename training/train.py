@@ -31,7 +31,7 @@ SETTINGS = {
     "teacher_weights": "teacher.weights",
     "helper_weights": "parts.weights",
     "tf_weights": "teacher.tf_weights",
-    "dense": "teacher.reading",
+    "reading": "teacher.reading",
     "epochs": "epochs",
     "batch": "batch",
     "micro_batch": "micro_batch",
@@ -71,8 +71,9 @@ FILE = click.Path(dir_okay=False)
     "--teacher", metavar="SPEC", help="open_clip:ARCH/TAG, open_clip:ARCH/FILE, radio:VERSION or timm:NAME+NAME."
 )
 @click.option(
-    "--dense",
+    "--reading",
     type=click.Choice(READINGS),
+    metavar="NAME",
     help="Attention variant that gives an open_clip teacher's patch embeddings.  [default: maskclip]",
 )
 @click.option("--teacher-weights", type=DIR, metavar="DIR", help="Folder with NAME.safetensors for timm teachers.")
