@@ -365,6 +365,7 @@ def test_a_damaged_export_leaves_nothing_behind(dense_onnx, dense_name, dense_ph
         (["open_clip:zeroseg-tiny-export/nowhere.pt", "--onnx"], "there is no file nowhere.pt"),
         (["open_clip:ViT-B-17/openai", "--onnx"], "no architecture 'ViT-B-17'"),
         (["open_clip:ViT-B-16", "--onnx"], "open_clip needs ARCH/TAG or ARCH/FILE"),
+        (["open_clip:TIPSv2-B-14/webli", "--onnx"], "TIPS has no text tower in open_clip or timm, so it cannot read"),
     ],
 )
 def test_what_cannot_be_exported_is_one_line(dense_name, tmp_path, monkeypatch, arguments, message):
