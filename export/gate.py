@@ -63,6 +63,10 @@ class Gate:
             self._before = self.masks(self.reference.runner)
         return replace(parity, miou=(self._before, self.masks(candidate)))
 
+    def agrees(self, candidate: Runner) -> bool:
+        """Whether check() would pass but for mIoU, which is not measured."""
+        return compare(self.reference, candidate, self.cases, self.sidecar.scoring).ok
+
     def quick(self, candidate: Runner, count: int = 4) -> tuple[float, float]:
         """(share of pixels that differ, 1 - the worst output's cosine) on a few cases of all, for searches."""
         few = np.unique(np.linspace(0, len(self.cases) - 1, count).astype(int))

@@ -24,8 +24,10 @@ def build_teacher(
         )
     if config.reading and kind == "timm":
         raise ZerosegError(
-            f"teacher {config.spec}: a classifier has no attention variant {config.reading!r}; leave --dense out"
+            f"teacher {config.spec}: a classifier has no attention variant {config.reading!r}; leave --reading out"
         )
+    if config.helper and kind != "open_clip":
+        raise ZerosegError(f"teacher {config.spec}: only an open_clip teacher takes a helper; leave --helper out")
     if kind != "timm":
         from zeroseg.training.clip_tower import ClipTower
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from zeroseg.dense.helper import HELPERS
 from zeroseg.dense.windows import window_boxes, windowed_size
 from zeroseg.hub import quiet
 from zeroseg.training.clip_tower import LONGEST
@@ -76,9 +77,16 @@ def gpu_hours(config: TrainConfig, source) -> GpuHours:
     if kind == "open_clip":
         counted = _clip_flops(config, name.partition("/")[0])
         if counted:
-            flops[config.teacher.spec], dim = counted
+            flops[config.teacher.spec], dim, side, maps = counted
     if not flops:
         uncounted.append(config.teacher.spec)
+    helper = config.teacher.helper
+    if helper in HELPERS and flops:
+        with torch.device("meta"):
+            vit = load_vit(HELPERS[helper], weights=False)
+        flops[helper] = maps * _count(vit.forward_features, (side, side))
+    elif helper:
+        uncounted.append("the helper")
     parts = config.parts
     if parts.dino:
         flops[parts.dino] = _vit_flops(parts.dino, parts.short_side)
@@ -89,9 +97,10 @@ def gpu_hours(config: TrainConfig, source) -> GpuHours:
     return GpuHours(flops, uncounted, dim, _decode_s(source), walk_s)
 
 
-def _clip_flops(config: TrainConfig, arch: str) -> tuple[int, int] | None:
-    """(FLOPs per photo, embedding size): the image tower once per view and per window; a reading's second last block is
-    left out. None for an architecture that open_clip does not have or that cannot be counted.
+def _clip_flops(config: TrainConfig, arch: str) -> tuple[int, int, int, int] | None:
+    """(FLOPs per photo, embedding size, window's side in px, windows per photo): the image tower once per view and per
+    window; a reading's second last block is left out. None for an architecture that open_clip does not have or that
+    cannot be counted.
     """
     try:
         import open_clip
@@ -103,12 +112,12 @@ def _clip_flops(config: TrainConfig, arch: str) -> tuple[int, int] | None:
         once = _count(model.encode_image, (side, side))
     except Exception:  # noqa: BLE001 every architecture has its own reasons
         return None
-    times = len(grid_boxes(config.views.grids))
+    views, maps = len(grid_boxes(config.views.grids)), 0
     if config.views.dense_grid:
         patch = getattr(model.visual, "patch_size", None)
         patch = int(patch[0]) if isinstance(patch, (tuple, list)) else 16
-        times += _windows(config, side, patch) if config.teacher.windows else 1
-    return once * times, int(open_clip.get_model_config(arch)["embed_dim"])
+        maps = _windows(config, side, patch) if config.teacher.windows else 1
+    return once * (views + maps), int(open_clip.get_model_config(arch)["embed_dim"]), side, maps
 
 
 def _windows(config: TrainConfig, side: int, patch: int) -> int:

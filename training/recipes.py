@@ -99,7 +99,9 @@ class TeacherConfig:
     tf_weights: tuple[str, ...] = ("mobilenetv2_100",)  # timm: local weights that came from TensorFlow, that is with
     #                                                     "same" padding and inputs in [-1, 1] where timm's own differ
     probe: str | None = None  # timm: .npz from training/person_probe.py, where conse.worn_name is; needs worn_gain
-    reading: str | None = None  # open_clip: the last block for dense maps, zeroseg.dense.readings; None: maskclip
+    reading: str | None = None  # open_clip: the last block for dense maps, zeroseg.dense.readings; None: the best for
+    #                             the tower
+    helper: str | None = None  # open_clip: in place of a reading, a name or a file of zeroseg.dense.helper
     view_size: int = 224  # px, side of the crops a classifier embeds; a CLIP tower has its own
     dense_short_side: int = 448  # px, short side of the photo a dense map is read from
     windows: bool = False  # open_clip: dense maps from overlapping windows; False: the photo resized to one window
@@ -363,7 +365,7 @@ _EVERYDAY = replace(
 # hand. A frozen stem, so that a photo costs little more than its decoding.
 _CLIP = replace(
     _DENSE,
-    teacher=TeacherConfig("open_clip:ViT-B-16/openai", reading="scclip", dense_short_side=336, windows=True),
+    teacher=TeacherConfig("open_clip:ViT-B-16/openai", dense_short_side=336, windows=True),
     model={"readout": "projector", "stem_head": False, "embedding_space": "openai/clip-vit-base-patch16"},
     views=ViewConfig(grids=(), dense_grid=16),
     parts=PartsConfig(walk=True, dino="vit_small_patch14_dinov2.lvd142m", dense_grid=16),

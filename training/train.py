@@ -31,7 +31,8 @@ SETTINGS = {
     "teacher_weights": "teacher.weights",
     "helper_weights": "parts.weights",
     "tf_weights": "teacher.tf_weights",
-    "dense": "teacher.reading",
+    "reading": "teacher.reading",
+    "helper": "teacher.helper",
     "epochs": "epochs",
     "batch": "batch",
     "micro_batch": "micro_batch",
@@ -71,9 +72,16 @@ FILE = click.Path(dir_okay=False)
     "--teacher", metavar="SPEC", help="open_clip:ARCH/TAG, open_clip:ARCH/FILE, radio:VERSION or timm:NAME+NAME."
 )
 @click.option(
-    "--dense",
+    "--reading",
     type=click.Choice(READINGS),
-    help="Attention variant that gives an open_clip teacher's patch embeddings.  [default: maskclip]",
+    metavar="NAME",
+    help="Attention variant that gives an open_clip teacher's patch embeddings.  [default: the best for the tower]",
+)
+@click.option(
+    "--helper",
+    metavar="NAME|FILE",
+    help="For an open_clip teacher, instead of --reading: a DINO, such as dinov2_vits14 or dino_vitb8, a TIPS "
+    "(tipsv2_vitb14), or a file with a ViT's weights.",
 )
 @click.option("--teacher-weights", type=DIR, metavar="DIR", help="Folder with NAME.safetensors for timm teachers.")
 @click.option("--helper-weights", type=DIR, metavar="DIR", help="Folder with the files of the helper teachers.")
@@ -173,6 +181,8 @@ def _config(options: dict, config: TrainConfig) -> TrainConfig:
         value = options[option]
         if value not in (None, ()):
             if option in ("teacher_weights", "helper_weights"):
+                value = os.path.abspath(os.path.expanduser(value))
+            if option == "helper" and os.path.isfile(os.path.expanduser(value)):  # else it is a name
                 value = os.path.abspath(os.path.expanduser(value))
             config = config.set(path, list(value) if isinstance(value, tuple) else value)
     for change in options["changes"]:

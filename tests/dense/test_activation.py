@@ -134,6 +134,23 @@ def test_openai_s_archive_is_read_and_runs_with_quick_gelu(archive):
         assert (loaded.encode_image(image) - model.encode_image(image)).abs().max() > 1e-4
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_teacher_runs_with_it_too_and_its_caches_say_so(archive, tmp_path):
+    from zeroseg.training.build_teacher import build_teacher
+    from zeroseg.training.recipes import TeacherConfig
+
+    model, path = archive
+    quick = open_clip.create_model("zeroseg-tiny", force_quick_gelu=True).eval()
+    quick.load_state_dict(model.state_dict())
+    teacher, crops = build_teacher(TeacherConfig(f"open_clip:zeroseg-tiny/{path}")), torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = quick.encode_image((crops - teacher.mean) / teacher.std, normalize=True)
+    torch.testing.assert_close(teacher.embed(crops), expected, atol=1e-6, rtol=0)
+    assert teacher.fingerprint["activation"] == "quick_gelu"
+    plain = build_teacher(TeacherConfig(f"open_clip:zeroseg-tiny/{tmp_path / 'zeroseg-tiny.pt'}"))
+    assert "activation" not in plain.fingerprint and (plain.embed(crops) - expected).abs().max() > 1e-4
+
+
 def test_a_plain_file_has_the_architecture_s_activation(tmp_path):
     path = tiny_towers.save("class-token", tmp_path)
     assert not weights.is_openai_archive(path)

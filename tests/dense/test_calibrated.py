@@ -141,6 +141,18 @@ def test_anomalies_are_those_above_a_quantile():
         np.testing.assert_array_equal(got.numpy(), outliers(x[0].double().numpy()))
 
 
+@pytest.mark.parametrize(("count", "both"), [(16, False), (31, True)])
+def test_a_tie_between_the_places_farthest_apart_is_not_decided_by_rounding(count, both):
+    """With all others as neighbours, a place's reach is its largest distance: the farthest two are equal. One place of
+    16 is an anomaly, and two of 31 are.
+    """
+    x = torch.randn(4, count, 8, generator=torch.Generator().manual_seed(count))
+    squared = torch.cdist(x.double(), x.double()).square()
+    for got, distance in zip(anomalies(x), squared, strict=True):
+        pair = distance.amax(1) == distance.max()
+        assert pair.sum() == 2 and got[pair].tolist() == [both, both] and not got[~pair].any()
+
+
 def test_a_tower_of_two_blocks_has_no_such_reading():
     tower = read_tower(tiny_towers.make("class-token", layers=2).visual)
     assert tower.reading == "naclip" and not {"scclip", "sfp"} & set(tower.readings)

@@ -120,6 +120,19 @@ def test_a_file_gives_the_features_of_its_network(options, tmp_path):
     torch.testing.assert_close(got, features_of(vit, photos()), atol=1e-5, rtol=0)
 
 
+def test_a_named_helper_gets_images_as_it_was_trained_on(monkeypatch):
+    """TIPS takes pixels from 0 to 1; its weights are stubbed by a small ViT with one register, as it has."""
+    vit = make_vit(reg_tokens=1, no_embed_class=True, init_values=0.5)
+    vit.pretrained_cfg = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    asked = []
+    monkeypatch.setattr(timm, "create_model", lambda name, **options: asked.append(name) or vit)
+    got, _ = load_helper("tipsv2_vitb14", MEAN, STD)(photos())
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+    expected = torch.nn.functional.normalize(vit.forward_features(photos() * std + mean)[:, 2:], dim=2)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+    assert asked == ["vit_base_patch14_reg1_tipsv2.webli"]
+
+
 def test_positions_of_another_size_are_resized_as_dino_does():
     vit = make_vit()
     places = vit.pos_embed[:, 1:].unflatten(1, (8, 8)).permute(0, 3, 1, 2)

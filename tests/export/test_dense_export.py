@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,40 +19,24 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("timm")
 pytest.importorskip("onnxscript")
 
-from tests.dense import tiny_radio, tiny_towers  # noqa: E402
-from tests.dense.test_helper import make_vit  # noqa: E402
+from tests.dense import tiny_towers  # noqa: E402
+from tests.export.tower_gate import image_of  # noqa: E402
 from zeroseg import Segmenter  # noqa: E402
 from zeroseg.artifact import read_artifact  # noqa: E402
-from zeroseg.dense.dense_tower import LEVELS  # noqa: E402
-from zeroseg.dense.helper import Helper  # noqa: E402
-from zeroseg.dense.model import embeddings_of  # noqa: E402
-from zeroseg.dense.positions import cubic_weights, linear_weights, plain_cubic_weights  # noqa: E402
-from zeroseg.dense.readings import READINGS  # noqa: E402
 from zeroseg.dense.towers import read_tower  # noqa: E402
-from zeroseg.errors import UnavailableError, ZerosegError  # noqa: E402
+from zeroseg.errors import ZerosegError  # noqa: E402
 from zeroseg.export import divergence  # noqa: E402
 from zeroseg.export import to_onnx as export_module  # noqa: E402
 from zeroseg.export.cli import main  # noqa: E402
 from zeroseg.export.divergence import node_values  # noqa: E402
-from zeroseg.export.trt.builder import BuildOptions, build_plan  # noqa: E402
 from zeroseg.export.wrapper import DenseExportModel  # noqa: E402
 from zeroseg.runtime.base import DENSE_OUTPUTS  # noqa: E402
-from zeroseg.runtime.rtx_library import load_rtx  # noqa: E402
 from zeroseg.words import LabelPack  # noqa: E402
 
-TOLERANCE = 2e-5  # float32 cosines, two implementations; the convolutional tower reaches 1.1e-5
 RUNTIME = 1e-5  # the same graph in the runtime and a loop over windows
 FLOAT16 = (
     2**-12
 )  # a step of the float16 to which embeddings are rounded: seen 3.8e-5 in a score, where a value is at a tie
-SHAPES = ((1, 4, 4), (3, 4, 4), (1, 5, 3), (2, 2, 7))  # batch, rows, columns
-# more places than SC-CLIP has neighbours: with fewer, two places farthest from each other tie, and rounding decides
-LEVEL_SHAPES = ((1, 6, 6), (3, 4, 9), (2, 8, 7))
-# every way to pool and to place tokens once, with the class token's and the mean's in the tests of the command and of
-# the readings; the rest differ from these by a norm or a scale (tests/dense)
-KINDS = ("attention", "timm-mean", "siglip", "rotary", "resnet", "mobileclip")
-# kept, the last ones: tracing takes its time per node
-BLOCKS = {"attention": 1, "timm-mean": 1, "siglip": 2, "rotary": 1}
 
 
 def unit_rows(count, dim=20, seed=0):
@@ -61,126 +44,8 @@ def unit_rows(count, dim=20, seed=0):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def image_of(patch, shape):
-    batch, rows, columns = shape
-    return np.random.default_rng(batch).standard_normal((batch, 3, rows * patch, columns * patch)).astype(np.float32)
-
-
-def session_of(graph):
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
 def invoke(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def builds_for_rtx(graph):
-    """TensorRT for RTX, where it is installed, makes an engine of the graph, for windows of 96 px."""
-    try:
-        rtx = load_rtx("this test")
-    except UnavailableError:
-        return
-    sidecar, options = SimpleNamespace(dense=SimpleNamespace(window=96)), BuildOptions(capabilities=("sm89",))
-    plan = build_plan(rtx, graph.SerializeToString(), "net.onnx", sidecar, options, show_progress=False)
-    assert plan.profile == {"image": [[1, 3, 96, 96]] * 3}
-
-
-class Readings(DenseExportModel):
-    """The place embeddings of several readings in one graph, whose stem is traced once."""
-
-    def __init__(self, tower, readings):
-        super().__init__(tower)
-        self.readings = self.outputs = readings
-
-    def forward(self, image):
-        tower, levels, values = self.tower, [], []
-        tower.export_friendly = True
-        layout = tower.layout_of(image)
-        before = tower.stem(image, levels)
-        for name in self.readings:
-            tower.reading = name
-            places = tower.place_head(tower.read(before, levels, layout), layout)
-            values.append(torch.nn.functional.normalize(places, dim=2).unflatten(1, layout.grid).permute(0, 3, 1, 2))
-        tower.export_friendly = False
-        return tuple(values)
-
-
-@pytest.mark.parametrize("old, new", [(14, 28), (14, 14), (14, 7), (7, 4), (3, 1), (16, 23)])
-def test_position_matrices_equal_pytorch_s_resizing(old, new):
-    image = torch.randn(1, 1, old, old, generator=torch.Generator().manual_seed(0))
-    ways = (
-        (cubic_weights(old, new), {"size": (new, old), "mode": "bicubic", "antialias": True}),
-        (plain_cubic_weights(old, new), {"size": (new, old), "mode": "bicubic"}),
-        (plain_cubic_weights(old, new, 0.1), {"scale_factor": ((new + 0.1) / old, 1.0), "mode": "bicubic"}),
-        (linear_weights(old, new), {"size": (new, old), "mode": "bilinear"}),
-    )
-    for weights, options in ways:
-        expected = torch.nn.functional.interpolate(image, **options)[0, 0]
-        torch.testing.assert_close(weights @ image[0, 0], expected, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize(
-    ("kind", "layers", "readings"),
-    [("mean", 2, tuple(name for name in READINGS if name not in LEVELS)), ("class-token", 3, LEVELS)],
-    ids=["block", "levels"],
-)
-def test_every_reading_s_graph_equals_pytorch(kind, layers, readings):
-    model = Readings(read_tower(tiny_towers.make(kind, layers=layers).visual), readings)
-    graph = export_module.trace(model).model_proto
-    session = session_of(graph)
-    for shape in LEVEL_SHAPES if readings == LEVELS else SHAPES:
-        image = image_of(16, shape)
-        got = dict(zip(model.outputs, session.run(list(model.outputs), {"image": image}), strict=True))
-        for name in readings:
-            model.tower.reading = name
-            places, _ = embeddings_of(model.tower, torch.from_numpy(image))
-            np.testing.assert_allclose(got[name], places.numpy(), atol=TOLERANCE, err_msg=f"{name} {shape}")
-    assert np.abs(got[readings[-1]] - got[readings[-2]]).max() > 100 * TOLERANCE
-    builds_for_rtx(graph)
-
-
-@pytest.mark.parametrize("kind", ["helper", "radio"])
-def test_graph_of_a_helper_and_of_radio_equals_pytorch(kind):
-    if kind == "radio":
-        tower = read_tower(tiny_radio.make())
-    else:
-        tower = read_tower(tiny_towers.make("class-token", layers=1).visual, helper=Helper(make_vit()))
-    graph = export_module.to_onnx(DenseExportModel(tower), {})
-    session = session_of(graph)
-    assert not {node.op_type for node in graph.graph.node} & {"If", "Loop", "Scan", "Resize", "Einsum", "ScatterND"}
-    for shape in SHAPES:
-        image = image_of(16, shape)
-        expected = [value.numpy() for value in embeddings_of(tower, torch.from_numpy(image))]
-        for got, wanted in zip(session.run(list(DENSE_OUTPUTS), {"image": image}), expected, strict=True):
-            np.testing.assert_allclose(got, wanted, atol=TOLERANCE, err_msg=str(shape))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_pooling_s_graph_equals_pytorch(kind):
-    """In float64: the convolutional tower is off by 3e-5 in PyTorch's own float32 where that uses AVX-512."""
-    tower = shortened(tiny_towers.make(kind).visual, kind)
-    exact = shortened(tiny_towers.make(kind).visual.double(), kind)
-    graph = export_module.to_onnx(DenseExportModel(tower), {})
-    session = session_of(graph)
-    for shape in SHAPES:
-        image = image_of(tower.patch, shape)
-        places, whole = session.run(list(DENSE_OUTPUTS), {"image": image})
-        expected = [value.detach().numpy() for value in embeddings_of(exact, torch.from_numpy(image).double())]
-        np.testing.assert_allclose(places, expected[0], atol=TOLERANCE, err_msg=str(shape))
-        np.testing.assert_allclose(whole, expected[1], atol=TOLERANCE, err_msg=str(shape))
-
-
-def shortened(visual, kind):
-    """Read as a tower, of its last BLOCKS[kind] blocks where that says how many."""
-    tower = read_tower(visual)
-    if kind in BLOCKS:
-        holder, name = (visual.transformer, "resblocks") if kind == "attention" else (visual.trunk, "blocks")
-        setattr(holder, name, getattr(holder, name)[-BLOCKS[kind] :])
-    return tower
 
 
 def test_graph_is_plain_and_its_axes_are_free(dense_onnx):
@@ -365,6 +230,7 @@ def test_a_damaged_export_leaves_nothing_behind(dense_onnx, dense_name, dense_ph
         (["open_clip:zeroseg-tiny-export/nowhere.pt", "--onnx"], "there is no file nowhere.pt"),
         (["open_clip:ViT-B-17/openai", "--onnx"], "no architecture 'ViT-B-17'"),
         (["open_clip:ViT-B-16", "--onnx"], "open_clip needs ARCH/TAG or ARCH/FILE"),
+        (["open_clip:TIPSv2-B-14/webli", "--onnx"], "TIPS has no text tower in open_clip or timm, so it cannot read"),
     ],
 )
 def test_what_cannot_be_exported_is_one_line(dense_name, tmp_path, monkeypatch, arguments, message):

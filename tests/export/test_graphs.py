@@ -3,6 +3,8 @@
 All on graphs made by hand, so that the right answer is known.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ from zeroseg.sidecar import parse_sidecar
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
+from zeroseg.export import variants  # noqa: E402
 from zeroseg.export.divergence import first_divergence, node_values  # noqa: E402
 from zeroseg.export.half_graph import half_nodes, rounded_graph, tensor_types, to_half_graph  # noqa: E402
 from zeroseg.export.masks_graph import masks_graph  # noqa: E402
@@ -166,7 +169,7 @@ def test_islands_are_the_nodes_that_overflow():
     limit = 0.05
     assert not damage(frozenset())[0] < limit
     lines = []
-    kept = find_islands(nodes, damage, lambda found: found[0] < limit, lines.append)
+    kept = find_islands(nodes, damage, lambda kept: damage(kept)[0] < limit, lines.append)
     assert damage(kept)[0] < limit and {"node_square", "node_sum"} <= kept
     assert "node_first" not in kept and lines
 
@@ -190,13 +193,25 @@ def test_bisection_finds_the_one_node():
         calls.append(kept)
         return (0.0 if "n37" in kept else 1.0,)
 
-    assert find_islands(nodes, damage, lambda found: found[0] < 0.5) == {"n37"}
+    assert find_islands(nodes, damage, lambda kept: damage(kept)[0] < 0.5) == {"n37"}
     assert len(calls) <= 2 + 2 * 7
 
 
 def test_islands_give_up_in_one_line():
     with pytest.raises(ZerosegError, match="the masks still differ; use --precision fp32"):
-        find_islands({f"n{i}": f"Op{i}" for i in range(50)}, lambda kept: (1.0,), lambda found: False)
+        find_islands({f"n{i}": f"Op{i}" for i in range(50)}, lambda kept: (1.0,), lambda kept: False)
+
+
+def test_the_search_ends_where_all_cases_pass(tmp_path, monkeypatch):
+    """A few cases agree at once; all of them only with one node in float32, which the few tell by their cosine."""
+    gate = SimpleNamespace(
+        quick=lambda kept: (0.0, float("node_square" not in kept)), agrees=lambda kept: "node_square" in kept
+    )
+    monkeypatch.setattr(variants, "rounded_graph", lambda graph, kept: kept)
+    monkeypatch.setattr(variants.Workshop, "_open", lambda self, kept: kept)
+    workshop = variants.Workshop(chain(floor=1e-3), {}, gate, tmp_path)
+    _, note = workshop._fp16()
+    assert workshop.kept == {"node_square"} and note.startswith("1 of ")
 
 
 @pytest.mark.parametrize(("weight", "node"), [("w1", "node_first"), ("scale", "node_scaled"), ("w2", "node_y")])

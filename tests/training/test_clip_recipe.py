@@ -11,11 +11,14 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from tests.dense import tiny_towers
+from tests.dense import tiny_radio, tiny_towers
+from tests.dense.test_helper import make_vit
 from tests.training.conftest import draw_photo
 from tests.training.teachers.test_parts import affinity_by_hand
 from zeroseg.collection.pack import pack
 from zeroseg.collection.plan import open_plan
+from zeroseg.dense.helper import Helper
+from zeroseg.dense.towers import read_tower
 from zeroseg.errors import ZerosegError
 from zeroseg.export.cli import main as export
 from zeroseg.export.wrapper import ExportModel
@@ -25,7 +28,8 @@ from zeroseg.segment.prepare import network_input
 from zeroseg.segment.segmenter import Segmenter
 from zeroseg.training import model_card
 from zeroseg.training.build_teacher import build_teacher
-from zeroseg.training.recipes import RECIPES, PartsConfig
+from zeroseg.training.gpu_hours import gpu_hours
+from zeroseg.training.recipes import RECIPES, PartsConfig, TrainConfig
 from zeroseg.training.teachers.build import build_parts
 from zeroseg.training.teachers.described import describe, lines, zero_shot
 from zeroseg.training.teachers.dino import TimmDino, middle_blocks, spread_out
@@ -101,6 +105,69 @@ def test_affinity_of_timm_s_vit_is_the_formula_on_its_blocks_tokens(towers, reci
         handle.remove()
     wanted = affinity_by_hand(tokens, (4, 5), recipe.diffusion)
     np.testing.assert_allclose(spread_out(said["index"], said["weight"], 20), wanted, atol=1e-3)  # kept as float16
+
+
+@pytest.mark.parametrize(
+    ("kind", "reading"),
+    [
+        ("siglip", "naclip"),
+        ("rotary", "naclip"),  # Perception Encoder
+        ("mobileclip", "sclip"),
+        ("timm-class-token", "sfp"),  # MobileCLIP2-B
+        ("class-token", "proxyclip"),
+        ("radio", "radseg"),
+    ],
+)
+def test_every_family_teaches(kind, reading, towers, recipe, tmp_path, monkeypatch):
+    """From the command's options to targets: a map is the tower's by its best reading, or by a helper's."""
+    import json
+
+    from zeroseg.training.photos import find_photos
+    from zeroseg.training.teachers.cache import cache_targets
+
+    monkeypatch.setattr(torch.hub, "load", lambda *names, **options: tiny_radio.make())
+    radio, name, helper = kind == "radio", "zeroseg-teacher", tmp_path / "dino.pth"
+    spec = "radio:c-radio_v3-b" if radio else f"open_clip:{name}/{tiny_towers.save(kind, tmp_path, name)}"
+    torch.save(make_vit().state_dict(), helper)
+    options = ["--helper", helper] if reading == "proxyclip" else []
+    arguments = ["--recipe", "clip", "--teacher", spec, *options, "--print-config"]
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output
+    asked = TrainConfig.from_dict(json.loads(done.output)["config"]).teacher
+    assert (asked.spec, asked.helper) == (spec, str(helper) if options else None)
+    config = replace(recipe, teacher=replace(asked, dense_short_side=96))
+    teacher = build_teacher(config.teacher)
+    assert teacher.fingerprint["dense"] == reading and len(teacher.fingerprint.get("helper", "")) in (0, 64)
+
+    mean, std = teacher.mean, teacher.std
+    visual = tiny_radio.make() if radio else tiny_towers.make(kind).visual
+    tower = read_tower(
+        visual, helper=Helper(make_vit(), mean.flatten().tolist(), std.flatten().tolist()) if options else None
+    )
+    crops = torch.rand(2, 3, teacher.view_size, teacher.view_size, generator=torch.Generator().manual_seed(1))
+    places, embeddings = tower((crops - mean) / std)
+    torch.testing.assert_close(teacher.dense(crops), places, atol=1e-5, rtol=0)
+    torch.testing.assert_close(teacher.embed(crops), embeddings, atol=1e-5, rtol=0)
+
+    for i in range(2):
+        draw_photo(tmp_path / "photos" / f"{i}.png", i, (80, 64))
+    targets = cache_targets(find_photos(tmp_path / "photos"), teacher, config, tmp_path / "cache", progress=False)
+    dense = np.asarray(targets.dense, np.float32)
+    assert dense.shape == (2, 5, 5, teacher.dim) and np.isfinite(dense).all() and np.abs(dense[0] - dense[1]).max() > 0
+
+
+def test_a_helper_is_one_of_the_teachers_and_is_counted():
+    config = RECIPES["clip"].set("teacher.helper", "dinov2_vits14")
+    text = "\n".join(lines(config))
+    assert "dinov2_vits14: says which patches share the teacher's values; supervised by: no labels" in text
+    assert "unknown to zeroseg" in "\n".join(lines(config.set("teacher.helper", "/home/me/vit.pth")))
+    assert "/home" not in "\n".join(lines(config.set("teacher.helper", "/home/me/vit.pth")))
+    alone, helped = (gpu_hours(c.set("views.dense_grid", 5), None).flops for c in (RECIPES["clip"], config))
+    # 6 windows of 16 x 16 patches and a class token: 12 blocks of width 384, and the patches' embedding
+    tokens, width = 257, 384
+    block = tokens * width * width * 12 + 2 * tokens * tokens * width
+    expected = 6 * 2 * (12 * block + 256 * width * 14 * 14 * 3)
+    assert helped["dinov2_vits14"] == pytest.approx(expected, rel=0.01) and "dinov2_vits14" not in alone
 
 
 def _photo(folder):

@@ -177,7 +177,7 @@ def test_open_clip_tower_from_a_local_file(clip_file):
 
 def test_open_clip_dense_map_keeps_each_token_s_own_value(clip_file):
     model, path = clip_file
-    teacher = build_teacher(TeacherConfig(f"open_clip:{ARCH}/{path}"))
+    teacher = build_teacher(TeacherConfig(f"open_clip:{ARCH}/{path}", reading="maskclip"))
     assert teacher.has_dense and teacher.dense_size((100, 50)) == (32, 32)
     images = torch.rand(1, 3, 32, 32)
     places = teacher.dense(images)
@@ -228,13 +228,16 @@ def test_open_clip_dense_map_follows_the_reading_s_formula(clip_file, reading):
         wanted = torch.nn.functional.normalize(visual.ln_post(out[:, 1:]) @ visual.proj, dim=-1).view(2, 4, 4, 12)
     torch.testing.assert_close(teacher.dense(images), wanted, atol=1e-5, rtol=1e-4)
     default = build_teacher(TeacherConfig(f"open_clip:{ARCH}/{path}"))
-    assert (default.fingerprint == teacher.fingerprint) == (reading == "maskclip")
+    assert (default.fingerprint == teacher.fingerprint) == (reading == "naclip")  # the best for two blocks
 
 
 def test_readings_that_a_teacher_does_not_have_are_one_line(labels, teacher_config):
     for config, message in (
         (replace(teacher_config, reading="naclip"), "a classifier has no attention variant 'naclip'"),
+        (replace(teacher_config, helper="dino_vitb8"), "only an open_clip teacher takes a helper; leave --helper out"),
+        (TeacherConfig("radio:c-radio_v3-b", helper="dino_vitb8"), "only an open_clip teacher takes a helper"),
         (TeacherConfig("open_clip:ViT-B-32/openai", reading="such"), "reading: expected one of"),
+        (TeacherConfig("open_clip:ViT-B-32/openai", reading="sfp", helper="x"), "a helper replaces the reading; leave"),
     ):
         with pytest.raises(ZerosegError, match=message) as error:
             build_teacher(config, labels)

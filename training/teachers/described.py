@@ -3,6 +3,7 @@
 A teacher that has no entry here cannot be used: `describe` raises, so no card can forget one.
 """
 
+import os
 from dataclasses import dataclass
 
 from zeroseg.errors import ZerosegError
@@ -81,8 +82,11 @@ def describe(config: TrainConfig) -> list[Described]:
     else:
         what = "an open_clip image tower"
         if config.views.dense_grid:
-            what += f", read for places ({config.teacher.reading or 'maskclip'}{', windows' * config.teacher.windows})"
+            how = config.teacher.reading or ("by the helper" if config.teacher.helper else "the tower's best reading")
+            what += f", read for places ({how}{', windows' * config.teacher.windows})"
         found = [Described(config.teacher.spec, what, "the image-text pairs of its pretrained tag", "see the tag")]
+    if config.teacher.helper:
+        found.append(_helper(config.teacher.helper))
     if config.teacher.probe:
         found.append(
             Described(
@@ -139,6 +143,16 @@ def _vit(name: str) -> Described:
     alone = ".dino" in name or "_dinov2" in name or "_dinov3" in name
     by = "no labels (self-supervised on images)" if alone else "unknown to zeroseg: see timm's page of the model"
     return Described("walk", f"{name}: tokens say which places belong together; the map spreads over them", by, "timm")
+
+
+def _helper(name: str) -> Described:
+    """What zeroseg.dense.helper takes: a name, or a file of which nothing is known."""
+    by = "unknown to zeroseg: the weights are a file"
+    if name.startswith(("dino_", "dinov2_")):
+        by = "no labels (self-supervised on images)"
+    elif name.startswith("tips"):
+        by = "image-text pairs (WebLI), and self-supervised on their images"
+    return Described("helper", f"{os.path.basename(name)}: says which patches share the teacher's values", by, "timm")
 
 
 def _classifier(name: str) -> Described:

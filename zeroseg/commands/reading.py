@@ -21,8 +21,8 @@ OPTIONS = {
     "helper": click.option(
         "--helper",
         metavar="NAME|FILE",
-        help="For an open_clip model, instead of --reading: a DINO, such as dinov2_vits14 or dino_vitb8, or a file "
-        "with its weights.",
+        help="For an open_clip model, instead of --reading: a DINO, such as dinov2_vits14 or dino_vitb8, a TIPS "
+        "(tipsv2_vitb14), or a file with a ViT's weights.",
     ),
     "denoise": click.option(
         "--denoise",

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from zeroseg.dense.reading import NEVER, Layout, Reading, coordinates
 
 NEIGHBOURS = 30
+TIE = 1e-3  # of a factor: less is a tie, in float16 too
 ANOMALIES = 20  # one place in so many
 LEAST_ALIKE = 0.4
 CONTRAST = 3.0
@@ -85,7 +86,9 @@ def anomalies(x: torch.Tensor) -> torch.Tensor:
 
     Breunig et al. 2000, with a place's own distance to its last neighbour in place of the neighbour's, as the authors
     have it; distances are squared. There are NEIGHBOURS neighbours whatever N is, which a runtime may have to know
-    beforehand: missing ones are padding, and count for nothing.
+    beforehand: missing ones are padding, and count for nothing. Where all others are neighbours, which the authors'
+    code does not allow, the two places farthest from each other have the same factor: a tie that rounding must not
+    decide, so both of them count or neither.
     """
     count = x.shape[1]
     x = x - x.mean(1, keepdim=True)  # for the sake of rounding
@@ -102,7 +105,8 @@ def anomalies(x: torch.Tensor) -> torch.Tensor:
     padded = F.pad(density, (0, NEIGHBOURS + 1))[:, None].expand(-1, count, -1)
     factor = (torch.gather(padded, 2, index) * share).sum(2) / density
     most = count - 1 - ((ANOMALIES - 1) * (count - 1)) // ANOMALIES  # places above the interpolated quantile
-    return _above(factor, also_equal=True) <= most
+    tie = TIE * (torch.scalar_tensor(count, dtype=torch.float32) <= NEIGHBOURS + 1).to(x)
+    return _above(factor, factor * (1 - tie)) <= most
 
 
 def mended(x: torch.Tensor, anomalous: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
@@ -153,7 +157,9 @@ def _same(square: torch.Tensor) -> torch.Tensor:
     return index[:, None] == index
 
 
-def _above(x: torch.Tensor, also_equal: bool = False) -> torch.Tensor:
-    """(B, N): how many of its row of x (B, N) are above each. By comparison: sorting needs a known number."""
-    mine, others = x[:, :, None], x[:, None]
-    return (others >= mine if also_equal else others > mine).to(x.dtype).sum(2)
+def _above(x: torch.Tensor, least: torch.Tensor | None = None) -> torch.Tensor:
+    """(B, N): how many of its row of x (B, N) are above each, or at least `least` (B, N). By comparison: sorting needs
+    a known number.
+    """
+    others = x[:, None]
+    return (others > x[:, :, None] if least is None else others >= least[:, :, None]).to(x.dtype).sum(2)

@@ -1,7 +1,8 @@
-"""A self-supervised ViT (DINO, DINOv2) whose patch features say which patches belong together (proxy.py).
+"""A ViT without text (DINO, DINOv2, TIPS) whose patch features say which patches belong together (proxy.py).
 
 A helper is one of HELPERS, whose weights timm fetches, or a file with the state dict of a plain ViT: as DINO's and
-DINOv2's repositories give it out, or as timm saves it. The file's weights tell the sizes of the network.
+DINOv2's repositories give it out, or as timm saves it. The file's weights tell the sizes of the network; its images
+are normalised as DINO's.
 """
 
 import re
@@ -14,9 +15,10 @@ from torch.nn import functional as F
 
 from zeroseg.dense.plain_vit import PlainTokens, patch_of
 from zeroseg.errors import UnavailableError, ZerosegError
+from zeroseg.files import sha256
 from zeroseg.hub import fetching
 
-HELPERS = {  # the names of DINO's and DINOv2's repositories -> timm's
+HELPERS = {  # the names of DINO's, DINOv2's and TIPS's repositories -> timm's
     "dino_vits16": "vit_small_patch16_224.dino",
     "dino_vits8": "vit_small_patch8_224.dino",
     "dino_vitb16": "vit_base_patch16_224.dino",
@@ -27,8 +29,10 @@ HELPERS = {  # the names of DINO's and DINOv2's repositories -> timm's
     "dinov2_vits14_reg": "vit_small_patch14_reg4_dinov2.lvd142m",
     "dinov2_vitb14_reg": "vit_base_patch14_reg4_dinov2.lvd142m",
     "dinov2_vitl14_reg": "vit_large_patch14_reg4_dinov2.lvd142m",
+    "tipsv2_vitb14": "vit_base_patch14_reg1_tipsv2.webli",
+    "tipsv2_vitl14": "vit_large_patch14_reg1_tipsv2.webli",
 }
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the images that they were trained on
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the images that DINO and DINOv2 were trained on
 HEAD_SIZE = 64  # of all of them
 _INSIDE = ("teacher", "state_dict", "model")  # under which whole checkpoints keep the weights
 _PREFIXES = re.compile(r"^(module\.|backbone\.)+")
@@ -40,13 +44,17 @@ class Helper(nn.Module):
     The features are those of the patches after the last block and the final norm.
     """
 
-    def __init__(self, vit: nn.Module, mean=MEAN, std=STD):
-        """vit: timm's VisionTransformer. mean, std: per RGB channel, with which the tower's images are normalised."""
+    def __init__(self, vit: nn.Module, mean=MEAN, std=STD, own_mean=MEAN, own_std=STD):
+        """vit: timm's VisionTransformer. mean, std: per RGB channel, with which the tower's images are normalised;
+        own_mean, own_std: with which the ViT's are.
+        """
         super().__init__()
         # without registers, DINOv2 resizes positions as DINO does
         self.tokens = PlainTokens(vit, "offset" if vit.reg_token is None else "antialiased")
         self.vit, self.patch = vit, patch_of(vit)
-        mean, std, own_mean, own_std = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std, MEAN, STD))
+        mean, std, own_mean, own_std = (
+            torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std, own_mean, own_std)
+        )
         self.register_buffer("scale", std / own_std, persistent=False)
         self.register_buffer("shift", (mean - own_mean) / own_std, persistent=False)
         self.eval().requires_grad_(False)
@@ -75,7 +83,13 @@ def load_helper(name: str, mean=MEAN, std=STD) -> Helper:
 
     with fetching(f"weights of the helper {name}", "a file, as in helper=FILE"):
         vit = timm.create_model(HELPERS[name], pretrained=True, num_classes=0)
-    return Helper(vit, mean, std)
+    own = vit.pretrained_cfg or {}
+    return Helper(vit, mean, std, own.get("mean", MEAN), own.get("std", STD))
+
+
+def helper_identity(name: str) -> str:
+    """What tells two helpers apart: the name, or a file's SHA-256."""
+    return sha256(Path(name)) if Path(name).is_file() else name
 
 
 def _read(path: Path) -> nn.Module:

@@ -64,6 +64,11 @@ def load_open_clip(
     if not arch or not weights:
         raise ZerosegError(f"{role}: open_clip needs ARCH/TAG or ARCH/FILE, as in open_clip:ViT-L-14/openai")
     known = open_clip.list_models()
+    if arch not in known and "tips" in arch.lower():
+        raise ZerosegError(
+            f"{role}: TIPS has no text tower in open_clip or timm, so it cannot read labels; its image tower can be a "
+            "helper of another model, as in --helper tipsv2_vitb14"
+        )
     if arch not in known:
         near = difflib.get_close_matches(arch, known, 3)
         hint = f"; near it: {', '.join(near)}" if near else ""
