@@ -19,6 +19,7 @@ LONG_TESTS = {  # half a minute or more each; the readings' graphs, two clusters
     "tests/kernels/test_cuda.py::test_sanitizers_find_nothing_in_the_emulated_kernels",
     "tests/kernels/test_native.py::test_sanitizers_find_nothing",
     "tests/annotate/test_annotate_ray.py::test_a_cluster_that_loses_a_worker_equals_one_machine",
+    "tests/export/test_tower_graphs.py::test_every_family_s_graph_equals_pytorch_and_passes_the_gate",
     "tests/export/test_tower_graphs.py::test_every_pooling_s_graph_equals_pytorch",
     "tests/training/test_processes.py::test_a_lost_process_ends_the_others_in_one_line",
     "tests/training/test_distill.py::test_two_processes_equal_one",
