@@ -51,7 +51,8 @@ def test_what_a_search_stores_is_made_by_the_index(indexed, album, color_model, 
     options = ("-o", "collection", "--model", color_model, "--processes", 1)
     assert command("index", *options).exit_code == 0 and not [*indexed.glob("reduced-*")]
     picture("green", "red").save(album / "sixth.png")
-    assert command("index", *options).exit_code == 0
+    done = command("index", *options)
+    assert done.exit_code == 0 and "preparing searches: 100%" in done.stderr and "12/12" in done.stderr, done.stderr
     assert [path.name for path in indexed.glob("reduced-*")] == [f"reduced-{Store(indexed).version()}"]
 
 

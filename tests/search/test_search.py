@@ -184,6 +184,9 @@ def test_stored_reduction_is_used_and_renewed(random_collection, monkeypatch):
     mapped, again = (one.reduced.closer_bounds(directions, at) for one in (first, collection.state()))
     np.testing.assert_array_equal(mapped, reduced.closer_bounds(directions, at))
     np.testing.assert_array_equal(again, mapped)
+    file = folder / f"reduced-{first.version}" / "closer.npy"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert load_reduced(folder, first.version) is None, "a file that was cut off is not taken"
     collection.store.append([], 0)
     collection.store.forget([Unit(Photo("3.jpg", "/photos/3.jpg"), 1, 1).key])
     assert 3 not in collection.state().reduced.images and len(collection.state().reduced.images) == 239

@@ -82,9 +82,20 @@ def _run(store: Store, sources: list[str], options: IndexOptions, artifact: Arti
         return True
     if appender is not None or changes.forget:
         store.tidy()
-        Collection(store, {}).prepare()
+        _prepare(Collection(store, {}))
     _report(store, changes, appender, time.perf_counter() - began, options, processes)
     return False
+
+
+def _prepare(collection: Collection) -> None:
+    """Store what searches read; of a million images this takes minutes."""
+    if collection.store.remote or not collection.is_large:
+        return collection.prepare()
+    try:
+        with progress_bar("preparing searches", 2 * len(collection), 0, "image") as bar:
+            collection.prepare(bar.update)
+    except KeyboardInterrupt:
+        click.echo("stopped; all images are indexed, and the first search does the rest", err=True)
 
 
 def _changes(store: Store, sources: list[str], options: IndexOptions) -> Changes:

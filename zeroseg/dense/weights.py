@@ -5,6 +5,7 @@ Weights of a tag come from open_clip's caches, or else from its hub; a file is r
 
 import difflib
 import textwrap
+import threading
 import zipfile
 from pathlib import Path
 
@@ -162,7 +163,7 @@ class TextSide:
     """The text tower of a model and its tokenizer, which is loaded at first use."""
 
     def __init__(self, arch: str, model: nn.Module):
-        self.arch, self.model, self._tokenizer = arch, model, None
+        self.arch, self.model, self._tokenizer, self._lock = arch, model, None, threading.Lock()
 
     def vectors(self, prompts: list[str]) -> np.ndarray:
         """(n, D) float32 unit rows."""
@@ -183,7 +184,7 @@ class TextSide:
         tokens = self._tokenizer(prompts)
         order = tokens.argmax(-1).argsort()  # prompts of like length together; the end's token is the largest
         rows = []
-        with torch.inference_mode():
+        with torch.inference_mode(), self._lock:  # _encode_text changes the model for a moment
             device = next(self.model.parameters()).device
             for some in order.split(_BATCH):
                 found = _encode_text(self.model, tokens[some].to(device))

@@ -7,7 +7,7 @@ for hit in collection.search("red bus", k=20):
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -189,14 +189,19 @@ class Collection:
         self.version = self.store.version()
         return self.version
 
+    @property
+    def is_large(self) -> bool:
+        """Whether what a search reads is stored on disk, if the collection is local."""
+        return len(self) >= _KEPT_FROM
+
     def state(self) -> _State:
         """The data that a search has in memory, read again if the table has changed."""
         return self._state_of(self.look())
 
-    def prepare(self) -> None:
+    def prepare(self, on_images: Callable[[int], object] = lambda count: None) -> None:
         """End an update: delete old thumbnails, and store what the first search in a large collection would store.
 
-        Does nothing in remote storage.
+        Does nothing in remote storage. on_images gets the numbers of images read meanwhile; each is read twice.
         """
         if self.store.remote:
             return
@@ -205,24 +210,28 @@ class Collection:
             for batch in self.store.scan(SEGMENTS, ["sha256", "position_s"], "segment = 0")
             for pair in zip(batch["sha256"].to_pylist(), batch["position_s"].to_pylist(), strict=True)
         )
-        if len(self) >= _KEPT_FROM:
-            self.state()
+        if self.is_large:
+            version = self.look()
+            self._state = _State(version, self._reduce(version, on_images))
 
     def _state_of(self, version: int) -> _State:
         if self._state is None or self._state.version != version:
             self._state = _State(version, self._reduce(version))
         return self._state
 
-    def _reduce(self, version: int) -> Reduced:
+    def _reduce(self, version: int, on_images: Callable[[int], object] = lambda count: None) -> Reduced:
         folder = None if self.store.remote else Path(self.store.path)
         if folder is not None and (kept := load_reduced(folder, version)) is not None:
             return kept
         dim, images = self.sidecar.embedding_dim, len(self)
 
         def batches(names: Sequence[str], where: str | None):
-            return self.store.scan(SEGMENTS, names, where, row_ids=True)
+            for batch in self.store.scan(SEGMENTS, names, where, row_ids=True):
+                yield batch
+                if where is None:
+                    on_images(int(np.count_nonzero(np.asarray(batch["segment"]) == 0)))
 
-        if folder is not None and images >= _KEPT_FROM:
+        if folder is not None and self.is_large:
             try:
                 return keep_reduced(batches, dim, images, folder, version)
             except OSError:  # a read-only collection
