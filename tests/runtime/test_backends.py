@@ -3,6 +3,8 @@
 import importlib
 import importlib.util
 import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from zeroseg.runtime.backends import BACKENDS
 from zeroseg.runtime.base import OUTPUTS, Runner
 from zeroseg.runtime.opening import open_runner
 from zeroseg.runtime.rtx_library import provider_folder
+from zeroseg.runtime.torch_fast_runners import CudaGraphRunner
+from zeroseg.runtime.torch_runner import TorchRunner
 from zeroseg.segment.segmenter import Segmenter
 from zeroseg.words import LabelPack
 
@@ -182,3 +186,23 @@ def test_openvino_refuses_what_is_no_network(files, tmp_path):
 def test_every_back_end_has_a_runner(backend):
     module, name = BACKENDS[backend].runner.split(":")
     assert issubclass(getattr(importlib.import_module(f"zeroseg.runtime.{module}"), name), Runner)
+
+
+def test_a_cuda_graph_captures_the_network(files):
+    """Without a GPU, torch.cuda is a stand-in that records nothing; what a real graph replays is not tested."""
+    runner, image = TorchRunner(read_artifact(files[".pt"], "torch"), 1), torch.randn(1, 3, 64, 96)
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    runner._torch = SimpleNamespace(
+        cuda=SimpleNamespace(
+            Stream=lambda: stream,
+            current_stream=lambda: stream,
+            stream=lambda one: nullcontext(),
+            CUDAGraph=object,
+            graph=lambda one: nullcontext(),
+        )
+    )
+    with torch.no_grad():
+        _, held, output = CudaGraphRunner._capture(runner, image)
+        expected = runner.model(image)
+    assert torch.equal(held, image) and held is not image
+    torch.testing.assert_close(output.segment_embeddings, expected.segment_embeddings)

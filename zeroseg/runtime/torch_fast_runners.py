@@ -19,8 +19,8 @@ class CompiledRunner(TorchRunner):
         super().__init__(artifact, threads)
         if self._torch.cuda.is_available():
             self._device = "cuda"
-            self._model.to("cuda")
-        self._compiled = self._torch.compile(self._model)
+            self.model.to("cuda")
+        self._compiled = self._torch.compile(self.model)
 
     def _forward(self, image):
         try:
@@ -58,9 +58,9 @@ class CudaGraphRunner(TorchRunner):
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):  # libraries choose algorithms and allocate before anything is recorded
             for _ in range(3):
-                self._model(held)
+                self.model(held)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            output = self._model(held)
+            output = self.model(held)
         return graph, held, output
