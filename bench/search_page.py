@@ -35,7 +35,9 @@ _ASK = """async ([word, wait]) => {
   await new Promise(requestAnimationFrame);
   return [found, performance.now() - begun, inView.length];
 }"""
-_ALL_PLACES = "parseInt(told.textContent) === document.querySelectorAll('#grid img[src]').length"
+# Functions: the page's content security policy forbids the evaluation of a string at every look.
+_IS_THERE = "() => document.getElementById('told').textContent"
+_ALL_PLACES = "() => parseInt(told.textContent) === document.querySelectorAll('#grid img[src]').length"
 _PAUSE_MS = 500  # between two words, in which the pictures below those in view are drawn; a person types for longer
 
 
@@ -53,7 +55,7 @@ def measure_page(folder: Path, words: list[str], picture: Path | None = None) ->
         browser = runtime.chromium.launch(executable_path=program, args=["--no-sandbox"])
         page = browser.new_page(viewport=dict(zip(("width", "height"), SIZE)))
         page.goto(f"{address.rstrip('/')}/search")
-        page.wait_for_function("document.getElementById('told').textContent")
+        page.wait_for_function(_IS_THERE)
         rows = []
         for word in words:
             rows.append(page.evaluate(_ASK, [word, _WAIT_MS]))
