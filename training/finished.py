@@ -28,6 +28,21 @@ def open_finished(path: Path, out: Path):
     return load_model(path)
 
 
+def round_rows(model, bits: int) -> None:
+    """Round the trained matrices of model in place, so that their files compress well: each row (of the first axis) to
+    multiples of a power of two that need `bits` bits with the sign. The frozen stem stays as it is.
+    """
+    import torch
+
+    most = 2 ** (bits - 1) - 1
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() > 1 and not name.startswith("stem."):
+                rows = weight.flatten(1)
+                step = torch.exp2(torch.ceil(torch.log2(rows.abs().amax(1, keepdim=True).clamp_min(1e-12) / most)))
+                weight.copy_((torch.round(rows / step) * step).view_as(weight))
+
+
 def save_finished(out: Path, model, sidecar: dict, like: Path, half: bool = False) -> None:
     """Write model to out, its weights as float16 where half says so or they are float16 in like, else as float32."""
     import torch

@@ -1,4 +1,6 @@
-"""training/set_score_share.py: the configuration changes, no weight does."""
+"""training/set_score_share.py: the configuration changes; weights are rounded only where that is asked for."""
+
+import zlib
 
 import numpy as np
 import pytest
@@ -46,6 +48,28 @@ def test_half_rounds_the_weights_and_nothing_else(tmp_path):
         if name in stored:
             assert torch.equal(stored[name], value.half() if value.is_floating_point() else value), name
     assert (tmp_path / "half.pt").stat().st_size < 0.55 * (tmp_path / "model.pt").stat().st_size
+
+
+def test_bits_round_the_rows_of_trained_matrices_and_nothing_else(tmp_path):
+    torch.manual_seed(0)
+    model = ZeroSeg(PRESETS["tiny"])
+    save_checkpoint(tmp_path / "model.pt", model, sidecar={"name": "x"})
+    done = CliRunner().invoke(main, [str(tmp_path / "model.pt"), "-o", str(tmp_path / "8.pt"), "--half", "--bits", "8"])
+    assert done.exit_code == 0, done.output
+    stored, trained = torch.load(tmp_path / "8.pt", weights_only=True)["state_dict"], set()
+    matrices = {name for name, value in model.named_parameters() if value.dim() > 1 and not name.startswith("stem.")}
+    for name, value in model.state_dict().items():
+        if name not in matrices:
+            assert name not in stored or torch.equal(stored[name], value.half() if value.is_floating_point() else value)
+            continue
+        for row, exact in zip(stored[name].double().flatten(1), value.double().flatten(1), strict=True):
+            step = 2.0 ** np.ceil(np.log2(max(exact.abs().max().item(), 1e-12) / 127))
+            assert torch.equal(row, torch.round(row / step) * step) and row.abs().max() <= 127 * step
+            assert (row - exact).abs().max() <= step / 2
+        trained.add(name)
+    assert trained == matrices & stored.keys() and len(trained) > 40
+    sizes = [len(zlib.compress(path.read_bytes(), 1)) for path in (tmp_path / "model.pt", tmp_path / "8.pt")]
+    assert sizes[1] < sizes[0] / 2
 
 
 def test_bad_input_ends_in_one_line(tmp_path):
