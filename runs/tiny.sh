@@ -12,7 +12,7 @@
 # RECIPE      everyday (the default) or imagenet
 #
 # Every step can be stopped and goes on when the script is run again. All seeds are fixed. The caches take about 0.7 s a
-# photo on one core (AVX2), an epoch about 0.12 s a photo.
+# photo on one core (AVX2), an epoch about 0.15 s a photo.
 set -eu
 [ $# -ge 4 ] || { sed -n 2,18p "$0"; exit 2; }
 old=$1 labels=$2 teachers=$3 streets=$4 recipe=${5:-everyday}
@@ -40,7 +40,7 @@ resume=
     --stem-views 0 --batch 30 --micro-batch 15 --precision fp32 --epochs 3 --out "$run" $resume
 
 # 3. Scores fall off below 0.65 of the best segment's; then the threshold, by Otsu's rule on photos without masks
-python training/set_score_share.py "$run/model.pt" -o "$work/$recipe.pt" --share 0.65 --half
+python training/set_score_share.py "$run/model.pt" -o "$work/$recipe.pt" --share 0.65 --half --bits 8
 python training/choose_threshold.py "$work/photos" --model "$work/$recipe.pt" --rule otsu --limit 500 --write
 
 # 4. The card, from what the run was made of

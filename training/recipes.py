@@ -356,8 +356,19 @@ _IMAGENET = replace(
 
 _EVERYDAY = replace(
     _IMAGENET,
-    parts=replace(_IMAGENET.parts, detectors=("nanodet", "centernet"), persons=True, streets=("streets/",)),
+    parts=replace(
+        _IMAGENET.parts,
+        detectors=("nanodet", "centernet"),
+        box_power=0.6,
+        box_floor=0.1,
+        persons=True,
+        streets=("streets/",),
+        stuff=("sky", "tree", "grass"),
+        street_strength=0.6,
+    ),
+    repeat_share=0.05,
     model={"prototypes": 1090, "prototype_classifier": True},
+    lr=6e-4,
     name="tiny",
 )
 

@@ -65,10 +65,10 @@ STREETS = Described(
     "google-coral/test_data, Apache-2.0",
 )
 TUNED = (
-    "geometric mean of strength and saliency; affinity of all three layers; no floor of saliency in boxes; boxes from "
-    "a score of 0.2; box weight 1 x score; half of a person from its mask; strength and name contexts, clothes and "
-    "photo balance of the first teacher; which names of the street network count in all photos, and where (coco-dev); "
-    "the score share; the rule of the threshold"
+    "geometric mean of strength and saliency; affinity of all three layers; boxes from a score of 0.2; the power of a "
+    "box's score and the floor of saliency in it (on coco-dev too); half of a person from its mask; strength and name "
+    "contexts, clothes and photo balance of the first teacher; which names of the street network count in all photos, "
+    "where and how strongly (on coco-dev too); the score share; the rule of the threshold"
 )
 TUNED_WALK = "the walk's constants, with an ImageNet classifier as the first teacher"
 
