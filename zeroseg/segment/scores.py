@@ -3,6 +3,8 @@
 K segments (or patches), N labels, D embedding dim.
 """
 
+import math
+
 import numpy as np
 
 from zeroseg.sidecar import Scoring
@@ -33,17 +35,23 @@ def embedding_scores(embeddings_KD: np.ndarray, vectors_ND: np.ndarray, scoring:
 
 
 def products(vectors_ND: np.ndarray, embeddings_KD: np.ndarray) -> np.ndarray:
-    """(N, K) float32: the inner products of all rows with each other, in parts that are SMALL if one label is.
+    """(N, K) float32: the inner products of all rows with each other, computed in parts of at most SMALL
+    multiplications.
 
     After a larger product, OpenBLAS's threads wait for more work in a busy loop. They would slow down the network on
     the next photo: with 1,200 labels and two cores, to half its speed.
     """
-    rows = SMALL // max(1, embeddings_KD.size)
-    if not 0 < rows < len(vectors_ND):
+    N, K = len(vectors_ND), len(embeddings_KD)
+    part = max(1, SMALL // max(1, embeddings_KD.shape[1]))  # inner products in a part
+    if N * K <= part:
         return vectors_ND @ embeddings_KD.T
-    result_NK = np.empty((len(vectors_ND), len(embeddings_KD)), np.result_type(vectors_ND, embeddings_KD))
-    for start in range(0, len(vectors_ND), rows):
-        np.matmul(vectors_ND[start : start + rows], embeddings_KD.T, out=result_NK[start : start + rows])
+    columns = min(K, max(math.isqrt(part), part // N))
+    rows = part // columns
+    result_NK = np.empty((N, K), np.result_type(vectors_ND, embeddings_KD))
+    for top in range(0, N, rows):
+        for left in range(0, K, columns):
+            place = slice(top, top + rows), slice(left, left + columns)
+            np.matmul(vectors_ND[place[0]], embeddings_KD[place[1]].T, out=result_NK[place])
     return result_NK
 
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from zeroseg.segment.encoded import Encoded, Segments
+from zeroseg.segment.scores import products
 
 GAP = 5.0  # in units of tau; a longer pause restarts the smoothing
 
@@ -41,6 +42,6 @@ def carry(
     values_KD: np.ndarray, maps_Khw: np.ndarray, old_values_KD: np.ndarray, old_maps_Khw: np.ndarray, keep: float
 ) -> np.ndarray:
     """The formula above: (K, D) float32; keep is a, in [0, 1]."""
-    overlap = maps_Khw.reshape(len(maps_Khw), -1) @ old_maps_Khw.reshape(len(old_maps_Khw), -1).T  # (K, K)
+    overlap = products(maps_Khw.reshape(len(maps_Khw), -1), old_maps_Khw.reshape(len(old_maps_Khw), -1))  # (K, K)
     share = overlap / np.maximum(overlap.sum(1, keepdims=True), 1e-12)
-    return ((1 - keep) * values_KD + keep * (share @ old_values_KD)).astype(np.float32)
+    return ((1 - keep) * values_KD + keep * products(share, old_values_KD.T)).astype(np.float32)
