@@ -46,9 +46,12 @@ class Clip(nn.Module):
 @contextlib.contextmanager
 def quickly() -> Iterator[None]:
     """The settings for torch.onnx.export: no garbage collector, since tracing makes millions of objects and looking
-    through them takes a fifth of its time; no decompositions where there is nothing to decompose; no operator is run
-    again that gets no cast; and the optimizer tries its rules only where they can match.
+    through them takes a fifth of its time; no cache of operators' results, since filling it takes longer than what it
+    saves; no decompositions where there is nothing to decompose; no operator is run again that gets no cast; and the
+    optimizer tries its rules only where they can match.
     """
+    import torch._dynamo
+
     decompose, enabled = ExportedProgram.run_decompositions, gc.isenabled()
 
     def run_decompositions(program: ExportedProgram, table=None) -> ExportedProgram:
@@ -57,6 +60,7 @@ def quickly() -> Iterator[None]:
     gc.disable()
     try:
         with (
+            torch._dynamo.config.patch(fake_tensor_cache_enabled=False),
             mock.patch.object(ExportedProgram, "run_decompositions", run_decompositions),
             _known_values(),
             _possible_matches(),
