@@ -1,5 +1,7 @@
 """zeroseg-export: export a model.pt for other runtimes, after a check that it is the same model."""
 
+import atexit
+import gc
 from pathlib import Path
 
 import click
@@ -127,6 +129,7 @@ def main(model, onnx_, trt, out, weights, dry_run, **options):
         return
     from zeroseg.export.run import ExportOptions, export_file
 
+    atexit.register(gc.freeze)  # Python's last search for garbage, at its end, takes 2 s with PyTorch
     export_file(model, out, ExportOptions(half_weights=weights == "float16", **options), report=click.echo)
     click.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB) and {out.with_suffix('.json')}")
 

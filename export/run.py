@@ -17,6 +17,7 @@ from zeroseg.export.gate_labels import gate_cases
 from zeroseg.export.parity import Parity, network_images
 from zeroseg.export.race import race
 from zeroseg.export.steps import Steps
+from zeroseg.export.tracing_process import traced
 from zeroseg.photos.decode import load_image
 from zeroseg.runtime.base import IMAGE, Runner
 from zeroseg.runtime.opening import open_runner
@@ -57,14 +58,24 @@ def export_file(
     and None shows nothing. gate: that of make_gate for these options, if there is one already. ZerosegError when the
     masks are not those of the model; whatever was at `out` before stays as it was.
     """
+    with (
+        tempfile.TemporaryDirectory(prefix=".zeroseg-export-", dir=out.parent) as folder,
+        traced(model, Path(folder) / "traced.onnx") as graph_is_there,
+    ):
+        return _export(model, out, options, Steps.of(report), gate, Path(folder), graph_is_there)
+
+
+def _export(model, out, options, steps, gate, folder, graph_is_there) -> Parity:
+    """export_file in a folder for temporary files. graph_is_there: of `traced`."""
     try:
+        import onnx
+
         from zeroseg.export import to_onnx, variants
         from zeroseg.export.divergence import torch_values
         from zeroseg.export.onnx_file import rename_pair
         from zeroseg.export.source import Source, open_source
     except ModuleNotFoundError as error:
         raise missing_extra(error.name, "export", "exporting") from error
-    steps = Steps.of(report)
     if isinstance(model, Source):
         source = model
     else:
@@ -72,34 +83,33 @@ def export_file(
             source = open_source(model)
     check_sidecar_place(out)
     gate, network = gate or make_gate(source, options, steps), source.network()
-    document = {**source.sidecar.to_dict(), "made_by": to_onnx.made_by()}
+    document = to_onnx.described(source.sidecar)
     own = {name: value.numpy() for name, value in network.state_dict().items()} if options.half_weights else None
-    with tempfile.TemporaryDirectory(prefix=".zeroseg-export-", dir=out.parent) as folder:
-        with steps.step("tracing the network"):
-            graph = to_onnx.to_onnx(network, document)
-        workshop = variants.Workshop(
-            graph, document, gate, Path(folder), half_weights=own, symmetric=options.symmetric, steps=steps,
-            calibration=calibration_images(source.sidecar, options) if options.precision in ("int8", "auto") else [],
-        )  # fmt: skip
-        if options.precision == "auto":
-            chosen = _fastest(workshop, gate, options.rounds, steps)
-        else:
-            chosen = workshop.make(options.precision)
-            steps(chosen.parity.table() + (f"\n{chosen.note}" if chosen.note else ""))
-        if not chosen.parity.telling:
-            raise ZerosegError(f"{out}: not written, {chosen.parity.why_not()}")
-        if not chosen.parity.ok:
-            true = None
-            if chosen.precision == "fp32":  # then the export itself is wrong, not what was made of it
-                true = torch_values(to_onnx.trace(source.network()), workshop.feed())
-            raise variants.refuse(out, chosen, workshop.explain(chosen, true))
-        masks = _masks_file(chosen.path, source.sidecar, gate, out, steps) if options.masks else None
-        final = Path(folder) / out.name
-        rename_pair(chosen.path, final)
-        for suffix in (".onnx", ".json"):
-            os.replace(final.with_suffix(suffix), out.with_suffix(suffix))
-        if masks is not None:
-            os.replace(masks, masks_path(out))
+    with steps.step("tracing the network"):
+        graph = onnx.load(folder / "traced.onnx") if graph_is_there() else to_onnx.to_onnx(network, document)
+    workshop = variants.Workshop(
+        graph, document, gate, folder, half_weights=own, symmetric=options.symmetric, steps=steps,
+        calibration=calibration_images(source.sidecar, options) if options.precision in ("int8", "auto") else [],
+    )  # fmt: skip
+    if options.precision == "auto":
+        chosen = _fastest(workshop, gate, options.rounds, steps)
+    else:
+        chosen = workshop.make(options.precision)
+        steps(chosen.parity.table() + (f"\n{chosen.note}" if chosen.note else ""))
+    if not chosen.parity.telling:
+        raise ZerosegError(f"{out}: not written, {chosen.parity.why_not()}")
+    if not chosen.parity.ok:
+        true = None
+        if chosen.precision == "fp32":  # then the export itself is wrong, not what was made of it
+            true = torch_values(to_onnx.trace(source.network()), workshop.feed())
+        raise variants.refuse(out, chosen, workshop.explain(chosen, true))
+    masks = _masks_file(chosen.path, source.sidecar, gate, out, steps) if options.masks else None
+    final = folder / out.name
+    rename_pair(chosen.path, final)
+    for suffix in (".onnx", ".json"):
+        os.replace(final.with_suffix(suffix), out.with_suffix(suffix))
+    if masks is not None:
+        os.replace(masks, masks_path(out))
     return chosen.parity
 
 

@@ -20,6 +20,7 @@ from zeroseg.export.wrapper import DenseExportModel, ExportModel
 from zeroseg.hub import quiet
 from zeroseg.model.zeroseg import ZeroSeg
 from zeroseg.runtime.base import IMAGE
+from zeroseg.sidecar import Sidecar
 
 OPSET = 18  # LayerNormalization came with 17; 18 is the dynamo exporter's own
 IR_VERSION = 8  # opset 18's; newer ones only add what the graph does not use, and shut out older runtimes
@@ -75,6 +76,11 @@ def to_onnx(model: ZeroSeg | DenseExportModel, sidecar: dict, *, half_weights: b
     onnx.helper.set_model_props(exported, {METADATA_KEY: json.dumps(described)})
     check(exported)
     return exported
+
+
+def described(sidecar: Sidecar) -> dict:
+    """The sidecar of an export's files, without their checksums: the model's, and the software behind the export."""
+    return {**sidecar.to_dict(), "made_by": made_by()}
 
 
 def made_by() -> dict[str, str]:

@@ -46,9 +46,12 @@ class Clip(nn.Module):
 @contextlib.contextmanager
 def quickly() -> Iterator[None]:
     """The settings for torch.onnx.export: no garbage collector, since tracing makes millions of objects and looking
-    through them takes a fifth of its time; no decompositions where there is nothing to decompose; and no operator is
-    run again that gets no cast.
+    through them takes a fifth of its time; no cache of operators' results, since filling it takes longer than what it
+    saves; no decompositions where there is nothing to decompose; no operator is run again that gets no cast; and the
+    optimizer tries its rules only where they can match.
     """
+    import torch._dynamo
+
     decompose, enabled = ExportedProgram.run_decompositions, gc.isenabled()
 
     def run_decompositions(program: ExportedProgram, table=None) -> ExportedProgram:
@@ -56,7 +59,12 @@ def quickly() -> Iterator[None]:
 
     gc.disable()
     try:
-        with mock.patch.object(ExportedProgram, "run_decompositions", run_decompositions), _known_values():
+        with (
+            torch._dynamo.config.patch(fake_tensor_cache_enabled=False),
+            mock.patch.object(ExportedProgram, "run_decompositions", run_decompositions),
+            _known_values(),
+            _possible_matches(),
+        ):
             yield
     finally:
         if enabled:
@@ -83,6 +91,27 @@ def _known_values() -> contextlib.AbstractContextManager:
         return node.meta["val"]
 
     return mock.patch.object(_TypePromotionInterpreter, "run_node", run_known_node)
+
+
+def _possible_matches() -> contextlib.AbstractContextManager:
+    """The optimizer's rules without those at a node of another operator than theirs. A rule with several outputs lists
+    the whole graph at each node before it looks at the node itself. An onnxscript that matches otherwise keeps its own.
+    """
+    try:
+        from onnxscript.rewriter._basics import MatchResult
+        from onnxscript.rewriter._matcher import SimplePatternMatcher
+
+        match = SimplePatternMatcher.match
+    except (ImportError, AttributeError):
+        return contextlib.nullcontext()
+
+    def match_own(self, model, graph, node, **options):
+        wanted = self.pattern.output_nodes[0].op_identifier()  # domain, operator, overload; None for any
+        if wanted is not None and wanted[1] != node.op_type:
+            return MatchResult().fail("another operator")
+        return match(self, model, graph, node, **options)
+
+    return mock.patch.object(SimplePatternMatcher, "match", match_own)
 
 
 def translations() -> dict:

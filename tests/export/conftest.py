@@ -46,10 +46,11 @@ class Traced:
 @pytest.fixture(scope="session", autouse=True)
 def traced_once(tmp_path_factory):
     """Tracing takes long, so networks of one configuration and the same weights are traced once for all tests,
-    whichever worker runs them; the whole program is kept in the worker that traced it.
+    whichever worker runs them; the whole program is kept in the worker that traced it. So no export traces in a process
+    of its own.
     """
     pytest.importorskip("onnxscript")
-    from zeroseg.export import to_onnx
+    from zeroseg.export import to_onnx, tracing_process
     from zeroseg.export.wrapper import ExportModel
 
     folder, trace = tmp_path_factory.getbasetemp(), to_onnx.trace
@@ -77,6 +78,7 @@ def traced_once(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(to_onnx, "trace", once)
+        patch.setattr(tracing_process, "available_threads", lambda: 1)
         yield
 
 

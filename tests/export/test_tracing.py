@@ -101,3 +101,32 @@ def test_the_collector_is_as_before():
         assert not gc.isenabled()
         raise KeyError
     assert gc.isenabled()
+
+
+def test_optimizer_tries_a_rule_only_at_its_operator_and_finds_the_same(monkeypatch):
+    from onnxscript.rewriter._matcher import SimplePatternMatcher
+
+    tries, match = [], SimplePatternMatcher.match
+
+    def counted(self, model, graph, node, **options):
+        wanted = self.pattern.output_nodes[0].op_identifier()
+        found = match(self, model, graph, node, **options)
+        tries.append((wanted is None or wanted[1] == node.op_type, bool(found)))
+        return found
+
+    class Twice(nn.Module):
+        def forward(self, x):
+            return x.reshape(2, -1).reshape(3, -1).transpose(0, 1).transpose(0, 1) * 1 + 1
+
+    def exported():
+        tries.clear()
+        program = torch.onnx.export(
+            Twice().eval(), (torch.randn(2, 3, 4),), dynamo=True, opset_version=18, verbose=False
+        )  # fmt: skip
+        return [node.op_type for node in program.model_proto.graph.node], sum(found for _, found in tries)
+
+    monkeypatch.setattr(SimplePatternMatcher, "match", counted)
+    plain = exported()
+    with tracing.quickly():
+        assert exported() == plain and plain[1] > 0
+    assert all(own for own, _ in tries)

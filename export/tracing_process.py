@@ -1,0 +1,48 @@
+"""Tracing in a process of its own: it takes one core, while this process runs the gate's photos on the other."""
+
+import contextlib
+import gc
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from zeroseg.kernels._threads import available_threads
+
+
+@contextlib.contextmanager
+def traced(model: Path | str, path: Path) -> Iterator[Callable[[], bool]]:
+    """Begin to write the graph of a model, as export_file takes it, to path. Yields a function that waits for it.
+
+    That gives False if there is no graph: on one core, or if the process failed. Whoever traces the network here then
+    gets the error too. The process ends with the block, whatever ends that.
+    """
+    if not isinstance(model, (str, Path)) or available_threads() < 2 or not sys.executable:
+        yield lambda: False
+        return
+    # modules are not looked for in the current folder, as in a command
+    program = f"import sys; sys.path = [*filter(None, sys.path)]; from {__name__} import main; main(*sys.argv[1:])"
+    nothing = subprocess.DEVNULL
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, str(model), str(path)], stdin=nothing, stdout=nothing, stderr=nothing
+        )
+    except OSError:
+        yield lambda: False
+        return
+    try:
+        yield lambda: process.wait() == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def main(model: str, path: str) -> None:
+    gc.disable()  # the process is short: imports and tracing make millions of objects, which nothing frees
+    from zeroseg.export.source import open_source
+    from zeroseg.export.to_onnx import described, to_onnx
+
+    source = open_source(model)
+    Path(path).write_bytes(to_onnx(source.network(), described(source.sidecar)).SerializeToString())
+    os._exit(0)  # to free them takes seconds
