@@ -37,9 +37,9 @@ def shorter(out):
         out[name] *= np.float32(0.5)
 
 
-def turned(out, amount=1.0):
-    """All embeddings half of the way to one direction, or as far as amount says (a third: 0.5): scores move, for some
-    labels up and for others down."""
+def turned(out, amount=2.0):
+    """All embeddings two thirds of the way to one direction, or as far as amount says (a third: 0.5): scores move, for
+    some labels up and for others down."""
     for name in EMBEDDINGS & out.keys():
         axis = 2 if name == "segment_embeddings" else 1
         length = np.linalg.norm(out[name], axis=axis, keepdims=True).mean()
