@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from zeroseg.dense.spec import is_dense_name
 from zeroseg.kernels._threads import available_threads
 
 
@@ -15,10 +16,11 @@ from zeroseg.kernels._threads import available_threads
 def traced(model: Path | str, path: Path) -> Iterator[Callable[[], bool]]:
     """Begin to write the graph of a model, as export_file takes it, to path. Yields a function that waits for it.
 
-    That gives False if there is no graph: on one core, or if the process failed. Whoever traces the network here then
-    gets the error too. The process ends with the block, whatever ends that.
+    That gives False if there is no graph: on one core, for an open_clip model, or if the process failed. Whoever traces
+    the network here then gets the error too. The process ends with the block, whatever ends that.
     """
-    if not isinstance(model, (str, Path)) or available_threads() < 2 or not sys.executable:
+    here = not isinstance(model, (str, Path)) or is_dense_name(str(model))  # its text tower would run twice
+    if here or available_threads() < 2 or not sys.executable:
         yield lambda: False
         return
     # modules are not looked for in the current folder, as in a command

@@ -50,10 +50,16 @@ def test_process_ends_with_the_block(started, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("model", "cores", "line", "processes"),
-    [("model.pt", 2, "exit 1", 1), ("model.pt", 1, "exit 0", 0), (object(), 2, "exit 0", 0), ("model.pt", 2, None, 0)],
+    [
+        ("model.pt", 2, "exit 1", 1),
+        ("model.pt", 1, "exit 0", 0),
+        (object(), 2, "exit 0", 0),
+        ("model.pt", 2, None, 0),
+        ("open_clip:ViT-B-32/openai", 2, "exit 0", 0),
+    ],
 )
 def test_without_a_graph_it_is_traced_here(started, tmp_path, monkeypatch, model, cores, line, processes):
-    """The process fails; one core; a source that is open already; no Python that could be started."""
+    """The process fails; one core; a source that is open already; no Python that starts; an open_clip model."""
     monkeypatch.setattr(tracing_process, "available_threads", lambda: cores)
     monkeypatch.setattr(sys, "executable", program(tmp_path, line) if line else str(tmp_path / "missing"))
     with tracing_process.traced(model, tmp_path / "traced.onnx") as graph_is_there:
