@@ -27,6 +27,7 @@ import numpy as np
 
 from zeroseg.kernels.best_products import PRODUCT_MAX, best_products
 from zeroseg.search.stored_rows import StoredRows
+from zeroseg.segment.scores import products
 
 STEP, LEFT_OUT, CLOSER_LEFT_OUT = 16, 1e-4, 1e-6
 ROUNDING = np.float32(1e-5)  # error of a sum of some hundred float32 products; added to every bound
@@ -80,7 +81,7 @@ class Reduced:
 
         cosine: of the score divided by the segment's length.
         """
-        inside_Nr = _products(directions_ND, self.basis)
+        inside_Nr = products(directions_ND, self.basis.T)
         scaled_Nr = inside_Nr * self.scales
         whole_Nr, unit_N1 = _as_int16(scaled_Nr)
         constant_N1 = (inside_Nr @ self.centre)[:, None]
@@ -103,7 +104,7 @@ class Reduced:
         self, directions_ND: np.ndarray, at: np.ndarray, cosine: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """Like bounds(), but closer, for the images with the indices `at` (m,), m >= 1; slower for an image."""
-        inside_Nr, further_Ns = _products(directions_ND, self.basis), _products(directions_ND, self.further)
+        inside_Nr, further_Ns = products(directions_ND, self.basis.T), products(directions_ND, self.further.T)
         scaled_Nr, constant_N1 = inside_Nr * self.scales, (inside_Nr @ self.centre)[:, None]
         both_Nd, lengths_N1 = np.concatenate([inside_Nr, further_Ns], 1), _norms(directions_ND)
         lowest, highest = [], []
@@ -112,8 +113,8 @@ class Reduced:
             some, starts = self.segments(part)
             stored = isinstance(self.closer, StoredRows)
             closer = self.closer.ranges(self.first[part], self.first[part + 1]) if stored else self.closer[some]
-            inner_Nn = _products(scaled_Nr, self.codes[some].T) + constant_N1
-            inner_Nn += _products(both_Nd, closer.T) * self.steps[some]
+            inner_Nn = products(scaled_Nr, self.codes[some].astype(np.float32)) + constant_N1
+            inner_Nn += products(both_Nd, closer.astype(np.float32)) * self.steps[some]
             slack_Nn = lengths_N1 * self.tails[some] + ROUNDING
             if cosine:
                 inner_Nn, slack_Nn = inner_Nn / self.lengths[some], slack_Nn / self.lengths[some]
@@ -129,7 +130,7 @@ class Reduced:
 
     def _outside(self, directions_ND: np.ndarray) -> np.ndarray:
         """(N, 1) float32: upper bounds of |d - B B^T d|."""
-        inside_Nr = _products(directions_ND, self.basis)
+        inside_Nr = products(directions_ND, self.basis.T)
         left_N1 = (directions_ND**2).sum(1, keepdims=True) - (inside_Nr**2).sum(1, keepdims=True)
         return np.sqrt(np.maximum(left_N1, 0)) + ROUNDING
 
@@ -137,12 +138,6 @@ class Reduced:
     def _shortest(self) -> np.ndarray:
         """(m,) float32: the shortest of each image's segments."""
         return np.minimum.reduceat(self.lengths, self.first[:-1])
-
-
-def _products(vectors_Nd: np.ndarray, others_dn: np.ndarray) -> np.ndarray:
-    """(N, n) float32: the matrix product without BLAS, whose threads would go on in a busy loop and slow down
-    best_products in the next search."""
-    return np.einsum("nd,dm->nm", vectors_Nd, others_dn.astype(np.float32, copy=False))
 
 
 def _norms(vectors: np.ndarray) -> np.ndarray:
