@@ -60,7 +60,8 @@ PERSONS = Described(
 )
 STREETS = Described(
     "streets",
-    "DeepLab on MobileNet: what streets are made of, in photos that the recipe names as streets; parts.stuff in all",
+    "DeepLab on MobileNet: what streets are made of, in photos that the recipe names as streets; in all photos the "
+    "names that parts.stuff lists, such as sky",
     "Cityscapes' masks",
     "google-coral/test_data, Apache-2.0",
 )
