@@ -86,7 +86,11 @@ def _export(model, out, options, steps, gate, folder, graph_is_there) -> Parity:
     document = to_onnx.described(source.sidecar)
     own = {name: value.numpy() for name, value in network.state_dict().items()} if options.half_weights else None
     with steps.step("tracing the network"):
-        graph = onnx.load(folder / "traced.onnx") if graph_is_there() else to_onnx.to_onnx(network, document)
+        if graph_is_there():
+            graph = onnx.load(folder / "traced.onnx")
+            to_onnx.describe(graph, document)
+        else:
+            graph = to_onnx.to_onnx(network, document)
     workshop = variants.Workshop(
         graph, document, gate, folder, half_weights=own, symmetric=options.symmetric, steps=steps,
         calibration=calibration_images(source.sidecar, options) if options.precision in ("int8", "auto") else [],

@@ -35,8 +35,7 @@ def test_graph_is_the_one_that_is_traced_here(started, make_model, sidecar, tmp_
     (tmp_path / "numpy.py").write_text("raise SystemExit")
     monkeypatch.chdir(tmp_path)
     with tracing_process.traced(model, path) as graph_is_there:
-        source = open_source(model)
-        expected = to_onnx.to_onnx(source.network(), to_onnx.described(source.sidecar))
+        expected = to_onnx.traced_graph(open_source(model).network())
         assert graph_is_there() and path.read_bytes() == expected.SerializeToString()
 
 
