@@ -11,15 +11,16 @@ from zeroseg.errors import ZerosegError
 from zeroseg.sidecar import parse_sidecar
 
 
-def check(model: ModelProto) -> None:
-    """onnx's checker and strict shape inference over the whole graph."""
+def check(model: ModelProto | bytes) -> None:
+    """onnx's checker and strict shape inference over the whole graph, or over a file's content."""
+    model = model if isinstance(model, bytes) else model.SerializeToString()
     onnx.checker.check_model(model, full_check=True)
     onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
 
 
-def write_onnx(model: ModelProto, path: Path, sidecar: dict) -> None:
-    """Write path (.onnx) and, beside it, the sidecar .json with the file's checksum."""
-    content = model.SerializeToString()
+def write_onnx(model: ModelProto | bytes, path: Path, sidecar: dict) -> None:
+    """Write path (.onnx), of a graph or a file's content, and, beside it, the sidecar .json with its checksum."""
+    content = model if isinstance(model, bytes) else model.SerializeToString()
     document = {**sidecar, "files": {path.name: hashlib.sha256(content).hexdigest()}}
     parse_sidecar(document, str(path.with_suffix(".json")))
     try:

@@ -69,6 +69,7 @@ def _export(model, out, options, steps, gate, folder, graph_is_there) -> Parity:
     """export_file in a folder for temporary files. graph_is_there: of `traced`."""
     try:
         import onnx
+        import torch
 
         from zeroseg.export import to_onnx, variants
         from zeroseg.export.divergence import torch_values
@@ -82,11 +83,22 @@ def _export(model, out, options, steps, gate, folder, graph_is_there) -> Parity:
         with steps.step("loading the model"):
             source = open_source(model)
     check_sidecar_place(out)
+    threads = torch.get_num_threads()
+    if graph_is_there is not None:
+        torch.set_num_threads(max(1, threads - 1))  # the other process has a core
     gate, network = gate or make_gate(source, options, steps), source.network()
     document = to_onnx.described(source.sidecar)
     own = {name: value.numpy() for name, value in network.state_dict().items()} if options.half_weights else None
     with steps.step("tracing the network"):
-        graph = onnx.load(folder / "traced.onnx") if graph_is_there() else to_onnx.to_onnx(network, document)
+        import onnxruntime  # noqa: F401 while the other process works
+
+        there = graph_is_there is not None and graph_is_there()
+        torch.set_num_threads(threads)
+        if there:
+            graph = onnx.load(folder / "traced.onnx")
+            to_onnx.describe(graph, document)
+        else:
+            graph = to_onnx.to_onnx(network, document)
     workshop = variants.Workshop(
         graph, document, gate, folder, half_weights=own, symmetric=options.symmetric, steps=steps,
         calibration=calibration_images(source.sidecar, options) if options.precision in ("int8", "auto") else [],

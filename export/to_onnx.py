@@ -60,22 +60,32 @@ def trace(model: ZeroSeg | DenseExportModel) -> "torch.onnx.ONNXProgram":
         )  # fmt: skip
 
 
+def traced_graph(model: ZeroSeg | DenseExportModel) -> ModelProto:
+    """The graph alone, which check has not seen. Takes a ZeroSeg over."""
+    graph = trace(model).model_proto
+    _name_axes(graph)
+    _strip(graph)
+    halve_first(graph)
+    return graph
+
+
 def to_onnx(model: ZeroSeg | DenseExportModel, sidecar: dict, *, half_weights: bool = False) -> ModelProto:
     """Export and check. The sidecar, without its checksums, goes into the metadata under "zeroseg".
 
     half_weights stores the weights as float16 (computing stays float32).
     """
-    program = trace(model)
-    exported = program.model_proto
-    _name_axes(exported)
-    _strip(exported)
-    halve_first(exported)
+    exported = traced_graph(model)
     if half_weights:
         store_weights_as_half(exported)
-    described = {key: value for key, value in sidecar.items() if key != "files"}
-    onnx.helper.set_model_props(exported, {METADATA_KEY: json.dumps(described)})
+    describe(exported, sidecar)
     check(exported)
     return exported
+
+
+def describe(graph: ModelProto, sidecar: dict) -> None:
+    """Put the sidecar, without its checksums, into the graph's metadata."""
+    described = {key: value for key, value in sidecar.items() if key != "files"}
+    onnx.helper.set_model_props(graph, {METADATA_KEY: json.dumps(described)})
 
 
 def described(sidecar: Sidecar) -> dict:

@@ -4,7 +4,7 @@ three times.
 The second time only replaces operators for which it has no translation. In most networks these are batch norms and
 activations that change their input. Both are taken out before, and the second time is left out. The third time adds
 casts where an operator gets numbers of several types. It computes the shapes of all other operators' results again;
-here they are taken from the first time.
+here they are taken from the first time, and that has formulas for the most frequent operators (shapes.py).
 """
 
 import contextlib
@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from zeroseg.export.shapes import by_formula
 
 _ATEN = torch.ops.aten
 _REMOVED = {_ATEN._assert_tensor_metadata.default}  # by the exporter
@@ -47,8 +49,9 @@ class Clip(nn.Module):
 def quickly() -> Iterator[None]:
     """The settings for torch.onnx.export: no garbage collector, since tracing makes millions of objects and looking
     through them takes a fifth of its time; no cache of operators' results, since filling it takes longer than what it
-    saves; no decompositions where there is nothing to decompose; no operator is run again that gets no cast; and the
-    optimizer tries its rules only where they can match.
+    saves; no decompositions where there is nothing to decompose; no operator is run again that gets no cast; the
+    optimizer tries its rules only where they can match; no source is parsed and nothing noted that nobody reads; and
+    shapes by formula.
     """
     import torch._dynamo
 
@@ -64,6 +67,9 @@ def quickly() -> Iterator[None]:
             mock.patch.object(ExportedProgram, "run_decompositions", run_decompositions),
             _known_values(),
             _possible_matches(),
+            _unread_translations(),
+            _no_notes(),
+            by_formula(_ATEN.gelu.default, torch.ops.zeroseg.clip.default),
         ):
             yield
     finally:
@@ -98,20 +104,44 @@ def _possible_matches() -> contextlib.AbstractContextManager:
     the whole graph at each node before it looks at the node itself. An onnxscript that matches otherwise keeps its own.
     """
     try:
-        from onnxscript.rewriter._basics import MatchResult
-        from onnxscript.rewriter._matcher import SimplePatternMatcher
+        from onnxscript.rewriter._rewrite_rule import RewriteRule
 
-        match = SimplePatternMatcher.match
+        try_rewrite = RewriteRule.try_rewrite
     except (ImportError, AttributeError):
         return contextlib.nullcontext()
 
-    def match_own(self, model, graph, node, **options):
-        wanted = self.pattern.output_nodes[0].op_identifier()  # domain, operator, overload; None for any
+    def try_own(self, model, graph, node, **options):
+        wanted = self._target_pattern.output_nodes[0].op_identifier()  # domain, operator, overload; None for any
         if wanted is not None and wanted[1] != node.op_type:
-            return MatchResult().fail("another operator")
-        return match(self, model, graph, node, **options)
+            return None
+        return try_rewrite(self, model, graph, node, **options)
 
-    return mock.patch.object(SimplePatternMatcher, "match", match_own)
+    return mock.patch.object(RewriteRule, "try_rewrite", try_own)
+
+
+def _unread_translations() -> contextlib.AbstractContextManager:
+    """The exporter's translations of operators to ONNX without parsing the source of each: it looks at the domain only.
+    An onnxscript that describes them otherwise goes on.
+    """
+    try:
+        from onnxscript._internal.values import TracedOnnxFunction
+
+        return mock.patch.object(TracedOnnxFunction, "function_ir", property(lambda function: function.opset))
+    except (ImportError, AttributeError):
+        return contextlib.nullcontext()
+
+
+def _no_notes() -> contextlib.AbstractContextManager:
+    """Without what a trace notes of every operator and nobody reads: the lines of code that called it, and its result's
+    strides, which take as long as its shape. A PyTorch that notes them otherwise goes on.
+    """
+    notes = contextlib.ExitStack()
+    with contextlib.suppress(ImportError, AttributeError):
+        from torch.fx.experimental import proxy_tensor
+
+        notes.enter_context(mock.patch.object(torch.fx.config, "do_not_emit_stack_traces", True))
+        notes.enter_context(mock.patch.object(proxy_tensor, "_extract_tensor_metadata", lambda value: None))
+    return notes
 
 
 def translations() -> dict:

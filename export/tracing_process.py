@@ -13,15 +13,16 @@ from zeroseg.kernels._threads import available_threads
 
 
 @contextlib.contextmanager
-def traced(model: Path | str, path: Path) -> Iterator[Callable[[], bool]]:
-    """Begin to write the graph of a model, as export_file takes it, to path. Yields a function that waits for it.
+def traced(model: Path | str, path: Path) -> Iterator[Callable[[], bool] | None]:
+    """Begin to write the graph of a model, as export_file takes it, to path. Yields a function that waits for it. The
+    graph has no description and is not checked.
 
-    That gives False if there is no graph: on one core, for an open_clip model, or if the process failed. Whoever traces
-    the network here then gets the error too. The process ends with the block, whatever ends that.
+    That gives False if the process failed: whoever traces the network here then gets the error too. Yields None without
+    a process: on one core, and for an open_clip model. The process ends with the block, whatever ends that.
     """
     here = not isinstance(model, (str, Path)) or is_dense_name(str(model))  # its text tower would run twice
     if here or available_threads() < 2 or not sys.executable:
-        yield lambda: False
+        yield None
         return
     # modules are not looked for in the current folder, as in a command
     program = f"import sys; sys.path = [*filter(None, sys.path)]; from {__name__} import main; main(*sys.argv[1:])"
@@ -31,7 +32,7 @@ def traced(model: Path | str, path: Path) -> Iterator[Callable[[], bool]]:
             [sys.executable, "-c", program, str(model), str(path)], stdin=nothing, stdout=nothing, stderr=nothing
         )
     except OSError:
-        yield lambda: False
+        yield None
         return
     try:
         yield lambda: process.wait() == 0
@@ -42,9 +43,8 @@ def traced(model: Path | str, path: Path) -> Iterator[Callable[[], bool]]:
 
 def main(model: str, path: str) -> None:
     gc.disable()  # the process is short: imports and tracing make millions of objects, which nothing frees
-    from zeroseg.export.source import open_source
-    from zeroseg.export.to_onnx import described, to_onnx
+    from zeroseg.export.to_onnx import traced_graph
+    from zeroseg.model import load_model
 
-    source = open_source(model)
-    Path(path).write_bytes(to_onnx(source.network(), described(source.sidecar)).SerializeToString())
+    Path(path).write_bytes(traced_graph(load_model(model)[0]).SerializeToString())
     os._exit(0)  # to free them takes seconds

@@ -75,12 +75,12 @@ class Workshop:
     def _write(self, precision: str, graph: ModelProto) -> Path:
         path = self.folder / precision / "model.onnx"
         path.parent.mkdir(exist_ok=True)
-        finished = copy.deepcopy(graph)
         if precision != "fp16" and self.half_weights is not None:
-            store_weights_as_half(finished, self.half_weights)
+            graph = store_weights_as_half(copy.deepcopy(graph), self.half_weights)
+        content = graph.SerializeToString()
         if precision != "int8":  # ONNX Runtime's quantiser leaves types that only its own inference fills in
-            check(finished)
-        write_onnx(finished, path, {**self.sidecar, "precision": precision})
+            check(content)
+        write_onnx(content, path, {**self.sidecar, "precision": precision})
         return path
 
     def _check(self, name: str, runner: Runner) -> Parity:
@@ -107,6 +107,7 @@ class Workshop:
         return to_half_graph(self.graph, self.kept), f"{len(kept)} of {len(nodes)} nodes in float32"
 
     def _int8(self):
+        check(self.graph)  # the quantised graph cannot be
         folded = fold(self.graph, self.folder)
         names = quantisable(folded)
         feeds = [{IMAGE: image} for image in self.calibration]

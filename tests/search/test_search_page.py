@@ -1,8 +1,6 @@
 """zeroseg-serve --collection: its answers, the files it never serves, and the page in a real Chromium."""
 
-import base64
 import io
-import json
 import os
 from pathlib import Path
 
@@ -13,12 +11,18 @@ from PIL import Image
 from tests.color_model import vectors
 from tests.live.page.conftest import visit, wait_until  # noqa: F401 (fixtures)
 from tests.search.conftest import COLORS, command, picture
+from zeroseg.drawing import blend, label_colors
+from zeroseg.kernels.mask_decode import mask_decode
 from zeroseg.search.collection import Collection
 from zeroseg.search.store import Store
 from zeroseg.search.units import Key
+from zeroseg.segment.labels import label_pack
 from zeroseg.words import LabelPack
 
 pytest.importorskip("fastapi")
+from zeroseg.live.search_drawing import LIKE  # noqa: E402
+
+JPEG_MEAN = 4  # mean difference of a value in [0, 255] after two JPEG encodings
 
 
 @pytest.fixture
@@ -86,23 +90,33 @@ def test_found_pictures_have_the_masks_drawn(client, indexed):
 
 
 @pytest.mark.parametrize("query", ["find?words=red,zzz", "like?image=1&segment=0"])
-def test_pictures_with_an_answer_are_those_drawn_one_by_one(client, album, query):
-    """Also one whose file is gone; the answer itself is the one without pictures."""
+def test_a_row_has_each_picture_in_its_cell_with_its_masks(client, indexed, album, query):
+    """Also where one's file is gone: its cell stays empty. The pictures are 96 x 64 and the cells 244 x 183 px."""
     with client() as asked:
-        document = asked.get(f"/search/{query}").json()
-        hits = document["hits"]
-        gone = hits[0]["image"]
-        (album.parent / hits[0]["path"]).unlink()
-        answer = asked.get(f"/search/{query}&draw={len(hits) - 1}&side=33")
-        first, *rest = map(json.loads, answer.text.splitlines())
-        assert first == document and answer.headers["content-type"].startswith("application/x-ndjson")
-        lines = {one["image"]: one for one in rest}
-        assert sorted(lines) == sorted(one["image"] for one in hits[:-1])
-        assert "if its folder has moved, give --root NEW" in lines.pop(gone)["wrong"]
-        for hit in (one for one in hits if one["image"] in lines):
-            drawn = base64.b64decode(lines[hit["image"]]["jpeg"])
-            assert drawn == asked.get(hit["picture"] + "&side=48").content
-            assert Image.open(io.BytesIO(drawn)).size == (96, 64)
+        hits = asked.get(f"/search/{query}").json()["hits"]
+        (album.parent / hits[1]["path"]).unlink()
+        shown = [("image", hit["image"]) for hit in hits]
+        shown += [("words", "red,zzz")] if "words" in query else [("segment", hit["segment"]) for hit in hits]
+        row = np.asarray(Image.open(io.BytesIO(asked.get("/search/row", params=[*shown, ("side", 33)]).content)), int)
+        assert row.shape == (183, 244 * len(hits), 3)
+        gone = asked.get("/search/row", params=[one for one in shown if one[0] != "image"][:1] + [shown[1]])
+    assert gone.status_code == 404 and "if its folder has moved, give --root NEW" in gone.text
+    found, pack = Collection.open(indexed), label_pack(["red", "zzz"], Collection.open(indexed).sidecar)
+    for place, one in enumerate(hits):
+        cell = row[:, 244 * place : 244 * (place + 1)]
+        if place == 1:
+            assert cell[:, 8:-8].max() < 30
+            continue
+        segments = found.hit(one["image"]).small(96)
+        if "words" in query:
+            label_map, colors = segments.masks(pack, edges=False).label_map, label_colors(pack.names)
+        else:
+            only = np.where(np.arange(len(segments.maps)) == one["segment"], 0, -1).astype(np.int16)
+            label_map, colors = mask_decode(segments.maps, only, segments.size)[0], label_colors([LIKE])
+        drawn = Image.fromarray(blend(segments.image, label_map, colors, 0.5)).resize((240, 160), Image.BILINEAR)
+        expected = np.full((183, 244, 3), (8, 9, 11))
+        expected[11:171, 2:242] = drawn
+        assert np.abs(cell - expected).mean() < JPEG_MEAN, one["path"]
 
 
 @pytest.mark.parametrize(
@@ -114,9 +128,11 @@ def test_pictures_with_an_answer_are_those_drawn_one_by_one(client, album, query
         ("/search/find?words=red&count=501", 422, "less than or equal to 500"),
         ("/search/picture?image=99", 404, "image 99: the collection has no image of this number"),
         ("/search/picture?image=../../etc/passwd", 422, "valid integer"),
-        ("/search/picture?image=0&side=9999", 422, "less than or equal to 1024"),
-        ("/search/find?words=red&draw=101", 422, "less than or equal to 100"),
-        ("/search/find?words=dog%2B&draw=9", 422, "expected words, as in"),
+        ("/search/row?image=0&words=red&side=9999", 422, "less than or equal to 1024"),
+        ("/search/row?image=0&image=1&segment=0", 422, "expected words or 2 segments, got 1"),
+        ("/search/row?image=99&words=red", 404, "image 99: the collection has no image of this number"),
+        ("/search/row?words=red" + 101 * "&image=0", 422, "at most 100"),
+        ("/search/row?image=0&words=dog%2B", 422, "expected words, as in"),
         ("/search/like?image=0&segment=9", 404, "has 4 segments, and no segment 9"),
         ("/search/video?image=0", 404, "is not from a video"),
         ("/search/../../etc/passwd", 404, "Not Found"),
@@ -130,7 +146,13 @@ def test_wrong_requests_are_one_line(client, path, status, detail):
 
 def test_token_and_host_rules_hold(client):
     with client(token="long enough") as asked:
-        for path in ("/search", "/search/find?words=red", "/search/picture?image=0", "/search.js"):
+        for path in (
+            "/search",
+            "/search/find?words=red",
+            "/search/picture?image=0",
+            "/search/row?image=0&words=red",
+            "/search.js",
+        ):
             assert asked.get(path).status_code == 401
             assert asked.get(path, headers={"Authorization": "Bearer long enough"}).status_code == 200
     with client() as asked:
@@ -150,12 +172,12 @@ def test_files_outside_the_collection_are_never_served(client, indexed, album, t
     with client() as asked:
         hits = {one["path"]: one["image"] for one in asked.get("/search/find?words=red").json()["hits"]}
         for image in (number for path, number in hits.items() if path != "album/blue only.png"):
-            for path in ("picture", "video", "like", "at"):
+            for path in ("picture", "row", "video", "like", "at"):
                 answer = asked.get(f"/search/{path}?image={image}&segment=0&x=0&y=0")
                 assert answer.status_code == 404 and "is outside the collection's folders" in answer.text, path
-        _, *lines = map(json.loads, asked.get("/search/find?words=red&draw=9").text.splitlines())
-        wrong = {one["image"] for one in lines if "is outside the collection's folders" in one.get("wrong", "")}
-        assert wrong == {number for path, number in hits.items() if path != "album/blue only.png"}
+        row = asked.get("/search/row", params={"image": list(hits.values()), "words": "red"}).content
+        for path, cell in zip(hits, np.split(np.asarray(Image.open(io.BytesIO(row))), len(hits), axis=1), strict=True):
+            assert (cell[:, 8:-8].max() > 100) == (path == "album/blue only.png")
         assert len(hits) == 5 and asked.get(f"/search/picture?image={hits['album/blue only.png']}").status_code == 200
 
 
@@ -211,6 +233,10 @@ def test_the_page_in_chromium(served, visit, tmp_path):  # noqa: F811
     only = page.locator("#grid button[title='album/blue only.png']")
     shot = np.asarray(Image.open(io.BytesIO(only.locator("img").screenshot())).convert("RGB"), int)
     assert np.abs(shot[len(shot) // 2, shot.shape[1] // 2] - COLORS["blue"]).max() > 40  # tinted
+    red = np.asarray(
+        Image.open(io.BytesIO(page.locator("[title='album/0_red.png'] img").screenshot())).convert("RGB"), int
+    )
+    assert np.abs(red[len(red) // 2, red.shape[1] // 4] - COLORS["red"]).max() < 40  # its own part of the row's picture
     only.click()
     page.locator("#large").wait_for()
     assert "album/blue only.png" in page.locator("#caption").inner_text()

@@ -7,14 +7,15 @@ import sys
 import numpy as np
 import pytest
 
-from zeroseg.segment.scores import SMALL, products
+from zeroseg.products import SMALL, products
 
 # CPU seconds of the whole process while it sleeps, after a call
 IDLE = """
 import time
 import numpy as np
-from zeroseg.segment.scores import products
+from zeroseg.products import products
 from zeroseg.segment.smoothing import carry
+from zeroseg.words import embed_labels
 ones = lambda *shape: np.ones(shape, np.float32)
 used = []
 for _ in range(5):
@@ -43,6 +44,8 @@ def test_products_are_those_of_one_matrix_product(labels, segments):
         "products(ones(1200, 512), ones(9, 512))",
         "products(ones(21, 512), ones(512, 1024).T)",
         "carry(ones(64, 512), ones(64, 14, 24), ones(64, 512), ones(64, 14, 24), 0.5)",
+        "embed_labels(['cat'])",
+        "embed_labels(['red fire engine'])",
     ],
 )
 def test_no_thread_keeps_a_processor_busy_afterwards(call):

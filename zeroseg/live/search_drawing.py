@@ -1,25 +1,21 @@
-"""Draw the pictures of the search page: one at a time, or many in threads, each sent as soon as it is drawn."""
+"""Draw the pictures of the search page: one, or a row of the grid."""
 
-import json
-from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from zeroseg import drawing
-from zeroseg.errors import ZerosegError
-from zeroseg.kernels._threads import one_thread
 from zeroseg.kernels.mask_decode import mask_decode
-from zeroseg.live.picture import to_jpeg
 from zeroseg.segment.encoded import Segments
 from zeroseg.segment.scores import label_table
 from zeroseg.words import LabelPack
 
 LIKE = "like this"
-_QUALITY = 85
+CELL = (4, 3)  # width and height of a picture's place in the grid, as search.css has it
+_PAPER = (8, 9, 11)  # search.css has the same colour
 
 
 @dataclass(frozen=True)
@@ -38,43 +34,32 @@ class Copy:
         segments, guide = self.segments, self.segments.image if self.edges else None
         return mask_decode(segments.maps, np.arange(len(segments.maps)), segments.size, guide=guide)[0]
 
-    def with_words(self, pack: LabelPack) -> bytes:
-        """A JPEG file of the picture with the masks of words."""
+    def with_words(self, pack: LabelPack) -> np.ndarray:
+        """(H, W, 3) uint8 RGB: the picture with the masks of words."""
         table = label_table(self.segments.scores(pack), self.segments.sidecar.threshold)
         return self._tinted(table, pack.names)
 
-    def with_segment(self, segment: int) -> bytes:
-        """A JPEG file of the picture with the mask of one segment."""
+    def with_segment(self, segment: int) -> np.ndarray:
+        """(H, W, 3) uint8 RGB: the picture with the mask of one segment."""
         numbers = np.arange(len(self.segments.maps))
         return self._tinted(np.where(numbers == segment, 0, -1).astype(np.int16), [LIKE])
 
-    def plain(self) -> bytes:
-        """A JPEG file of the picture without masks."""
-        return to_jpeg(self.segments.image, _QUALITY)
-
-    def _tinted(self, table: np.ndarray, labels: Sequence[str]) -> bytes:
+    def _tinted(self, table: np.ndarray, labels: Sequence[str]) -> np.ndarray:
         colors = drawing.label_colors(labels)
-        return to_jpeg(drawing.blend(self.segments.image, table[self.of_segments], colors, 0.5), _QUALITY)
+        return drawing.blend(self.segments.image, table[self.of_segments], colors, 0.5)
 
 
-def drawn_lines(images: Sequence[int], draw: Callable[[int], bytes], pool: Executor) -> Iterator[str]:
-    """JSON Lines, {"image": number, "jpeg": base64}, in the order in which the pictures get ready.
+def side_by_side(pictures: Sequence[np.ndarray | None], width_px: int) -> np.ndarray:
+    """(h, n w, 3) uint8 RGB: n pictures (H, W, 3) uint8 RGB, each in the middle of a cell (h, w); None: an empty cell.
 
-    A picture for which draw() raises a ZerosegError has "wrong", the reason, in place of "jpeg". If the reader stops,
-    pictures that have not been begun are left out.
+    A picture is scaled to fit into the largest CELL that is at most width_px wide. (w, h) is one CELL larger, so that
+    the page, which scales the row, mixes no two pictures at their edges.
     """
-
-    def line(image: int) -> str:
-        try:
-            with one_thread():  # the pool has a thread for each processor
-                return json.dumps({"image": image, "jpeg": b64encode(draw(image)).decode()}) + "\n"
-        except ZerosegError as error:
-            return json.dumps({"image": image, "wrong": str(error)}) + "\n"
-
-    work = [pool.submit(line, image) for image in images]
-    try:
-        for done in as_completed(work):
-            yield done.result()
-    finally:
-        for one in work:
-            one.cancel()
+    units = width_px // CELL[0]
+    inside, (width, height) = [units * side for side in CELL], [(units + 1) * side for side in CELL]
+    row = Image.new("RGB", (len(pictures) * width, height), _PAPER)
+    for i, picture in enumerate(pictures):
+        if picture is not None:
+            one = ImageOps.contain(Image.fromarray(picture), inside, Image.Resampling.BILINEAR)
+            row.paste(one, (i * width + (width - one.width) // 2, (height - one.height) // 2))
+    return np.asarray(row)

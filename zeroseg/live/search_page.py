@@ -4,50 +4,50 @@ A request names a picture by its number in the collection, never by a path. The 
 or a video file. Files outside the collection's folders are not served; links are resolved before this check.
 """
 
-import json
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
-from threading import Lock
+from threading import Lock, Semaphore
 from typing import Annotated
 
 import numpy as np
 from fastapi import FastAPI, HTTPException, Query
-from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.background import BackgroundTask
 
 from zeroseg import __version__
 from zeroseg.errors import ZerosegError
-from zeroseg.kernels._threads import available_threads
+from zeroseg.kernels._threads import available_threads, one_thread
 from zeroseg.live.answers import answer_head, answer_wrong_input
 from zeroseg.live.guard import Guard
 from zeroseg.live.page_files import add_page_files
-from zeroseg.live.search_drawing import Copy, drawn_lines
+from zeroseg.live.picture import to_jpeg
+from zeroseg.live.search_drawing import Copy, side_by_side
 from zeroseg.search.collection import Collection
 from zeroseg.search.hit import Hit
 from zeroseg.search.query import parse_query
-from zeroseg.search.thumbnails import Thumbnails
+from zeroseg.search.thumbnails import SIDE_PX, Thumbnails
 from zeroseg.segment.labels import label_pack
 from zeroseg.words import LabelPack
 
-SMALL_PX, LARGE_PX = 256, 1600  # long sides of a picture in the grid, and of an open one
+LARGE_PX = 1600  # long side of an open picture
 COUNT_MAX, WORDS_MAX = 500, 400
 _KEPT = 400  # decoded photos that are kept; a large one counts as many small ones, by its pixels
 _CHECKED_S = 1.0  # shortest time between two checks of the table for changes
 _SIDE_STEP = 16  # px; sizes of small pictures are rounded up to a multiple, so that few are kept twice
-_AT_ONCE = 100  # pictures in one answer
-_LINES = (
-    "With draw=N it answers JSON Lines: the hits, then the first N pictures with the masks drawn, "
-    '{"image": number, "jpeg": base64}, as they get ready'
-)
+_AT_ONCE = 100  # pictures in one row
+_QUALITY = 85
 
 Words = Annotated[str, Query(max_length=WORDS_MAX)]
 Count = Annotated[int, Query(ge=1, le=COUNT_MAX)]
 Number = Annotated[int, Query(ge=0)]
-Draw = Annotated[int, Query(ge=0, le=_AT_ONCE, description="how many pictures are sent with the answer")]
-Side = Annotated[int, Query(ge=32, le=1024, description="long side of a picture in the grid, in px; up to 240, 240")]
+Numbers = Annotated[list[Number], Query(min_length=1, max_length=_AT_ONCE)]
+Segment = Annotated[int, Query(ge=0, le=1000)]
+Segments = Annotated[list[Segment], Query(max_length=_AT_ONCE)]
+Side = Annotated[int, Query(ge=32, le=1024, description="long side of a picture, in px; at least 240")]
 
 
 class _Searched:
@@ -59,15 +59,15 @@ class _Searched:
         self._version, self._checked_s = -1, -1.0  # of the table when its version was last read, and when that was
         self._photos: OrderedDict[tuple[int, int, bytes], Copy] = OrderedDict()
         self._thumbnails = None if collection.store.remote else Thumbnails(collection.store.path)
-        self._pool = ThreadPoolExecutor(available_threads(), "zeroseg-draw")
+        self._turns = Semaphore(available_threads())  # of drawing; as many rows at a time, the first ones first
         self._pack = lru_cache(maxsize=64)(lambda words: label_pack(parse_query(words).words, collection.sidecar, text))
 
     def warm(self) -> None:
         """Read and import now what the first search would: a second or less."""
         try:
             for hit in self.collection.search("thing", 1, threshold=-2.0, text=self._text):
-                self._copy(hit, SMALL_PX).with_words(hit.pack)
-        except (ZerosegError, ValueError):  # requests report it
+                self.row([hit.image], SIDE_PX, lambda copy, place, pack=hit.pack: copy.with_words(pack))
+        except (ZerosegError, ValueError, HTTPException):  # requests report it
             pass
 
     def pack(self, words: str) -> LabelPack:
@@ -92,6 +92,12 @@ class _Searched:
             found = self.collection.like(image, segment, count)
             self._keep([hit for hit, _ in found])
         return found
+
+    def read_maps(self, hits: list[Hit]) -> None:
+        """Read the maps of an answer before the page asks for its pictures."""
+        with suppress(ZerosegError):  # the pictures' requests report it
+            for hit in hits[:1]:
+                hit.maps.of(hit.image)
 
     def hit(self, image: int) -> Hit:
         """A picture. Raises HTTPException 404 if it does not exist or its file is outside the collection's folders."""
@@ -143,22 +149,25 @@ class _Searched:
         made = Copy(hit.small(side_px, self._thumbnails), edges=side_px == LARGE_PX)
         with self._lock:
             self._photos[key] = made
-            while sum((side_px / SMALL_PX) ** 2 for _, side_px, _ in self._photos) > _KEPT:
+            while sum((side_px / SIDE_PX) ** 2 for _, side_px, _ in self._photos) > _KEPT:
                 self._photos.popitem(last=False)
         return made
 
-    def lines(self, document: dict, count: int, side_px: int, draw: Callable[[Copy, dict], bytes]) -> Iterator[str]:
-        """A document of hits as a line of JSON, then its first `count` pictures, see drawn_lines()."""
-        hits = {hit["image"]: hit for hit in document["hits"][:count]}
+    def row(self, images: list[int], side_px: int, draw: Callable[[Copy, int], np.ndarray]) -> bytes:
+        """A JPEG file of pictures side by side, see side_by_side(); draw() gets each copy and its place in the row.
 
-        def one(image: int) -> bytes:
-            try:
-                return draw(self._copy(self.hit(image), side_px), hits[image])
-            except HTTPException as error:
-                raise ZerosegError(error.detail) from error
-
-        yield json.dumps(document) + "\n"
-        yield from drawn_lines(list(hits), one, self._pool)
+        The place of a picture that cannot be read stays empty. Raises HTTPException 404 if this holds for all.
+        """
+        drawn, wrong = [None] * len(images), []
+        with self._turns, one_thread():  # a thread for each processor
+            for place, image in enumerate(images):
+                try:
+                    drawn[place] = draw(self.copy(image, side_px), place)
+                except HTTPException as error:
+                    wrong.append(error)
+            if len(wrong) == len(images):
+                raise wrong[0]
+            return to_jpeg(side_by_side(drawn, side_px), _QUALITY)
 
 
 def add_search(app: FastAPI, collection: Collection, text: str = "auto") -> None:
@@ -175,8 +184,8 @@ def add_search(app: FastAPI, collection: Collection, text: str = "auto") -> None
             "threshold": collection.sidecar.threshold,
         }
 
-    @app.get("/search/find", summary=f'Pictures by words: "dog, cat" any, "dog+person" all, "a-b" without. {_LINES}')
-    def find(words: Words, count: Count = 40, draw: Draw = 0, side: Side = SMALL_PX) -> Response:
+    @app.get("/search/find", summary='Pictures by words: "dog, cat" any, "dog+person" all, "a-b" without')
+    def find(words: Words, count: Count = 40) -> Response:
         hits, pack = searched.find(words, count), searched.pack(words)
         document = {
             "words": [
@@ -185,28 +194,16 @@ def add_search(app: FastAPI, collection: Collection, text: str = "auto") -> None
             ],
             "hits": [_document(hit, f"words={_quoted(words)}") for hit in hits],
         }
-        wanted = pack.pick(parse_query(words).wanted)
-        return answer(document, draw, side, lambda copy, hit: copy.with_words(wanted))
+        # FastAPI's own way takes longer than the search in a small collection
+        return JSONResponse(document, background=BackgroundTask(searched.read_maps, hits))
 
-    @app.get("/search/like", summary=f"Pictures with the segments most similar to one. {_LINES}")
-    def like(
-        image: Number,
-        segment: Annotated[int, Query(ge=0, le=1000)],
-        count: Count = 40,
-        draw: Draw = 0,
-        side: Side = SMALL_PX,
-    ) -> Response:
+    @app.get("/search/like", summary="Pictures with the segments most similar to one")
+    def like(image: Number, segment: Segment, count: Count = 40) -> Response:
         hits = [
             _document(hit, f"segment={nearest}") | {"segment": nearest}
             for hit, nearest in searched.like(image, segment, count)
         ]
-        return answer({"words": [], "hits": hits}, draw, side, lambda copy, hit: copy.with_segment(hit["segment"]))
-
-    def answer(document: dict, draw: int, side: int, picture: Callable[[Copy, dict], bytes]) -> Response:
-        if not draw:
-            return JSONResponse(document)  # FastAPI's own way takes longer than the search in a small collection
-        lines = searched.lines(document, draw, _stepped(side), picture)
-        return StreamingResponse(lines, media_type="application/x-ndjson")
+        return JSONResponse({"words": [], "hits": hits})
 
     @app.get("/search/at", summary="The segment at a point of a picture; x and y as shares of its width and height")
     def at(image: Number, x: Annotated[float, Query(ge=0, le=1)], y: Annotated[float, Query(ge=0, le=1)]) -> dict:
@@ -215,19 +212,28 @@ def add_search(app: FastAPI, collection: Collection, text: str = "auto") -> None
         return {"segment": int(label_map[min(height - 1, int(y * height)), min(width - 1, int(x * width))])}
 
     @app.get("/search/picture", summary="A picture with the masks drawn", response_class=Response)
-    def picture(
-        image: Number,
-        words: Words | None = None,
-        segment: Annotated[int | None, Query(ge=0, le=1000)] = None,
-        large: bool = False,
-        side: Side = SMALL_PX,
-    ):
-        copy = searched.copy(image, LARGE_PX if large else _stepped(side))
+    def picture(image: Number, words: Words | None = None, segment: Segment | None = None):
+        copy = searched.copy(image, LARGE_PX)
         if words is not None:
-            drawn = copy.with_words(searched.pack(words).pick(parse_query(words).wanted))
+            drawn = copy.with_words(wanted(words))
         else:
-            drawn = copy.plain() if segment is None else copy.with_segment(segment)
+            drawn = copy.segments.image if segment is None else copy.with_segment(segment)
+        return Response(to_jpeg(drawn, _QUALITY), media_type="image/jpeg")
+
+    @app.get("/search/row", summary="Small pictures side by side, with the masks of words, or of one segment each")
+    def row(image: Numbers, words: Words | None = None, segment: Segments = (), side: Side = SIDE_PX) -> Response:
+        if words is None and len(segment) != len(image):
+            raise HTTPException(422, f"expected words or {len(image)} segments, got {len(segment)} segments")
+        side = max(SIDE_PX, -(-side // _SIDE_STEP) * _SIDE_STEP)
+        if words is not None:
+            pack = wanted(words)
+            drawn = searched.row(image, side, lambda copy, place: copy.with_words(pack))
+        else:
+            drawn = searched.row(image, side, lambda copy, place: copy.with_segment(segment[place]))
         return Response(drawn, media_type="image/jpeg")
+
+    def wanted(words: str) -> LabelPack:
+        return searched.pack(words).pick(parse_query(words).wanted)
 
     @app.get("/search/video", summary="The video of a picture", response_class=FileResponse)
     def video(image: Number):
@@ -256,10 +262,6 @@ def make_search_app(collection: Collection, token: str | None = None, any_host: 
     answer_wrong_input(app)
     answer_head(app, {})
     return Guard(app, token, any_host)
-
-
-def _stepped(side_px: int) -> int:
-    return -(-side_px // _SIDE_STEP) * _SIDE_STEP
 
 
 def _document(hit: Hit, query: str) -> dict:

@@ -26,8 +26,8 @@ from pathlib import Path
 import numpy as np
 
 from zeroseg.kernels.best_products import PRODUCT_MAX, best_products
+from zeroseg.products import products
 from zeroseg.search.stored_rows import StoredRows
-from zeroseg.segment.scores import products
 
 STEP, LEFT_OUT, CLOSER_LEFT_OUT = 16, 1e-4, 1e-6
 ROUNDING = np.float32(1e-5)  # error of a sum of some hundred float32 products; added to every bound

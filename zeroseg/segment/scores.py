@@ -3,17 +3,15 @@
 K segments (or patches), N labels, D embedding dim.
 """
 
-import math
-
 import numpy as np
 
+from zeroseg.products import products
 from zeroseg.sidecar import Scoring
 
 FALL = 10.0  # reduction by fall_off per unit of shortfall
 REST = 0.01  # least share of a positive score that remains, so that labels keep their order without ties
 LOGIT_SCALE = 100.0  # CLIP's, of cosines
 DROPPED = -2.0  # score of a label that is dropped: below every cosine
-SMALL = 1 << 18  # multiplications of a matrix product up to which OpenBLAS, NumPy's usual BLAS, starts no threads
 
 
 def embedding_scores(embeddings_KD: np.ndarray, vectors_ND: np.ndarray, scoring: Scoring) -> np.ndarray:
@@ -32,27 +30,6 @@ def embedding_scores(embeddings_KD: np.ndarray, vectors_ND: np.ndarray, scoring:
     square_N = np.einsum("nd,nd->n", vectors_ND, vectors_ND) - 2 * products_NK[:, -1] + scoring.centre @ scoring.centre
     from_centre_NK = products_NK[:, :-1] - embeddings_KD @ scoring.centre
     return np.ascontiguousarray((from_centre_NK / np.sqrt(np.maximum(square_N, 1e-6))[:, None]).T)
-
-
-def products(vectors_ND: np.ndarray, embeddings_KD: np.ndarray) -> np.ndarray:
-    """(N, K) float32: the inner products of all rows with each other, computed in parts of at most SMALL
-    multiplications.
-
-    After a larger product, OpenBLAS's threads wait for more work in a busy loop. They would slow down the network on
-    the next photo: with 1,200 labels and two cores, to half its speed.
-    """
-    N, K = len(vectors_ND), len(embeddings_KD)
-    part = max(1, SMALL // max(1, embeddings_KD.shape[1]))  # inner products in a part
-    if N * K <= part:
-        return vectors_ND @ embeddings_KD.T
-    columns = min(K, max(math.isqrt(part), part // N))
-    rows = part // columns
-    result_NK = np.empty((N, K), np.result_type(vectors_ND, embeddings_KD))
-    for top in range(0, N, rows):
-        for left in range(0, K, columns):
-            place = slice(top, top + rows), slice(left, left + columns)
-            np.matmul(vectors_ND[place[0]], embeddings_KD[place[1]].T, out=result_NK[place])
-    return result_NK
 
 
 def score_directions(vectors_ND: np.ndarray, scoring: Scoring) -> np.ndarray:

@@ -16,8 +16,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from zeroseg.products import products
 from zeroseg.segment.encoded import Encoded, Segments
-from zeroseg.segment.scores import products
 
 GAP = 5.0  # in units of tau; a longer pause restarts the smoothing
 

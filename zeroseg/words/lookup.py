@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zeroseg.products import products
 from zeroseg.words.guess import similar_words
 from zeroseg.words.spelling import ARTICLES, clean, joins_and_splits, singulars, spellings, without_brackets
 from zeroseg.words.table import WordsTable
@@ -186,10 +187,10 @@ def _phrase(table: WordsTable, key: str) -> Reading | None:
 def _moved(table: WordsTable, head: np.ndarray, modifiers: np.ndarray) -> np.ndarray:
     """The head's direction (512,) moved towards the modifiers' (n, 512), as far as it keeps its name; unit."""
     pull = modifiers.sum(0) / len(modifiers) ** 0.5
-    scores, gains = table.directions @ head, table.directions @ pull
+    scores, gains = products(np.stack([head, pull]), table.directions)
     first = scores.argmax()
     ahead, gain = scores[first] - scores, gains - gains[first]
-    rivals = (gain > 0) & (table.directions @ table.directions[first] < ALIKE)
+    rivals = (gain > 0) & (products(table.directions[first, None], table.directions)[0] < ALIKE)
     limits = (ahead[rivals] - HEAD_LEAD) / gain[rivals]
     moved = head + max(0, min([MODIFIER, *limits])) * pull
     return moved / np.linalg.norm(moved)

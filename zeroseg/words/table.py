@@ -19,6 +19,7 @@ from importlib.resources import files
 import numpy as np
 
 from zeroseg.errors import ZerosegError
+from zeroseg.products import products
 from zeroseg.words.spelling import without_brackets
 
 FORMAT = 1
@@ -75,7 +76,7 @@ class WordsTable:
         found = []
         looked_at = min(8 * count, len(self.names))
         for start in range(0, len(directions), 1024):
-            scores = directions[start : start + 1024] @ self.directions.T
+            scores = products(directions[start : start + 1024], self.directions)
             best = np.argpartition(-scores, looked_at - 1, axis=1)[:, :looked_at]
             best = np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, 1), axis=1), 1)
             found += [self._apart(rows, count) for rows in best.tolist()]

@@ -2,10 +2,9 @@
 // The search page: a search box and a grid of pictures. The address holds the query, so that Back works.
 const $ = (id) => document.getElementById(id);
 const STEP = 40, MOST = 500;  // pictures per request, and in all
-const AT_ONCE = 100;          // pictures that come with one answer
+const PATIENCE_MS = 250;      // how long the earlier pictures stay while the new ones get ready
 const GAP = 8, CAPTION = 30;  // px between cells of the grid, and below a picture
 let asked = 0;                // the number of the newest request; older answers are not shown
-let drawing = new AbortController();  // ends the drawing of an older answer's pictures
 let shown = null;             // the picture in the dialog, with the selected segment
 
 function element(name, ...content) {
@@ -44,8 +43,6 @@ function remarks(words) {
 async function ask(count = STEP) {
   const query = new URLSearchParams(location.search);
   const like = query.has("image"), number = ++asked, began = performance.now();
-  drawing.abort();
-  drawing = new AbortController();
   $("words").value = query.get("words") || "";
   complain();
   if (!like && !query.get("words")) {
@@ -55,61 +52,51 @@ async function ask(count = STEP) {
     $("more").hidden = true;
     return;
   }
-  const {columns, rows, width} = grid(), side = Math.min(1024, Math.ceil(width * Math.min(2, devicePixelRatio)));
   query.set("count", count);
-  query.set("draw", Math.min(AT_ONCE, count, columns * rows));
-  query.set("side", side);
-  let hits, images, later;  // later: the cells of the pictures further down
-  const drawn = [], places = new Map();
-  const show = () => {
-    for (const {image, jpeg} of drawn.splice(0)) {
-      images[places.get(image)].src = "data:image/jpeg;base64," + jpeg;
-      places.delete(image);
-    }
-  };
-  const take = (one) => {
-    if (number !== asked) return;
-    if (hits) {  // row by row, because the browser paints much longer when pictures come singly
-      if (one.jpeg && drawn.push(one) === columns) show();
-      return;
-    }
-    hits = one.hits;
-    const seconds = ((performance.now() - began) / 1000).toFixed(2);
-    $("told").textContent = [
-      (like ? `${hits.length} pictures with a segment like the selected one` : `${hits.length} pictures`) + `, ${seconds} s`,
-      ...remarks(one.words)].join("; ");
-    const cells = hits.map(cell);
-    images = cells.map((made) => made.querySelector("img"));
-    hits.forEach(({image}, index) => places.set(image, index));
-    later = cells.splice(query.get("draw"));
-    $("grid").replaceChildren(...cells);
-    $("more").hidden = hits.length < count || count >= MOST;
-    $("more").onclick = () => ask(Math.min(MOST, count + STEP));
-  };
+  let answer;
   try {
-    await lines((like ? "/search/like?" : "/search/find?") + query, drawing.signal, take);
-    if (!hits) return;
-    show();
+    answer = await get((like ? "/search/like?" : "/search/find?") + query);
   } catch (error) {
     if (number !== asked) return;
-    if (!hits) {
-      $("told").textContent = "";
-      $("grid").replaceChildren();
-      $("more").hidden = true;
-      complain(error.message);
-      return;
-    }
-    show();  // the server stopped half-way: each picture is requested by itself
+    $("told").textContent = "";
+    $("grid").replaceChildren();
+    $("more").hidden = true;
+    complain(error.message);
+    return;
   }
+  if (number !== asked) return;
+  const {hits, words} = answer, seconds = ((performance.now() - began) / 1000).toFixed(2);
+  const {columns, rows, width} = grid(), side = Math.min(1024, Math.ceil(width * Math.min(2, devicePixelRatio)));
+  const cells = hits.map(cell), images = cells.map((made) => made.querySelector("img")), inView = columns * rows;
+  const load = (from, to) => {  // the pictures come in rows, and each place shows its part of one
+    for (let at = from; at < Math.min(to, hits.length); at += columns) {
+      const some = hits.slice(at, at + columns), row = new URLSearchParams({side});
+      some.forEach(({image}) => row.append("image", image));
+      if (like) some.forEach(({segment}) => row.append("segment", segment));
+      else row.set("words", query.get("words"));
+      images.slice(at, at + columns).forEach((image, i) => {
+        image.src = "/search/row?" + row;
+        image.style.objectPosition = `${100 * i / Math.max(1, some.length - 1)}% 0`;
+      });
+    }
+  };
+  load(0, inView);
+  const drawn = Promise.all(images.slice(0, inView).map((one) => one.decode().catch(() => {})));
+  await Promise.race([drawn, new Promise((go) => setTimeout(go, PATIENCE_MS))]);
+  if (number !== asked) return;
+  $("told").textContent = [
+    (like ? `${hits.length} pictures with a segment like the selected one` : `${hits.length} pictures`) + `, ${seconds} s`,
+    ...remarks(words)].join("; ");
+  $("grid").replaceChildren(...cells.slice(0, inView));
+  $("more").hidden = hits.length < count || count >= MOST;
+  $("more").onclick = () => ask(Math.min(MOST, count + STEP));
   // The others follow when those are painted, so that they do not take the processor from them.
-  await Promise.all(images.slice(0, images.length - later.length).map((one) => one.src && one.decode().catch(() => {})));
+  await drawn;
   await new Promise(requestAnimationFrame);
   if (number !== asked) return;
-  $("grid").append(...later);
-  for (const index of places.values()) {
-    images[index].loading = "lazy";
-    images[index].src = `${hits[index].picture}&side=${side}`;
-  }
+  $("grid").append(...cells.slice(inView));
+  images.slice(inView).forEach((one) => { one.loading = "lazy"; });
+  load(inView, hits.length);
 }
 
 // The grid before its cells are there: its columns and the rows in view, and the width of a picture in px.
@@ -130,29 +117,9 @@ function cell(hit) {
   return button;
 }
 
-// Calls take() with each line of JSON of an answer as it comes.
-async function lines(path, signal, take) {
-  let answer;
-  try {
-    answer = await fetch(path, {signal});
-  } catch (error) {
-    throw signal.aborted ? error : new Error("The server does not answer.");
-  }
-  if (!answer.ok) throw new Error(reason(await answer.json()));
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  let text = "";
-  for (;;) {
-    const {done, value} = await reader.read();
-    if (done) return;
-    const whole = (text + value).split("\n");
-    text = whole.pop();
-    whole.forEach((line) => take(JSON.parse(line)));
-  }
-}
-
 function open(hit) {
   shown = {image: hit.image, segment: hit.segment};
-  $("large").src = hit.picture + "&large=1";
+  $("large").src = hit.picture;
   $("large").alt = hit.path;
   const scores = Object.entries(hit.scores).map(([word, score]) => `${word} ${score.toFixed(3)}`).join(", ");
   $("caption").textContent = [hit.path, hit.time, scores || hit.score.toFixed(3),
@@ -168,7 +135,7 @@ $("large").addEventListener("click", async (event) => {
   const {segment} = await get(`/search/at?image=${image}&x=${Math.min(1, Math.max(0, x))}&y=${Math.min(1, Math.max(0, y))}`);
   if (shown.image !== image) return;
   shown.segment = segment;
-  $("large").src = `/search/picture?image=${image}&segment=${segment}&large=1`;
+  $("large").src = `/search/picture?image=${image}&segment=${segment}`;
 });
 $("like").addEventListener("click", () => {
   history.pushState(null, "", `/search?image=${shown.image}&segment=${shown.segment}`);
