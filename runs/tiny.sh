@@ -31,12 +31,19 @@ do
 done
 python training/gather_photos.py "$work/clones" --old "$old" --streets "$streets" -o "$work/photos"
 
-# 2. Teachers, once per photo, and the student, from the weights before
-# (of a run that began, the settings are in its folder)
+# 2. Teachers, once per photo, and the student. `everyday` goes on from the bundled weights. `imagenet` goes on from the
+# first weights in this repository, which no teacher but ImageNet classifiers taught (models/tiny-imagenet/runs/1).
+# Of a run that began, the settings are in its folder.
+initial=models/tiny/model.pt
+if [ "$recipe" = imagenet ]; then
+    initial=$work/first.pt
+    git show d544789:models/tiny/model.pt > "$initial" ||
+        { echo "the first weights are in the whole history: git fetch --unshallow" >&2; exit 1; }
+fi
 resume=
 [ -f "$run/config.json" ] && resume=--resume
 [ -f "$run/model.pt" ] || python training/train.py --recipe "$recipe" --photos "$work/photos" --cache "$work/cache" \
-    --labels "$labels" --teacher-weights "$teachers" --helper-weights "$teachers" --initial models/tiny/model.pt \
+    --labels "$labels" --teacher-weights "$teachers" --helper-weights "$teachers" --initial "$initial" \
     --stem-views 0 --batch 30 --micro-batch 15 --precision fp32 --epochs 3 --out "$run" $resume
 
 # 3. Scores fall off below 0.65 of the best segment's; then the threshold, by Otsu's rule on photos without masks

@@ -101,7 +101,7 @@ def _distill(
     sharded = isinstance(photos, ShardSet)
     if config.repeat_share and (sharded or config.stem_views or not config.views.dense_grid):
         raise ZerosegError("repeat_share: expected a folder of photos, dense targets and stem_views=0; set it to 0")
-    teacher = build_teacher(config.teacher, _labels(inputs), str(processes.device))
+    teacher = build_teacher(config.teacher, find_labels(inputs), str(processes.device))
     student, config = _student(config, inputs, teacher)
 
     stored = folder.read_config() if resume else None
@@ -138,7 +138,7 @@ def _distill(
         rows = ShardOrder(cache, config)
         held_out = rows.held_out
     else:
-        cache = _first_alone(processes, lambda: _cached(photos, teacher, config, inputs, workers, progress))
+        cache = _first_alone(processes, lambda: find_targets(photos, teacher, config, inputs, workers, progress))
         if cache.unreadable:
             say(
                 f"{len(cache.unreadable)} of {len(photos)} photos cannot be read and are left out: "
@@ -202,7 +202,7 @@ def _distill(
     return path
 
 
-def _cached(photos, teacher, config: TrainConfig, inputs: Inputs, threads: int, progress: bool) -> ViewCache:
+def find_targets(photos, teacher, config: TrainConfig, inputs: Inputs, threads: int, progress: bool) -> ViewCache:
     """What the teacher, or the teacher with its helpers, says of every photo."""
     if not any_part(config.parts):
         return cache_views(photos, teacher, config.views, inputs.cache, progress)
@@ -289,7 +289,7 @@ def find_source(config: TrainConfig, inputs: Inputs) -> PhotoSet | ShardSet:
     return find_shards(inputs.photos, 2 * config.shuffle_shards + 2)
 
 
-def _labels(inputs: Inputs) -> LabelSpace | None:
+def find_labels(inputs: Inputs) -> LabelSpace | None:
     if not (inputs.label_names and inputs.label_vectors and inputs.class_names):
         return None
     return load_label_space(inputs.label_names, inputs.label_vectors, inputs.class_names, inputs.label_space)

@@ -96,7 +96,7 @@ class Objective(nn.Module):
         mask_noise (B, L) float32: decides which patches the encoder does not see; None: it sees all.
         """
         stem = batch.stem
-        if self.config.diffusion.share and batch.dense is not None and not self.config.parts.walk:  # that one is cached
+        if spreads(self.config) and batch.dense is not None:
             stem = self.student.stem(batch.image) if stem is None else stem
             batch = batch.with_dense(diffuse_targets(batch.dense, *stem, self.config.diffusion))
         output = self.student(
@@ -116,6 +116,11 @@ class Objective(nn.Module):
             total = total + weight * value.float()
             values[name] = value.detach().float()
         return total, values
+
+
+def spreads(config: TrainConfig) -> bool:
+    """Whether the targets spread over the stem's features in training. A helper's walk is in the cached targets."""
+    return bool(config.diffusion.share) and not config.parts.walk
 
 
 def reaches_all(objective: Objective, batch: Batch) -> bool:

@@ -185,3 +185,22 @@ def inputs(photo_folder, label_folder, stem_file, tmp_path_factory, tmp_path):
         label_space="test/space",
         stem_weights=str(stem_file),
     )
+
+
+@pytest.fixture
+def prototypes(dense_config, inputs, stem_file, tmp_path):
+    """Settings and inputs of a student with a readout of prototypes; its teacher has the stem's thousand classes."""
+    from dataclasses import replace
+
+    from zeroseg.training.recipes import ConseConfig
+
+    (tmp_path / f"{NET}.safetensors").write_bytes(stem_file.read_bytes())
+    with open(inputs.class_names, encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    lines = [json.dumps(rows[c % 10] | {"index": c}) for c in range(1000)]
+    (tmp_path / "classes.jsonl").write_text("\n".join(lines))
+    conse = ConseConfig(worn_gain=2.0, strength_power=1.5, photo_balance=0.3)
+    teacher = replace(dense_config.teacher, weights=str(tmp_path), conse=conse)
+    model = dense_config.model | {"readout": "prototypes"}
+    config = replace(dense_config, teacher=teacher, model=model, epochs=1.0)
+    return config, replace(inputs, class_names=str(tmp_path / "classes.jsonl"))

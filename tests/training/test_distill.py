@@ -15,7 +15,7 @@ from zeroseg.errors import ZerosegError
 from zeroseg.training.conse import class_vectors, load_label_space, name_vector
 from zeroseg.training.distill import distill
 from zeroseg.training.processes import Processes
-from zeroseg.training.recipes import RECIPES, ConseConfig, CropConfig, DiffusionConfig, LossWeights, ViewConfig
+from zeroseg.training.recipes import RECIPES, CropConfig, DiffusionConfig, LossWeights, ViewConfig
 from zeroseg.training.run_folder import read_curve
 
 ALONE = Processes(0, 1, torch.device("cpu"))
@@ -90,23 +90,10 @@ def test_bf16_autocast_follows_fp32(dense_config, inputs):
     assert first[0] != first[1] and first[1] == pytest.approx(first[0], rel=0.02)
 
 
-def test_prototypes_come_from_the_teacher_and_diffused_targets_train(dense_config, inputs, stem_file, tmp_path):
-    # a teacher with the stem's thousand classes: the stem's own network
-    (tmp_path / f"{NET}.safetensors").write_bytes(stem_file.read_bytes())
-    rows = [json.loads(line) for line in Path(inputs.class_names).read_text().splitlines()]
-    lines = [json.dumps(rows[c % 10] | {"index": c}) for c in range(1000)]
-    (tmp_path / "classes.jsonl").write_text("\n".join(lines))
-    inputs = replace(inputs, class_names=str(tmp_path / "classes.jsonl"))
-    conse = ConseConfig(worn_gain=2.0, strength_power=1.5, photo_balance=0.3)
-    teacher = replace(dense_config.teacher, weights=str(tmp_path), conse=conse)
-    config = replace(
-        dense_config,
-        teacher=teacher,
-        model=dense_config.model | {"readout": "prototypes"},
-        epochs=1.0,
-        diffusion=DiffusionConfig(share=0.9),
-        losses=LossWeights(segment_name=1.0, image_name=0.5),
-    )
+def test_prototypes_come_from_the_teacher_and_diffused_targets_train(prototypes):
+    config, inputs = prototypes
+    losses, conse = LossWeights(segment_name=1.0, image_name=0.5), config.teacher.conse
+    config = replace(config, diffusion=DiffusionConfig(share=0.9), losses=losses)
     saved = weights(run(config, inputs, "prototypes"))
     labels = load_label_space(inputs.label_names, inputs.label_vectors, inputs.class_names, "test/space")
     wanted = [*class_vectors(labels, conse), name_vector(labels, "person")]

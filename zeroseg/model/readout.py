@@ -72,15 +72,10 @@ class Prototypes(nn.Module):
         self.centre.copy_(torch.as_tensor(centre))
 
     def forward(self, tokens_BKC: torch.Tensor, soft_map_BLK: torch.Tensor, stem: StemContext) -> torch.Tensor:
-        own_BKP, photo_B1P = self._class_logits(soft_map_BLK, stem)
-        hidden_BKH = F.gelu(self.hidden(tokens_BKC))
-        logits_BKP = self.mix[0] * own_BKP + self.mix[1] * photo_B1P + self.correct(hidden_BKH)
-        name_BKD = F.normalize(logits_BKP.softmax(dim=-1) @ self.vectors, dim=-1)
-        sureness_BK2 = torch.stack([own_BKP.amax(dim=-1), (own_BKP + photo_B1P).amax(dim=-1)], dim=-1) / 10
-        return torch.sigmoid(self.gate(torch.cat([hidden_BKH, sureness_BK2], dim=-1))) * name_BKD
+        return self.embed(tokens_BKC, *self.pool(soft_map_BLK, stem), stem.module)
 
-    def _class_logits(self, soft_map_BLK, stem):
-        """Class logits of every segment (B, K, P) and of the photo (B, 1, P), before the token's correction."""
+    def pool(self, soft_map_BLK: torch.Tensor, stem: StemContext) -> tuple[torch.Tensor, torch.Tensor]:
+        """The stem's head features, averaged over every segment (B, K, Q) and over the photo (B, 1, Q)."""
         coarse = stem.features.coarse
         features_BQT = stem.module.head_features(coarse).flatten(2)  # Q = 1280 channels, T = coarse places
         if stem.keep is not None:  # removed places belong to no segment
@@ -89,15 +84,23 @@ class Prototypes(nn.Module):
         map_BKhw = soft_map_BLK.transpose(1, 2).unflatten(2, stem.features.fine.shape[2:])
         map_BTK = F.avg_pool2d(map_BKhw, 2).flatten(2).transpose(1, 2)
         weight_BTK = map_BTK / map_BTK.sum(dim=1, keepdim=True).clamp_min(1e-4)
-        pooled_BKQ = (features_BQT @ weight_BTK).transpose(1, 2)
-        classify = self._classifier(stem)
-        return classify(pooled_BKQ), classify(features_BQT.mean(dim=2)[:, None])
+        return (features_BQT @ weight_BTK).transpose(1, 2), features_BQT.mean(dim=2)[:, None]
 
-    def _classifier(self, stem):
+    def embed(self, tokens_BKC, pooled_BKQ, photo_B1Q, stem: ConvStem) -> torch.Tensor:
+        """Embeddings (B, K, D) of segments, from their tokens and what pool() gives."""
+        classify = self._classifier(stem)
+        own_BKP, photo_B1P = classify(pooled_BKQ), classify(photo_B1Q)
+        hidden_BKH = F.gelu(self.hidden(tokens_BKC))
+        logits_BKP = self.mix[0] * own_BKP + self.mix[1] * photo_B1P + self.correct(hidden_BKH)
+        name_BKD = F.normalize(logits_BKP.softmax(dim=-1) @ self.vectors, dim=-1)
+        sureness_BK2 = torch.stack([own_BKP.amax(dim=-1), (own_BKP + photo_B1P).amax(dim=-1)], dim=-1) / 10
+        return torch.sigmoid(self.gate(torch.cat([hidden_BKH, sureness_BK2], dim=-1))) * name_BKD
+
+    def _classifier(self, stem: ConvStem):
         """Head features (B, K, Q) -> logits (B, K, P): the stem's classes, then the names beyond them, 0 or learned."""
         if self.classifier is None:
-            return lambda features_BKQ: F.pad(stem.module.classifier(features_BKQ), (0, self.extra))
-        both = (stem.module.classifier, self.classifier)
+            return lambda features_BKQ: F.pad(stem.classifier(features_BKQ), (0, self.extra))
+        both = (stem.classifier, self.classifier)
         return lambda features_BKQ: torch.cat([part(features_BKQ) for part in both], dim=-1)
 
 
