@@ -14,7 +14,7 @@ except ModuleNotFoundError:  # run from a checkout that is not installed
 from zeroseg.errors import ZerosegError
 from zeroseg.training.gather_photos import SOURCES
 from zeroseg.training.recipes import TrainConfig
-from zeroseg.training.teachers.described import TUNED, TUNED_WALK, describe, zero_shot
+from zeroseg.training.teachers.described import describe, tuned, zero_shot
 
 
 def card(run: dict, sidecar: dict, steps: list[str] = ()) -> str:
@@ -40,8 +40,7 @@ def card(run: dict, sidecar: dict, steps: list[str] = ()) -> str:
         f"| input | short side {size['short_side']} px, multiples of {size['multiple']} |",
         f"| threshold | {sidecar['threshold']:.3f} |",
     ]
-    constants = TUNED_WALK if config.parts.dino else TUNED
-    tuned = f"Settled on the masks of VOC-animals dev, coarsely: {constants}." if config.parts.walk else ""
+    constants = tuned(config)
     parts = [
         f"# Model card: zeroseg {sidecar['name']}",
         "Written by `training/model_card.py` from the run's settings.",
@@ -49,7 +48,7 @@ def card(run: dict, sidecar: dict, steps: list[str] = ()) -> str:
         "## Teachers",
         "\n".join(teachers),
         f"**{zero_shot(config)}**",
-        tuned,
+        f"Settled on the masks of VOC-animals dev, coarsely: {constants}." if constants else "",
         "CLIP's image tower was never seen; its text vectors name the segments."
         if config.teacher.spec.startswith("timm:")
         else "",

@@ -65,13 +65,25 @@ STREETS = Described(
     "Cityscapes' masks",
     "google-coral/test_data, Apache-2.0",
 )
-TUNED = (
-    "geometric mean of strength and saliency; affinity of all three layers; boxes from a score of 0.2; the power of a "
-    "box's score and the floor of saliency in it (on coco-dev too); half of a person from its mask; strength and name "
-    "contexts, clothes and photo balance of the first teacher; which names of the street network count in all photos, "
-    "where and how strongly (on coco-dev too); the score share; the rule of the threshold"
-)
+# Constants that were settled on the masks of VOC-animals dev, by the part that they belong to.
+TUNED = {
+    "saliency": "geometric mean of strength and saliency; affinity of all three layers",
+    "detectors": "boxes from a score of 0.2; the power of a box's score and the floor of saliency in it (on coco-dev "
+    "too)",
+    "persons": "half of a person from its mask",
+    "walk": "strength and name contexts, clothes and photo balance of the first teacher",
+    "stuff": "which names of the street network count in all photos, where and how strongly (on coco-dev too)",
+}
+TUNED_AFTER = "the score share; the rule of the threshold"
 TUNED_WALK = "the walk's constants, with an ImageNet classifier as the first teacher"
+
+
+def tuned(config: TrainConfig) -> str:
+    """The constants of a recipe that were settled on masks, as text; "" where there are none."""
+    if config.parts.dino:
+        return TUNED_WALK
+    found = [what for part, what in TUNED.items() if getattr(config.parts, part)]
+    return "; ".join([*found, TUNED_AFTER]) if found else ""
 
 
 def describe(config: TrainConfig) -> list[Described]:

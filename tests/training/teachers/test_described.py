@@ -10,7 +10,7 @@ from zeroseg.training import model_card
 from zeroseg.training.gather_photos import SOURCES
 from zeroseg.training.recipes import RECIPES
 from zeroseg.training.teachers.build import build_parts, check_parts, spoken_names
-from zeroseg.training.teachers.described import describe, lines, zero_shot
+from zeroseg.training.teachers.described import describe, lines, tuned, zero_shot
 
 SUPERVISION = {
     "everyday": ["ImageNet", "saliency annotations", "COCO train2017's boxes", "person masks", "Cityscapes' masks"],
@@ -34,6 +34,12 @@ def test_every_supervision_is_named(recipe):
     for words in SUPERVISION["everyday"]:
         assert (words in text) == (words in SUPERVISION[recipe])
     assert ("NOT zero-shot" in text) == (recipe == "everyday")
+    constants = tuned(RECIPES[recipe])
+    assert ("boxes" in constants, "coco-dev" in constants, "score share" in constants) == {
+        "everyday": (True, True, True),
+        "imagenet": (False, False, True),
+        "dense": (False, False, False),
+    }[recipe]
 
 
 def test_the_paper_recipe_has_one_teacher():
