@@ -32,7 +32,7 @@ done
 python training/gather_photos.py "$work/clones" --old "$old" --streets "$streets" -o "$work/photos"
 
 # 2. Teachers, once per photo, and the student. `everyday` goes on from the bundled weights. `imagenet` goes on from the
-# first weights in this repository, which no teacher but ImageNet classifiers taught (models/tiny-imagenet/runs/1).
+# first weights in this repository, which only ImageNet classifiers taught.
 # Of a run that began, the settings are in its folder.
 initial=models/tiny/model.pt
 if [ "$recipe" = imagenet ]; then
