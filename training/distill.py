@@ -290,6 +290,7 @@ def find_source(config: TrainConfig, inputs: Inputs) -> PhotoSet | ShardSet:
 
 
 def find_labels(inputs: Inputs) -> LabelSpace | None:
+    """The label files of a run; None without all three."""
     if not (inputs.label_names and inputs.label_vectors and inputs.class_names):
         return None
     return load_label_space(inputs.label_names, inputs.label_vectors, inputs.class_names, inputs.label_space)

@@ -1,9 +1,8 @@
 """Fit the readout of a trained student further, on stored crops: it gives segments their names.
 
 Nothing before the readout changes, so what the readout sees of a crop is computed once: segment tokens and pooled
-features, and of the targets what the losses need. A step then costs a hundredth of a training step, and the readout
-gets many more of them. The losses are those of training that reach the readout (segment_name, place, image_name), with
-the run's weights, and `naming` (naming_loss below).
+features, and of the targets what the losses need. A step then costs little, and the readout gets many more of them. The
+losses are those of training that reach the readout (segment_name, place, image_name), with the run's weights.
 
     python training/refit_readout.py runs/everyday/model.pt --run runs/everyday -o runs/everyday-readout
 """
@@ -21,7 +20,6 @@ except ModuleNotFoundError:  # run from a checkout that is not installed
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 import torch
-import torch.nn.functional as F
 
 from zeroseg.errors import ZerosegError
 
@@ -80,10 +78,10 @@ def stored(student, batch, config) -> Crops:
     )
 
 
-def readout_losses(embeddings_BKD: torch.Tensor, crops: Crops, vectors_PD: torch.Tensor, tau: float) -> dict:
-    """{name: scalar}: the losses of zeroseg.training.objective that reach the readout, and naming.
+def readout_losses(embeddings_BKD: torch.Tensor, crops: Crops) -> dict[str, torch.Tensor]:
+    """{name: float32 scalar}: the losses of zeroseg.training.objective that reach the readout.
 
-    embeddings  (B, K + 1, D), the last one of the whole crop. vectors  (P, D) unit directions of the names, or zeros.
+    embeddings  (B, K + 1, D) float32, the last one of the whole crop.
     """
     segments_BKD, whole_BD = embeddings_BKD[:, :-1], embeddings_BKD[:, -1]
     target_BKD, mean_BD = crops.target[:, :-1], crops.target[:, -1]
@@ -97,37 +95,17 @@ def readout_losses(embeddings_BKD: torch.Tensor, crops: Crops, vectors_PD: torch
         "place": (own_B - 2 * both_B + crops.square).mean() / square,
         "image_name": (whole_BD - mean_BD).square().sum(dim=1).mean()
         / mean_BD.square().sum(dim=1).mean().clamp_min(LEAST),
-        "naming": naming_loss(segments_BKD, target_BKD, crops.share, vectors_PD, tau),
     }
-
-
-def naming_loss(segments_BKD, target_BKD, share_BK, vectors_PD, tau: float) -> torch.Tensor:
-    """The cross-entropy of each segment's names against its target's, weighted by area and the target's strength.
-
-    Names are distributed by softmax(cosine / tau) over the vectors. Squared errors hardly see the difference between
-    two similar names; this loss does, as the labels of masks are chosen by the same cosines.
-    """
-    strength_BK = target_BKD.norm(dim=2)
-    weight_BK = share_BK * strength_BK
-
-    def logits(vectors_BKD):
-        return F.normalize(vectors_BKD, dim=2) @ vectors_PD.T / tau
-
-    wanted_BKP = logits(target_BKD).softmax(dim=2)
-    entropy_BK = -(wanted_BKP * logits(segments_BKD).log_softmax(dim=2)).sum(dim=2)
-    return (weight_BK * entropy_BK).sum() / weight_BK.sum().clamp_min(LEAST)
 
 
 @dataclass(frozen=True)
 class Refit:
-    """The settings of a fit. naming weighs naming_loss; the other losses have the run's weights."""
+    """The settings of a fit: crops to store; steps, crops of a step and peak learning rate of AdamW."""
 
     crops: int = 8000
     steps: int = 1000
     batch: int = 96
     lr: float = 5e-4
-    naming: float = 0.5
-    tau: float = 0.05
 
 
 def refit(path: Path, run: Path, out: Path, settings: Refit, threads: int | None = None) -> Path:
@@ -144,9 +122,13 @@ def refit(path: Path, run: Path, out: Path, settings: Refit, threads: int | None
         raise ZerosegError(f"{path}: expected a model with the readout prototypes, got {student.config.readout}")
     made_of = RunFolder(run).read_config()
     folder = RunFolder(out)
-    training, held_out, config = find_crops(made_of, student, settings)
     folder.begin()
     folder.write_config(made_of | {"refit": asdict(settings)})
+    try:
+        training, held_out, config = find_crops(made_of, student, settings)
+    except ZerosegError:
+        folder.abandon()
+        raise
     fit(student, training, held_out, config, settings, folder)
     save_checkpoint(out / "model.pt", student, sidecar=sidecar)
     folder.write_image("curve.png", draw_curve(out / "curve.csv"))
@@ -154,10 +136,14 @@ def refit(path: Path, run: Path, out: Path, settings: Refit, threads: int | None
 
 
 def find_crops(made_of: dict, student, settings: Refit):
-    """(crops to fit on, crops of held-out photos, the run's config), from the caches of a run (its config.json)."""
+    """(crops to fit on, crops of held-out photos, the run's config), from the caches of a run (its config.json).
+
+    ZerosegError where the run has no such caches, or another embedding space than the student.
+    """
     from zeroseg.training.batches import TrainingSet, split_rows
     from zeroseg.training.build_teacher import build_teacher
     from zeroseg.training.distill import Inputs, find_labels, find_source, find_targets
+    from zeroseg.training.photos import PhotoSet
     from zeroseg.training.progress import progress_bar
     from zeroseg.training.rare import names_present, repeat_rare
     from zeroseg.training.recipes import TrainConfig
@@ -165,7 +151,14 @@ def find_crops(made_of: dict, student, settings: Refit):
 
     config, inputs = TrainConfig.from_dict(made_of["config"]), Inputs(**made_of["inputs"])
     photos = find_source(config, inputs)
+    if not isinstance(photos, PhotoSet) or not config.views.dense_grid:
+        raise ZerosegError(
+            "run: expected a folder of photos and dense targets, as in the recipes imagenet and everyday"
+        )
     teacher = build_teacher(config.teacher, find_labels(inputs), "cpu")
+    own = student.config.embedding_space
+    if teacher.space != own:
+        raise ZerosegError(f"run: its teacher has the space {teacher.space}, the model {own}; give the model's own run")
     cache = find_targets(photos, teacher, config, replace(inputs, cached_only=True), 1, True)
     rows, held_out = split_rows(cache.rows, config.val_photos, config.seed)
     if config.repeat_share:
@@ -197,9 +190,7 @@ def fit(student, training: Crops, held_out: Crops, config, settings: Refit, fold
     readout, stem = student.readout, student.stem
     student.requires_grad_(False)
     readout.requires_grad_(True)
-    vectors = readout.vectors[readout.vectors.norm(dim=1) > 0.5]
     weights = {name: getattr(config.losses, name) for name in ("segment_name", "place", "image_name")}
-    weights["naming"] = settings.naming
     own = replace(config, lr=settings.lr, lr_per_photos=0)
     plan = Plan(settings.steps, settings.steps, settings.steps // 20)
     optimizer, average = build_optimizer(readout, own), Average(readout, 0.99)
@@ -210,7 +201,7 @@ def fit(student, training: Crops, held_out: Crops, config, settings: Refit, fold
     def losses(crops: Crops) -> tuple[torch.Tensor, dict]:
         photo_B1Q = crops.pooled[:, -1:]
         embeddings = readout.embed(crops.tokens, crops.pooled, photo_B1Q, stem)
-        values = readout_losses(embeddings, crops, vectors, settings.tau)
+        values = readout_losses(embeddings, crops)
         return sum(weights[name] * value for name, value in values.items()), values
 
     def of_held_out() -> dict:
@@ -250,8 +241,6 @@ def fit(student, training: Crops, held_out: Crops, config, settings: Refit, fold
 @click.option("--steps", type=click.IntRange(1), default=Refit.steps, metavar="N", help="Steps of the optimiser.")
 @click.option("--batch", type=click.IntRange(1), default=Refit.batch, metavar="N", help="Crops of a step.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=Refit.lr, help="Peak learning rate.")
-@click.option("--naming", type=click.FloatRange(0), default=Refit.naming, help="Weight of the cross-entropy of names.")
-@click.option("--tau", type=click.FloatRange(0, min_open=True), default=Refit.tau, help="Its temperature.")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads of torch; default: torch's.")
 def main(model, run, out, threads, **settings):
     """Fit the readout of MODEL further, on crops of the photos that it was trained on.
