@@ -22,8 +22,8 @@ PURE = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255)])  # the pattern's shapes
 
 
 @pytest.fixture
-def serve(color_segmenter, color_words):
-    """serve(source, its address or None) -> (server, pipeline or None), running."""
+def serve(color_segmenter, color_words, tmp_path):
+    """serve(source, its address or None) -> (server, pipeline or None), running. Photos in tmp_path outlive them."""
     from zeroseg.live.server import Server
 
     running = []
